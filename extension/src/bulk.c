@@ -1,0 +1,98 @@
+/*
+ * bulk.c
+ *		Writing many rows into one of the extension's own tables, as COPY does.
+ *
+ * Rows are gathered in slots and written a page at a time by
+ * table_multi_insert(): one WAL record for a page of rows instead of one a row,
+ * and no executor in between. Indexes are updated row by row in table order.
+ */
+#include "bulk.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "utils/rel.h"
+
+#define ROWS_MAX	1000
+
+struct BulkInsert
+{
+	Relation	relation;
+	EState	   *estate;
+	ResultRelInfo *result_rel;
+	TupleTableSlot *slots[ROWS_MAX];
+	int			nslots;			/* slots made so far */
+	int			nrows;			/* slots filled */
+};
+
+BulkInsert *
+bulk_begin(Oid relid)
+{
+	BulkInsert *bulk = palloc(offsetof(BulkInsert, slots) + sizeof(TupleTableSlot *) * ROWS_MAX);
+
+	bulk->relation = table_open(relid, RowExclusiveLock);
+	bulk->estate = CreateExecutorState();
+	bulk->result_rel = makeNode(ResultRelInfo);
+	InitResultRelInfo(bulk->result_rel, bulk->relation, 1, NULL, 0);
+	ExecOpenIndices(bulk->result_rel, false);
+	bulk->nslots = 0;
+	bulk->nrows = 0;
+	return bulk;
+}
+
+static void
+flush(BulkInsert *bulk)
+{
+	MemoryContext old_context;
+
+	if (bulk->nrows == 0)
+		return;
+
+	/* table_multi_insert leaks: give it a context that is reset */
+	old_context = MemoryContextSwitchTo(GetPerTupleMemoryContext(bulk->estate));
+	table_multi_insert(bulk->relation, bulk->slots, bulk->nrows, GetCurrentCommandId(true), 0, NULL);
+	MemoryContextSwitchTo(old_context);
+
+	for (int i = 0; i < bulk->nrows; i++)
+	{
+		if (bulk->result_rel->ri_NumIndices > 0)
+			ExecInsertIndexTuples(bulk->result_rel, bulk->slots[i], bulk->estate, false, false, NULL, NIL);
+		ExecClearTuple(bulk->slots[i]);
+	}
+	ResetPerTupleExprContext(bulk->estate);
+	bulk->nrows = 0;
+}
+
+TupleTableSlot *
+bulk_next_row(BulkInsert *bulk)
+{
+	if (bulk->nrows == ROWS_MAX)
+		flush(bulk);
+	if (bulk->nrows == bulk->nslots)
+	{
+		bulk->slots[bulk->nslots] = table_slot_create(bulk->relation, NULL);
+		bulk->nslots++;
+	}
+	return ExecClearTuple(bulk->slots[bulk->nrows]);
+}
+
+void
+bulk_store_row(BulkInsert *bulk)
+{
+	ExecStoreVirtualTuple(bulk->slots[bulk->nrows]);
+	bulk->nrows++;
+}
+
+void
+bulk_end(BulkInsert *bulk)
+{
+	flush(bulk);
+	for (int i = 0; i < bulk->nslots; i++)
+		ExecDropSingleTupleTableSlot(bulk->slots[i]);
+	ExecCloseIndices(bulk->result_rel);
+	FreeExecutorState(bulk->estate);
+	table_close(bulk->relation, NoLock);
+	pfree(bulk);
+	CommandCounterIncrement();
+}

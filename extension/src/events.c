@@ -1,0 +1,128 @@
+/*
+ * events.c
+ *		The bodies of the events.
+ *
+ * Written as text straight away: the outbox keeps JSON text, and what is built
+ * here is valid by construction.
+ */
+#include "events.h"
+
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
+
+char *
+utc_timestamp(TimestampTz at)
+{
+	struct pg_tm tm;
+	fsec_t		fraction;
+
+	if (timestamp2tm(at, NULL, &tm, &fraction, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min,
+					tm.tm_sec, (int) fraction);
+}
+
+void
+json_append_string(StringInfo json, const char *text)
+{
+	if (text == NULL)
+		appendStringInfoString(json, "null");
+	else
+		escape_json(json, text);
+}
+
+static void
+append_int64(StringInfo json, int64 number)
+{
+	char		buffer[MAXINT8LEN + 1];
+
+	appendBinaryStringInfo(json, buffer, pg_lltoa(number, buffer));
+}
+
+static char *
+trace_headers(const OrderFacts *order)
+{
+	return order->traceparent ? psprintf("{\"traceparent\": \"%s\"}", order->traceparent) : NULL;
+}
+
+static Event *
+add_order_event(EventBatch *batch, const OrderFacts *order, char *routing_key, StringInfo body)
+{
+	Event	   *event = event_batch_add(batch);
+
+	event->order_id = order->order_id;
+	event->routing_key = routing_key;
+	event->headers = trace_headers(order);
+	event->payload = body->data;
+	return event;
+}
+
+void
+event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
+				   const VendorLine *lines, int nlines)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"orderId\": ");
+	append_int64(&body, order->order_id);
+	appendStringInfoString(&body, ", \"vendorId\": \"");
+	appendStringInfoString(&body, vendor_id);
+	appendStringInfoString(&body, "\", \"attempt\": ");
+	append_int64(&body, attempt);
+	appendStringInfoString(&body, ", \"customerId\": ");
+	json_append_string(&body, order->customer_id);
+	appendStringInfoString(&body, ", \"placedAt\": \"");
+	appendStringInfoString(&body, order->placed_at);
+	appendStringInfoString(&body, "\", \"expiresAt\": \"");
+	appendStringInfoString(&body, order->expires_at);
+	appendStringInfoString(&body, "\", \"lines\": [");
+	for (int i = 0; i < nlines; i++)
+	{
+		appendStringInfoString(&body, i == 0 ? "{\"lineNo\": " : ", {\"lineNo\": ");
+		append_int64(&body, lines[i].line_no);
+		appendStringInfoString(&body, ", \"productId\": ");
+		escape_json(&body, lines[i].product_id);
+		appendStringInfoString(&body, ", \"vendorSku\": ");
+		escape_json(&body, lines[i].vendor_sku);
+		appendStringInfoString(&body, ", \"quantity\": ");
+		append_int64(&body, lines[i].quantity);
+		appendStringInfoString(&body, ", \"unitPrice\": \"");
+		appendStringInfoString(&body, lines[i].unit_price);
+		appendStringInfoString(&body, "\"}");
+	}
+	appendStringInfoString(&body, "]}");
+	add_order_event(batch, order, psprintf("order.placed.%s", vendor_id), &body)->mandatory = true;
+}
+
+void
+event_order_closed(EventBatch *batch, const OrderFacts *order, const char *status, const char *total_amount,
+				   const char *reason)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfo(&body, "{\"orderId\": " INT64_FORMAT ", \"status\": \"%s\", \"customerId\": ", order->order_id, status);
+	json_append_string(&body, order->customer_id);
+	appendStringInfo(&body, ", \"totalAmount\": \"%s\", \"placedAt\": \"%s\", \"reason\": ", total_amount, order->placed_at);
+	json_append_string(&body, reason);
+	appendStringInfoChar(&body, '}');
+	add_order_event(batch, order, psprintf("order.%s", status), &body);
+}
+
+void
+event_vendor_cancelled(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
+					   const char *reason)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfo(&body, "{\"orderId\": " INT64_FORMAT ", \"vendorId\": \"%s\", \"attempt\": %d, \"reason\": ",
+					 order->order_id, vendor_id, attempt);
+	json_append_string(&body, reason);
+	appendStringInfoChar(&body, '}');
+	add_order_event(batch, order, psprintf("order.cancelled.%s", vendor_id), &body);
+}

@@ -1,0 +1,52 @@
+/*
+ * events.h
+ *		The bodies of the events, as DESIGN fixes them, and the documents made of the same parts.
+ */
+#ifndef OA_EVENTS_H
+#define OA_EVENTS_H
+
+#include "money.h"
+#include "outbox.h"
+
+#include "lib/stringinfo.h"
+#include "utils/timestamp.h"
+
+/* What every event of an order says of it. Times are JSON strings without quotes. */
+typedef struct OrderFacts
+{
+	int64		order_id;
+	const char *customer_id;	/* may be NULL */
+	const char *placed_at;
+	const char *expires_at;
+	const char *traceparent;	/* may be NULL */
+} OrderFacts;
+
+/* One hold as a vendor sees it. */
+typedef struct VendorLine
+{
+	int			line_no;
+	const char *product_id;
+	const char *vendor_sku;
+	int64		quantity;
+	const char *unit_price;
+} VendorLine;
+
+/* utc_timestamp returns the time as "2026-11-22T22:33:59.123456Z", palloc'd. */
+extern char *utc_timestamp(TimestampTz at);
+
+/* json_append_string appends the text as a JSON string, or null. */
+extern void json_append_string(StringInfo json, const char *text);
+
+/* order.placed.<vendor_id>: one vendor's lines of one attempt; mandatory. */
+extern void event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
+							   const VendorLine *lines, int nlines);
+
+/* order.confirmed, order.rejected, order.cancelled, order.expired */
+extern void event_order_closed(EventBatch *batch, const OrderFacts *order, const char *status,
+							   const char *total_amount, const char *reason);
+
+/* order.cancelled.<vendor_id>: the vendor's lines of that attempt are not wanted (any more). */
+extern void event_vendor_cancelled(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
+								   const char *reason);
+
+#endif							/* OA_EVENTS_H */

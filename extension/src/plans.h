@@ -1,0 +1,62 @@
+/*
+ * plans.h
+ *		Every SQL statement of the extension, prepared once a session.
+ */
+#ifndef OA_PLANS_H
+#define OA_PLANS_H
+
+#include "postgres.h"
+
+#include "executor/spi.h"
+
+typedef enum PlanId
+{
+	PLAN_LOCK_OFFERS,
+	PLAN_LOCK_STOCK,
+	PLAN_UPDATE_STOCK,
+	PLAN_KNOWN_PRODUCTS,
+	PLAN_CLAIM_KEYS,
+	PLAN_READ_KEYS,
+	PLAN_RECORD_ERRORS,
+	PLAN_REPLAY_ORDERS,
+	PLAN_LOCK_ORDERS,
+	PLAN_LOCK_EXPIRED,
+	PLAN_READ_HOLDS,
+	PLAN_SETTLE_HOLDS,
+	PLAN_CLOSE_ORDERS,
+	PLAN_SET_TOTALS,
+	PLAN_REGISTER_VENDOR,
+	PLAN_LOCK_VENDOR,
+	PLAN_VENDOR_APPLIED,
+	PLAN_READ_VENDOR_STOCK,
+	PLAN_CONFIRMED_SINCE,
+	PLAN_LOCK_VENDOR_STOCK,
+	PLAN_UPSERT_PRODUCTS,
+	PLAN_UPSERT_STOCK,
+	PLAN_DEACTIVATE_STOCK,
+	PLAN_LOCK_PARKED,
+	PLAN_MARK_REDRIVEN,
+	PLAN_OLD_PARTITIONS,
+	PLAN_NOTE_DROPPED,
+	PLAN_COUNT
+} PlanId;
+
+/*
+ * plan_execute runs the plan with the given arguments and checks that SPI
+ * returned "expected" (SPI_OK_SELECT, ...). SPI must be connected. The result
+ * is in SPI_tuptable and SPI_processed. nulls may be NULL.
+ */
+extern void plan_execute(PlanId plan, Datum *values, const char *nulls, int expected);
+
+/* arrays to pass to unnest() or ANY(); a NULL string becomes a NULL element */
+extern Datum text_array(const char **strings, int count);
+extern Datum int8_array(const int64 *numbers, int count);
+extern Datum int4_array(const int32 *numbers, int count);
+
+/* A column of the current SPI result: by position, counted from 1. */
+extern int64 spi_int64(uint64 row, int column);
+extern char *spi_string(uint64 row, int column);	/* NULL if null; palloc'd */
+extern bool spi_bool(uint64 row, int column);
+extern Datum spi_datum(uint64 row, int column, bool *is_null);
+
+#endif							/* OA_PLANS_H */

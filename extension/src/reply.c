@@ -1,0 +1,421 @@
+/*
+ * reply.c
+ *		Vendors' replies, and settlement by hand.
+ *
+ * apply_vendor_replies() decides for each reply, in order, what it means for
+ * the holds it names; settlement.c then carries all of it out at once. A reply
+ * that can change nothing says why:
+ *
+ *		applied		the holds changed
+ *		duplicate	the same answer was given before
+ *		late		the order, or this part of it, was decided otherwise
+ *		stale		for an earlier attempt, which another vendor has taken over
+ *		invalid		can never be applied: malformed, or of nothing we asked
+ */
+#include "order_aggregator.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "plans.h"
+#include "request.h"
+#include "settlement.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+PG_FUNCTION_INFO_V1(oa_apply_vendor_replies);
+PG_FUNCTION_INFO_V1(oa_confirm_order);
+PG_FUNCTION_INFO_V1(oa_reject_order);
+PG_FUNCTION_INFO_V1(oa_cancel_order);
+PG_FUNCTION_INFO_V1(oa_expire_orders);
+
+#define REPLIES_MAX 10000
+
+typedef struct Reply
+{
+	int64		order_id;
+	char	   *vendor_id;
+	int			attempt;
+	bool		is_confirmation;
+	char	   *reason;
+	const char *outcome;		/* NULL: not decided yet */
+	char	   *detail;
+} Reply;
+
+/* ---------- parsing ---------- */
+
+static void
+invalid(Reply *reply, char *detail)
+{
+	if (reply->outcome != NULL)
+		return;
+	reply->outcome = "invalid";
+	reply->detail = detail;
+}
+
+static bool
+member(JsonbContainer *object, const char *key, JsonbValue *value)
+{
+	return getKeyJsonValueFromContainer(object, key, strlen(key), value) != NULL;
+}
+
+static void
+reject_unknown_fields(Reply *reply, JsonbContainer *object)
+{
+	static const char *const known[] = {"orderId", "vendorId", "attempt", "status", "reason"};
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	key;
+
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		bool		is_known = false;
+
+		if (token != WJB_KEY)
+			continue;
+		for (unsigned i = 0; i < lengthof(known); i++)
+			is_known |= key.val.string.len == (int) strlen(known[i]) &&
+				memcmp(key.val.string.val, known[i], key.val.string.len) == 0;
+		if (!is_known)
+			invalid(reply, psprintf("%.*s is not a known field", key.val.string.len, key.val.string.val));
+	}
+}
+
+static void
+parse_reply(Reply *reply, JsonbContainer *object)
+{
+	JsonbValue	value;
+	int64		number;
+
+	if (!member(object, "orderId", &value) || value.type != jbvNumeric ||
+		!numeric_to_whole(value.val.numeric, 1, PG_INT64_MAX, &reply->order_id))
+		invalid(reply, "orderId must be a whole number");
+	if (!member(object, "vendorId", &value) || value.type != jbvString ||
+		!is_vendor_id(value.val.string.val, value.val.string.len))
+		invalid(reply, "vendorId must be a string of 1 to 64 of A-Z a-z 0-9 _ -");
+	else
+		reply->vendor_id = pnstrdup(value.val.string.val, value.val.string.len);
+	if (!member(object, "attempt", &value) || value.type != jbvNumeric ||
+		!numeric_to_whole(value.val.numeric, 1, PG_INT32_MAX, &number))
+		invalid(reply, "attempt must be a whole number from 1");
+	else
+		reply->attempt = (int) number;
+	if (!member(object, "status", &value) || value.type != jbvString)
+		invalid(reply, "status must be confirmed or rejected");
+	else
+	{
+		char	   *status = pnstrdup(value.val.string.val, value.val.string.len);
+
+		reply->is_confirmation = strcmp(status, "confirmed") == 0;
+		if (!reply->is_confirmation && strcmp(status, "rejected") != 0)
+			invalid(reply, "status must be confirmed or rejected");
+	}
+	if (member(object, "reason", &value) && value.type != jbvNull)
+	{
+		if (value.type != jbvString || value.val.string.len > REASON_CHARS_MAX)
+			invalid(reply, psprintf("reason must be a string of at most %d bytes", REASON_CHARS_MAX));
+		else
+			reply->reason = pnstrdup(value.val.string.val, value.val.string.len);
+	}
+	reject_unknown_fields(reply, object);
+}
+
+static Reply *
+parse_replies(Jsonb *json, int *count)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	Reply	   *replies;
+
+	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json) || JB_ROOT_COUNT(json) > REPLIES_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("replies must be a JSON array of at most %d elements", REPLIES_MAX)));
+	replies = palloc0(sizeof(Reply) * Max(JB_ROOT_COUNT(json), 1));
+	*count = 0;
+	it = JsonbIteratorInit(&json->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		Reply	   *reply;
+
+		if (token != WJB_ELEM)
+			continue;
+		reply = &replies[(*count)++];
+		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+			invalid(reply, "the reply must be an object");
+		else
+			parse_reply(reply, value.val.binary.data);
+	}
+	return replies;
+}
+
+/* ---------- deciding ---------- */
+
+/* What the hold is, with what this batch will make of it. */
+static HoldStatus
+current_status(const Hold *hold)
+{
+	return hold->new_status != HOLD_UNCHANGED ? hold->new_status : hold->status;
+}
+
+/* A reply to holds that are settled already. */
+static void
+decide_settled(Settlement *settlement, const SettledOrder *order, const Hold *hold, Reply *reply)
+{
+	HoldStatus	status = current_status(hold);
+	bool		same_answer = reply->is_confirmation
+		? status == HOLD_CONFIRMED
+		: status == HOLD_REJECTED || (status == HOLD_RELEASED && hold->reason != NULL &&
+									  strncmp(hold->reason, VENDOR_REJECTED, strlen(VENDOR_REJECTED)) == 0);
+
+	reply->detail = psprintf("order " INT64_FORMAT " is %s, and its part at %s was %s", order->facts.order_id, order->status,
+							 hold->vendor_id,
+							 status == HOLD_CONFIRMED ? "confirmed" : status == HOLD_REJECTED ? "rejected"
+							 : status == HOLD_RETURNED ? "returned" : "released");
+	if (same_answer)
+	{
+		reply->outcome = "duplicate";
+		return;
+	}
+	reply->outcome = status == HOLD_REJECTED ? "stale" : "late";
+	if (reply->is_confirmation)
+		event_vendor_cancelled(settlement->events, &order->facts, hold->vendor_id, hold->attempt,
+							   order->close_reason ? order->close_reason : psprintf("order %s", order->status));
+}
+
+static void
+decide(Settlement *settlement, Reply *reply)
+{
+	SettledOrder *order = settlement_find(settlement, reply->order_id);
+	Hold	   *settled = NULL;
+	bool		found = false;
+
+	if (order == NULL)
+	{
+		invalid(reply, psprintf("orderId " INT64_FORMAT " is not an order", reply->order_id));
+		return;
+	}
+	for (int i = 0; i < order->nholds; i++)
+	{
+		Hold	   *hold = &order->holds[i];
+
+		if (hold->attempt != reply->attempt || strcmp(hold->vendor_id, reply->vendor_id) != 0)
+			continue;
+		found = true;
+		if (current_status(hold) != HOLD_OPEN)
+		{
+			settled = hold;
+			continue;
+		}
+		hold->new_status = reply->is_confirmation ? HOLD_CONFIRMED : HOLD_REJECTED;
+		hold->reason = reply->reason;
+		reply->outcome = "applied";
+	}
+	if (!found)
+		invalid(reply, psprintf("vendorId %s was not asked for order " INT64_FORMAT " at attempt %d", reply->vendor_id,
+								reply->order_id, reply->attempt));
+	else if (reply->outcome == NULL)
+		decide_settled(settlement, order, settled, reply);
+}
+
+static void
+apply_replies(Reply *replies, int count)
+{
+	int64	   *order_ids = palloc(sizeof(int64) * Max(count, 1));
+	int			norders = 0;
+	Settlement *settlement;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (replies[i].outcome == NULL)
+			order_ids[norders++] = replies[i].order_id;
+	}
+	if (norders == 0)
+		return;
+	settlement = settlement_lock(order_ids, norders);
+	for (int i = 0; i < count; i++)
+	{
+		if (replies[i].outcome == NULL)
+			decide(settlement, &replies[i]);
+	}
+	settlement_write(settlement);
+}
+
+Datum
+oa_apply_vendor_replies(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Reply	   *replies;
+	int			count;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("replies must not be null")));
+	InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	replies = parse_replies(PG_GETARG_JSONB_P(0), &count);
+	apply_replies(replies, count);
+	for (int i = 0; i < count; i++)
+	{
+		Datum		values[3] = {Int32GetDatum(i + 1), CStringGetTextDatum(replies[i].outcome)};
+		bool		nulls[3] = {false, false, replies[i].detail == NULL};
+
+		if (replies[i].detail != NULL)
+			values[2] = CStringGetTextDatum(replies[i].detail);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/* ---------- by hand ---------- */
+
+static void
+require_argument(FunctionCallInfo fcinfo, int argument, const char *name)
+{
+	if (PG_ARGISNULL(argument))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be null", name)));
+}
+
+static char *
+reason_argument(FunctionCallInfo fcinfo, int argument)
+{
+	char	   *reason;
+
+	if (PG_ARGISNULL(argument))
+		return NULL;
+	reason = text_to_cstring(PG_GETARG_TEXT_PP(argument));
+	if (strlen(reason) > REASON_CHARS_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("reason must be at most %d bytes long", REASON_CHARS_MAX)));
+	return reason;
+}
+
+/* Locks one order; ERROR unless it exists and is pending. */
+static Settlement *
+lock_pending_order(int64 order_id)
+{
+	Settlement *settlement = settlement_lock(&order_id, 1);
+
+	if (settlement->norders == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
+				 errmsg("unknown order " INT64_FORMAT, order_id)));
+	if (strcmp(settlement->orders[0].status, "pending") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_STATE),
+				 errmsg("order " INT64_FORMAT " is %s", order_id, settlement->orders[0].status),
+				 errdetail("Only a pending order can be confirmed, rejected or cancelled.")));
+	return settlement;
+}
+
+static text *
+status_of(int64 order_id)
+{
+	Settlement *settlement = settlement_lock(&order_id, 1);
+
+	return cstring_to_text(settlement->orders[0].status);
+}
+
+/* Gives all open holds of the vendor (NULL: of every vendor) their new status. */
+static Datum
+settle_by_hand(int64 order_id, const char *vendor_id, HoldStatus new_status, const char *reason)
+{
+	Settlement *settlement;
+	SettledOrder *order;
+	int			matched = 0;
+	text	   *status;
+
+	SPI_connect();
+	settlement = lock_pending_order(order_id);
+	order = &settlement->orders[0];
+	for (int i = 0; i < order->nholds; i++)
+	{
+		Hold	   *hold = &order->holds[i];
+
+		if (hold->status != HOLD_OPEN || (vendor_id != NULL && strcmp(hold->vendor_id, vendor_id) != 0))
+			continue;
+		hold->new_status = new_status;
+		hold->reason = reason;
+		matched++;
+	}
+	if (matched == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
+				 errmsg("vendor \"%s\" holds nothing open of order " INT64_FORMAT, vendor_id ? vendor_id : "", order_id)));
+	settlement_write(settlement);
+	status = (text *) DatumGetPointer(SPI_datumTransfer(PointerGetDatum(status_of(order_id)), false, -1));
+	SPI_finish();
+	PG_RETURN_TEXT_P(status);
+}
+
+Datum
+oa_confirm_order(PG_FUNCTION_ARGS)
+{
+	require_argument(fcinfo, 0, "order_id");
+	return settle_by_hand(PG_GETARG_INT64(0), PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)),
+						  HOLD_CONFIRMED, NULL);
+}
+
+Datum
+oa_reject_order(PG_FUNCTION_ARGS)
+{
+	require_argument(fcinfo, 0, "order_id");
+	require_argument(fcinfo, 1, "vendor_id");
+	return settle_by_hand(PG_GETARG_INT64(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_REJECTED,
+						  reason_argument(fcinfo, 2));
+}
+
+Datum
+oa_cancel_order(PG_FUNCTION_ARGS)
+{
+	const char *status = "cancelled";
+	const char *reason = reason_argument(fcinfo, 1);
+	int64		order_id;
+
+	require_argument(fcinfo, 0, "order_id");
+	order_id = PG_GETARG_INT64(0);
+	SPI_connect();
+	lock_pending_order(order_id);
+	settlement_close(&order_id, &status, &reason, 1);
+	SPI_finish();
+	PG_RETURN_TEXT_P(cstring_to_text(status));
+}
+
+Datum
+oa_expire_orders(PG_FUNCTION_ARGS)
+{
+	int32		max_orders = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
+	Datum		values[1] = {Int64GetDatum(max_orders)};
+	int64	   *order_ids;
+	const char **statuses;
+	const char **reasons;
+	int			count;
+
+	if (max_orders < 1 || max_orders > 100000)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_orders must be from 1 to 100000")));
+	SPI_connect();
+	plan_execute(PLAN_LOCK_EXPIRED, values, NULL, SPI_OK_SELECT);
+	count = (int) SPI_processed;
+	order_ids = palloc(sizeof(int64) * Max(count, 1));
+	statuses = palloc(sizeof(char *) * Max(count, 1));
+	reasons = palloc(sizeof(char *) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+	{
+		order_ids[i] = spi_int64(i, 1);
+		statuses[i] = "expired";
+		reasons[i] = "not confirmed in time";
+	}
+	settlement_close(order_ids, statuses, reasons, count);
+	SPI_finish();
+	PG_RETURN_INT32(count);
+}

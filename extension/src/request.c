@@ -1,0 +1,694 @@
+/*
+ * request.c
+ *		Order requests: from JSON to structs, checked field by field.
+ *
+ * {"customerId", "products": [{"productId", "quantity"}], "idempotencyKey",
+ * "strategy", "holdFor", "allowPartial", "traceparent"}, or
+ * {"productId", "quantity"} alone as an order of one line. "vendorProductId" is
+ * another name for "productId".
+ *
+ * Takes no locks and reads no table.
+ */
+#include "request.h"
+
+#include "common/hashfn.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
+
+/* ---------- interned product ids ---------- */
+
+typedef struct InternedProduct
+{
+	const char *id;
+	int			index;
+	int			seen_request;	/* the last request that named it ... */
+	int			seen_line;		/* ... and in which of its lines */
+	uint32		hash;
+	char		status;
+} InternedProduct;
+
+#define SH_PREFIX interned
+#define SH_ELEMENT_TYPE InternedProduct
+#define SH_KEY_TYPE const char *
+#define SH_KEY id
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) (key), (int) strlen(key))
+#define SH_EQUAL(tb, a, b) (strcmp((a), (b)) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) ((a)->hash)
+#include "lib/simplehash.h"
+
+static InternedProduct *
+intern_product(RequestBatch *batch, char *id)
+{
+	bool		found;
+	InternedProduct *entry = interned_insert(batch->interned, id, &found);
+
+	if (!found)
+	{
+		if (batch->nproducts == batch->products_size)
+		{
+			batch->products_size *= 2;
+			batch->product_ids = repalloc(batch->product_ids, sizeof(char *) * batch->products_size);
+		}
+		entry->index = batch->nproducts;
+		entry->seen_request = -1;
+		batch->product_ids[batch->nproducts++] = id;
+	}
+	return entry;
+}
+
+/* ---------- checks of single values ---------- */
+
+char *
+check_text_id(const char *text, int len, int max_chars)
+{
+	int			chars;
+
+	for (int i = 0; i < len; i++)
+	{
+		unsigned char c = (unsigned char) text[i];
+
+		if (c < 0x20 || c == 0x7f ||
+			(c == 0xc2 && GetDatabaseEncoding() == PG_UTF8 && i + 1 < len &&
+			 (unsigned char) text[i + 1] < 0xa0))
+			return pstrdup("must not contain control characters");
+	}
+	chars = pg_mbstrlen_with_len(text, len);
+	if (chars < 1 || chars > max_chars)
+		return psprintf("must be 1 to %d characters long", max_chars);
+	return NULL;
+}
+
+bool
+is_vendor_id(const char *text, int len)
+{
+	if (len < 1 || len > 64)
+		return false;
+	for (int i = 0; i < len; i++)
+	{
+		char		c = text[i];
+
+		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-'))
+			return false;
+	}
+	return true;
+}
+
+bool
+numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result)
+{
+	char	   *text;
+	char	   *end;
+	bool		is_whole;
+
+	/* scientific notation has been expanded by numeric: 1e300 is long, not wrong */
+	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
+	errno = 0;
+	*result = strtoll(text, &end, 10);
+	if (*end == '.')
+		end += 1 + strspn(end + 1, "0");
+	is_whole = errno == 0 && end != text && *end == '\0' && *result >= min && *result <= max;
+	pfree(text);
+	return is_whole;
+}
+
+static const char *
+json_type_name(const JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvNull:
+			return "null";
+		case jbvString:
+			return "a string";
+		case jbvNumeric:
+			return "a number";
+		case jbvBool:
+			return "a boolean";
+		case jbvBinary:
+			return JsonContainerIsArray(value->val.binary.data) ? "an array" : "an object";
+		default:
+			return "of another type";
+	}
+}
+
+/* ---------- errors ---------- */
+
+void
+request_error(OrderRequest *request, int sqlstate, char *message, char *detail, char *field)
+{
+	RequestError *error;
+
+	if (request->error != NULL)
+		return;					/* the first is the one to tell */
+	error = palloc0(sizeof(RequestError));
+	error->sqlstate = sqlstate;
+	error->message = message;
+	error->detail = detail;
+	error->field = field;
+	request->error = error;
+}
+
+static void
+malformed(OrderRequest *request, char *field, const char *complaint)
+{
+	request_error(request, ERRCODE_INVALID_PARAMETER_VALUE, psprintf("%s %s", field, complaint), NULL, field);
+}
+
+void
+request_error_raise(const RequestError *error)
+{
+	ereport(ERROR,
+			(errcode(error->sqlstate),
+			 errmsg("%s", error->message),
+			 error->detail ? errdetail("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
+	pg_unreachable();
+}
+
+static void
+push_string(JsonbParseState **state, const char *key, const char *value)
+{
+	JsonbValue	v;
+
+	if (value == NULL)
+		return;
+	v.type = jbvString;
+	v.val.string.val = unconstify(char *, key);
+	v.val.string.len = strlen(key);
+	pushJsonbValue(state, WJB_KEY, &v);
+	v.val.string.val = unconstify(char *, value);
+	v.val.string.len = strlen(value);
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+Jsonb *
+request_error_to_jsonb(const RequestError *error)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue *object;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_string(&state, "code", unpack_sql_state(error->sqlstate));
+	push_string(&state, "message", error->message);
+	push_string(&state, "field", error->field);
+	push_string(&state, "hint", error->hint);
+	if (error->sqlstate == ERRCODE_OA_INSUFFICIENT_STOCK && error->detail != NULL)
+	{
+		Jsonb	   *detail = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(error->detail)));
+		JsonbValue	v;
+
+		v.type = jbvString;
+		v.val.string.val = "detail";
+		v.val.string.len = strlen("detail");
+		pushJsonbValue(&state, WJB_KEY, &v);
+		v.type = jbvBinary;
+		v.val.binary.data = &detail->root;
+		v.val.binary.len = VARSIZE(detail) - VARHDRSZ;
+		pushJsonbValue(&state, WJB_VALUE, &v);
+	}
+	else
+		push_string(&state, "detail", error->detail);
+	object = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	return JsonbValueToJsonb(object);
+}
+
+static char *
+jsonb_member_as_text(Jsonb *json, const char *key)
+{
+	JsonbValue	v;
+
+	if (getKeyJsonValueFromContainer(&json->root, key, strlen(key), &v) == NULL)
+		return NULL;
+	if (v.type == jbvString)
+		return pnstrdup(v.val.string.val, v.val.string.len);
+	if (v.type == jbvBinary)
+		return JsonbToCString(NULL, v.val.binary.data, v.val.binary.len);
+	return NULL;
+}
+
+RequestError *
+request_error_from_jsonb(Jsonb *json)
+{
+	RequestError *error = palloc0(sizeof(RequestError));
+	char	   *code = jsonb_member_as_text(json, "code");
+
+	error->sqlstate = code != NULL && strlen(code) == 5
+		? MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]) : ERRCODE_INTERNAL_ERROR;
+	error->message = jsonb_member_as_text(json, "message");
+	if (error->message == NULL)
+		error->message = pstrdup("the request was rejected");
+	error->detail = jsonb_member_as_text(json, "detail");
+	error->hint = jsonb_member_as_text(json, "hint");
+	error->field = jsonb_member_as_text(json, "field");
+	return error;
+}
+
+/* ---------- parsing ---------- */
+
+static bool
+key_is(const JsonbValue *key, const char *name)
+{
+	return key->val.string.len == (int) strlen(name) && memcmp(key->val.string.val, name, key->val.string.len) == 0;
+}
+
+/* A string of 1 to max_chars characters; NULL for JSON null, and after an error. */
+static char *
+parse_text(OrderRequest *request, const JsonbValue *value, char *field, int max_chars, bool null_allowed)
+{
+	char	   *complaint;
+
+	if (value->type == jbvNull && null_allowed)
+		return NULL;
+	if (value->type != jbvString)
+	{
+		malformed(request, field, psprintf("must be a string, not %s", json_type_name(value)));
+		return NULL;
+	}
+	complaint = check_text_id(value->val.string.val, value->val.string.len, max_chars);
+	if (complaint != NULL)
+	{
+		malformed(request, field, complaint);
+		return NULL;
+	}
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+static int64
+parse_quantity(OrderRequest *request, const JsonbValue *value, char *field)
+{
+	int64		quantity = 0;
+
+	if (value->type != jbvNumeric)
+		malformed(request, field, psprintf("must be a whole number from 1 to " INT64_FORMAT ", not %s", QUANTITY_MAX,
+										   json_type_name(value)));
+	else if (!numeric_to_whole(value->val.numeric, 1, QUANTITY_MAX, &quantity))
+		malformed(request, field, psprintf("must be a whole number from 1 to " INT64_FORMAT, QUANTITY_MAX));
+	return quantity;
+}
+
+/* Adds a line, or its quantity to the line that already has its product. */
+static void
+add_line(RequestBatch *batch, int request_index, char *product_id, int64 quantity, char *field)
+{
+	OrderRequest *request = &batch->requests[request_index];
+	InternedProduct *product = intern_product(batch, product_id);
+
+	if (product->seen_request != request_index)
+	{
+		product->seen_request = request_index;
+		product->seen_line = request->nlines;
+		request->lines[request->nlines].product = product->index;
+		request->lines[request->nlines].quantity = quantity;
+		request->nlines++;
+	}
+	else
+	{
+		OrderLine  *line = &request->lines[product->seen_line];
+
+		line->quantity += quantity;
+		if (line->quantity > QUANTITY_MAX)
+			malformed(request, field, psprintf("adds up to more than " INT64_FORMAT " with earlier lines of the product",
+											   QUANTITY_MAX));
+	}
+}
+
+/*
+ * One product and quantity. The object may be a line of "products" or the
+ * request itself; "prefix" is how its fields are called to the caller.
+ */
+typedef struct LineFields
+{
+	char	   *product_id;
+	bool		has_product_id;
+	int64		quantity;
+	bool		has_quantity;
+} LineFields;
+
+/* True if the key is a line's; then it has been read, well or with an error. */
+static bool
+parse_line_field(OrderRequest *request, LineFields *fields, const JsonbValue *key, const JsonbValue *value,
+				 const char *prefix)
+{
+	if (key_is(key, "productId") || key_is(key, "vendorProductId"))
+	{
+		char	   *field = psprintf("%s%.*s", prefix, key->val.string.len, key->val.string.val);
+
+		if (fields->has_product_id)
+			malformed(request, field, "is given beside productId, which means the same");
+		fields->has_product_id = true;
+		fields->product_id = parse_text(request, value, field, ID_CHARS_MAX, false);
+		return true;
+	}
+	if (key_is(key, "quantity"))
+	{
+		fields->has_quantity = true;
+		fields->quantity = parse_quantity(request, value, psprintf("%squantity", prefix));
+		return true;
+	}
+	return false;
+}
+
+static void
+finish_line(RequestBatch *batch, int request_index, const LineFields *fields, const char *prefix)
+{
+	OrderRequest *request = &batch->requests[request_index];
+
+	if (!fields->has_product_id)
+		malformed(request, psprintf("%sproductId", prefix), "is missing");
+	else if (!fields->has_quantity)
+		malformed(request, psprintf("%squantity", prefix), "is missing");
+	if (request->error == NULL)
+		add_line(batch, request_index, fields->product_id, fields->quantity, psprintf("%squantity", prefix));
+}
+
+static void
+parse_line(RequestBatch *batch, int request_index, JsonbContainer *object, int line_index)
+{
+	OrderRequest *request = &batch->requests[request_index];
+	char	   *prefix = psprintf("products[%d].", line_index);
+	LineFields	fields = {0};
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	key;
+	JsonbValue	value;
+
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		if (token != WJB_KEY)
+			continue;
+		JsonbIteratorNext(&it, &value, true);
+		if (!parse_line_field(request, &fields, &key, &value, prefix))
+			malformed(request, psprintf("%s%.*s", prefix, key.val.string.len, key.val.string.val), "is not a known field");
+		if (request->error != NULL)
+			return;
+	}
+	finish_line(batch, request_index, &fields, prefix);
+}
+
+static void
+parse_lines(RequestBatch *batch, int request_index, JsonbContainer *array)
+{
+	OrderRequest *request = &batch->requests[request_index];
+	int			count = JsonContainerSize(array);
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	int			line_index = 0;
+
+	if (count < 1 || count > guc_max_lines)
+	{
+		malformed(request, "products", psprintf("must have 1 to %d lines, not %d", guc_max_lines, count));
+		return;
+	}
+	request->lines = palloc(sizeof(OrderLine) * count);
+	it = JsonbIteratorInit(array);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_ELEM)
+			continue;
+		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+			malformed(request, psprintf("products[%d]", line_index),
+					  psprintf("must be an object, not %s", json_type_name(&value)));
+		else
+			parse_line(batch, request_index, value.val.binary.data, line_index);
+		if (request->error != NULL)
+			return;
+		line_index++;
+	}
+}
+
+static void
+check_hold_for(OrderRequest *request, const Interval *hold_for, char *field)
+{
+	/* months and days as interval arithmetic estimates them: 30 days, 24 hours */
+	int128		us = hold_for->time + (int128) hold_for->day * USECS_PER_DAY +
+		(int128) hold_for->month * DAYS_PER_MONTH * USECS_PER_DAY;
+
+	if (us <= 0 || us > HOLD_FOR_MAX_US)
+		malformed(request, field, "must be more than zero and at most 366 days");
+	else
+	{
+		request->hold_for_us = (int64) us;
+		request->has_hold_for = true;
+	}
+}
+
+static void
+parse_hold_for(OrderRequest *request, const JsonbValue *value)
+{
+	char	   *text = parse_text(request, value, "holdFor", ID_CHARS_MAX, false);
+	MemoryContext context = CurrentMemoryContext;
+	Interval   *hold_for = NULL;
+
+	if (text == NULL)
+		return;
+
+	/*
+	 * interval_in has no soft errors in this release. It only parses, so there
+	 * is nothing to undo, and no subtransaction is needed to survive its error.
+	 */
+	PG_TRY();
+	{
+		hold_for = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
+														 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	}
+	PG_CATCH();
+	{
+		int			code = geterrcode();
+
+		if (ERRCODE_TO_CATEGORY(code) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+
+	if (hold_for == NULL)
+		malformed(request, "holdFor", "must be an interval, such as \"30 minutes\"");
+	else
+		check_hold_for(request, hold_for, "holdFor");
+}
+
+static void
+parse_strategy(OrderRequest *request, const char *name, char *field)
+{
+	request->has_strategy = true;
+	if (!sourcing_strategy_by_name(name, &request->strategy))
+		malformed(request, field, "must be cheapest, single_vendor, priority, most_stock or fewest_vendors");
+}
+
+/* version-traceid-parentid-flags, lower-case hex: https://www.w3.org/TR/trace-context/ */
+static bool
+is_traceparent(const char *text, int len)
+{
+	static const char pattern[] = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+
+	if (len != (int) strlen(pattern))
+		return false;
+	for (int i = 0; i < len; i++)
+	{
+		if (pattern[i] == '-' ? text[i] != '-'
+			: !((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
+			return false;
+	}
+	return true;
+}
+
+static void
+set_defaults(OrderRequest *request)
+{
+	request->strategy = guc_strategy;
+	request->hold_for_us = (int64) guc_hold_for_s * USECS_PER_SEC;
+	request->same_as = -1;
+	if (guc_traceparent != NULL && is_traceparent(guc_traceparent, strlen(guc_traceparent)))
+		request->traceparent = guc_traceparent;
+}
+
+/* The fields of a request beside its lines; true if the key is one of them. */
+static bool
+parse_option(OrderRequest *request, const JsonbValue *key, const JsonbValue *value)
+{
+	if (key_is(key, "customerId"))
+		request->customer_id = parse_text(request, value, "customerId", ID_CHARS_MAX, true);
+	else if (key_is(key, "idempotencyKey"))
+		request->idempotency_key = parse_text(request, value, "idempotencyKey", KEY_CHARS_MAX, true);
+	else if (key_is(key, "strategy"))
+	{
+		char	   *name = parse_text(request, value, "strategy", ID_CHARS_MAX, true);
+
+		if (name != NULL)
+			parse_strategy(request, name, "strategy");
+	}
+	else if (key_is(key, "holdFor"))
+		parse_hold_for(request, value);
+	else if (key_is(key, "allowPartial"))
+	{
+		if (value->type != jbvBool)
+			malformed(request, "allowPartial", psprintf("must be true or false, not %s", json_type_name(value)));
+		else
+			request->allow_partial = value->val.boolean;
+	}
+	else if (key_is(key, "traceparent"))
+	{
+		/* a trace context that is not valid is ignored, as its standard wants */
+		if (value->type == jbvString && is_traceparent(value->val.string.val, value->val.string.len))
+			request->traceparent = pnstrdup(value->val.string.val, value->val.string.len);
+	}
+	else
+		return false;
+	return true;
+}
+
+/* What was left to the settings is not part of it: a retry may come after they changed. */
+static void
+hash_request(RequestBatch *batch, OrderRequest *request)
+{
+	StringInfoData text;
+
+	if (request->idempotency_key == NULL)
+		return;
+	initStringInfo(&text);
+	appendStringInfo(&text, "%s\n%d\n" INT64_FORMAT "\n%d", request->customer_id ? request->customer_id : "",
+					 request->has_strategy ? (int) request->strategy : -1,
+					 request->has_hold_for ? request->hold_for_us : INT64CONST(-1), request->allow_partial);
+	for (int i = 0; i < request->nlines; i++)
+		appendStringInfo(&text, "\n%s\n" INT64_FORMAT, batch->product_ids[request->lines[i].product],
+						 request->lines[i].quantity);
+	request->hash = hash_bytes_extended((const unsigned char *) text.data, text.len, 0);
+	pfree(text.data);
+}
+
+static void
+parse_request(RequestBatch *batch, int request_index, JsonbContainer *object)
+{
+	OrderRequest *request = &batch->requests[request_index];
+	LineFields	fields = {0};
+	bool		has_products = false;
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	key;
+	JsonbValue	value;
+
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		if (token != WJB_KEY)
+			continue;
+		JsonbIteratorNext(&it, &value, true);
+		if (key_is(&key, "products"))
+		{
+			has_products = true;
+			if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
+				malformed(request, "products", psprintf("must be an array of lines, not %s", json_type_name(&value)));
+			else
+				parse_lines(batch, request_index, value.val.binary.data);
+		}
+		else if (!parse_line_field(request, &fields, &key, &value, "") && !parse_option(request, &key, &value))
+			malformed(request, pnstrdup(key.val.string.val, key.val.string.len), "is not a known field");
+		if (request->error != NULL)
+			return;
+	}
+
+	if (has_products && (fields.has_product_id || fields.has_quantity))
+		malformed(request, fields.has_product_id ? "productId" : "quantity", "is given beside products");
+	else if (!has_products && !fields.has_product_id && !fields.has_quantity)
+		malformed(request, "products", "is missing");
+	else if (!has_products)
+	{
+		request->lines = palloc(sizeof(OrderLine));
+		finish_line(batch, request_index, &fields, "");
+	}
+	if (request->error == NULL)
+		hash_request(batch, request);
+}
+
+RequestBatch *
+request_batch_create(int nrequests)
+{
+	RequestBatch *batch = palloc0(sizeof(RequestBatch));
+
+	batch->requests = palloc0(sizeof(OrderRequest) * Max(nrequests, 1));
+	batch->products_size = Max(nrequests, 8);
+	batch->product_ids = palloc(sizeof(char *) * batch->products_size);
+	batch->interned = interned_create(CurrentMemoryContext, batch->products_size, NULL);
+	return batch;
+}
+
+RequestBatch *
+request_batch_parse(Jsonb *requests)
+{
+	RequestBatch *batch;
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	int			count;
+
+	if (!JB_ROOT_IS_ARRAY(requests) || JB_ROOT_IS_SCALAR(requests))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("requests must be a JSON array")));
+	count = JB_ROOT_COUNT(requests);
+	if (count > BATCH_REQUESTS_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("requests must have at most %d elements, not %d", BATCH_REQUESTS_MAX, count)));
+
+	batch = request_batch_create(count);
+	it = JsonbIteratorInit(&requests->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		OrderRequest *request;
+
+		if (token != WJB_ELEM)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		request = &batch->requests[batch->nrequests++];
+		set_defaults(request);
+		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+			malformed(request, "request", psprintf("must be an object, not %s", json_type_name(&value)));
+		else
+			parse_request(batch, batch->nrequests - 1, value.val.binary.data);
+	}
+	return batch;
+}
+
+OrderRequest *
+request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products, char *idempotency_key,
+				   const char *strategy, const Interval *hold_for, bool allow_partial)
+{
+	int			request_index = batch->nrequests++;
+	OrderRequest *request = &batch->requests[request_index];
+	char	   *complaint;
+
+	set_defaults(request);
+	request->customer_id = customer_id;
+	request->idempotency_key = idempotency_key;
+	request->allow_partial = allow_partial;
+
+	if (customer_id != NULL &&
+		(complaint = check_text_id(customer_id, strlen(customer_id), ID_CHARS_MAX)) != NULL)
+		malformed(request, "customer_id", complaint);
+	if (idempotency_key != NULL &&
+		(complaint = check_text_id(idempotency_key, strlen(idempotency_key), KEY_CHARS_MAX)) != NULL)
+		malformed(request, "idempotency_key", complaint);
+	if (strategy != NULL)
+		parse_strategy(request, strategy, "strategy");
+	if (hold_for != NULL)
+		check_hold_for(request, hold_for, "hold_for");
+	if (products == NULL)
+		malformed(request, "products", "is missing");
+	else if (!JB_ROOT_IS_ARRAY(products) || JB_ROOT_IS_SCALAR(products))
+		malformed(request, "products", "must be an array of lines");
+	else if (request->error == NULL)
+		parse_lines(batch, request_index, &products->root);
+	if (request->error == NULL)
+		hash_request(batch, request);
+	return request;
+}

@@ -1,0 +1,103 @@
+/*
+ * request.h
+ *		Order requests: from JSON to structs, checked field by field.
+ *
+ * Nothing here raises an error for what a caller sent: a request that is not
+ * well-formed carries a RequestError, so that it disturbs no other request of
+ * its batch. All memory is of the context current at the call.
+ */
+#ifndef OA_REQUEST_H
+#define OA_REQUEST_H
+
+#include "order_aggregator.h"
+
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+/* Why a request cannot be served. */
+typedef struct RequestError
+{
+	int			sqlstate;
+	char	   *message;
+	char	   *detail;			/* may be NULL; for OA001 a JSON object */
+	char	   *hint;			/* may be NULL */
+	char	   *field;			/* the field at fault, as the caller wrote it; may be NULL */
+} RequestError;
+
+/* One line; lines of one product have been added up. */
+typedef struct OrderLine
+{
+	int			product;		/* index into RequestBatch.product_ids */
+	int64		quantity;
+} OrderLine;
+
+typedef struct OrderRequest
+{
+	char	   *customer_id;	/* NULL: not given */
+	OrderLine  *lines;
+	int			nlines;
+	char	   *idempotency_key;	/* NULL: not given */
+	SourcingStrategy strategy;
+	bool		has_strategy;	/* given, not the setting's */
+	int64		hold_for_us;
+	bool		has_hold_for;	/* given, not the setting's */
+	bool		allow_partial;
+	char	   *traceparent;	/* NULL: not given */
+	uint64		hash;			/* of all that makes it this request; 0 without a key */
+
+	RequestError *error;		/* NULL: can be served, or has been */
+	int64		order_id;		/* 0: not placed (yet) */
+	bool		is_replay;		/* the key was used before: nothing to do but answer */
+	int			same_as;		/* index of an earlier request with the same key, or -1 */
+} OrderRequest;
+
+typedef struct RequestBatch
+{
+	OrderRequest *requests;
+	int			nrequests;
+	const char **product_ids;	/* each product once, in order of appearance */
+	int			nproducts;
+	int			products_size;	/* allocated */
+	struct interned_hash *interned;
+} RequestBatch;
+
+/* request_batch_create makes an empty batch with room for so many requests. */
+extern RequestBatch *request_batch_create(int nrequests);
+
+/*
+ * request_batch_parse reads a jsonb array of requests; ERROR 22023 if it is not
+ * an array or has too many elements.
+ */
+extern RequestBatch *request_batch_parse(Jsonb *requests);
+
+/*
+ * request_add_single adds the request of place_order(): a jsonb array of lines
+ * and the function's other arguments, any of which may be NULL.
+ */
+extern OrderRequest *request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products,
+										char *idempotency_key, const char *strategy,
+										const Interval *hold_for, bool allow_partial);
+
+/* request_error fills in request->error; message and detail are kept, not copied. */
+extern void request_error(OrderRequest *request, int sqlstate, char *message, char *detail, char *field);
+
+/* request_error_raise raises it as an ERROR of its own SQLSTATE. */
+extern void request_error_raise(const RequestError *error) pg_attribute_noreturn();
+
+/* {"code", "message", "detail", "field"} and back. */
+extern Jsonb *request_error_to_jsonb(const RequestError *error);
+extern RequestError *request_error_from_jsonb(Jsonb *json);
+
+/*
+ * check_text_id returns NULL if the text is 1 to max_chars characters without
+ * control characters, else what is wrong with it, palloc'd.
+ */
+extern char *check_text_id(const char *text, int len, int max_chars);
+
+/* True if it is 1 to 64 of A-Z a-z 0-9 _ - */
+extern bool is_vendor_id(const char *text, int len);
+
+/* True if the numeric is a whole number from min to max, which *result then is. */
+extern bool numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result);
+
+#endif							/* OA_REQUEST_H */

@@ -1,0 +1,67 @@
+/*
+ * stock.h
+ *		Stock rows: locked in their order, changed once each.
+ */
+#ifndef OA_STOCK_H
+#define OA_STOCK_H
+
+#include "order_aggregator.h"
+
+#include "money.h"
+#include "storage/itemptr.h"
+
+/* One locked stock row, and how the transaction will change it. */
+typedef struct StockRow
+{
+	ItemPointerData tid;
+	const char *product_id;
+	const char *vendor_id;
+	const char *vendor_sku;
+	Numeric		unit_price;
+	Price		price;
+	int64		free;			/* on_hand - reserved - buffer; negative if oversold */
+	bool		is_active;		/* the offer and its vendor */
+	int64		on_hand_change;
+	int64		reserved_change;
+} StockRow;
+
+/*
+ * Locked rows ordered by (product_id, vendor_id); offers[i] is what sourcing
+ * sees of rows[i], its vendor being the vendor's number.
+ */
+typedef struct StockRows
+{
+	StockRow   *rows;
+	SourcingOffer *offers;
+	int			nrows;
+} StockRows;
+
+/*
+ * stock_lock_offers locks all rows of the products; stock_lock_rows locks
+ * those of the (product, vendor) pairs, which may repeat. Both block on rows
+ * that another transaction has locked, need SPI, and must be the only lock on
+ * stock that a transaction takes in one go. Unknown ones are left out.
+ */
+extern StockRows *stock_lock_offers(const char **product_ids, int count);
+extern StockRows *stock_lock_rows(const char **product_ids, const char **vendor_ids, int count);
+
+/* stock_find_offers sets *first and *count to the rows of a product. */
+extern void stock_find_offers(const StockRows *stock, const char *product_id, int *first, int *count);
+
+/* stock_find returns the row of a product at a vendor; NULL if it is not among those locked. */
+extern StockRow *stock_find(const StockRows *stock, const char *product_id, const char *vendor_id);
+
+/*
+ * stock_reserve takes units of an offer for a hold; stock_release gives them
+ * back; stock_ship makes a hold's units leave the shelf; stock_return puts such
+ * units back. Nothing is written before stock_write_changes.
+ */
+extern void stock_reserve(StockRows *stock, int row, int64 quantity);
+extern void stock_release(StockRows *stock, StockRow *row, int64 quantity);
+extern void stock_ship(StockRow *row, int64 quantity);
+extern void stock_return(StockRow *row, int64 quantity);
+
+/* stock_write_changes updates every changed row once. Needs SPI. */
+extern void stock_write_changes(StockRows *stock);
+
+#endif							/* OA_STOCK_H */

@@ -1,0 +1,502 @@
+/*
+ * amqp.c
+ *		One connection and channel to RabbitMQ, with publisher confirms.
+ *
+ * rabbitmq-c 0.11. What must be kept in mind: it serves heartbeats only while
+ * it is called; frames may lie in its buffers when the socket is quiet; what
+ * a frame points to dies with amqp_maybe_release_buffers().
+ */
+#include "amqp.h"
+
+#include <amqp.h>
+#include <amqp_ssl_socket.h>
+#include <amqp_tcp_socket.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+
+#define CHANNEL				1
+#define FRAME_BYTES_MAX		131072
+#define HEARTBEAT_S			10
+#define HANDSHAKE_TIMEOUT_S 5
+#define HEADERS_MAX			32
+#define SHORT_STRING_MAX	255
+
+struct Amqp
+{
+	amqp_connection_state_t connection;
+	AmqpEvents	events;
+	uint64_t	published;
+	bool		is_lost;
+	bool		is_blocked;
+};
+
+/* ---------- errors ---------- */
+
+static void
+log_close_reason(const char *doing, const amqp_method_t *method)
+{
+	if (method->id == AMQP_CONNECTION_CLOSE_METHOD)
+	{
+		const amqp_connection_close_t *close = method->decoded;
+
+		log_warning("%s: RabbitMQ closed the connection: %d %.*s", doing, close->reply_code, (int) close->reply_text.len,
+					(const char *) close->reply_text.bytes);
+	}
+	else if (method->id == AMQP_CHANNEL_CLOSE_METHOD)
+	{
+		const amqp_channel_close_t *close = method->decoded;
+
+		log_warning("%s: RabbitMQ closed the channel: %d %.*s", doing, close->reply_code, (int) close->reply_text.len,
+					(const char *) close->reply_text.bytes);
+	}
+	else
+		log_warning("%s: unexpected method 0x%08X from RabbitMQ", doing, method->id);
+}
+
+/* Logs what went wrong with a call that waits for an answer; true if nothing did. */
+static bool
+check_reply(Amqp *amqp, const char *doing, amqp_rpc_reply_t reply)
+{
+	if (reply.reply_type == AMQP_RESPONSE_NORMAL)
+		return true;
+	if (reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION)
+		log_close_reason(doing, &reply.reply);
+	else
+		log_warning("%s: %s", doing, amqp_error_string2(reply.library_error));
+	amqp->is_lost = true;
+	return false;
+}
+
+static bool
+check_status(Amqp *amqp, const char *doing, int status)
+{
+	if (status == AMQP_STATUS_OK)
+		return true;
+	log_warning("%s: %s", doing, amqp_error_string2(status));
+	amqp->is_lost = true;
+	return false;
+}
+
+/* ---------- connecting ---------- */
+
+static bool
+open_socket(Amqp *amqp, const struct amqp_connection_info *info)
+{
+	amqp_socket_t *socket = info->ssl ? amqp_ssl_socket_new(amqp->connection) : amqp_tcp_socket_new(amqp->connection);
+	struct timeval timeout = {.tv_sec = HANDSHAKE_TIMEOUT_S};
+	int			status;
+
+	if (socket == NULL)
+	{
+		log_error("cannot make a socket for RabbitMQ");
+		return false;
+	}
+	amqp_set_handshake_timeout(amqp->connection, &timeout);
+	amqp_set_rpc_timeout(amqp->connection, &(struct timeval) {.tv_sec = 2 * HEARTBEAT_S});
+	status = amqp_socket_open_noblock(socket, info->host, info->port, &timeout);
+	if (status != AMQP_STATUS_OK)
+	{
+		log_warning("cannot connect to RabbitMQ at %s:%d: %s", info->host, info->port, amqp_error_string2(status));
+		return false;
+	}
+	return true;
+}
+
+/* Announces that we understand connection.blocked, and who we are. */
+static bool
+log_in(Amqp *amqp, const struct amqp_connection_info *info, const char *name)
+{
+	amqp_table_entry_t capabilities[] = {
+		{amqp_cstring_bytes("connection.blocked"), {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}},
+		{amqp_cstring_bytes("consumer_cancel_notify"), {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}},
+	};
+	amqp_table_entry_t properties[] = {
+		{amqp_cstring_bytes("capabilities"),
+		{.kind = AMQP_FIELD_KIND_TABLE, .value.table = {.num_entries = 2, .entries = capabilities}}},
+		{amqp_cstring_bytes("connection_name"), {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes(name)}},
+	};
+	amqp_table_t table = {.num_entries = 2, .entries = properties};
+
+	if (!check_reply(amqp, "logging in to RabbitMQ",
+					 amqp_login_with_properties(amqp->connection, info->vhost, 0, FRAME_BYTES_MAX, HEARTBEAT_S, &table,
+												AMQP_SASL_METHOD_PLAIN, info->user, info->password)))
+		return false;
+	amqp_channel_open(amqp->connection, CHANNEL);
+	if (!check_reply(amqp, "opening a channel", amqp_get_rpc_reply(amqp->connection)))
+		return false;
+	amqp_confirm_select(amqp->connection, CHANNEL);
+	return check_reply(amqp, "asking for confirms", amqp_get_rpc_reply(amqp->connection));
+}
+
+Amqp *
+amqp_client_open(const char *url, const char *name, const AmqpEvents *events)
+{
+	struct amqp_connection_info info;
+	char	   *copy = strdup(url);
+	Amqp	   *amqp = calloc(1, sizeof(Amqp));
+
+	if (copy == NULL || amqp == NULL || amqp_parse_url(copy, &info) != AMQP_STATUS_OK)
+	{
+		log_error("RABBITMQ_URL is not an AMQP URL");
+		free(copy);
+		free(amqp);
+		return NULL;
+	}
+	if (events != NULL)
+		amqp->events = *events;
+	amqp->connection = amqp_new_connection();
+	if (amqp->connection == NULL || !open_socket(amqp, &info) || !log_in(amqp, &info, name))
+	{
+		amqp->is_lost = true;
+		amqp_client_close(amqp);
+		amqp = NULL;
+	}
+	else
+		log_info("connected to RabbitMQ host=%s port=%d", info.host, info.port);
+	free(copy);
+	return amqp;
+}
+
+void
+amqp_client_close(Amqp *amqp)
+{
+	if (amqp == NULL)
+		return;
+	if (amqp->connection != NULL)
+	{
+		if (!amqp->is_lost)
+			amqp_connection_close(amqp->connection, AMQP_REPLY_SUCCESS);
+		amqp_destroy_connection(amqp->connection);
+	}
+	free(amqp);
+}
+
+/* ---------- declaring ---------- */
+
+/*
+ * After a refused declaration the channel is closed: logs why and opens it
+ * anew. False if the connection is lost.
+ */
+static bool
+survive_refusal(Amqp *amqp, const char *what)
+{
+	amqp_rpc_reply_t reply = amqp_get_rpc_reply(amqp->connection);
+	amqp_channel_close_ok_t ok;
+
+	if (reply.reply_type == AMQP_RESPONSE_NORMAL)
+		return true;
+	if (reply.reply_type != AMQP_RESPONSE_SERVER_EXCEPTION || reply.reply.id != AMQP_CHANNEL_CLOSE_METHOD)
+		return check_reply(amqp, what, reply);
+	log_close_reason(what, &reply.reply);
+	if (!check_status(amqp, what, amqp_send_method(amqp->connection, CHANNEL, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok)))
+		return false;
+	amqp_channel_open(amqp->connection, CHANNEL);
+	if (!check_reply(amqp, what, amqp_get_rpc_reply(amqp->connection)))
+		return false;
+	amqp_confirm_select(amqp->connection, CHANNEL);
+	amqp->published = 0;
+	return check_reply(amqp, what, amqp_get_rpc_reply(amqp->connection));
+}
+
+static bool
+declare_quorum_queue(Amqp *amqp, const char *queue)
+{
+	amqp_table_entry_t type = {
+		amqp_cstring_bytes("x-queue-type"), {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes("quorum")}
+	};
+	char		what[SHORT_STRING_MAX];
+
+	snprintf(what, sizeof(what), "declaring queue %s", queue);
+	amqp_queue_declare(amqp->connection, CHANNEL, amqp_cstring_bytes(queue), 0, 1, 0, 0,
+					   (amqp_table_t) {.num_entries = 1, .entries = &type});
+	return survive_refusal(amqp, what);
+}
+
+bool
+amqp_client_declare(Amqp *amqp)
+{
+	static const char *const queues[] = {QUEUE_PLACED, QUEUE_PLACED_DEAD, QUEUE_REPLIES, QUEUE_REPLIES_DEAD};
+
+	amqp_exchange_declare(amqp->connection, CHANNEL, amqp_cstring_bytes(EXCHANGE_ORDERS), amqp_cstring_bytes("topic"), 0, 1,
+						  0, 0, amqp_empty_table);
+	if (!survive_refusal(amqp, "declaring exchange " EXCHANGE_ORDERS))
+		return false;
+	for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++)
+	{
+		if (!declare_quorum_queue(amqp, queues[i]))
+			return false;
+	}
+	amqp_queue_bind(amqp->connection, CHANNEL, amqp_cstring_bytes(QUEUE_PLACED), amqp_cstring_bytes(EXCHANGE_ORDERS),
+					amqp_cstring_bytes("order.placed.*"), amqp_empty_table);
+	return survive_refusal(amqp, "binding queue " QUEUE_PLACED);
+}
+
+/* ---------- publishing ---------- */
+
+static amqp_field_value_t
+header_value(const AmqpHeader *header)
+{
+	amqp_field_value_t value = {0};
+
+	switch (header->kind)
+	{
+		case AMQP_HEADER_TEXT:
+			value.kind = AMQP_FIELD_KIND_UTF8;
+			value.value.bytes = amqp_cstring_bytes(header->text);
+			break;
+		case AMQP_HEADER_INTEGER:
+			value.kind = AMQP_FIELD_KIND_I64;
+			value.value.i64 = header->integer;
+			break;
+		case AMQP_HEADER_REAL:
+			value.kind = AMQP_FIELD_KIND_F64;
+			value.value.f64 = header->real;
+			break;
+		case AMQP_HEADER_BOOLEAN:
+			value.kind = AMQP_FIELD_KIND_BOOLEAN;
+			value.value.boolean = header->boolean;
+			break;
+	}
+	return value;
+}
+
+uint64_t
+amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
+{
+	amqp_table_entry_t entries[HEADERS_MAX];
+	amqp_basic_properties_t properties = {
+		._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG,
+		.content_type = amqp_cstring_bytes("application/json"),
+		.delivery_mode = AMQP_DELIVERY_PERSISTENT,
+	};
+	amqp_bytes_t body = {.len = message->body_bytes, .bytes = (void *) message->body};
+	int			status;
+
+	if (amqp->is_lost)
+		return 0;
+	if (message->message_id != NULL)
+	{
+		properties._flags |= AMQP_BASIC_MESSAGE_ID_FLAG;
+		properties.message_id = amqp_cstring_bytes(message->message_id);
+	}
+	if (message->type != NULL)
+	{
+		properties._flags |= AMQP_BASIC_TYPE_FLAG;
+		properties.type = amqp_cstring_bytes(message->type);
+	}
+	if (message->timestamp != 0)
+	{
+		properties._flags |= AMQP_BASIC_TIMESTAMP_FLAG;
+		properties.timestamp = message->timestamp;
+	}
+	if (message->nheaders > 0)
+	{
+		int			count = message->nheaders < HEADERS_MAX ? message->nheaders : HEADERS_MAX;
+
+		for (int i = 0; i < count; i++)
+			entries[i] = (amqp_table_entry_t) {amqp_cstring_bytes(message->headers[i].name), header_value(&message->headers[i])};
+		properties._flags |= AMQP_BASIC_HEADERS_FLAG;
+		properties.headers = (amqp_table_t) {.num_entries = count, .entries = entries};
+	}
+	status = amqp_basic_publish(amqp->connection, CHANNEL, amqp_cstring_bytes(message->exchange),
+								amqp_cstring_bytes(message->routing_key), message->mandatory, 0, &properties, body);
+	if (!check_status(amqp, "publishing", status))
+		return 0;
+	return ++amqp->published;
+}
+
+/* ---------- consuming ---------- */
+
+bool
+amqp_client_consume(Amqp *amqp, const char *queue, int prefetch)
+{
+	amqp_basic_qos(amqp->connection, CHANNEL, 0, (uint16_t) prefetch, 0);
+	if (!check_reply(amqp, "setting the prefetch", amqp_get_rpc_reply(amqp->connection)))
+		return false;
+	amqp_basic_consume(amqp->connection, CHANNEL, amqp_cstring_bytes(queue), amqp_empty_bytes, 0, 0, 0, amqp_empty_table);
+	return check_reply(amqp, "consuming", amqp_get_rpc_reply(amqp->connection));
+}
+
+bool
+amqp_client_ack(Amqp *amqp, uint64_t tag, bool multiple)
+{
+	return !amqp->is_lost &&
+		check_status(amqp, "acknowledging", amqp_basic_ack(amqp->connection, CHANNEL, tag, multiple));
+}
+
+bool
+amqp_client_requeue(Amqp *amqp, uint64_t tag)
+{
+	return !amqp->is_lost &&
+		check_status(amqp, "giving back", amqp_basic_nack(amqp->connection, CHANNEL, tag, 0, 1));
+}
+
+static void
+copy_bytes(char *to, size_t size, amqp_bytes_t from)
+{
+	size_t		length = from.len < size - 1 ? from.len : size - 1;
+
+	if (length > 0)
+		memcpy(to, from.bytes, length);
+	to[length] = '\0';
+}
+
+static void
+copy_traceparent(char *to, size_t size, const amqp_basic_properties_t *properties)
+{
+	*to = '\0';
+	if (!(properties->_flags & AMQP_BASIC_HEADERS_FLAG))
+		return;
+	for (int i = 0; i < properties->headers.num_entries; i++)
+	{
+		const amqp_table_entry_t *entry = &properties->headers.entries[i];
+
+		if (entry->value.kind == AMQP_FIELD_KIND_UTF8 && entry->key.len == strlen("traceparent") &&
+			memcmp(entry->key.bytes, "traceparent", entry->key.len) == 0)
+			copy_bytes(to, size, entry->value.value.bytes);
+	}
+}
+
+/* Reads the content that follows a deliver or a return; false if the connection is lost. */
+static bool
+read_content(Amqp *amqp, amqp_message_t *content)
+{
+	return check_reply(amqp, "reading a message", amqp_read_message(amqp->connection, CHANNEL, content, 0));
+}
+
+static bool
+on_deliver(Amqp *amqp, const amqp_basic_deliver_t *deliver)
+{
+	uint64_t	tag = deliver->delivery_tag;
+	char		message_id[SHORT_STRING_MAX + 1];
+	char		routing_key[SHORT_STRING_MAX + 1];
+	char		traceparent[64];
+	amqp_message_t content;
+
+	copy_bytes(routing_key, sizeof(routing_key), deliver->routing_key);
+	if (!read_content(amqp, &content))
+		return false;
+	copy_bytes(message_id, sizeof(message_id), content.properties._flags & AMQP_BASIC_MESSAGE_ID_FLAG
+			   ? content.properties.message_id : amqp_empty_bytes);
+	copy_traceparent(traceparent, sizeof(traceparent), &content.properties);
+	if (amqp->events.on_delivery != NULL)
+		amqp->events.on_delivery(amqp->events.context, tag, &(AmqpMessage) {
+								 .exchange = "", .routing_key = routing_key, .message_id = message_id,
+								 .traceparent = *traceparent ? traceparent : NULL,
+								 .body = content.body.bytes, .body_bytes = content.body.len
+		});
+	amqp_destroy_message(&content);
+	return true;
+}
+
+static bool
+on_basic_return(Amqp *amqp, const amqp_basic_return_t *returned)
+{
+	int			reply_code = returned->reply_code;
+	char		reply_text[SHORT_STRING_MAX + 1];
+	char		message_id[SHORT_STRING_MAX + 1];
+	amqp_message_t content;
+
+	copy_bytes(reply_text, sizeof(reply_text), returned->reply_text);
+	if (!read_content(amqp, &content))
+		return false;
+	copy_bytes(message_id, sizeof(message_id), content.properties.message_id);
+	if (amqp->events.on_return != NULL)
+		amqp->events.on_return(amqp->events.context, message_id, reply_code, reply_text);
+	amqp_destroy_message(&content);
+	return true;
+}
+
+/* Handles one method frame; false if the connection is lost. */
+static bool
+on_method(Amqp *amqp, const amqp_method_t *method)
+{
+	switch (method->id)
+	{
+		case AMQP_BASIC_ACK_METHOD:
+			{
+				const amqp_basic_ack_t *ack = method->decoded;
+
+				if (amqp->events.on_confirm != NULL)
+					amqp->events.on_confirm(amqp->events.context, ack->delivery_tag, ack->multiple, true);
+				return true;
+			}
+		case AMQP_BASIC_NACK_METHOD:
+			{
+				const amqp_basic_nack_t *nack = method->decoded;
+
+				if (amqp->events.on_confirm != NULL)
+					amqp->events.on_confirm(amqp->events.context, nack->delivery_tag, nack->multiple, false);
+				return true;
+			}
+		case AMQP_BASIC_RETURN_METHOD:
+			return on_basic_return(amqp, method->decoded);
+		case AMQP_BASIC_DELIVER_METHOD:
+			return on_deliver(amqp, method->decoded);
+		case AMQP_CONNECTION_BLOCKED_METHOD:
+			{
+				const amqp_connection_blocked_t *blocked = method->decoded;
+
+				amqp->is_blocked = true;
+				log_warning("RabbitMQ blocks publishing: %.*s", (int) blocked->reason.len, (const char *) blocked->reason.bytes);
+				return true;
+			}
+		case AMQP_CONNECTION_UNBLOCKED_METHOD:
+			amqp->is_blocked = false;
+			log_info("RabbitMQ takes messages again");
+			return true;
+		case AMQP_BASIC_CANCEL_METHOD:
+			log_warning("RabbitMQ cancelled our consumer: its queue was deleted or moved");
+			amqp->is_lost = true;
+			return false;
+		default:
+			log_close_reason("waiting for RabbitMQ", method);
+			amqp->is_lost = true;
+			return false;
+	}
+}
+
+bool
+amqp_client_process(Amqp *amqp, int timeout_ms)
+{
+	struct timeval wait = {.tv_sec = timeout_ms / 1000, .tv_usec = (timeout_ms % 1000) * 1000};
+
+	while (!amqp->is_lost)
+	{
+		amqp_frame_t frame;
+		int			status;
+
+		amqp_maybe_release_buffers(amqp->connection);
+		status = amqp_simple_wait_frame_noblock(amqp->connection, &frame, &wait);
+		if (status == AMQP_STATUS_TIMEOUT)
+			return true;
+		if (!check_status(amqp, "waiting for RabbitMQ", status))
+			return false;
+		if (frame.frame_type == AMQP_FRAME_METHOD && !on_method(amqp, &frame.payload.method))
+			return false;
+		wait = (struct timeval) {0};
+	}
+	return false;
+}
+
+bool
+amqp_client_has_frames(Amqp *amqp)
+{
+	return amqp_frames_enqueued(amqp->connection) || amqp_data_in_buffer(amqp->connection);
+}
+
+bool
+amqp_client_is_blocked(const Amqp *amqp)
+{
+	return amqp->is_blocked;
+}
+
+int
+amqp_client_descriptor(const Amqp *amqp)
+{
+	return amqp_get_sockfd(amqp->connection);
+}

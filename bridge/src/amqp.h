@@ -1,0 +1,113 @@
+/*
+ * amqp.h
+ *		One connection and channel to RabbitMQ, with publisher confirms.
+ *
+ * For one thread. The only room that knows rabbitmq-c.
+ */
+#ifndef BRIDGE_AMQP_CLIENT_H
+#define BRIDGE_AMQP_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EXCHANGE_ORDERS			"orders"
+#define QUEUE_PLACED			"orders.placed"
+#define QUEUE_PLACED_DEAD		"orders.placed.dead"
+#define QUEUE_REPLIES			"orders.replies"
+#define QUEUE_REPLIES_DEAD		"orders.replies.dead"
+
+typedef struct Amqp Amqp;
+
+typedef enum AmqpHeaderKind
+{
+	AMQP_HEADER_TEXT,
+	AMQP_HEADER_INTEGER,
+	AMQP_HEADER_REAL,
+	AMQP_HEADER_BOOLEAN
+} AmqpHeaderKind;
+
+typedef struct AmqpHeader
+{
+	const char *name;
+	AmqpHeaderKind kind;
+	const char *text;
+	int64_t		integer;
+	double		real;
+	bool		boolean;
+} AmqpHeader;
+
+/* A message to publish, or one delivered. Persistent, application/json. Strings are borrowed. */
+typedef struct AmqpMessage
+{
+	const char *exchange;		/* "" is the default exchange */
+	const char *routing_key;
+	bool		mandatory;
+	const char *message_id;		/* may be NULL */
+	const char *type;			/* may be NULL */
+	uint64_t	timestamp;		/* seconds; 0: none */
+	const char *traceparent;	/* of a delivered message only; may be NULL */
+	const AmqpHeader *headers;
+	int			nheaders;
+	const void *body;
+	size_t		body_bytes;
+} AmqpMessage;
+
+/* What the broker tells, called from within amqp_client_process(). Any may be NULL. */
+typedef struct AmqpEvents
+{
+	void	   *context;
+	/* an ack, or else a nack, of one publish or of all up to it */
+	void		(*on_confirm) (void *context, uint64_t tag, bool multiple, bool is_ack);
+	/* a mandatory message that no queue takes; its ack follows */
+	void		(*on_return) (void *context, const char *message_id, int reply_code, const char *reply_text);
+	void		(*on_delivery) (void *context, uint64_t tag, const AmqpMessage *message);
+} AmqpEvents;
+
+/*
+ * amqp_client_open connects, logs in and opens a channel in confirm mode; NULL,
+ * and a line in the log, if that fails. Blocks at most a few seconds.
+ */
+extern Amqp *amqp_client_open(const char *url, const char *name, const AmqpEvents *events);
+
+/* amqp_client_close closes politely if the connection still works. NULL is fine. */
+extern void amqp_client_close(Amqp *amqp);
+
+/*
+ * amqp_client_declare declares the exchange and queues of the contract. Where
+ * one exists with other arguments it logs the broker's words about what differs
+ * and goes on with the one that is there. False if the connection is lost.
+ */
+extern bool amqp_client_declare(Amqp *amqp) __attribute__((warn_unused_result));
+
+/*
+ * amqp_client_publish returns the delivery tag, counting from 1 on each
+ * connection; 0 if the connection is lost. May block while the socket is full,
+ * until the heartbeat gives up.
+ */
+extern uint64_t amqp_client_publish(Amqp *amqp, const AmqpMessage *message) __attribute__((warn_unused_result));
+
+/* amqp_client_consume starts deliveries, at most "prefetch" of them not acknowledged. */
+extern bool amqp_client_consume(Amqp *amqp, const char *queue, int prefetch) __attribute__((warn_unused_result));
+
+extern bool amqp_client_ack(Amqp *amqp, uint64_t tag, bool multiple) __attribute__((warn_unused_result));
+
+/* amqp_client_requeue gives a delivery back to its queue. */
+extern bool amqp_client_requeue(Amqp *amqp, uint64_t tag) __attribute__((warn_unused_result));
+
+/*
+ * amqp_client_process waits up to timeout_ms for the broker and then handles
+ * all that has arrived; false if the connection is lost. Serves heartbeats:
+ * call it at least every few seconds.
+ */
+extern bool amqp_client_process(Amqp *amqp, int timeout_ms) __attribute__((warn_unused_result));
+
+/* True if frames have been read that amqp_client_process would handle at once. */
+extern bool amqp_client_has_frames(Amqp *amqp);
+
+/* True while the broker has told us to stop publishing (memory or disk alarm). */
+extern bool amqp_client_is_blocked(const Amqp *amqp);
+
+extern int	amqp_client_descriptor(const Amqp *amqp);
+
+#endif							/* BRIDGE_AMQP_CLIENT_H */

@@ -1,0 +1,469 @@
+/*
+ * api.c
+ *		The HTTP API's routes.
+ *
+ * Runs on the server's thread and never waits: what needs the database is
+ * deferred to a queue, or refused at once when that is full.
+ */
+#include "api.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+
+#include "config.h"
+#include "metrics.h"
+#include "openapi.h"
+#include "stop.h"
+
+#define KEY_BYTES_MAX		1024
+#define PAGE_ROWS_MAX		10000
+
+typedef void (*RouteHandler) (HttpExchange *exchange, const char *parameter);
+
+/* A route; "%" in the path stands for one segment, which is the handler's parameter. */
+typedef struct Route
+{
+	const char *method;
+	const char *path;
+	RouteHandler handler;
+} Route;
+
+static Intake *orders_intake;
+static Intake *queries_intake;
+
+void
+api_init(Intake *orders, Intake *queries)
+{
+	orders_intake = orders;
+	queries_intake = queries;
+}
+
+/* ---------- handing over ---------- */
+
+static void
+unavailable(HttpExchange *exchange, const char *detail)
+{
+	http_set_header(exchange, "Retry-After", "1");
+	http_problem(exchange, 503, "Service Unavailable", detail, NULL, NULL);
+	metric_add(METRIC_HTTP_REFUSED, 1);
+}
+
+/* Defers the exchange and queues the job, which it takes over; or answers 503. */
+static void
+hand_over(Intake *intake, HttpExchange *exchange, Job *job)
+{
+	if (job == NULL)
+	{
+		unavailable(exchange, "out of memory");
+		return;
+	}
+	job->deadline_ms = monotonic_ms() + config.request_timeout_s * 1000LL;
+	http_defer(exchange);
+	if (!intake_add(intake, job))
+	{
+		unavailable(exchange, "too many requests are waiting");
+		job_free(job);
+	}
+}
+
+static void
+hand_over_query(HttpExchange *exchange, JobKind kind, const char *key)
+{
+	Job		   *job = job_create(exchange, kind);
+
+	if (job != NULL && key != NULL)
+		job->key = strdup(key);
+	hand_over(queries_intake, exchange, job);
+}
+
+static void
+bad_request(HttpExchange *exchange, const char *field, const char *detail)
+{
+	http_problem(exchange, 400, "Bad Request", detail, field, NULL);
+}
+
+/* ---------- POST /order ---------- */
+
+static bool
+content_type_is_json(HttpExchange *exchange)
+{
+	const char *type = http_header(exchange, "Content-Type");
+	size_t		length;
+
+	if (type == NULL)
+		return true;
+	length = strcspn(type, "; \t");
+	return (length == strlen("application/json") && strncasecmp(type, "application/json", length) == 0) ||
+		(length > 5 && strncasecmp(type + length - 5, "+json", 5) == 0);
+}
+
+/* The body as a JSON object, or NULL after a reply that says what is wrong with it. */
+static json_t *
+parse_body(HttpExchange *exchange)
+{
+	size_t		bytes;
+	const char *body = http_body(exchange, &bytes);
+	json_error_t error;
+	json_t	   *json;
+	char		detail[JSON_ERROR_TEXT_LENGTH + 64];
+
+	if (!content_type_is_json(exchange))
+	{
+		http_problem(exchange, 415, "Unsupported Media Type", "Content-Type must be application/json", "Content-Type", NULL);
+		return NULL;
+	}
+	json = json_loadb(body ? body : "", bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL | JSON_DECODE_ANY, &error);
+	if (json == NULL)
+	{
+		snprintf(detail, sizeof(detail), "body is not JSON: %s at line %d, column %d", error.text, error.line, error.column);
+		bad_request(exchange, "body", detail);
+		return NULL;
+	}
+	if (!json_is_object(json))
+	{
+		bad_request(exchange, "body", "body must be a JSON object");
+		json_decref(json);
+		return NULL;
+	}
+	return json;
+}
+
+static char *
+make_key(void)
+{
+	unsigned char random[16];
+	char	   *key = malloc(sizeof("http-") + 2 * sizeof(random));
+
+	if (key == NULL || getrandom(random, sizeof(random), 0) != sizeof(random))
+	{
+		free(key);
+		return NULL;
+	}
+	strcpy(key, "http-");
+	for (size_t i = 0; i < sizeof(random); i++)
+		snprintf(key + strlen("http-") + 2 * i, 3, "%02x", random[i]);
+	return key;
+}
+
+/*
+ * The request's idempotency key, malloc'd: the header's, the body's, or a new
+ * one; *in_body says whether the body has it. NULL after a reply.
+ */
+static char *
+choose_key(HttpExchange *exchange, const json_t *json, bool *in_body)
+{
+	const char *header = http_header(exchange, "Idempotency-Key");
+	const json_t *member = json_object_get(json, "idempotencyKey");
+	char	   *key;
+
+	*in_body = member != NULL && !json_is_null(member);
+	if (header != NULL && (*header == '\0' || strlen(header) > KEY_BYTES_MAX))
+	{
+		bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be 1 to 255 characters long");
+		return NULL;
+	}
+	if (*in_body && header != NULL && (!json_is_string(member) || strcmp(json_string_value(member), header) != 0))
+	{
+		bad_request(exchange, "Idempotency-Key", "Idempotency-Key differs from idempotencyKey in the body");
+		return NULL;
+	}
+	if (*in_body)
+		key = strdup(json_is_string(member) ? json_string_value(member) : "");
+	else
+		key = header != NULL ? strdup(header) : make_key();
+	if (key == NULL)
+		unavailable(exchange, "out of memory");
+	return key;
+}
+
+/*
+ * The request as place_orders() takes it: the client's own text, with the key
+ * and the trace context put in before its closing brace. NULL if memory is
+ * short, or the header is not text.
+ */
+static char *
+request_text(HttpExchange *exchange, const json_t *json, const char *key, bool key_in_body)
+{
+	size_t		bytes;
+	const char *body = http_body(exchange, &bytes);
+	const char *traceparent = http_header(exchange, "traceparent");
+	json_t	   *extra = json_object();
+	char	   *extra_text;
+	char	   *text = NULL;
+
+	if (!key_in_body)
+		json_object_set_new(extra, "idempotencyKey", json_string(key));
+	if (traceparent != NULL && json_object_get(json, "traceparent") == NULL)
+		json_object_set_new(extra, "traceparent", json_string(traceparent));
+	if (!key_in_body && json_object_get(extra, "idempotencyKey") == NULL)
+	{
+		json_decref(extra);
+		return NULL;
+	}
+	extra_text = json_dumps(extra, JSON_COMPACT);
+	while (body[bytes - 1] != '}')
+		bytes--;
+	if (extra_text != NULL && json_object_size(extra) > 0)
+	{
+		if (asprintf(&text, "%.*s%s%s", (int) bytes - 1, body, json_object_size(json) > 0 ? "," : "", extra_text + 1) < 0)
+			text = NULL;
+	}
+	else if (extra_text != NULL)
+		text = strndup(body, bytes);
+	free(extra_text);
+	json_decref(extra);
+	return text;
+}
+
+static void
+post_order(HttpExchange *exchange, const char *parameter)
+{
+	json_t	   *json = parse_body(exchange);
+	bool		key_in_body;
+	Job		   *job;
+
+	(void) parameter;
+	if (json == NULL)
+		return;
+	job = job_create(exchange, JOB_PLACE);
+	if (job != NULL)
+		job->key = choose_key(exchange, json, &key_in_body);
+	if (job != NULL && job->key != NULL)
+	{
+		job->text = request_text(exchange, json, job->key, key_in_body);
+		if (job->text != NULL)
+		{
+			hand_over(orders_intake, exchange, job);
+			metric_set(METRIC_INTAKE_DEPTH, intake_depth(orders_intake));
+			job = NULL;
+		}
+		else
+			bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be UTF-8 text");
+	}
+	if (job != NULL)
+		job_free(job);
+	json_decref(json);
+}
+
+/* ---------- the other routes ---------- */
+
+static void
+get_order(HttpExchange *exchange, const char *parameter)
+{
+	hand_over_query(exchange, JOB_GET_ORDER, parameter);
+}
+
+static void
+post_cancel(HttpExchange *exchange, const char *parameter)
+{
+	size_t		bytes;
+	Job		   *job;
+	json_t	   *json = NULL;
+	const json_t *reason = NULL;
+
+	http_body(exchange, &bytes);
+	if (bytes > 0)
+	{
+		const char *name;
+		json_t	   *value;
+
+		json = parse_body(exchange);
+		if (json == NULL)
+			return;
+		json_object_foreach(json, name, value)
+		{
+			char		detail[128];
+
+			if (strcmp(name, "reason") == 0 && (json_is_string(value) || json_is_null(value)))
+			{
+				reason = value;
+				continue;
+			}
+			snprintf(detail, sizeof(detail), "%.64s %s", name, strcmp(name, "reason") == 0 ? "must be a string" : "is not a known field");
+			bad_request(exchange, name, detail);
+			json_decref(json);
+			return;
+		}
+	}
+	job = job_create(exchange, JOB_CANCEL_ORDER);
+	if (job != NULL)
+	{
+		job->key = strdup(parameter);
+		if (json_is_string(reason))
+			job->text = strdup(json_string_value(reason));
+	}
+	json_decref(json);
+	hand_over(queries_intake, exchange, job);
+}
+
+static void
+get_products(HttpExchange *exchange, const char *parameter)
+{
+	const char *limit = http_query(exchange, "limit");
+	const char *after = http_query(exchange, "after");
+	long		number = PAGE_ROWS_MAX;
+	Job		   *job;
+
+	(void) parameter;
+	if (limit != NULL)
+	{
+		char	   *end;
+
+		errno = 0;
+		number = strtol(limit, &end, 10);
+		if (errno != 0 || end == limit || *end != '\0' || number < 1 || number > PAGE_ROWS_MAX)
+		{
+			bad_request(exchange, "limit", "limit must be a whole number from 1 to 10000");
+			return;
+		}
+	}
+	job = job_create(exchange, JOB_GET_PRODUCTS);
+	if (job != NULL)
+	{
+		job->number = (int) number;
+		job->key = strdup(after ? after : "");
+	}
+	hand_over(queries_intake, exchange, job);
+}
+
+static void
+get_product(HttpExchange *exchange, const char *parameter)
+{
+	hand_over_query(exchange, JOB_GET_PRODUCT, parameter);
+}
+
+static void
+get_vendors(HttpExchange *exchange, const char *parameter)
+{
+	(void) parameter;
+	hand_over_query(exchange, JOB_GET_VENDORS, NULL);
+}
+
+static void
+sync_all(HttpExchange *exchange, const char *parameter)
+{
+	(void) parameter;
+	hand_over_query(exchange, JOB_SYNC, NULL);
+}
+
+static void
+sync_one(HttpExchange *exchange, const char *parameter)
+{
+	hand_over_query(exchange, JOB_SYNC, parameter);
+}
+
+static void
+get_healthz(HttpExchange *exchange, const char *parameter)
+{
+	(void) parameter;
+	http_reply(exchange, 200, "application/json", strdup("{\"status\": \"alive\"}"));
+}
+
+static void
+get_readyz(HttpExchange *exchange, const char *parameter)
+{
+	bool		ready;
+	char	   *roles = roles_text(&ready);
+	char	   *body = NULL;
+
+	(void) parameter;
+	if (roles == NULL || asprintf(&body, "{\"status\": \"%s\", \"roles\": %s}", ready ? "ready" : "not ready", roles) < 0)
+		body = NULL;
+	free(roles);
+	http_reply(exchange, ready ? 200 : 503, "application/json", body);
+}
+
+static void
+get_metrics(HttpExchange *exchange, const char *parameter)
+{
+	(void) parameter;
+	metric_set(METRIC_INTAKE_DEPTH, intake_depth(orders_intake));
+	http_reply(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", metrics_text());
+}
+
+static void
+get_openapi(HttpExchange *exchange, const char *parameter)
+{
+	(void) parameter;
+	http_reply(exchange, 200, "application/json", strdup(openapi_json));
+}
+
+static const Route routes[] = {
+	{"POST", "/order", post_order},
+	{"GET", "/order/%", get_order},
+	{"POST", "/order/%/cancel", post_cancel},
+	{"GET", "/products", get_products},
+	{"GET", "/products/%", get_product},
+	{"GET", "/vendorSync", sync_all},
+	{"POST", "/vendors/sync", sync_all},
+	{"POST", "/vendors/%/sync", sync_one},
+	{"GET", "/vendors", get_vendors},
+	{"GET", "/healthz", get_healthz},
+	{"GET", "/readyz", get_readyz},
+	{"GET", "/metrics", get_metrics},
+	{"GET", "/openapi.json", get_openapi},
+};
+
+/* True if the path fits; the segment that "%" stands for is copied to parameter. */
+static bool
+path_fits(const char *pattern, const char *path, char *parameter, size_t size)
+{
+	while (*pattern != '\0')
+	{
+		if (*pattern == '%')
+		{
+			size_t		length = strcspn(path, "/");
+
+			if (length == 0 || length >= size)
+				return false;
+			memcpy(parameter, path, length);
+			parameter[length] = '\0';
+			path += length;
+			pattern++;
+		}
+		else if (*pattern++ != *path++)
+			return false;
+	}
+	return *path == '\0';
+}
+
+void
+api_handle(HttpExchange *exchange)
+{
+	const char *method = http_method(exchange);
+	bool		is_head = strcmp(method, "HEAD") == 0;
+	char		allow[128] = "";
+	char		parameter[1024];
+
+	metric_add(METRIC_HTTP_REQUESTS, 1);
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+	{
+		if (!path_fits(routes[i].path, http_path(exchange), parameter, sizeof(parameter)))
+			continue;
+		/* the server leaves the body of a reply to HEAD out */
+		if (strcmp(routes[i].method, is_head ? "GET" : method) == 0)
+		{
+			routes[i].handler(exchange, parameter);
+			return;
+		}
+		if (strstr(allow, routes[i].method) == NULL)
+			snprintf(allow + strlen(allow), sizeof(allow) - strlen(allow), "%s%s%s", *allow ? ", " : "", routes[i].method,
+					 strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
+	}
+	if (*allow == '\0')
+	{
+		http_problem(exchange, 404, "Not Found", "there is nothing at this path", NULL, NULL);
+		return;
+	}
+	snprintf(allow + strlen(allow), sizeof(allow) - strlen(allow), ", OPTIONS");
+	http_set_header(exchange, "Allow", allow);
+	if (strcmp(method, "OPTIONS") == 0)
+		http_reply(exchange, 204, NULL, NULL);
+	else
+		http_problem(exchange, 405, "Method Not Allowed", "this path does not take that method", NULL, NULL);
+}

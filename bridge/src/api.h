@@ -1,0 +1,17 @@
+/*
+ * api.h
+ *		The HTTP API's routes: checks a request and hands it to who can answer it.
+ */
+#ifndef BRIDGE_API_H
+#define BRIDGE_API_H
+
+#include "http.h"
+#include "intake.h"
+
+/* api_init: orders go to one queue, everything else that needs the database to the other. */
+extern void api_init(Intake *orders, Intake *queries);
+
+/* api_handle is the server's HttpHandler. */
+extern void api_handle(HttpExchange *exchange);
+
+#endif							/* BRIDGE_API_H */

@@ -1,0 +1,366 @@
+/*
+ * http.c
+ *		A small HTTP server on libmicrohttpd.
+ *
+ * One thread runs all connections with epoll. A deferred exchange is a
+ * suspended connection: it never times out by itself and its client's
+ * disconnect goes unseen, so whoever took it over keeps a deadline.
+ */
+#include "http.h"
+
+#include <arpa/inet.h>
+#include <jansson.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "stop.h"
+
+#define PATH_BYTES_MAX		4096
+#define REPLY_HEADERS_MAX	8
+#define BODY_BYTES_FIRST	1024
+
+struct HttpServer
+{
+	struct MHD_Daemon *daemon;
+	HttpLimits	limits;
+	HttpHandler handler;
+};
+
+struct HttpExchange
+{
+	HttpServer *server;
+	struct MHD_Connection *connection;
+	char	   *method;
+	char	   *path;
+	char	   *body;
+	size_t		body_bytes;
+	size_t		body_room;
+	int			refused;		/* status to answer with once the upload is over; 0: none */
+	bool		handled;		/* given to the handler */
+	bool		deferred;
+	struct MHD_Response *response;	/* set by http_reply */
+	int			status;
+	struct
+	{
+		char	   *name;
+		char	   *value;
+	}			headers[REPLY_HEADERS_MAX];
+	int			nheaders;
+	long long	began_ms;
+};
+
+/* ---------- replying ---------- */
+
+void
+http_set_header(HttpExchange *exchange, const char *name, const char *value)
+{
+	char	   *name_copy = strdup(name);
+	char	   *value_copy = strdup(value);
+
+	if (exchange->nheaders == REPLY_HEADERS_MAX || name_copy == NULL || value_copy == NULL)
+	{
+		free(name_copy);
+		free(value_copy);
+		return;
+	}
+	exchange->headers[exchange->nheaders].name = name_copy;
+	exchange->headers[exchange->nheaders].value = value_copy;
+	exchange->nheaders++;
+}
+
+void
+http_reply(HttpExchange *exchange, int status, const char *content_type, char *body)
+{
+	struct MHD_Response *response = MHD_create_response_from_buffer(body ? strlen(body) : 0, body, MHD_RESPMEM_MUST_FREE);
+
+	for (int i = 0; response != NULL && i < exchange->nheaders; i++)
+		MHD_add_response_header(response, exchange->headers[i].name, exchange->headers[i].value);
+	if (response != NULL && body != NULL)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+	exchange->status = status;
+	exchange->response = response;
+	if (exchange->deferred)
+		MHD_resume_connection(exchange->connection);	/* the exchange is the server's again from here */
+}
+
+void
+http_problem(HttpExchange *exchange, int status, const char *title, const char *detail, const char *field,
+			 const char *details_json)
+{
+	json_t	   *details = details_json ? json_loads(details_json, JSON_DECODE_ANY, NULL) : NULL;
+	json_t	   *problem;
+	char	   *body;
+
+	if (details == NULL)
+		details = json_string(detail);
+	problem = json_pack("{s:s, s:s, s:i, s:s, s:s, s:o}", "type", "about:blank", "title", title, "status", status,
+						"detail", detail, "error", title, "details", details);
+	if (field != NULL && problem != NULL)
+		json_object_set_new(problem, "field", json_string(field));
+	body = problem != NULL ? json_dumps(problem, JSON_COMPACT) : NULL;
+	json_decref(problem);
+	http_reply(exchange, status, "application/problem+json", body);
+}
+
+void
+http_defer(HttpExchange *exchange)
+{
+	exchange->deferred = true;
+	MHD_suspend_connection(exchange->connection);
+}
+
+static enum MHD_Result
+send_response(HttpExchange *exchange)
+{
+	enum MHD_Result result = MHD_NO;
+
+	if (exchange->response != NULL)
+	{
+		result = MHD_queue_response(exchange->connection, exchange->status, exchange->response);
+		MHD_destroy_response(exchange->response);
+		exchange->response = NULL;
+	}
+	return result;
+}
+
+/* ---------- the request ---------- */
+
+const char *
+http_method(const HttpExchange *exchange)
+{
+	return exchange->method;
+}
+
+const char *
+http_path(const HttpExchange *exchange)
+{
+	return exchange->path;
+}
+
+const char *
+http_query(const HttpExchange *exchange, const char *name)
+{
+	return MHD_lookup_connection_value(exchange->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+const char *
+http_header(const HttpExchange *exchange, const char *name)
+{
+	return MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, name);
+}
+
+const char *
+http_body(const HttpExchange *exchange, size_t *bytes)
+{
+	*bytes = exchange->body_bytes;
+	return exchange->body;
+}
+
+/* Takes in a piece of the body, NUL-terminated as a whole; past the limit it is thrown away. */
+static void
+receive(HttpExchange *exchange, const char *data, size_t bytes)
+{
+	size_t		needed = exchange->body_bytes + bytes + 1;
+
+	if (exchange->refused != 0)
+		return;
+	if (needed > (size_t) exchange->server->limits.body_bytes_max + 1)
+	{
+		exchange->refused = MHD_HTTP_CONTENT_TOO_LARGE;
+		return;
+	}
+	if (needed > exchange->body_room)
+	{
+		size_t		room = exchange->body_room ? exchange->body_room : BODY_BYTES_FIRST;
+		char	   *body;
+
+		while (room < needed)
+			room *= 2;
+		body = realloc(exchange->body, room);
+		if (body == NULL)
+		{
+			exchange->refused = MHD_HTTP_SERVICE_UNAVAILABLE;
+			return;
+		}
+		exchange->body = body;
+		exchange->body_room = room;
+	}
+	memcpy(exchange->body + exchange->body_bytes, data, bytes);
+	exchange->body_bytes += bytes;
+	exchange->body[exchange->body_bytes] = '\0';
+}
+
+static void
+refuse(HttpExchange *exchange)
+{
+	char		detail[128];
+
+	http_set_header(exchange, MHD_HTTP_HEADER_CONNECTION, "close");
+	if (exchange->refused == MHD_HTTP_CONTENT_TOO_LARGE)
+	{
+		snprintf(detail, sizeof(detail), "body must be at most %d bytes long", exchange->server->limits.body_bytes_max);
+		http_problem(exchange, exchange->refused, "Content Too Large", detail, "body", NULL);
+	}
+	else if (exchange->refused == MHD_HTTP_URI_TOO_LONG)
+		http_problem(exchange, exchange->refused, "URI Too Long", "the path is too long", NULL, NULL);
+	else
+		http_problem(exchange, exchange->refused, "Service Unavailable", "out of memory", NULL, NULL);
+}
+
+/* ---------- libmicrohttpd's callbacks ---------- */
+
+static HttpExchange *
+begin_exchange(HttpServer *server, struct MHD_Connection *connection, const char *method, const char *path)
+{
+	HttpExchange *exchange = calloc(1, sizeof(HttpExchange));
+	const char *length;
+
+	if (exchange == NULL)
+		return NULL;
+	exchange->server = server;
+	exchange->connection = connection;
+	exchange->method = strdup(method);
+	exchange->path = strdup(path);
+	exchange->began_ms = monotonic_ms();
+	if (exchange->method == NULL || exchange->path == NULL)
+		exchange->refused = MHD_HTTP_SERVICE_UNAVAILABLE;
+	else if (strlen(path) > PATH_BYTES_MAX)
+		exchange->refused = MHD_HTTP_URI_TOO_LONG;
+	length = http_header(exchange, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	if (length != NULL && strtoll(length, NULL, 10) > server->limits.body_bytes_max)
+		exchange->refused = MHD_HTTP_CONTENT_TOO_LARGE;
+	return exchange;
+}
+
+static enum MHD_Result
+on_access(void *context, struct MHD_Connection *connection, const char *path, const char *method, const char *version,
+		  const char *upload, size_t *upload_bytes, void **state)
+{
+	HttpServer *server = context;
+	HttpExchange *exchange = *state;
+
+	(void) version;
+	if (exchange == NULL)
+	{
+		*state = exchange = begin_exchange(server, connection, method, path);
+		if (exchange == NULL)
+			return MHD_NO;
+		if (exchange->refused == MHD_HTTP_CONTENT_TOO_LARGE)
+		{
+			/* said so before it sends it */
+			refuse(exchange);
+			return send_response(exchange);
+		}
+		return MHD_YES;
+	}
+	if (*upload_bytes > 0)
+	{
+		receive(exchange, upload, *upload_bytes);
+		*upload_bytes = 0;
+		return MHD_YES;
+	}
+	if (!exchange->handled)
+	{
+		exchange->handled = true;
+		if (exchange->refused != 0)
+			refuse(exchange);
+		else
+			server->handler(exchange);
+		if (exchange->deferred)
+			return MHD_YES;		/* resumed when there is a reply, and called again */
+	}
+	return send_response(exchange);
+}
+
+static void
+on_completed(void *context, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
+{
+	HttpExchange *exchange = *state;
+
+	(void) context;
+	(void) connection;
+	if (exchange == NULL)
+		return;
+	log_debug("%s %s status=%d ms=%lld%s", exchange->method ? exchange->method : "?", exchange->path ? exchange->path : "?",
+			  exchange->status, monotonic_ms() - exchange->began_ms,
+			  code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " aborted");
+	if (exchange->response != NULL)
+		MHD_destroy_response(exchange->response);
+	for (int i = 0; i < exchange->nheaders; i++)
+	{
+		free(exchange->headers[i].name);
+		free(exchange->headers[i].value);
+	}
+	free(exchange->method);
+	free(exchange->path);
+	free(exchange->body);
+	free(exchange);
+	*state = NULL;
+}
+
+static void
+on_log(void *context, const char *format, va_list args)
+{
+	char		line[512];
+
+	(void) context;
+	vsnprintf(line, sizeof(line), format, args);
+	log_debug("libmicrohttpd: %s", line);
+}
+
+/* ---------- starting and stopping ---------- */
+
+HttpServer *
+http_start(const char *address, int port, const HttpLimits *limits, HttpHandler handler)
+{
+	HttpServer *server = calloc(1, sizeof(HttpServer));
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port)};
+
+	if (server == NULL || inet_pton(AF_INET, address, &in.sin_addr) != 1)
+	{
+		log_error("cannot listen on %s: it is not an IPv4 address", address);
+		free(server);
+		return NULL;
+	}
+	server->limits = *limits;
+	server->handler = handler;
+	server->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_ITC,
+									  (uint16_t) port, NULL, NULL, on_access, server,
+									  MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+									  MHD_OPTION_SOCK_ADDR, (struct sockaddr *) &in,
+									  MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
+									  MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u,
+									  MHD_OPTION_CONNECTION_LIMIT, (unsigned) limits->connections_max,
+									  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) limits->idle_timeout_s,
+									  MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+									  MHD_OPTION_END);
+	if (server->daemon == NULL)
+	{
+		log_error("cannot listen on %s:%d", address, port);
+		free(server);
+		return NULL;
+	}
+	log_info("listening on http://%s:%d", address, port);
+	return server;
+}
+
+void
+http_quiesce(HttpServer *server)
+{
+	MHD_socket	listener = MHD_quiesce_daemon(server->daemon);
+
+	if (listener != MHD_INVALID_SOCKET)
+		close(listener);
+}
+
+void
+http_stop(HttpServer *server)
+{
+	MHD_stop_daemon(server->daemon);
+	free(server);
+}

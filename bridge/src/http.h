@@ -1,0 +1,67 @@
+/*
+ * http.h
+ *		A small HTTP server: requests in, replies from any thread.
+ *
+ * The only room that knows libmicrohttpd.
+ */
+#ifndef BRIDGE_HTTP_H
+#define BRIDGE_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct HttpServer HttpServer;
+
+/* One request and its reply. */
+typedef struct HttpExchange HttpExchange;
+
+/*
+ * Called on a server thread with a whole request. It must either reply, or call
+ * http_defer() and see to it that another thread replies, always.
+ */
+typedef void (*HttpHandler) (HttpExchange *exchange);
+
+typedef struct HttpLimits
+{
+	int			connections_max;
+	int			body_bytes_max;
+	int			idle_timeout_s;
+} HttpLimits;
+
+/* http_start listens; NULL, and a line in the log, if it cannot. */
+extern HttpServer *http_start(const char *address, int port, const HttpLimits *limits, HttpHandler handler);
+
+/* http_quiesce refuses new connections; what is under way goes on. */
+extern void http_quiesce(HttpServer *server);
+
+/* http_stop ends the server; every deferred exchange must have been replied to. */
+extern void http_stop(HttpServer *server);
+
+/* The request. Strings live as long as the exchange; NULL where there is none. */
+extern const char *http_method(const HttpExchange *exchange);
+extern const char *http_path(const HttpExchange *exchange);
+extern const char *http_query(const HttpExchange *exchange, const char *name);
+extern const char *http_header(const HttpExchange *exchange, const char *name);
+extern const char *http_body(const HttpExchange *exchange, size_t *bytes);
+
+/* http_defer: another thread will reply. Call it before that thread can. */
+extern void http_defer(HttpExchange *exchange);
+
+/* http_set_header adds a header to the reply; the value is copied. Before http_reply only. */
+extern void http_set_header(HttpExchange *exchange, const char *name, const char *value);
+
+/*
+ * http_reply sends the reply; the body is malloc'd and taken over (NULL: none).
+ * The exchange must not be touched afterwards, unless the handler is replying.
+ */
+extern void http_reply(HttpExchange *exchange, int status, const char *content_type, char *body);
+
+/*
+ * http_problem replies with application/problem+json (RFC 9457): type, title,
+ * status, detail, and "error" and "details" for older clients. "details_json"
+ * is JSON, or NULL for the detail as a string; "field" may be NULL.
+ */
+extern void http_problem(HttpExchange *exchange, int status, const char *title, const char *detail,
+						 const char *field, const char *details_json);
+
+#endif							/* BRIDGE_HTTP_H */

@@ -1,0 +1,338 @@
+/*
+ * main.c
+ *		order-bridge: settings, commands, threads, signals. Only this file exits.
+ */
+#include <curl/curl.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "config.h"
+#include "db.h"
+#include "housekeeping.h"
+#include "http.h"
+#include "intake.h"
+#include "log.h"
+#include "metrics.h"
+#include "placer.h"
+#include "plans.h"
+#include "queries.h"
+#include "relay.h"
+#include "replies.h"
+#include "settings.h"
+#include "stop.h"
+#include "sync.h"
+
+#define QUERY_THREADS	2
+#define QUERY_JOBS_MAX	1000
+#define THREADS_MAX		16
+#define REDRIVE_MAX		100000
+
+Config		config;
+
+static const Setting settings[] = {
+	{"DATABASE_URL", "database-url", SETTING_TEXT, &config.database_url, "", 0, 0, "libpq connection string"},
+	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &config.rabbitmq_url, "amqp://localhost", 0, 0, "AMQP URL"},
+	{"HTTP_LISTEN", "http-listen", SETTING_TEXT, &config.http_listen, "127.0.0.1", 0, 0, "IPv4 address to listen on"},
+	{"PORT", "port", SETTING_NUMBER, &config.port, "3000", 1, 65535, "port to listen on"},
+	{"ROLES", "roles", SETTING_TEXT, &config.roles, "http,relay,replies,sync,housekeeping", 0, 0, "roles to run"},
+	{"LOG_LEVEL", "log-level", SETTING_TEXT, &config.log_level, "info", 0, 0, "debug, info, warning or error"},
+	{"INTAKE_MAX", "intake-max", SETTING_NUMBER, &config.intake_max, "10000", 1, 1000000, "orders that may wait"},
+	{"PLACE_BATCH_MAX", "place-batch-max", SETTING_NUMBER, &config.place_batch_max, "1000", 1, 10000, "orders in one transaction"},
+	{"REQUEST_TIMEOUT_S", "request-timeout-s", SETTING_NUMBER, &config.request_timeout_s, "15", 1, 3600, "a request is answered within that, with 503 if need be"},
+	{"BODY_BYTES_MAX", "body-bytes-max", SETTING_NUMBER, &config.body_bytes_max, "1048576", 1024, 67108864, "largest request body"},
+	{"CONNECTIONS_MAX", "connections-max", SETTING_NUMBER, &config.connections_max, "4000", 1, 100000, "open HTTP connections"},
+	{"RELAY_PAGE", "relay-page", SETTING_NUMBER, &config.relay_page, "1000", 1, 10000, "events in flight to the broker"},
+	{"RELAY_POLL_MS", "relay-poll-ms", SETTING_NUMBER, &config.relay_poll_ms, "1000", 10, 60000, "the relay looks at least that often"},
+	{"REPLIES_PREFETCH", "replies-prefetch", SETTING_NUMBER, &config.replies_prefetch, "1000", 1, 10000, "replies held unacknowledged"},
+	{"REPLIES_BATCH_MAX", "replies-batch-max", SETTING_NUMBER, &config.replies_batch_max, "500", 1, 10000, "replies in one transaction"},
+	{"SYNC_TIMEOUT_S", "sync-timeout-s", SETTING_NUMBER, &config.sync_timeout_s, "10", 1, 3600, "time a vendor has for its feed"},
+	{"FEED_BYTES_MAX", "feed-bytes-max", SETTING_NUMBER, &config.feed_bytes_max, "67108864", 1024, 1073741823, "largest feed"},
+	{"EXPIRE_INTERVAL_MS", "expire-interval-ms", SETTING_NUMBER, &config.expire_interval_ms, "1000", 10, 600000, "how often expired orders are looked for"},
+	{"OUTBOX_RETENTION_HOURS", "outbox-retention-hours", SETTING_NUMBER, &config.outbox_retention_hours, "168", 1, 876000, "relayed events are kept that long"},
+	{"IDEMPOTENCY_RETENTION_HOURS", "idempotency-retention-hours", SETTING_NUMBER, &config.idempotency_retention_hours, "168", 1, 876000, "idempotency keys are kept that long"},
+	{NULL}
+};
+
+static const char synopsis[] = "run | sync | status | redrive";
+static const char about[] =
+	"order-bridge - relays committed orders to RabbitMQ, takes vendors' replies back, pulls their stock feeds and serves HTTP."
+	"\v"
+	"Commands:\n"
+	"  run      run the roles until SIGTERM; a second one leaves at once\n"
+	"  sync     pull every vendor's feed once, print the results, exit 1 if one failed\n"
+	"  status   print the relay's checkpoint, orders and vendors as JSON\n"
+	"  redrive  put parked events and dead replies back on their way\n\n"
+	"Each setting is an environment variable too; the flag wins.";
+
+/* ---------- settings that need a closer look ---------- */
+
+static bool
+check_settings(void)
+{
+	static const char *const levels[] = {"debug", "info", "warning", "error"};
+	bool		known = false;
+
+	for (int i = 0; i < 4; i++)
+	{
+		if (strcmp(config.log_level, levels[i]) == 0)
+		{
+			log_set_level((LogLevel) i);
+			known = true;
+		}
+	}
+	if (!known)
+		fprintf(stderr, "LOG_LEVEL must be debug, info, warning or error, not \"%s\"\n", config.log_level);
+	if (*config.database_url == '\0')
+	{
+		fprintf(stderr, "DATABASE_URL must be set\n");
+		known = false;
+	}
+	return known;
+}
+
+/* Which roles are named; false, after saying so, if one of them does not exist. */
+static bool
+parse_roles(bool *wanted)
+{
+	char	   *copy = strdup(config.roles);
+	char	   *save = NULL;
+	bool		ok = copy != NULL && *copy != '\0';
+
+	if (!ok)
+		fprintf(stderr, "ROLES must name at least one role\n");
+	for (char *word = strtok_r(copy, ",", &save); word != NULL; word = strtok_r(NULL, ",", &save))
+	{
+		int			role = 0;
+
+		while (role < ROLE_COUNT && strcmp(word, role_name(role)) != 0)
+			role++;
+		if (role == ROLE_COUNT)
+		{
+			fprintf(stderr, "ROLES: there is no role \"%s\"; there are http, relay, replies, sync and housekeeping\n", word);
+			ok = false;
+		}
+		else
+			wanted[role] = true;
+	}
+	free(copy);
+	return ok;
+}
+
+/* ---------- run ---------- */
+
+typedef struct Threads
+{
+	pthread_t	ids[THREADS_MAX];
+	int			count;
+} Threads;
+
+static bool
+start_thread(Threads *threads, void *(*run) (void *), void *argument)
+{
+	int			error = pthread_create(&threads->ids[threads->count], NULL, run, argument);
+
+	if (error != 0)
+	{
+		log_error("cannot start a thread: %s", strerror(error));
+		return false;
+	}
+	threads->count++;
+	return true;
+}
+
+/* Waits for SIGTERM or SIGINT, then asks all to stop; a second one leaves at once. */
+static void *
+watch_signals(void *set)
+{
+	log_set_role("signals");
+	for (int seen = 0;; seen++)
+	{
+		int			number;
+
+		if (sigwait(set, &number) != 0)
+			continue;
+		if (seen > 0)
+		{
+			log_warning("told to stop twice: leaving at once");
+			_exit(EX_TEMPFAIL);
+		}
+		log_info("told to stop: finishing what is under way");
+		stop_request();
+	}
+	return NULL;
+}
+
+typedef struct HttpRole
+{
+	HttpServer *server;
+	Intake	   *orders;
+	Intake	   *queries;
+	Threads		threads;
+} HttpRole;
+
+static bool
+start_http(HttpRole *http)
+{
+	const HttpLimits limits = {
+		.connections_max = config.connections_max, .body_bytes_max = config.body_bytes_max,
+		.idle_timeout_s = config.request_timeout_s
+	};
+
+	role_set_ready(ROLE_HTTP, true);
+	http->orders = intake_create(config.intake_max);
+	http->queries = intake_create(QUERY_JOBS_MAX);
+	if (http->orders == NULL || http->queries == NULL || !start_thread(&http->threads, placer_run, http->orders))
+		return false;
+	for (int i = 0; i < QUERY_THREADS; i++)
+	{
+		if (!start_thread(&http->threads, queries_run, http->queries))
+			return false;
+	}
+	api_init(http->orders, http->queries);
+	http->server = http_start(config.http_listen, config.port, &limits, api_handle);
+	return http->server != NULL;
+}
+
+/* Takes in nothing more, lets every waiting request be answered, then closes. */
+static void
+stop_http(HttpRole *http)
+{
+	if (http->server != NULL)
+		http_quiesce(http->server);
+	intake_close(http->orders);
+	intake_close(http->queries);
+	for (int i = 0; i < http->threads.count; i++)
+		pthread_join(http->threads.ids[i], NULL);
+	if (http->server != NULL)
+		http_stop(http->server);
+}
+
+static int
+run(void)
+{
+	static void *(*const role_runs[ROLE_COUNT]) (void *) = {
+		[ROLE_RELAY] = relay_run, [ROLE_REPLIES] = replies_run, [ROLE_SYNC] = sync_run,
+		[ROLE_HOUSEKEEPING] = housekeeping_run
+	};
+	static sigset_t signals;
+	bool		wanted[ROLE_COUNT] = {false};
+	pthread_t	watcher;
+	Threads		threads = {.count = 0};
+	HttpRole	http = {.server = NULL};
+	bool		ok = true;
+
+	if (!parse_roles(wanted))
+		return EX_USAGE;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	if (pthread_create(&watcher, NULL, watch_signals, &signals) != 0)
+		return EX_OSERR;
+
+	if (wanted[ROLE_HTTP])
+		ok = start_http(&http);
+	for (int role = 0; ok && role < ROLE_COUNT; role++)
+	{
+		if (wanted[role] && role_runs[role] != NULL)
+			ok = start_thread(&threads, role_runs[role], NULL);
+	}
+	while (ok && !stop_requested())
+		stop_wait_ms(60000);
+	stop_request();
+	if (wanted[ROLE_HTTP] && http.queries != NULL)
+		stop_http(&http);
+	for (int i = 0; i < threads.count; i++)
+		pthread_join(threads.ids[i], NULL);
+	log_info("stopped");
+	return ok ? EX_OK : EX_OSERR;
+}
+
+/* ---------- the other commands ---------- */
+
+static int
+run_sync(void)
+{
+	Db			db;
+	json_t	   *results = json_array();
+	json_t	   *result;
+	size_t		i;
+	bool		ok;
+
+	db_init(&db, config.database_url, "order-bridge sync", NULL);
+	ok = db_connect(&db) && sync_now(&db, NULL, results);
+	if (ok)
+		printf("%s\n", json_dumps(results, JSON_INDENT(2)));
+	json_array_foreach(results, i, result)
+		ok = ok && strcmp(json_string_value(json_object_get(result, "status")), "failed") != 0;
+	json_decref(results);
+	db_close(&db);
+	return ok ? EX_OK : EXIT_FAILURE;
+}
+
+/* Runs one statement that returns one value, and prints it behind the label. */
+static bool
+print_value(const char *label, const char *sql, int nparams, const char *const *params)
+{
+	Db			db;
+	PGresult   *result = NULL;
+	bool		ok;
+
+	db_init(&db, config.database_url, "order-bridge", NULL);
+	ok = db_connect(&db) && db_query(&db, label, sql, nparams, params, &result) == DB_OK;
+	if (ok)
+		printf("%s%s\n", label, PQgetvalue(result, 0, 0));
+	PQclear(result);
+	db_close(&db);
+	return ok;
+}
+
+static int
+run_redrive(void)
+{
+	const char *params[1] = {"100000"};
+	bool		ok = print_value("parked events redriven: ", SQL_REDRIVE_PARKED, 1, params);
+	int			replies = replies_redrive(REDRIVE_MAX);
+
+	if (replies >= 0)
+		printf("dead replies redriven: %d\n", replies);
+	return ok && replies >= 0 ? EX_OK : EXIT_FAILURE;
+}
+
+int
+main(int argc, char **argv)
+{
+	char	   *words[1];
+	int			nwords;
+
+	if (!settings_load(settings, synopsis, about, argc, argv, words, 1, &nwords) || !check_settings())
+		return EX_USAGE;
+	if (nwords == 0)
+	{
+		fprintf(stderr, "order-bridge: say what to do: %s\n", synopsis);
+		return EX_USAGE;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	srandom((unsigned) (getpid() ^ time(NULL)));
+	if (!stop_init() || curl_global_init(CURL_GLOBAL_DEFAULT) != 0)
+		return EX_OSERR;
+
+	if (strcmp(words[0], "run") == 0)
+		return run();
+	if (strcmp(words[0], "sync") == 0)
+		return run_sync();
+	if (strcmp(words[0], "status") == 0)
+		return print_value("", SQL_STATUS, 0, NULL) ? EX_OK : EXIT_FAILURE;
+	if (strcmp(words[0], "redrive") == 0)
+		return run_redrive();
+	fprintf(stderr, "order-bridge: there is no command \"%s\"; there are %s\n", words[0], synopsis);
+	return EX_USAGE;
+}

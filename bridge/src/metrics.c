@@ -1,0 +1,127 @@
+/*
+ * metrics.c
+ *		Counters and gauges, and their Prometheus text.
+ */
+#include "metrics.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct Description
+{
+	const char *name;
+	const char *type;
+	const char *help;
+} Description;
+
+static const Description descriptions[METRIC_COUNT] = {
+	[METRIC_HTTP_REQUESTS] = {"http_requests_total", "counter", "HTTP requests received."},
+	[METRIC_HTTP_REFUSED] = {"http_refused_total", "counter", "HTTP requests answered with 503 at once."},
+	[METRIC_INTAKE_DEPTH] = {"intake_depth", "gauge", "Orders waiting for the placer."},
+	[METRIC_PLACE_BATCHES] = {"place_batches_total", "counter", "Batches sent to place_orders."},
+	[METRIC_ORDERS_PLACED] = {"orders_placed_total", "counter", "Orders placed over HTTP."},
+	[METRIC_ORDERS_REFUSED] = {"orders_refused_total", "counter", "Order requests over HTTP that were not served."},
+	[METRIC_PLACE_MICROSECONDS] = {"place_microseconds_total", "counter", "Time spent in place_orders."},
+	[METRIC_EVENTS_PUBLISHED] = {"events_published_total", "counter", "Events confirmed by the broker."},
+	[METRIC_EVENTS_RETURNED] = {"events_returned_total", "counter", "Events that no queue took, parked."},
+	[METRIC_EVENTS_NACKED] = {"events_nacked_total", "counter", "Events that the broker refused, published again."},
+	[METRIC_RELAY_LEADS] = {"relay_leads", "gauge", "1 while this relay is the one at work."},
+	[METRIC_REPLIES_APPLIED] = {"replies_applied_total", "counter", "Vendors' replies applied."},
+	[METRIC_REPLIES_WITHOUT_EFFECT] = {"replies_without_effect_total", "counter", "Duplicate, late and stale replies."},
+	[METRIC_REPLIES_DEAD] = {"replies_dead_total", "counter", "Replies that can never be applied."},
+	[METRIC_SYNCS] = {"vendor_syncs_total", "counter", "Vendors' feeds applied."},
+	[METRIC_SYNC_FAILURES] = {"vendor_sync_failures_total", "counter", "Vendors' feeds that could not be had or applied."},
+	[METRIC_ORDERS_EXPIRED] = {"orders_expired_total", "counter", "Orders expired by this bridge."},
+	[METRIC_RECONNECTS] = {"reconnects_total", "counter", "Connections to PostgreSQL or RabbitMQ made anew."},
+};
+
+static const char *const role_names[ROLE_COUNT] = {"http", "relay", "replies", "sync", "housekeeping"};
+
+static _Atomic int64_t values[METRIC_COUNT];
+
+/* 0: does not run, 1: runs but is not ready, 2: ready */
+static atomic_int readiness[ROLE_COUNT];
+
+void
+metric_add(Metric metric, int64_t by)
+{
+	atomic_fetch_add_explicit(&values[metric], by, memory_order_relaxed);
+}
+
+void
+metric_set(Metric metric, int64_t value)
+{
+	atomic_store_explicit(&values[metric], value, memory_order_relaxed);
+}
+
+int64_t
+metric_get(Metric metric)
+{
+	return atomic_load_explicit(&values[metric], memory_order_relaxed);
+}
+
+char *
+metrics_text(void)
+{
+	char	   *text = NULL;
+	size_t		size;
+	FILE	   *stream = open_memstream(&text, &size);
+
+	if (stream == NULL)
+		return NULL;
+	for (int i = 0; i < METRIC_COUNT; i++)
+		fprintf(stream, "# HELP order_bridge_%s %s\n# TYPE order_bridge_%s %s\norder_bridge_%s %" PRId64 "\n",
+				descriptions[i].name, descriptions[i].help, descriptions[i].name, descriptions[i].type,
+				descriptions[i].name, metric_get(i));
+	if (fclose(stream) != 0)
+	{
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+const char *
+role_name(Role role)
+{
+	return role_names[role];
+}
+
+void
+role_set_ready(Role role, bool ready)
+{
+	atomic_store(&readiness[role], ready ? 2 : 1);
+}
+
+char *
+roles_text(bool *all_ready)
+{
+	char	   *text = NULL;
+	size_t		size;
+	FILE	   *stream = open_memstream(&text, &size);
+	const char *separator = "";
+
+	*all_ready = true;
+	if (stream == NULL)
+		return NULL;
+	fputc('{', stream);
+	for (int i = 0; i < ROLE_COUNT; i++)
+	{
+		int			state = atomic_load(&readiness[i]);
+
+		if (state == 0)
+			continue;
+		*all_ready &= state == 2;
+		fprintf(stream, "%s\"%s\": \"%s\"", separator, role_names[i], state == 2 ? "ready" : "not ready");
+		separator = ", ";
+	}
+	fputc('}', stream);
+	if (fclose(stream) != 0)
+	{
+		free(text);
+		return NULL;
+	}
+	return text;
+}

@@ -1,0 +1,59 @@
+/*
+ * metrics.h
+ *		Counters and gauges that every role may change, and their Prometheus text.
+ */
+#ifndef BRIDGE_METRICS_H
+#define BRIDGE_METRICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum Metric
+{
+	METRIC_HTTP_REQUESTS,
+	METRIC_HTTP_REFUSED,
+	METRIC_INTAKE_DEPTH,
+	METRIC_PLACE_BATCHES,
+	METRIC_ORDERS_PLACED,
+	METRIC_ORDERS_REFUSED,
+	METRIC_PLACE_MICROSECONDS,
+	METRIC_EVENTS_PUBLISHED,
+	METRIC_EVENTS_RETURNED,
+	METRIC_EVENTS_NACKED,
+	METRIC_RELAY_LEADS,
+	METRIC_REPLIES_APPLIED,
+	METRIC_REPLIES_WITHOUT_EFFECT,
+	METRIC_REPLIES_DEAD,
+	METRIC_SYNCS,
+	METRIC_SYNC_FAILURES,
+	METRIC_ORDERS_EXPIRED,
+	METRIC_RECONNECTS,
+	METRIC_COUNT
+} Metric;
+
+typedef enum Role
+{
+	ROLE_HTTP,
+	ROLE_RELAY,
+	ROLE_REPLIES,
+	ROLE_SYNC,
+	ROLE_HOUSEKEEPING,
+	ROLE_COUNT
+} Role;
+
+extern void metric_add(Metric metric, int64_t by);
+extern void metric_set(Metric metric, int64_t value);
+extern int64_t metric_get(Metric metric);
+
+/* metrics_text returns the Prometheus text, malloc'd; NULL if memory is short. */
+extern char *metrics_text(void);
+
+extern const char *role_name(Role role);
+
+/* A role that runs says whether it can do its work; one that does not run counts as ready. */
+extern void role_set_ready(Role role, bool ready);
+
+/* roles_text returns {"http": "ready", ...} of the roles that run, malloc'd; *all_ready as it says. */
+extern char *roles_text(bool *all_ready);
+
+#endif							/* BRIDGE_METRICS_H */

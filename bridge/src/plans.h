@@ -1,0 +1,39 @@
+/*
+ * plans.h
+ *		Every SQL statement of the bridge.
+ */
+#ifndef BRIDGE_PLANS_H
+#define BRIDGE_PLANS_H
+
+extern const char SQL_PLACE[];
+extern const char SQL_APPLY_REPLIES[];
+
+extern const char SQL_RELAY_SESSION[];
+extern const char SQL_RELAY_TRY_LEAD[];
+extern const char SQL_RELAY_ACQUIRE[];
+extern const char SQL_RELAY_HORIZON[];
+extern const char SQL_RELAY_EVENTS[];
+extern const char SQL_RELAY_ADVANCE[];
+extern const char SQL_RELAY_PARK[];
+extern const char SQL_RELAY_MARK_IDLE[];
+extern const char SQL_RELAY_UNMARK_IDLE[];
+extern const char SQL_REDRIVE_PARKED[];
+
+extern const char SQL_EXPIRE[];
+extern const char SQL_MAKE_PARTITIONS[];
+extern const char SQL_DROP_PARTITIONS[];
+extern const char SQL_FORGET_KEYS[];
+
+extern const char SQL_VENDOR_FEEDS[];
+extern const char SQL_SYNC_STOCK[];
+extern const char SQL_RECORD_SYNC[];
+
+extern const char SQL_GET_ORDER[];
+extern const char SQL_CANCEL_ORDER[];
+extern const char SQL_GET_PRODUCTS[];
+extern const char SQL_GET_PRODUCT[];
+extern const char SQL_GET_VENDORS[];
+extern const char SQL_PING[];
+extern const char SQL_STATUS[];
+
+#endif							/* BRIDGE_PLANS_H */

@@ -1,0 +1,428 @@
+/*
+ * replies.c
+ *		The replies role: vendors' answers, from RabbitMQ into the database.
+ *
+ * What has arrived is applied as one batch in one transaction and acknowledged
+ * after its commit, so a crash in between delivers it again, and the database
+ * finds duplicates. A batch that the database refuses is halved until the
+ * message at fault is alone. What can never be applied goes to the dead queue,
+ * with its reason in headers, before it is acknowledged: nothing is dropped, and
+ * nothing blocks the queue. While the database is away we wait with what we
+ * hold, and the prefetch keeps the rest in the broker.
+ */
+#include "replies.h"
+
+#include <assert.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "amqp.h"
+#include "config.h"
+#include "db.h"
+#include "log.h"
+#include "metrics.h"
+#include "plans.h"
+#include "stop.h"
+
+#define WAIT_MS				500
+#define CONFIRM_TIMEOUT_MS	10000
+
+/* One delivery, not acknowledged yet. */
+typedef struct Delivery
+{
+	uint64_t	tag;
+	char	   *body;			/* NUL-terminated */
+	size_t		bytes;
+	char		message_id[64];
+	char	   *dead_reason;	/* NULL: not dead */
+} Delivery;
+
+typedef struct Replies
+{
+	Db			db;
+	Amqp	   *amqp;
+	Backoff		backoff;
+	Delivery   *deliveries;
+	int			count;
+	int			room;
+	uint64_t	confirmed;		/* publishes to the dead queue that the broker has */
+	bool		nacked;
+} Replies;
+
+/* ---------- what the broker says ---------- */
+
+static void
+on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
+{
+	Replies    *replies = context;
+	Delivery   *delivery;
+
+	assert(replies->count < replies->room); /* the prefetch is the room */
+	delivery = &replies->deliveries[replies->count];
+	*delivery = (Delivery) {.tag = tag, .bytes = message->body_bytes};
+	delivery->body = malloc(message->body_bytes + 1);
+	if (delivery->body == NULL)
+	{
+		log_error("out of memory: a reply of %zu bytes goes back to its queue", message->body_bytes);
+		if (!amqp_client_requeue(replies->amqp, tag))
+			log_warning("it will be delivered again");
+		return;
+	}
+	memcpy(delivery->body, message->body, message->body_bytes);
+	delivery->body[message->body_bytes] = '\0';
+	snprintf(delivery->message_id, sizeof(delivery->message_id), "%s", message->message_id);
+	replies->count++;
+}
+
+static void
+on_confirm(void *context, uint64_t tag, bool multiple, bool is_ack)
+{
+	Replies    *replies = context;
+
+	(void) multiple;
+	if (!is_ack)
+		replies->nacked = true;
+	else if (tag > replies->confirmed)
+		replies->confirmed = tag;
+}
+
+/* ---------- dead letters ---------- */
+
+static void
+mark_dead(Delivery *delivery, const char *reason)
+{
+	if (delivery->dead_reason != NULL)
+		return;
+	delivery->dead_reason = strdup(reason);
+	log_warning("reply %s can never be applied: %s", delivery->message_id, reason);
+	metric_add(METRIC_REPLIES_DEAD, 1);
+}
+
+/* Publishes the dead ones and waits until the broker has them all. */
+static bool
+bury(Replies *replies)
+{
+	uint64_t	last = 0;
+	long long	deadline = monotonic_ms() + CONFIRM_TIMEOUT_MS;
+
+	for (int i = 0; i < replies->count; i++)
+	{
+		const Delivery *delivery = &replies->deliveries[i];
+		const AmqpHeader headers[] = {
+			{.name = "x-reason", .kind = AMQP_HEADER_TEXT, .text = delivery->dead_reason},
+			{.name = "x-original-queue", .kind = AMQP_HEADER_TEXT, .text = QUEUE_REPLIES}
+		};
+
+		if (delivery->dead_reason == NULL)
+			continue;
+		last = amqp_client_publish(replies->amqp, &(AmqpMessage) {
+								   .exchange = "", .routing_key = QUEUE_REPLIES_DEAD,
+								   .message_id = *delivery->message_id ? delivery->message_id : NULL,
+								   .headers = headers, .nheaders = 2,
+								   .body = delivery->body, .body_bytes = delivery->bytes
+		});
+		if (last == 0)
+			return false;
+	}
+	replies->nacked = false;
+	while (replies->confirmed < last)
+	{
+		if (!amqp_client_process(replies->amqp, 100) || replies->nacked || monotonic_ms() > deadline)
+			return false;
+	}
+	return true;
+}
+
+/* ---------- applying ---------- */
+
+/* Marks what is not a JSON object in UTF-8 as dead. */
+static void
+check_bodies(Replies *replies)
+{
+	for (int i = 0; i < replies->count; i++)
+	{
+		Delivery   *delivery = &replies->deliveries[i];
+		json_error_t error;
+		json_t	   *json = json_loadb(delivery->body, delivery->bytes, JSON_DECODE_INT_AS_REAL | JSON_DECODE_ANY, &error);
+		char		reason[JSON_ERROR_TEXT_LENGTH + 32];
+
+		if (json == NULL)
+		{
+			snprintf(reason, sizeof(reason), "body is not JSON: %s", error.text);
+			mark_dead(delivery, reason);
+		}
+		json_decref(json);
+	}
+}
+
+/* Deliveries first .. first + count - 1 that are not dead, as a JSON array. */
+static char *
+batch_text(const Replies *replies, int first, int count)
+{
+	char	   *text = NULL;
+	size_t		size;
+	FILE	   *stream = open_memstream(&text, &size);
+	const char *separator = "";
+
+	if (stream == NULL)
+		return NULL;
+	fputc('[', stream);
+	for (int i = first; i < first + count; i++)
+	{
+		if (replies->deliveries[i].dead_reason != NULL)
+			continue;
+		fprintf(stream, "%s%s", separator, replies->deliveries[i].body);
+		separator = ",";
+	}
+	fputc(']', stream);
+	if (fclose(stream) != 0)
+	{
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static void
+take_outcomes(Replies *replies, int first, int count, const PGresult *result)
+{
+	int			row = 0;
+
+	for (int i = first; i < first + count; i++)
+	{
+		const char *outcome;
+
+		if (replies->deliveries[i].dead_reason != NULL)
+			continue;
+		outcome = PQgetvalue(result, row, 0);
+		if (strcmp(outcome, "invalid") == 0)
+			mark_dead(&replies->deliveries[i], PQgetvalue(result, row, 1));
+		else if (strcmp(outcome, "applied") == 0)
+			metric_add(METRIC_REPLIES_APPLIED, 1);
+		else
+		{
+			log_info("reply %s: %s: %s", replies->deliveries[i].message_id, outcome, PQgetvalue(result, row, 1));
+			metric_add(METRIC_REPLIES_WITHOUT_EFFECT, 1);
+		}
+		row++;
+	}
+}
+
+static bool
+is_transient(const char *sqlstate)
+{
+	return strcmp(sqlstate, "40P01") == 0 || strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "55P03") == 0 ||
+		strncmp(sqlstate, "53", 2) == 0 || strncmp(sqlstate, "57", 2) == 0;
+}
+
+/* Waits for the database, keeping the broker's heartbeat; false if a stop is requested or the broker is lost. */
+static bool
+wait_for_database(Replies *replies)
+{
+	while (!db_is_connected(&replies->db) && !db_connect(&replies->db))
+	{
+		role_set_ready(ROLE_REPLIES, false);
+		if (stop_requested() || !amqp_client_process(replies->amqp, 0))
+			return false;
+		stop_wait_ms(backoff_next(&replies->db.backoff));
+	}
+	role_set_ready(ROLE_REPLIES, true);
+	return true;
+}
+
+/* Applies a range of the deliveries; false if a stop is requested or the broker is lost. */
+static bool
+apply_range(Replies *replies, int first, int count)
+{
+	while (wait_for_database(replies))
+	{
+		char	   *text = batch_text(replies, first, count);
+		const char *params[1] = {text};
+		PGresult   *result = NULL;
+		DbOutcome	outcome;
+		char		sqlstate[6] = "";
+
+		if (text == NULL)
+			return false;
+		outcome = db_query(&replies->db, "applying replies", SQL_APPLY_REPLIES, 1, params, &result);
+		free(text);
+		if (outcome == DB_OK)
+			take_outcomes(replies, first, count, result);
+		else if (outcome == DB_ERROR)
+			snprintf(sqlstate, sizeof(sqlstate), "%s", PQresultErrorField(result, PG_DIAG_SQLSTATE));
+		if (outcome == DB_ERROR && !is_transient(sqlstate) && count == 1)
+			mark_dead(&replies->deliveries[first], PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+		PQclear(result);
+
+		if (outcome == DB_OK || (outcome == DB_ERROR && !is_transient(sqlstate) && count == 1))
+			return true;
+		if (outcome == DB_ERROR && !is_transient(sqlstate))
+			return apply_range(replies, first, count / 2) && apply_range(replies, first + count / 2, count - count / 2);
+		metric_add(METRIC_RECONNECTS, outcome == DB_LOST);
+		stop_wait_ms(backoff_next(&replies->backoff));
+	}
+	return false;
+}
+
+static void
+forget_deliveries(Replies *replies)
+{
+	for (int i = 0; i < replies->count; i++)
+	{
+		free(replies->deliveries[i].body);
+		free(replies->deliveries[i].dead_reason);
+	}
+	replies->count = 0;
+}
+
+/* Applies, buries and acknowledges all that has arrived. */
+static bool
+settle_deliveries(Replies *replies)
+{
+	int			count = replies->count;
+	bool		ok = true;
+
+	if (count == 0)
+		return true;
+	check_bodies(replies);
+	for (int first = 0; ok && first < count; first += config.replies_batch_max)
+	{
+		int			left = count - first;
+
+		ok = apply_range(replies, first, left < config.replies_batch_max ? left : config.replies_batch_max);
+	}
+	backoff_reset(&replies->backoff);
+	/* while waiting for confirms more may arrive: they are not part of this ack */
+	ok = ok && bury(replies) && amqp_client_ack(replies->amqp, replies->deliveries[count - 1].tag, true);
+	if (!ok)
+		return false;
+	for (int i = 0; i < count; i++)
+	{
+		free(replies->deliveries[i].body);
+		free(replies->deliveries[i].dead_reason);
+	}
+	memmove(replies->deliveries, replies->deliveries + count, sizeof(Delivery) * (replies->count - count));
+	replies->count -= count;
+	return true;
+}
+
+/* ---------- the role ---------- */
+
+static bool
+connect_broker(Replies *replies)
+{
+	const AmqpEvents events = {.context = replies, .on_confirm = on_confirm, .on_delivery = on_delivery};
+
+	amqp_client_close(replies->amqp);
+	forget_deliveries(replies);	/* the broker delivers them again */
+	replies->confirmed = 0;
+	replies->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge replies", &events);
+	return replies->amqp != NULL && amqp_client_declare(replies->amqp) &&
+		amqp_client_consume(replies->amqp, QUEUE_REPLIES, config.replies_prefetch);
+}
+
+void *
+replies_run(void *unused)
+{
+	Replies		replies = {.backoff = {.delay_ms_min = 100, .delay_ms_max = 5000}};
+
+	(void) unused;
+	log_set_role("replies");
+	replies.room = config.replies_prefetch;
+	replies.deliveries = calloc(replies.room, sizeof(Delivery));
+	assert(replies.deliveries != NULL);
+	db_init(&replies.db, config.database_url, "order-bridge replies", NULL);
+	role_set_ready(ROLE_REPLIES, false);
+
+	while (db_connect_until_stopped(&replies.db))
+	{
+		if (!connect_broker(&replies))
+		{
+			stop_wait_ms(backoff_next(&replies.backoff));
+			continue;
+		}
+		backoff_reset(&replies.backoff);
+		role_set_ready(ROLE_REPLIES, true);
+		while (!stop_requested() && amqp_client_process(replies.amqp, replies.count > 0 ? 0 : WAIT_MS) &&
+			   settle_deliveries(&replies))
+			;
+		role_set_ready(ROLE_REPLIES, false);
+		metric_add(METRIC_RECONNECTS, !stop_requested());
+	}
+	forget_deliveries(&replies);
+	free(replies.deliveries);
+	amqp_client_close(replies.amqp);
+	db_close(&replies.db);
+	return NULL;
+}
+
+/* ---------- redriving ---------- */
+
+typedef struct Redrive
+{
+	Amqp	   *amqp;
+	int			moved;
+	int			max;
+	uint64_t	confirmed;
+	bool		failed;
+} Redrive;
+
+static void
+on_redrive_confirm(void *context, uint64_t tag, bool multiple, bool is_ack)
+{
+	Redrive    *redrive = context;
+
+	(void) multiple;
+	redrive->failed |= !is_ack;
+	if (tag > redrive->confirmed)
+		redrive->confirmed = tag;
+}
+
+/* Publishes the message to the live queue and only then takes it from the dead one. */
+static void
+on_dead_letter(void *context, uint64_t tag, const AmqpMessage *message)
+{
+	Redrive    *redrive = context;
+	AmqpMessage copy = {
+		.exchange = "", .routing_key = QUEUE_REPLIES, .message_id = *message->message_id ? message->message_id : NULL,
+		.body = message->body, .body_bytes = message->body_bytes
+	};
+	uint64_t	published;
+
+	if (redrive->failed || redrive->moved == redrive->max)
+		return;					/* not acknowledged: it stays where it is */
+	published = amqp_client_publish(redrive->amqp, &copy);
+	while (published != 0 && !redrive->failed && redrive->confirmed < published)
+	{
+		if (!amqp_client_process(redrive->amqp, 1000))
+			redrive->failed = true;
+	}
+	if (published == 0 || redrive->failed || !amqp_client_ack(redrive->amqp, tag, false))
+		redrive->failed = true;
+	else
+		redrive->moved++;
+}
+
+int
+replies_redrive(int max)
+{
+	Redrive		redrive = {.max = max};
+	const AmqpEvents events = {.context = &redrive, .on_confirm = on_redrive_confirm, .on_delivery = on_dead_letter};
+	int			before = -1;
+
+	redrive.amqp = amqp_client_open(config.rabbitmq_url, "order-bridge redrive", &events);
+	/* one at a time: a delivery must not arrive while another waits for its confirm */
+	if (redrive.amqp == NULL || !amqp_client_declare(redrive.amqp) ||
+		!amqp_client_consume(redrive.amqp, QUEUE_REPLIES_DEAD, 1))
+		redrive.failed = true;
+	while (!redrive.failed && redrive.moved < max && redrive.moved > before)
+	{
+		before = redrive.moved;
+		if (!amqp_client_process(redrive.amqp, 1000))
+			redrive.failed = true;
+	}
+	amqp_client_close(redrive.amqp);
+	return redrive.failed ? -1 : redrive.moved;
+}

@@ -1,0 +1,27 @@
+/*
+ * stop.h
+ *		The wish to stop, as every thread sees it.
+ */
+#ifndef BRIDGE_STOP_H
+#define BRIDGE_STOP_H
+
+#include <stdbool.h>
+
+/* stop_init makes the descriptor; false if the system refuses. Call once, before any thread. */
+extern bool stop_init(void) __attribute__((warn_unused_result));
+
+/* stop_request asks all threads to finish; may be called from anywhere, more than once. */
+extern void stop_request(void);
+
+extern bool stop_requested(void);
+
+/* stop_descriptor becomes readable when a stop is requested: for poll(). */
+extern int	stop_descriptor(void);
+
+/* stop_wait_ms sleeps that long, or until a stop is requested. */
+extern void stop_wait_ms(int milliseconds);
+
+/* Milliseconds of a clock that never goes back. */
+extern long long monotonic_ms(void);
+
+#endif							/* BRIDGE_STOP_H */

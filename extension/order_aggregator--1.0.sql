@@ -151,9 +151,8 @@ CREATE TABLE outbox (
 /*
  * How far the relay has got. Everything visible in "snapshot" is with the
  * broker. While a window is being relayed, window_snapshot is its upper end and
- * every event of it up to window_event_id is with the broker too.
- * head_event_id was the last event id given out just before "snapshot" was
- * taken; no event at or below low_event_id remains to be relayed.
+ * every event of it up to window_event_id is with the broker too. No event at
+ * or below low_event_id remains to be relayed.
  * system_identifier names the cluster whose transaction ids these are.
  */
 CREATE TABLE relay_checkpoint (
@@ -161,10 +160,8 @@ CREATE TABLE relay_checkpoint (
 	epoch				bigint NOT NULL DEFAULT 0,
 	holder				text,
 	snapshot			pg_snapshot NOT NULL,
-	head_event_id		bigint NOT NULL DEFAULT 0,
 	low_event_id		bigint NOT NULL DEFAULT 0,
 	window_snapshot		pg_snapshot,
-	window_head			bigint,
 	window_event_id		bigint,
 	system_identifier	bigint NOT NULL,
 	published			bigint NOT NULL DEFAULT 0,
@@ -330,6 +327,13 @@ AS $$
 $$;
 COMMENT ON FUNCTION outbox_head() IS 'The last event id given out, whether committed or not.';
 
+CREATE FUNCTION next_xid()
+RETURNS xid8
+AS 'MODULE_PATHNAME', 'oa_next_xid'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION next_xid() IS
+'The transaction id that will be given out next. A snapshot''s xmax is lower while transactions run that began after the last one that ended.';
+
 CREATE FUNCTION relay_acquire(holder text)
 RETURNS relay_checkpoint
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -343,21 +347,19 @@ $$;
 COMMENT ON FUNCTION relay_acquire(text) IS
 'Makes the caller the relay: raises the fencing epoch, so that no earlier holder can advance the checkpoint again.';
 
-CREATE FUNCTION relay_advance(epoch bigint, snapshot pg_snapshot, head_event_id bigint, low_event_id bigint,
-							  window_snapshot pg_snapshot, window_head bigint, window_event_id bigint,
-							  published bigint)
+CREATE FUNCTION relay_advance(epoch bigint, snapshot pg_snapshot, low_event_id bigint, window_snapshot pg_snapshot,
+							  window_event_id bigint, published bigint)
 RETURNS boolean
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	UPDATE order_aggregator.relay_checkpoint AS c
-	SET snapshot = relay_advance.snapshot, head_event_id = relay_advance.head_event_id,
-		low_event_id = relay_advance.low_event_id, window_snapshot = relay_advance.window_snapshot,
-		window_head = relay_advance.window_head, window_event_id = relay_advance.window_event_id,
+	SET snapshot = relay_advance.snapshot, low_event_id = relay_advance.low_event_id,
+		window_snapshot = relay_advance.window_snapshot, window_event_id = relay_advance.window_event_id,
 		published = c.published + relay_advance.published, advanced_at = pg_catalog.now()
 	WHERE c.epoch OPERATOR(pg_catalog.=) relay_advance.epoch
 	RETURNING true
 $$;
-COMMENT ON FUNCTION relay_advance(bigint, pg_snapshot, bigint, bigint, pg_snapshot, bigint, bigint, bigint) IS
+COMMENT ON FUNCTION relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint) IS
 'Moves the checkpoint; returns NULL, and moves nothing, if another relay has taken over since.';
 
 CREATE FUNCTION relay_events(after_event_id bigint, from_xid xid8, finished xid8[], upto pg_snapshot, max_events int)
@@ -620,8 +622,8 @@ COMMENT ON FUNCTION check_consistency() IS
 
 GRANT USAGE ON SCHEMA order_aggregator TO PUBLIC;
 GRANT SELECT ON vendor_offer, product_stock, order_summary TO PUBLIC;
-REVOKE ALL ON FUNCTION make_outbox_partitions(int), outbox_head(), relay_acquire(text),
-	relay_advance(bigint, pg_snapshot, bigint, bigint, pg_snapshot, bigint, bigint, bigint),
+REVOKE ALL ON FUNCTION make_outbox_partitions(int), outbox_head(), next_xid(), relay_acquire(text),
+	relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint),
 	relay_events(bigint, xid8, xid8[], pg_snapshot, int), park_event(bigint, int, text), redrive_parked_events(int),
 	record_vendor_sync(text, text, int, text, text, text), forget_idempotency_keys(interval),
 	drop_outbox_partitions(interval) FROM PUBLIC;

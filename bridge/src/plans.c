@@ -24,17 +24,18 @@ const char	SQL_RELAY_MARK_IDLE[] = "SELECT pg_advisory_lock(28513, 2)";
 const char	SQL_RELAY_UNMARK_IDLE[] = "SELECT pg_advisory_unlock(28513, 2)";
 
 const char	SQL_RELAY_ACQUIRE[] =
-	"SELECT epoch, snapshot, head_event_id, low_event_id, window_snapshot, window_head, window_event_id "
+	"SELECT epoch, snapshot, low_event_id, window_snapshot, window_event_id "
 	"FROM order_aggregator.relay_acquire($1)";
 
-/* two statements: the head must be read before the snapshot is taken */
-const char	SQL_RELAY_HORIZON[] = "SELECT order_aggregator.outbox_head(); SELECT pg_current_snapshot()";
+/* three statements: they must be read in this order (relay.c) */
+const char	SQL_RELAY_HORIZON[] =
+	"SELECT order_aggregator.outbox_head(); SELECT order_aggregator.next_xid(); SELECT pg_current_snapshot()";
 
 const char	SQL_RELAY_EVENTS[] =
 	"SELECT event_id, message_id, routing_key, mandatory, headers, payload, created_at_us "
 	"FROM order_aggregator.relay_events($1, $2, $3, $4, $5)";
 
-const char	SQL_RELAY_ADVANCE[] = "SELECT order_aggregator.relay_advance($1, $2, $3, $4, $5, $6, $7, $8)";
+const char	SQL_RELAY_ADVANCE[] = "SELECT order_aggregator.relay_advance($1, $2, $3, $4, $5, $6)";
 
 const char	SQL_RELAY_PARK[] = "SELECT order_aggregator.park_event($1, $2, $3)";
 

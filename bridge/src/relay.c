@@ -8,13 +8,18 @@
  *
  * Draining. A checkpoint is a snapshot: all that it sees is with the broker. A
  * window is what a later snapshot sees and the checkpoint does not: events of
- * transactions from the checkpoint's xmax on, and of those it saw running that
- * have ended since. It is read in pages by event id, each page in a
- * transaction of its own that has ended before anything is published. Because
- * a transaction gets its id before its first event id, events of the first kind
- * are all above the head read before the checkpoint's snapshot, and those of
- * the second above the head of the snapshot before they began; so a transaction
- * that stays open for hours costs nothing until it ends.
+ * transactions from the checkpoint's xmax on, and of those below that it saw
+ * running and that have ended since. It is read in pages by event id, each page
+ * in a transaction of its own that has ended before anything is published.
+ *
+ * Where to begin reading: a transaction gets its id before its first event id.
+ * So if first the head (the last event id given out) is read, and then the next
+ * transaction id, all transactions from that id on have only events above that
+ * head. Every transaction that had begun but not ended at the checkpoint is
+ * remembered with the head of the checkpoint before it, which is below all of
+ * its events. So a transaction that stays open for hours costs nothing until
+ * it ends, and nothing is looked at twice. (A snapshot's xmax would not do in
+ * place of the next id: it is one more than the last id that has ended.)
  *
  * The checkpoint moves only over events that the broker has confirmed, or that
  * are parked because no queue takes them. Whatever is lost on the way there is
@@ -79,12 +84,13 @@ typedef struct Relay
 
 	char		snapshot_text[65536];	/* the checkpoint */
 	Snapshot	snapshot;
-	int64_t		head;
-	int64_t		low;
+	int64_t		head;			/* transactions not running at the checkpoint have events above it only */
+	int64_t		low;			/* nothing is left to relay up to here */
 
 	char		window_text[65536]; /* the window being drained; empty: none */
 	Snapshot	window;
 	int64_t		window_head;
+	uint64_t	next_xid;		/* when the last window was opened */
 	int64_t		cursor;			/* all of the window up to here is done */
 
 	Page		page;
@@ -333,18 +339,17 @@ acquire_checkpoint(Relay *relay)
 	if (db_query(&relay->db, "taking over the relay", SQL_RELAY_ACQUIRE, 1, params, &result) == DB_OK)
 	{
 		snprintf(relay->epoch, sizeof(relay->epoch), "%s", PQgetvalue(result, 0, 0));
-		relay->head = strtoll(PQgetvalue(result, 0, 2), NULL, 10);
-		relay->low = strtoll(PQgetvalue(result, 0, 3), NULL, 10);
+		/* which transactions had begun is not kept: begin reading at the low event id */
+		relay->head = relay->low = strtoll(PQgetvalue(result, 0, 2), NULL, 10);
 		ok = copy_snapshot(relay->snapshot_text, sizeof(relay->snapshot_text), PQgetvalue(result, 0, 1), relay->low,
 						   &relay->snapshot);
 		relay->window_text[0] = '\0';
-		if (ok && !PQgetisnull(result, 0, 4))
+		if (ok && !PQgetisnull(result, 0, 3))
 		{
-			relay->window_head = strtoll(PQgetvalue(result, 0, 5), NULL, 10);
-			relay->cursor = strtoll(PQgetvalue(result, 0, 6), NULL, 10);
-			ok = copy_snapshot(relay->window_text, sizeof(relay->window_text), PQgetvalue(result, 0, 4), relay->head,
+			relay->window_head = relay->low;
+			relay->cursor = strtoll(PQgetvalue(result, 0, 4), NULL, 10);
+			ok = copy_snapshot(relay->window_text, sizeof(relay->window_text), PQgetvalue(result, 0, 3), relay->low,
 							   &relay->window);
-			snapshot_inherit(&relay->window, &relay->snapshot);
 		}
 	}
 	PQclear(result);
@@ -355,25 +360,20 @@ acquire_checkpoint(Relay *relay)
 static bool
 write_checkpoint(Relay *relay, int published)
 {
-	char		head[24];
 	char		low[24];
-	char		window_head[24];
 	char		cursor[24];
 	char		count[12];
 	bool		in_window = relay->window_text[0] != '\0';
-	const char *params[8] = {
-		relay->epoch, relay->snapshot_text, head, low, in_window ? relay->window_text : NULL,
-		in_window ? window_head : NULL, in_window ? cursor : NULL, count
+	const char *params[6] = {
+		relay->epoch, relay->snapshot_text, low, in_window ? relay->window_text : NULL, in_window ? cursor : NULL, count
 	};
 	PGresult   *result;
 	bool		ok;
 
-	snprintf(head, sizeof(head), "%" PRId64, relay->head);
 	snprintf(low, sizeof(low), "%" PRId64, relay->low);
-	snprintf(window_head, sizeof(window_head), "%" PRId64, relay->window_head);
 	snprintf(cursor, sizeof(cursor), "%" PRId64, relay->cursor);
 	snprintf(count, sizeof(count), "%d", published);
-	ok = db_query(&relay->db, "moving the checkpoint", SQL_RELAY_ADVANCE, 8, params, &result) == DB_OK;
+	ok = db_query(&relay->db, "moving the checkpoint", SQL_RELAY_ADVANCE, 6, params, &result) == DB_OK;
 	if (ok && PQgetisnull(result, 0, 0))
 	{
 		log_warning("another relay has taken over since epoch %s", relay->epoch);
@@ -387,8 +387,8 @@ write_checkpoint(Relay *relay, int published)
 /* ---------- draining ---------- */
 
 /*
- * Opens the next window, from the checkpoint to a new snapshot. The head is
- * read before the snapshot is taken: two results of one round trip.
+ * Opens the next window, from the checkpoint to a new snapshot: the head, the
+ * next transaction id and the snapshot, in this order, in one round trip.
  */
 static bool
 open_window(Relay *relay)
@@ -407,13 +407,16 @@ open_window(Relay *relay)
 		ok = ok && db_outcome(&relay->db, "looking for events", result) == DB_OK;
 		if (ok && nresults == 0)
 			relay->window_head = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+		else if (ok && nresults == 1)
+			relay->next_xid = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
 		else if (ok)
 			ok = copy_snapshot(relay->window_text, sizeof(relay->window_text), PQgetvalue(result, 0, 0), relay->head,
 							   &relay->window);
 		nresults++;
 		PQclear(result);
 	}
-	if (!ok || nresults != 2 || !db_is_connected(&relay->db))
+	if (!ok || nresults != 3 || !db_is_connected(&relay->db) ||
+		!snapshot_add_begun(&relay->window, relay->next_xid, relay->head))
 		return false;
 	snapshot_inherit(&relay->window, &relay->snapshot);
 	return true;
@@ -635,7 +638,7 @@ idle(Relay *relay)
 
 	if (!execute(relay, "falling asleep", SQL_RELAY_MARK_IDLE) || !drain(relay, &published))
 		return false;
-	unrung_below = relay->snapshot.xmax;
+	unrung_below = relay->next_xid;
 	while (!rung && published == 0 && !stop_requested() && monotonic_ms() < until)
 	{
 		bool		may_be_unrung = relay->snapshot.xmin < unrung_below;

@@ -51,6 +51,22 @@ snapshot_parse(const char *text, int64_t low_event_id, Snapshot *snapshot)
 	return true;
 }
 
+bool
+snapshot_add_begun(Snapshot *snapshot, uint64_t next_xid, int64_t low_event_id)
+{
+	RunningXid *running;
+
+	if (next_xid <= snapshot->xmax)
+		return true;
+	running = realloc(snapshot->running, sizeof(RunningXid) * (snapshot->nrunning + (next_xid - snapshot->xmax)));
+	if (running == NULL)
+		return false;
+	snapshot->running = running;
+	for (uint64_t xid = snapshot->xmax; xid < next_xid; xid++)
+		running[snapshot->nrunning++] = (RunningXid) {xid, low_event_id};
+	return true;
+}
+
 void
 snapshot_free(Snapshot *snapshot)
 {

@@ -18,8 +18,8 @@ typedef struct RunningXid
 typedef struct Snapshot
 {
 	uint64_t	xmin;			/* all below had ended */
-	uint64_t	xmax;			/* all from here on had not begun */
-	RunningXid *running;		/* in between and not ended, ascending */
+	uint64_t	xmax;			/* none from here on had ended; some may have begun */
+	RunningXid *running;		/* begun and not ended, ascending */
 	int			nrunning;
 } Snapshot;
 
@@ -28,6 +28,12 @@ typedef struct Snapshot
  * low_event_id. False if the text is not a snapshot or memory is short.
  */
 extern bool snapshot_parse(const char *text, int64_t low_event_id, Snapshot *snapshot) __attribute__((warn_unused_result));
+
+/*
+ * snapshot_add_begun adds the transactions from xmax up to next_xid, which had
+ * begun but are not in the text, to the running ones. False if memory is short.
+ */
+extern bool snapshot_add_begun(Snapshot *snapshot, uint64_t next_xid, int64_t low_event_id) __attribute__((warn_unused_result));
 
 extern void snapshot_free(Snapshot *snapshot);
 

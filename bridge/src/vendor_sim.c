@@ -44,7 +44,7 @@ static struct
 	int			duplicate_percent;
 	int			late_percent;
 	int			late_ms;
-	int			silent_percent;
+	const char *silent_vendor;
 }			options;
 
 static const Setting settings[] = {
@@ -61,7 +61,7 @@ static const Setting settings[] = {
 	{"DUPLICATE_PERCENT", "duplicate-percent", SETTING_NUMBER, &options.duplicate_percent, "0", 0, 100, "share of replies sent twice"},
 	{"LATE_PERCENT", "late-percent", SETTING_NUMBER, &options.late_percent, "0", 0, 100, "share of replies that come late"},
 	{"LATE_MS", "late-ms", SETTING_NUMBER, &options.late_ms, "5000", 0, 3600000, "how late"},
-	{"SILENT_PERCENT", "silent-percent", SETTING_NUMBER, &options.silent_percent, "0", 0, 100, "share of orders never replied to"},
+	{"SILENT_VENDOR", "silent-vendor", SETTING_TEXT, &options.silent_vendor, "", 0, 0, "this vendor never replies"},
 	{NULL}
 };
 
@@ -200,7 +200,7 @@ make_reply(Worker *worker, Taken *taken, const json_t *order)
 		taken->dead_reason = strdup("orderId, vendorId, attempt or lines is missing");
 		return;
 	}
-	taken->copies = by_chance(options.silent_percent) ? 0 : by_chance(options.duplicate_percent) ? 2 : 1;
+	taken->copies = strcmp(options.silent_vendor, vendor_id) == 0 ? 0 : by_chance(options.duplicate_percent) ? 2 : 1;
 	taken->due_ms = monotonic_ms() + (by_chance(options.late_percent) ? options.late_ms : options.delay_ms);
 	reply = json_pack("{s:I, s:s, s:I}", "orderId", json_integer_value(order_id), "vendorId", vendor_id, "attempt",
 					  json_integer_value(attempt));

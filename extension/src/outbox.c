@@ -3,8 +3,8 @@
  *		The outbox: writing events, its partitions, and the doorbell.
  *
  * The relay finds events by transaction id and event id together. For that a
- * transaction has its id before it takes its first event id: then every event id
- * given out before a snapshot belongs to a transaction below the snapshot's xmax.
+ * transaction has its id before it takes its first event id: then a transaction
+ * that gets its id later than some moment has only later event ids.
  *
  * The doorbell: NOTIFY makes committing transactions wait for one another, so it
  * is rung only when the relay sleeps. The relay says so by holding the advisory
@@ -19,6 +19,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "bulk.h"
 #include "catalog/namespace.h"
@@ -69,6 +70,7 @@ PG_FUNCTION_INFO_V1(oa_ring_doorbell);
 PG_FUNCTION_INFO_V1(oa_make_outbox_partitions);
 PG_FUNCTION_INFO_V1(oa_drop_outbox_partitions);
 PG_FUNCTION_INFO_V1(oa_redrive_parked_events);
+PG_FUNCTION_INFO_V1(oa_next_xid);
 
 /* ---------- the batch ---------- */
 
@@ -247,6 +249,12 @@ oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 	}
 	SPI_finish();
 	PG_RETURN_INT32(dropped);
+}
+
+Datum
+oa_next_xid(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_FULLTRANSACTIONID(ReadNextFullTransactionId());
 }
 
 /* ---------- the doorbell ---------- */

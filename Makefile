@@ -1,0 +1,76 @@
+# order_aggregator: every command a person types. "make help" lists them.
+
+PACKAGES = postgresql-15 postgresql-client-15 postgresql-server-dev-15 rabbitmq-server \
+	librabbitmq-dev libpq-dev libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libcmocka-dev \
+	pkg-config gcc libc6-dev make procps curl \
+	python3 python3-pytest python3-psycopg python3-pika python3-requests
+
+prefix ?= /usr/local
+BUILD = $(CURDIR)/build
+PYTHON = /usr/bin/python3
+RUN = .run
+
+help:
+	@echo 'make demo     see the whole path of an order on real servers, then stop them'
+	@echo 'make check    all tests; ends with "N passed, N failed"'
+	@echo 'make up       private PostgreSQL, RabbitMQ, bridge and vendor simulator; source .run/env'
+	@echo 'make down     stop them'
+	@echo 'make bench    all benchmarks (bench-placement)'
+	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
+	@echo 'also: build clean format tidy asan valgrind packages'
+
+packages:
+	@scripts/install-packages $(PACKAGES)
+
+build: packages
+	@mkdir -p $(BUILD)
+	@$(MAKE) -s --no-print-directory -C extension
+	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)
+
+up: build
+	@scripts/servers up $(RUN)
+	@echo 'ready: source .run/env, then psql $$DATABASE_URL or curl $$HTTP_URL/products'
+
+down:
+	@scripts/servers down $(RUN)
+
+demo: build
+	@$(PYTHON) scripts/demo.py
+
+check: build
+	@$(PYTHON) scripts/check.py
+
+bench: bench-placement
+
+bench-placement: build
+	@$(PYTHON) bench/placement.py
+
+install:
+	$(MAKE) -C extension install DESTDIR=$(DESTDIR)
+	$(MAKE) -C bridge BUILD=$(BUILD)
+	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/share/man/man1
+	install -m 755 $(BUILD)/order-bridge $(BUILD)/vendor-sim $(DESTDIR)$(prefix)/bin
+	install -m 644 docs/order-bridge.1 $(DESTDIR)$(prefix)/share/man/man1
+
+format:
+	clang-format -i extension/src/*.[ch] bridge/src/*.[ch] bridge/test/*.c
+
+tidy: build
+	clang-tidy --quiet bridge/src/*.c -- -std=gnu11 -D_GNU_SOURCE $$(pkg-config --cflags libpq jansson)
+
+# the unit tests and the daemon under AddressSanitizer and UBSan
+asan: packages
+	@$(MAKE) -s --no-print-directory -C extension
+	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer' all unit
+	@BRIDGE_BUILD=$(BUILD)/asan $(PYTHON) scripts/check.py unit daemon
+
+valgrind: build
+	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) unit-programs
+	@for program in $(BUILD)/unit/*_test; do valgrind -q --error-exitcode=1 --leak-check=full $$program || exit 1; done
+
+clean:
+	$(MAKE) -C extension clean
+	$(MAKE) -C bridge BUILD=$(BUILD) clean
+	rm -rf build
+
+.PHONY: help packages build up down demo check bench bench-placement install format tidy asan valgrind clean

@@ -33,6 +33,8 @@ snapshot_parse(const char *text, int64_t low_event_id, Snapshot *snapshot)
 		room += *p == ',';
 	if (*text == '\0')
 		return true;
+	if (text[strlen(text) - 1] == ',')
+		return false;
 	snapshot->running = calloc(room + 1, sizeof(RunningXid));
 	if (snapshot->running == NULL)
 		return false;

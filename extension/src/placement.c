@@ -196,7 +196,7 @@ source_request(Placement *placement, int request_index)
 			const char *product_id = batch->product_ids[request->lines[i].product];
 
 			request_error(request, ERRCODE_OA_UNKNOWN_PRODUCT, psprintf("unknown product \"%s\"", product_id), NULL,
-						  psprintf("products[%d].productId", i));
+						  request->is_one_line ? pstrdup("productId") : psprintf("products[%d].productId", i));
 			return;
 		}
 		lines[i] = (SourcingLine) {request->lines[i].quantity, product->first, product->count};

@@ -183,7 +183,8 @@ decide_settled(Settlement *settlement, const SettledOrder *order, const Hold *ho
 	reply->outcome = status == HOLD_REJECTED ? "stale" : "late";
 	if (reply->is_confirmation)
 		event_vendor_cancelled(settlement->events, &order->facts, hold->vendor_id, hold->attempt,
-							   order->close_reason ? order->close_reason : psprintf("order %s", order->status));
+							   status == HOLD_REJECTED ? "the order has gone on without this vendor"
+							   : order->close_reason ? order->close_reason : psprintf("order %s", order->status));
 }
 
 static void

@@ -602,6 +602,7 @@ parse_request(RequestBatch *batch, int request_index, JsonbContainer *object)
 		malformed(request, "products", "is missing");
 	else if (!has_products)
 	{
+		request->is_one_line = true;
 		request->lines = palloc(sizeof(OrderLine));
 		finish_line(batch, request_index, &fields, "");
 	}

@@ -36,6 +36,7 @@ typedef struct OrderRequest
 	char	   *customer_id;	/* NULL: not given */
 	OrderLine  *lines;
 	int			nlines;
+	bool		is_one_line;	/* {"productId", "quantity"} without "products" */
 	char	   *idempotency_key;	/* NULL: not given */
 	SourcingStrategy strategy;
 	bool		has_strategy;	/* given, not the setting's */

@@ -1,0 +1,215 @@
+"""Private real servers, a fresh database for each test, and the programs under test."""
+
+import itertools
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import pika
+import psycopg
+import pytest
+import requests
+
+TOP = pathlib.Path(__file__).resolve().parent.parent.parent
+RUN = pathlib.Path(os.environ.get("CHECK_RUN", TOP / ".run" / "check"))
+BUILD = pathlib.Path(os.environ.get("BRIDGE_BUILD", TOP / "build"))
+QUEUES = ["orders.placed", "orders.placed.dead", "orders.replies", "orders.replies.dead"]
+numbers = itertools.count(int(time.time()))
+
+
+def wait_until(condition, seconds=20, what="the condition"):
+    """Polls until the condition is true and returns its value; fails after that many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Servers:
+    """The private PostgreSQL and RabbitMQ that all tests share."""
+
+    def __init__(self):
+        self.run("base")
+        self.env = dict(line.removeprefix("export ").split("=", 1) for line in (RUN / "env").read_text().splitlines())
+        self.env = {name: value.strip("'") for name, value in self.env.items()}
+
+    def run(self, command, *names):
+        subprocess.run([TOP / "scripts" / "servers", command, RUN, *names], check=True, stdout=subprocess.DEVNULL)
+
+    def kill(self, name):
+        self.run("kill", name)
+
+    def start(self, name):
+        self.run("start", name)
+
+
+@pytest.fixture(scope="session")
+def servers():
+    return Servers()
+
+
+class Program:
+    """A program under test, with its log."""
+
+    def __init__(self, name, words, env, tmp_path):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = tmp_path / f"{name}-{self.port}.log"
+        self.log = open(self.log_path, "w")
+        self.process = subprocess.Popen([BUILD / name, *words], env={**os.environ, **env, "PORT": str(self.port)},
+                                        stdout=self.log, stderr=self.log)
+
+    def wait_for(self, path):
+        def answers():
+            assert self.process.poll() is None, self.log_path.read_text()
+            try:
+                return requests.get(self.url + path, timeout=5).status_code == 200
+            except requests.ConnectionError:
+                return False
+        wait_until(answers, what=f"{self.url}{path}")
+        return self
+
+    def logged(self, text):
+        return text in self.log_path.read_text()
+
+    def kill(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+        return self.process.wait(timeout=30)
+
+    def stop(self):
+        return self.kill(signal.SIGTERM)
+
+
+class World:
+    """One test's database, queues and programs."""
+
+    def __init__(self, servers, tmp_path):
+        self.servers, self.tmp_path, self.programs = servers, tmp_path, []
+        self.name = f"test_{next(numbers)}"
+        base = servers.env["DATABASE_URL"].rsplit("/", 1)[0]
+        with psycopg.connect(servers.env["DATABASE_URL"], autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {self.name}")
+        self.env = {"DATABASE_URL": f"{base}/{self.name}", "RABBITMQ_URL": servers.env["RABBITMQ_URL"]}
+        self.connect()
+        self.db.execute("CREATE EXTENSION order_aggregator")
+        self.purge()
+
+    def connect(self):
+        self.db = psycopg.connect(self.env["DATABASE_URL"], autocommit=True)
+
+    def value(self, sql, *parameters):
+        return self.db.execute(sql, parameters).fetchone()[0]
+
+    def stock(self, **vendors):
+        """Registers vendors and gives each its stock: stock(a={"x": 5})."""
+        for priority, (vendor, items) in enumerate(vendors.items()):
+            self.db.execute("SELECT order_aggregator.register_vendor(%s, %s, NULL, %s)", [vendor, vendor, priority])
+            self.db.execute("SELECT order_aggregator.sync_vendor_stock(%s, %s)",
+                            [vendor, psycopg.types.json.Jsonb([{"id": p, "quantity": q, "price": 1 + priority} for p, q in items.items()])])
+
+    def place(self, count, product="x"):
+        """Places so many orders of one unit in one transaction and returns how many were served."""
+        return self.value("""SELECT count(order_id) FROM order_aggregator.place_orders(
+                             (SELECT jsonb_agg(jsonb_build_object('productId', %s::text, 'quantity', 1)) FROM generate_series(1, %s)))""",
+                          product, count)
+
+    def statuses(self):
+        return dict(self.db.execute("SELECT status, count(*) FROM order_aggregator.orders GROUP BY 1").fetchall())
+
+    def consistent(self):
+        assert self.db.execute("SELECT * FROM order_aggregator.check_consistency()").fetchall() == []
+
+    # the broker
+
+    def channel(self):
+        connection = pika.BlockingConnection(pika.URLParameters(self.env["RABBITMQ_URL"]))
+        return connection.channel()
+
+    def purge(self):
+        for queue in QUEUES:
+            channel = self.channel()
+            try:
+                channel.queue_purge(queue)
+            except pika.exceptions.ChannelClosedByBroker:
+                continue  # not there yet
+            channel.connection.close()
+
+    def depth(self, queue):
+        channel = self.channel()
+        count = channel.queue_declare(queue, passive=True).method.message_count
+        channel.connection.close()
+        return count
+
+    def listen(self, *keys):
+        """A durable queue of the test's own bound to some keys; read it with take()."""
+        channel = self.channel()
+        channel.exchange_declare("orders", "topic", durable=True)
+        queue = f"{self.name}.{next(numbers)}"
+        channel.queue_declare(queue, durable=True)
+        for key in keys:
+            channel.queue_bind(queue, "orders", key)
+        channel.connection.close()
+        return queue
+
+    def take(self, queue):
+        """All messages now in the queue, as (properties, body, routing key)."""
+        channel, messages = self.channel(), []
+        while True:
+            method, properties, body = channel.basic_get(queue, auto_ack=True)
+            if method is None:
+                break
+            messages.append((properties, body, method.routing_key))
+        channel.connection.close()
+        return messages
+
+    def reply(self, *bodies):
+        channel = self.channel()
+        channel.confirm_delivery()
+        for body in bodies:
+            channel.basic_publish("", "orders.replies", body, pika.BasicProperties(message_id="test"), mandatory=True)
+        channel.connection.close()
+
+    # the programs
+
+    def bridge(self, *words, **env):
+        program = Program("order-bridge", ["run", *words], {**self.env, "EXPIRE_INTERVAL_MS": "100", **env}, self.tmp_path)
+        self.programs.append(program)
+        return program.wait_for("/healthz") if not words or "http" in words[0] else program
+
+    def ready_bridge(self, *words, **env):
+        return self.bridge(*words, **env).wait_for("/readyz")
+
+    def vendors(self, *words):
+        program = Program("vendor-sim", words, self.env, self.tmp_path)
+        self.programs.append(program)
+        return program.wait_for("/vendor")
+
+    def command(self, *words):
+        return subprocess.run([BUILD / "order-bridge", *words], env={**os.environ, **self.env}, capture_output=True, text=True, timeout=60)
+
+    def close(self):
+        for program in self.programs:
+            if program.process.poll() is None:
+                program.stop()
+        self.db.close()
+        with psycopg.connect(self.servers.env["DATABASE_URL"], autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {self.name} WITH (FORCE)")
+
+
+@pytest.fixture
+def world(servers, tmp_path):
+    world = World(servers, tmp_path)
+    yield world
+    world.close()

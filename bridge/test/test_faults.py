@@ -1,0 +1,233 @@
+"""Things break in the middle of the work: nothing lost, nothing done twice, nothing oversold."""
+
+import json
+import signal
+import threading
+import time
+
+import psycopg
+import requests
+from conftest import wait_until
+
+
+def confirmed_events(world, queue):
+    messages = [json.loads(body)["orderId"] for _, body, _ in world.take(queue)]
+    return sorted(messages), sorted(set(messages))
+
+
+def place_in_background(world, orders, batch=100):
+    def work():
+        with psycopg.connect(world.env["DATABASE_URL"], autocommit=True) as db:
+            for _ in range(orders // batch):
+                db.execute("""SELECT count(*) FROM order_aggregator.place_orders(
+                              (SELECT jsonb_agg(jsonb_build_object('productId', 'x', 'quantity', 1)) FROM generate_series(1, %s)))""", [batch])
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_kill_of_the_bridge_in_the_middle_of_5000_orders(world):
+    world.stock(a={"x": 5000})
+    queue = world.listen("order.confirmed")
+    world.vendors()
+    bridge = world.ready_bridge()
+    placing = place_in_background(world, 5000)
+    for confirmed in (500, 1500, 3000):
+        wait_until(lambda: world.statuses().get("confirmed", 0) >= confirmed, what=f"{confirmed} confirmed")
+        bridge.kill()
+        bridge = world.ready_bridge()
+    placing.join()
+    wait_until(lambda: world.statuses() == {"confirmed": 5000}, 60, "all to be confirmed")
+    wait_until(lambda: world.depth(queue) >= 5000, what="all events")
+    assert confirmed_events(world, queue)[1] == list(range(1, 5001))
+    assert world.value("SELECT on_hand FROM order_aggregator.stock") == 0
+    world.consistent()
+
+
+def test_kill_of_the_vendor_and_of_rabbitmq(world):
+    world.stock(a={"x": 3000})
+    world.vendors()
+    world.ready_bridge()
+    placing = place_in_background(world, 3000)
+    wait_until(lambda: world.statuses().get("confirmed", 0) >= 300, what="some to be confirmed")
+    world.programs[0].kill()
+    world.servers.kill("rabbitmq")
+    placing.join()
+    assert sum(world.statuses().values()) == 3000  # orders are placed while the broker is away
+    world.servers.start("rabbitmq")
+    world.vendors()
+    wait_until(lambda: world.statuses() == {"confirmed": 3000}, 60, "all to be confirmed")
+    world.consistent()
+
+
+def test_kill_of_postgresql_while_orders_come_over_http(world):
+    world.stock(a={"x": 100000})
+    world.vendors()
+    bridge = world.ready_bridge()
+    answers, stop = {}, threading.Event()
+
+    def client(number):
+        session = requests.Session()
+        for n in range(10000):
+            if stop.is_set():
+                return
+            key = f"{number}-{n}"
+            answer = session.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, headers={"Idempotency-Key": key}, timeout=20)
+            answers[key] = (answer.status_code, answer.json().get("orderId"))
+
+    clients = [threading.Thread(target=client, args=[n]) for n in range(8)]
+    for thread in clients:
+        thread.start()
+    wait_until(lambda: len(answers) > 500, what="some answers")
+    world.servers.kill("postgresql")
+    world.servers.start("postgresql")
+    before = len(answers)
+    wait_until(lambda: len(answers) > before + 500, what="answers after the restart")
+    stop.set()
+    for thread in clients:
+        thread.join()
+    world.connect()
+    assert {status for status, _ in answers.values()} <= {201, 503}
+    for key, (status, order_id) in answers.items():
+        found = world.db.execute("SELECT order_id FROM order_aggregator.idempotency WHERE key = %s", [key]).fetchone()
+        assert status == 503 or found == (order_id,), key
+    wait_until(lambda: set(world.statuses()) == {"confirmed"}, 30, "all to be confirmed")
+    world.consistent()
+
+
+def test_an_absent_database_is_answered_with_503_and_waited_for(world):
+    world.stock(a={"x": 10})
+    bridge = world.ready_bridge(REQUEST_TIMEOUT_S="1")
+    world.servers.kill("postgresql")
+    answer = requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, timeout=10)
+    assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+    assert requests.get(f"{bridge.url}/products", timeout=10).status_code == 503
+    assert requests.get(f"{bridge.url}/healthz", timeout=10).status_code == 200
+    world.servers.start("postgresql")
+    wait_until(lambda: requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, timeout=10).status_code == 201,
+               what="an order to be placed")
+    world.connect()
+    world.consistent()
+
+
+def test_a_lower_event_id_that_commits_later_is_still_relayed(world):
+    world.stock(a={"x": 10, "y": 10})
+    queue = world.listen("order.placed.a")
+    world.ready_bridge()
+    with psycopg.connect(world.env["DATABASE_URL"]) as late:
+        late.execute("SELECT order_aggregator.place_order('late', '[{\"productId\": \"y\", \"quantity\": 1}]')")
+        world.place(3)
+        wait_until(lambda: world.depth(queue) == 3, what="the others, which are not held up")
+        late.commit()
+        wait_until(lambda: world.depth(queue) == 4, what="the late one")
+    ids = [json.loads(body)["orderId"] for _, body, _ in world.take(queue)]
+    assert sorted(ids) == [1, 2, 3, 4] and ids[-1] == 1
+
+
+def test_no_event_is_missed_under_concurrent_commits_and_each_is_sent_once(world):
+    world.stock(a={"x": 100000})
+    queue = world.listen("mine.#")
+    world.ready_bridge()
+
+    def publish(number):
+        with psycopg.connect(world.env["DATABASE_URL"], autocommit=True) as db:
+            for n in range(400):
+                db.execute("SELECT order_aggregator.publish_event('mine.made', to_jsonb(%s::text))", [f"{number}-{n}"])
+
+    threads = [threading.Thread(target=publish, args=[n]) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: world.depth(queue) >= 3200, what="all events")
+    messages = world.take(queue)
+    assert len(messages) == 3200 and len({p.message_id for p, _, _ in messages}) == 3200
+
+
+def test_what_no_queue_takes_is_parked_with_the_broker_s_words_and_redriven(world):
+    world.ready_bridge()
+    world.db.execute("SELECT order_aggregator.publish_event('nobody.listens', '{}', '{}', true)")
+    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.parked_event") == 1, what="the event to be parked")
+    assert world.db.execute("SELECT reply_code, reply_text FROM order_aggregator.parked_event").fetchone() == (312, "NO_ROUTE")
+    message_id = str(world.value("SELECT message_id FROM order_aggregator.parked_event"))
+    queue = world.listen("nobody.listens")
+    result = world.command("redrive")
+    assert result.returncode == 0 and "parked events redriven: 1" in result.stdout
+    wait_until(lambda: world.depth(queue) == 1, what="the event")
+    assert world.take(queue)[0][0].message_id == message_id
+
+
+def test_replies_that_can_never_be_applied_go_to_the_dead_queue_and_block_nothing(world):
+    world.stock(a={"x": 10})
+    bridge = world.ready_bridge()
+    world.place(1)
+    good = json.dumps({"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed"})
+    poison = ["not json", "", "[]", "7", b"\xff\xfe", '{"orderId": 1}', '{"orderId": 9, "vendorId": "a", "attempt": 1, "status": "confirmed"}',
+              '{"orderId": 1, "vendorId": "a", "attempt": 1, "status": "perhaps"}', '{"orderId": 1, "reason": "a\\u0000b"}',
+              '{"orderId": 1e999, "vendorId": "a", "attempt": 1, "status": "confirmed"}', good[:-1] + ', "extra": 1}', '"' + "x" * 200000 + '"']
+    world.reply(*poison, good)
+    wait_until(lambda: world.statuses() == {"confirmed": 1}, what="the good one")
+    wait_until(lambda: world.depth("orders.replies.dead") == len(poison), what="the dead ones")
+    dead = world.take("orders.replies.dead")
+    assert all(p.headers["x-reason"] and p.headers["x-original-queue"] == "orders.replies" for p, _, _ in dead)
+    assert sum("orderId 9 is not an order" in p.headers["x-reason"] for p, _, _ in dead) == 1
+    assert world.depth("orders.replies") == 0 and bridge.process.poll() is None
+    world.consistent()
+
+
+def test_dead_replies_are_redriven(world):
+    world.stock(a={"x": 10})
+    world.ready_bridge()
+    world.reply(json.dumps({"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed"}))
+    wait_until(lambda: world.depth("orders.replies.dead") == 1, what="the reply to an order that is not there yet")
+    world.place(1)
+    result = world.command("redrive")
+    assert "dead replies redriven: 1" in result.stdout, result.stderr
+    wait_until(lambda: world.statuses() == {"confirmed": 1}, what="the order to be confirmed")
+
+
+def test_a_standby_takes_over_from_a_killed_and_from_a_stopped_relay(world):
+    world.stock(a={"x": 1000})
+    queue = world.listen("order.placed.a")
+    first = world.ready_bridge()
+    second = world.ready_bridge("--roles=http,relay")
+    world.place(10)
+    wait_until(lambda: world.depth(queue) == 10, what="the first's events")
+    first.kill(signal.SIGKILL)
+    world.place(10)
+    wait_until(lambda: world.depth(queue) == 20, 10, "the second's events")
+    assert second.logged("leading, epoch 2")
+    world.consistent()
+
+
+def test_sigterm_finishes_and_exits_0(world):
+    world.stock(a={"x": 1000})
+    world.vendors()
+    bridge = world.ready_bridge()
+    placing = place_in_background(world, 1000)
+    wait_until(lambda: world.statuses().get("confirmed", 0) > 0, what="some to be confirmed")
+    assert bridge.stop() == 0
+    placing.join()
+    world.consistent()
+
+
+def test_bad_settings_are_refused_by_name(world):
+    for words, name in ((["run", "--port=0"], "--port"), (["run", "--roles=http,cook"], "cook"), (["run", "--relay-page=x"], "--relay-page"),
+                        (["run", "--nonsense=1"], "nonsense"), (["dance"], "dance"), ([], "say what to do")):
+        result = world.command(*words)
+        assert result.returncode == 64 and name in result.stderr, words
+    assert world.command("--help").returncode == 0
+    world.env["DATABASE_URL"] = ""
+    assert "DATABASE_URL" in world.command("status").stderr
+
+
+def test_idle_order_reaches_the_broker_within_milliseconds(world):
+    """With the poll at a minute, only the doorbell can be that quick."""
+    world.stock(a={"x": 100})
+    world.vendors()
+    world.ready_bridge(RELAY_POLL_MS="60000")
+    for n in range(1, 21):
+        world.place(1)
+        wait_until(lambda: world.statuses() == {"confirmed": n}, 5, f"order {n}, woken by the bell")
+        time.sleep(0.01 * (n % 4))
+    world.consistent()

@@ -1,0 +1,43 @@
+-- feeds: counts, holds, units confirmed since, bad items
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS order_aggregator;
+CREATE EXTENSION order_aggregator;
+RESET client_min_messages;
+SET search_path = order_aggregator, public;
+SELECT register_vendor('a', 'Vendor A', NULL, 10), register_vendor('b', 'Vendor B', NULL, 20);
+SELECT sync_vendor_stock('a', '[{"id": "x", "name": "X", "quantity": 10, "price": 2}, {"id": "y", "quantity": 4, "price": 1.5, "colour": "red"}]', '2026-01-01 10:00Z') AS synced;
+-- the other shape has no price: it stays
+SELECT sync_vendor_stock('a', '[{"productId": "x", "stock": 12}]', '2026-01-01 10:01Z') AS synced;
+SELECT product_id, price, on_hand, reserved, is_active FROM stock ORDER BY 1;
+-- an older feed is ignored; the same one again changes nothing
+SELECT sync_vendor_stock('a', '[{"productId": "x", "stock": 99}]', '2026-01-01 10:00Z') ->> 'status' AS status;
+SELECT sync_vendor_stock('a', '[{"productId": "x", "stock": 12}]', '2026-01-01 10:01Z') -> 'changed' AS changed;
+-- held units stay reserved; units confirmed after the feed was taken are subtracted from it
+SELECT place_order('c', '[{"productId": "x", "quantity": 5}]'), place_order('c', '[{"productId": "x", "quantity": 2}]');
+SELECT confirm_order(2);
+SELECT sync_vendor_stock('a', '[{"productId": "x", "stock": 12}]', '2026-01-01 10:02Z') -> 'changed' AS changed;
+SELECT on_hand, reserved FROM stock WHERE product_id = 'x';
+SELECT sync_vendor_stock('a', '[{"productId": "x", "stock": 11}]', '2026-01-01 10:03Z') -> 'changed' AS changed;
+SELECT on_hand, reserved FROM stock WHERE product_id = 'x';
+-- a feed taken after the confirmation has them subtracted already
+SELECT sync_vendor_stock('a', '[{"productId": "x", "stock": 10}]') -> 'changed' AS changed;
+SELECT on_hand, reserved FROM stock WHERE product_id = 'x';
+-- fewer than are held: oversold by so many
+SELECT sync_vendor_stock('a', '[{"productId": "x", "stock": 3}]') -> 'oversold' AS oversold;
+SELECT product_id, available FROM vendor_offer ORDER BY 1;
+SELECT routing_key, payload::jsonb - 'asOf' AS payload FROM outbox WHERE routing_key LIKE 'stock.oversold.%';
+-- gone from the feed: inactive, not deleted; it can come back
+SELECT sync_vendor_stock('a', '[]') -> 'inactive' AS inactive;
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
+SELECT sync_vendor_stock('a', '[{"id": "y", "quantity": 4}]') - 'asOf' AS synced;
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
+-- one bad item is reported and skipped
+SELECT e->>'index' AS index, e->>'error' AS error FROM jsonb_array_elements(sync_vendor_stock('b', '[{"id": "x", "quantity": 1, "price": 1}, 5, {"quantity": 1}, {"id": "p"}, {"id": "p", "quantity": -1}, {"id": "p", "quantity": 1.5}, {"id": "p", "quantity": "7"}, {"id": "p", "quantity": 1e15}, {"id": "", "quantity": 1}, {"id": 7, "quantity": 1}, {"id": "p", "quantity": 1, "price": -1}, {"id": "p", "quantity": 1, "price": 1.23456}, {"id": "p", "quantity": 1, "price": "free"}, {"id": "p", "quantity": 1, "price": 1e11}, {"id": "p", "quantity": 1, "name": 3}, {"id": "a\u0007", "quantity": 1}, {"id": "x", "quantity": 5}]') -> 'skipped') AS e;
+SELECT product_id, vendor_id, on_hand FROM stock WHERE vendor_id = 'b';
+-- a feed that is not an array changes nothing
+SELECT sync_vendor_stock('a', '{"id": "x", "quantity": 1}');
+SELECT sync_vendor_stock('a', '"x"');
+SELECT sync_vendor_stock('a', NULL);
+SELECT sync_vendor_stock('nobody', '[]');
+SELECT sync_vendor_stock('a', '[]', 'infinity');
+SELECT * FROM check_consistency();

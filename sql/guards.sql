@@ -1,0 +1,32 @@
+-- what must never happen is refused, also to a superuser at psql
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS order_aggregator;
+CREATE EXTENSION order_aggregator;
+RESET client_min_messages;
+SET search_path = order_aggregator, public;
+SELECT register_vendor('a', 'Vendor A', NULL, 10), register_vendor('b', 'Vendor B', NULL, 20);
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 10, "price": 2}]') IS NOT NULL AS synced;
+SELECT place_order('c', '[{"productId": "x", "quantity": 2}]') FROM generate_series(1, 3);
+-- a legal edge by hand does all that belongs to it
+UPDATE orders SET status = 'cancelled', close_reason = 'by hand' WHERE order_id = 1;
+UPDATE orders SET status = 'confirmed' WHERE order_id = 2;
+SELECT order_id, status, closed_at IS NOT NULL AS closed, close_reason FROM orders ORDER BY 1;
+SELECT order_id, status, reason FROM hold ORDER BY 1;
+SELECT on_hand, reserved FROM stock;
+SELECT routing_key FROM outbox WHERE order_id IS NOT NULL ORDER BY event_id;
+-- no other edge
+UPDATE orders SET status = 'pending', closed_at = NULL WHERE order_id = 1;
+UPDATE orders SET status = 'cancelled' WHERE order_id = 2;
+\set VERBOSITY sqlstate
+UPDATE orders SET status = 'shipped' WHERE order_id = 3;
+\set VERBOSITY default
+UPDATE hold SET status = 'open', settled_at = NULL WHERE order_id = 1;
+UPDATE hold SET status = 'returned' WHERE order_id = 3;
+INSERT INTO orders VALUES (100, 'c', 'confirmed', 0, 'cheapest', false, now(), now(), now());
+-- no negative counter
+UPDATE stock SET reserved = -1;
+UPDATE stock SET on_hand = on_hand - 100;
+INSERT INTO stock (product_id, vendor_id, vendor_sku, price, on_hand) VALUES ('x', 'b', 'x', 1, -1);
+-- the outbox is append-only
+UPDATE outbox SET routing_key = 'x';
+SELECT * FROM check_consistency();

@@ -1,0 +1,28 @@
+-- a key has one outcome, also if it is a refusal
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS order_aggregator;
+CREATE EXTENSION order_aggregator;
+RESET client_min_messages;
+SET search_path = order_aggregator, public;
+SELECT register_vendor('a', 'Vendor A', NULL, 10), register_vendor('b', 'Vendor B', NULL, 20);
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 10, "price": 2}]') IS NOT NULL AS synced;
+SELECT place_order('c', '[{"productId": "x", "quantity": 2}]', 'key-1');
+SELECT place_order('c', '[{"productId": "x", "quantity": 2}]', 'key-1');
+SELECT place_order('c', '[{"productId": "x", "quantity": 3}]', 'key-1');
+SELECT reserved FROM stock;
+-- through place_orders: the same answer, the refusal kept too
+SELECT order_id, status, total_amount, error FROM place_orders('[{"customerId": "c", "products": [{"productId": "x", "quantity": 2}], "idempotencyKey": "key-1"}, {"productId": "x", "quantity": 100, "idempotencyKey": "key-2"}, {"productId": "x", "quantity": 100, "idempotencyKey": "key-2"}, {"productId": "x", "quantity": 1, "idempotencyKey": "key-2"}]');
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 1000, "price": 2}]') IS NOT NULL AS synced;
+SELECT order_id, error->>'message' AS message FROM place_orders('[{"productId": "x", "quantity": 100, "idempotencyKey": "key-2"}]');
+SELECT place_order(NULL, '[{"productId": "x", "quantity": 100}]', 'key-2');
+-- the answer of an order that has gone on since is the first one
+SELECT confirm_order(1);
+SELECT document->>'status' AS status, document->>'totalAmount' AS total FROM place_order_documents('[{"customerId": "c", "products": [{"productId": "x", "quantity": 2}], "idempotencyKey": "key-1"}]');
+-- settings that change do not make it another request
+SET order_aggregator.strategy = 'priority';
+SELECT place_order('c', '[{"productId": "x", "quantity": 2}]', 'key-1');
+-- malformed requests claim nothing
+SELECT error->>'field' AS field FROM place_orders('[{"productId": "x", "quantity": -1, "idempotencyKey": "key-3"}]');
+SELECT key, order_id, error IS NOT NULL AS refused FROM idempotency ORDER BY key;
+SELECT forget_idempotency_keys('0 seconds');
+SELECT * FROM check_consistency();

@@ -1,0 +1,33 @@
+-- place_order: stock is locked, lines are split, amounts are exact, events are written
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS order_aggregator;
+CREATE EXTENSION order_aggregator;
+RESET client_min_messages;
+SET search_path = order_aggregator, public;
+SELECT register_vendor('a', 'Vendor A', NULL, 10), register_vendor('b', 'Vendor B', NULL, 20);
+SELECT sync_vendor_stock('a', '[{"id": "x", "name": "The X", "quantity": 5, "price": 1299.99}, {"id": "y", "quantity": 10, "price": 0.1}]') - 'asOf' AS synced;
+SELECT sync_vendor_stock('b', '[{"id": "x", "quantity": 7, "price": 1300}, {"id": "z", "quantity": 1, "price": "2.5000"}]') - 'asOf' AS synced;
+SELECT place_order('Customer Beta', '[{"productId": "x", "quantity": 2}, {"vendorProductId": "y", "quantity": 3}]');
+SELECT place_order(NULL, '[{"productId": "x", "quantity": 8}]');  -- 3 of a, 5 of b
+SELECT place_order('c', '[{"productId": "z", "quantity": 1}]', hold_for => '2 hours', strategy => 'priority');
+SELECT order_id, customer_id, status, total_amount, strategy, expires_at - placed_at AS held_for FROM orders ORDER BY 1;
+SELECT order_id, line_no, product_id, quantity FROM order_line ORDER BY 1, 2;
+SELECT order_id, line_no, vendor_id, attempt, product_id, quantity, unit_price, status FROM hold ORDER BY 1, 2, 3;
+SELECT product_id, vendor_id, on_hand, reserved, available FROM vendor_offer ORDER BY 1, 2;
+SELECT product_id, available, on_hand, reserved, lowest_price, vendors FROM product_stock ORDER BY 1;
+SELECT event_id, order_id, routing_key, mandatory, headers, (payload::jsonb - 'placedAt' - 'expiresAt') AS payload FROM outbox WHERE order_id IS NOT NULL ORDER BY 1;
+SELECT payload->>'placedAt' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$' AS utc, message_id::text ~ '^.{14}7' AS uuid_version_7 FROM outbox WHERE order_id = 1;
+-- lines of one product are added up before the stock is looked at
+SELECT place_order('c', '[{"productId": "y", "quantity": 4}, {"productId": "y", "quantity": 4}]');
+SELECT place_order('c', '[{"productId": "y", "quantity": 3}, {"productId": "y", "quantity": 4}]');
+SELECT order_id, line_no, product_id, quantity FROM order_line WHERE order_id > 3;
+-- partial orders
+SELECT place_order('c', '[{"productId": "x", "quantity": 100}]', allow_partial => true);
+SELECT o.status, o.total_amount, l.quantity, sum(h.quantity) AS held FROM orders o JOIN order_line l USING (order_id) JOIN hold h USING (order_id) WHERE allow_partial GROUP BY 1, 2, 3;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]', allow_partial => true);
+-- the trace context goes along
+SET order_aggregator.traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 50, "price": 1}]') IS NOT NULL AS synced;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
+SELECT headers FROM outbox WHERE headers IS NOT NULL;
+SELECT * FROM check_consistency();

@@ -1,0 +1,58 @@
+-- settlement: confirm, reject, source anew, cancel, expire
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS order_aggregator;
+CREATE EXTENSION order_aggregator;
+RESET client_min_messages;
+SET search_path = order_aggregator, public;
+SELECT register_vendor('a', 'Vendor A', NULL, 10), register_vendor('b', 'Vendor B', NULL, 20);
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 10, "price": 2}, {"id": "y", "quantity": 10, "price": 1}]') IS NOT NULL AS a,
+       sync_vendor_stock('b', '[{"id": "x", "quantity": 10, "price": 3}]') IS NOT NULL AS b;
+-- confirmed: the units leave both counters
+SELECT place_order('c', '[{"productId": "x", "quantity": 2}]');
+SELECT * FROM apply_vendor_replies('[{"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed"}, {"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed"}]');
+SELECT * FROM apply_vendor_replies('[{"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed"}, {"orderId": 1, "vendorId": "a", "attempt": 1, "status": "rejected", "reason": "changed my mind"}]');
+SELECT on_hand, reserved FROM stock WHERE product_id = 'x' AND vendor_id = 'a';
+-- rejected by one, served by the other; the first one's second thoughts come too late
+SELECT place_order('c', '[{"productId": "x", "quantity": 3}]');
+SELECT * FROM apply_vendor_replies('[{"orderId": 2, "vendorId": "a", "attempt": 1, "status": "rejected", "reason": "broken"}]');
+SELECT * FROM apply_vendor_replies('[{"orderId": 2, "vendorId": "a", "attempt": 1, "status": "confirmed"}, {"orderId": 2, "vendorId": "a", "attempt": 1, "status": "rejected"}, {"orderId": 2, "vendorId": "b", "attempt": 2, "status": "confirmed"}]');
+SELECT status, total_amount FROM orders WHERE order_id = 2;
+-- split over two vendors: confirmed only when both have; the second rejects and nobody else can
+SELECT place_order('c', '[{"productId": "x", "quantity": 15}]');
+SELECT confirm_order(3, 'a');
+SELECT reject_order(3, 'b', 'fire');
+SELECT status, total_amount, close_reason FROM orders WHERE order_id = 3;
+SELECT vendor_id, attempt, quantity, status, reason FROM hold WHERE order_id = 3 ORDER BY vendor_id;
+SELECT vendor_id, on_hand, reserved FROM stock WHERE product_id = 'x' ORDER BY 1;
+-- the attempts are limited
+SET order_aggregator.max_attempts = 1;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
+SELECT reject_order(4, 'a', 'no');
+RESET order_aggregator.max_attempts;
+-- a partial order goes on with what it has
+SELECT sync_vendor_stock('b', '[{"id": "w", "quantity": 1, "price": 9}]') IS NOT NULL AS b;
+SELECT place_order('c', '[{"productId": "y", "quantity": 2}, {"productId": "w", "quantity": 4}]', allow_partial => true);
+SELECT reject_order(5, 'b', 'gone'), (SELECT total_amount FROM orders WHERE order_id = 5) AS total_before;
+SELECT total_amount FROM orders WHERE order_id = 5;
+SELECT confirm_order(5);
+-- cancelled
+SELECT place_order('c', '[{"productId": "y", "quantity": 5}]');
+SELECT cancel_order(6, 'customer called');
+SELECT cancel_order(6, 'again');
+SELECT * FROM apply_vendor_replies('[{"orderId": 6, "vendorId": "a", "attempt": 1, "status": "confirmed"}]');
+-- expired; confirmation comes too late
+SELECT place_order('c', '[{"productId": "y", "quantity": 5}]', hold_for => '1 microsecond');
+SELECT pg_sleep(0.001), expire_orders(), expire_orders();
+SELECT * FROM apply_vendor_replies('[{"orderId": 7, "vendorId": "a", "attempt": 1, "status": "confirmed"}, {"orderId": 7, "vendorId": "a", "attempt": 1, "status": "rejected"}]');
+SELECT product_id, vendor_id, on_hand, reserved FROM stock ORDER BY 1, 2;
+-- what can never be applied
+SELECT * FROM apply_vendor_replies('[{"orderId": 999, "vendorId": "a", "attempt": 1, "status": "confirmed"}, {"orderId": 1, "vendorId": "b", "attempt": 1, "status": "confirmed"}, {"orderId": 1, "vendorId": "a", "attempt": 2, "status": "confirmed"}, {"orderId": "1"}, {"orderId": 1.5, "vendorId": "a", "attempt": 1, "status": "confirmed"}, {"orderId": 1, "vendorId": "a", "attempt": 1, "status": "maybe"}, {"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed", "note": 1}, 7, {"orderId": 1, "vendorId": "a", "attempt": 0, "status": "confirmed"}, {"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed", "reason": 4}]');
+SELECT event_id, order_id, routing_key, payload::jsonb - 'placedAt' - 'expiresAt' - 'customerId' - 'lines' AS payload FROM outbox WHERE order_id IS NOT NULL ORDER BY 1;
+SELECT jsonb_path_query_array(history::jsonb, '$[*].event') AS history FROM order_summary WHERE order_id IN (2, 3) ORDER BY order_id;
+SELECT * FROM check_consistency();
+-- by hand
+SELECT confirm_order(999);
+SELECT confirm_order(1);
+SELECT confirm_order(NULL);
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
+SELECT reject_order(8, 'b', 'not asked');

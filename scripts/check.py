@@ -71,8 +71,7 @@ def unit():
 
 
 def daemon():
-    code, text = run(["/usr/bin/python3", "-m", "pytest", "-q", "-x" if os.environ.get("FAIL_FAST") else "-q", "--durations=5",
-                      "-p", "no:cacheprovider", "bridge/test"], CHECK_RUN=str(RUN))
+    code, text = run(["/usr/bin/python3", "-m", "pytest", "-v", "--durations=5", "-p", "no:cacheprovider", "bridge/test"], CHECK_RUN=str(RUN))
     summary = text.splitlines()[-1] if text else ""
     passed, failed, errors = (int(m.group(1)) if (m := re.search(rf"(\d+) {word}", summary)) else 0 for word in ("passed", "failed", "error"))
     return passed, (failed + errors) or code != 0

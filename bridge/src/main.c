@@ -74,6 +74,41 @@ static const char about[] =
 
 /* ---------- settings that need a closer look ---------- */
 
+/*
+ * The older system's DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME as a
+ * connection string, malloc'd; NULL if none of them is set.
+ */
+static char *
+url_of_older_settings(void)
+{
+	static const char *const names[][2] = {
+		{"DB_HOST", "host"}, {"DB_PORT", "port"}, {"DB_USER", "user"}, {"DB_PASSWORD", "password"}, {"DB_NAME", "dbname"}
+	};
+	char	   *text = NULL;
+	size_t		size;
+	FILE	   *stream = open_memstream(&text, &size);
+
+	if (stream == NULL)
+		return NULL;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	{
+		const char *value = getenv(names[i][0]);
+
+		if (value == NULL)
+			continue;
+		fprintf(stream, "%s='", names[i][1]);
+		for (; *value != '\0'; value++)
+			fprintf(stream, *value == '\'' || *value == '\\' ? "\\%c" : "%c", *value);
+		fputs("' ", stream);
+	}
+	if (fclose(stream) != 0 || size == 0)
+	{
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
 static bool
 check_settings(void)
 {
@@ -90,6 +125,13 @@ check_settings(void)
 	}
 	if (!known)
 		fprintf(stderr, "LOG_LEVEL must be debug, info, warning or error, not \"%s\"\n", config.log_level);
+	if (*config.database_url == '\0')
+	{
+		char	   *older = url_of_older_settings();
+
+		if (older != NULL)
+			config.database_url = older;
+	}
 	if (*config.database_url == '\0')
 	{
 		fprintf(stderr, "DATABASE_URL must be set\n");

@@ -106,4 +106,4 @@ const char	SQL_STATUS[] =
 	"  'parkedEvents', (SELECT count(*) FROM order_aggregator.parked_event WHERE redriven_at IS NULL), "
 	"  'orders', (SELECT json_object_agg(status, n) FROM "
 	"      (SELECT status, count(*) AS n FROM order_aggregator.orders GROUP BY status) AS s), "
-	"  'vendors', (SELECT json_agg(v) FROM order_aggregator.vendor_sync AS v))";
+	"  'vendors', (SELECT json_agg(v ORDER BY v.vendor_id) FROM order_aggregator.vendor_sync AS v))";

@@ -22,33 +22,6 @@ typedef struct PlanText
 } PlanText;
 
 static const PlanText plan_texts[PLAN_COUNT] = {
-	/* all offers of some products, locked; stock rows come in their locking order */
-	[PLAN_LOCK_OFFERS] = {
-		"SELECT s.ctid, s.product_id, s.vendor_id, s.vendor_sku, s.price, s.on_hand, s.reserved, s.buffer, "
-		"  s.is_active AND v.is_active, v.vendor_no, v.priority "
-		"FROM order_aggregator.stock AS s "
-		"JOIN order_aggregator.vendor AS v ON v.vendor_id OPERATOR(pg_catalog.=) s.vendor_id "
-		"WHERE s.product_id OPERATOR(pg_catalog.=) ANY ($1) "
-		"ORDER BY s.product_id, s.vendor_id FOR NO KEY UPDATE OF s",
-	1, {TEXTARRAYOID}},
-	/* some stock rows, locked, in the same order and with the same columns */
-	[PLAN_LOCK_STOCK] = {
-		"SELECT s.ctid, s.product_id, s.vendor_id, s.vendor_sku, s.price, s.on_hand, s.reserved, s.buffer, "
-		"  s.is_active AND v.is_active, v.vendor_no, v.priority "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(product_id, vendor_id) "
-		"JOIN order_aggregator.stock AS s ON s.product_id OPERATOR(pg_catalog.=) d.product_id "
-		"  AND s.vendor_id OPERATOR(pg_catalog.=) d.vendor_id "
-		"JOIN order_aggregator.vendor AS v ON v.vendor_id OPERATOR(pg_catalog.=) s.vendor_id "
-		"ORDER BY s.product_id, s.vendor_id FOR NO KEY UPDATE OF s",
-	2, {TEXTARRAYOID, TEXTARRAYOID}},
-	/* rows the caller has locked, by their place in the table */
-	[PLAN_UPDATE_STOCK] = {
-		"UPDATE order_aggregator.stock AS s "
-		"SET on_hand = s.on_hand OPERATOR(pg_catalog.+) d.on_hand, "
-		"  reserved = s.reserved OPERATOR(pg_catalog.+) d.reserved "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d(tid, on_hand, reserved) "
-		"WHERE s.ctid OPERATOR(pg_catalog.=) d.tid",
-	3, {TIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID}},
 	[PLAN_KNOWN_PRODUCTS] = {
 		"SELECT p.product_id FROM order_aggregator.product AS p "
 		"WHERE p.product_id OPERATOR(pg_catalog.=) ANY ($1)",

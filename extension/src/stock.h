@@ -7,13 +7,13 @@
 
 #include "order_aggregator.h"
 
+#include "access/htup.h"
 #include "money.h"
-#include "storage/itemptr.h"
 
 /* One locked stock row, and how the transaction will change it. */
 typedef struct StockRow
 {
-	ItemPointerData tid;
+	HeapTuple	tuple;			/* as it was locked */
 	const char *product_id;
 	const char *vendor_id;
 	const char *vendor_sku;
@@ -38,8 +38,8 @@ typedef struct StockRows
 
 /*
  * stock_lock_offers locks all rows of the products; stock_lock_rows locks
- * those of the (product, vendor) pairs, which may repeat. Both block on rows
- * that another transaction has locked, need SPI, and must be the only lock on
+ * those of the (product, vendor) pairs. Either may be given repeatedly. Both block
+ * on rows that another transaction has locked, and must be the only lock on
  * stock that a transaction takes in one go. Unknown ones are left out.
  */
 extern StockRows *stock_lock_offers(const char **product_ids, int count);
@@ -61,7 +61,10 @@ extern void stock_release(StockRows *stock, StockRow *row, int64 quantity);
 extern void stock_ship(StockRow *row, int64 quantity);
 extern void stock_return(StockRow *row, int64 quantity);
 
-/* stock_write_changes updates every changed row once. Needs SPI. */
+/*
+ * stock_write_changes updates every changed row once, in place of triggers and
+ * CHECKs making sure that no counter gets negative.
+ */
 extern void stock_write_changes(StockRows *stock);
 
 #endif							/* OA_STOCK_H */

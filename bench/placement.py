@@ -141,16 +141,17 @@ def run_refused(url, db):
 def run_copy(db):
     """COPY of the rows that a run has left into empty tables with the same indexes."""
     tables = ["orders", "order_line", "hold", "outbox"]
+    folder = db.execute("SELECT current_setting('data_directory')").fetchone()[0]
     orders = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0]
     for table in tables:
-        db.execute(f"COPY (SELECT * FROM order_aggregator.{table}) TO '{table}.bench'")
+        db.execute(f"COPY (SELECT * FROM order_aggregator.{table}) TO '{folder}/{table}.bench'")
         db.execute(f"DROP TABLE IF EXISTS bench.copy_{table}")
         db.execute(f"CREATE TABLE bench.copy_{table} (LIKE order_aggregator.{table} INCLUDING ALL)")
     db.execute("CHECKPOINT")
     seconds = db.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()[0]
     with db.transaction():
         for table in tables:
-            db.execute(f"COPY bench.copy_{table} FROM '{table}.bench'")
+            db.execute(f"COPY bench.copy_{table} FROM '{folder}/{table}.bench'")
     seconds = float(db.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()[0] - seconds)
     for table in tables:
         db.execute(f"DROP TABLE bench.copy_{table}")

@@ -19,6 +19,7 @@
 struct BulkInsert
 {
 	Relation	relation;
+	TupleDesc	desc;			/* a copy: pinning the relation's own for each slot costs more than the rows */
 	EState	   *estate;
 	ResultRelInfo *result_rel;
 	TupleTableSlot *slots[ROWS_MAX];
@@ -32,6 +33,7 @@ bulk_begin(Oid relid)
 	BulkInsert *bulk = palloc(offsetof(BulkInsert, slots) + sizeof(TupleTableSlot *) * ROWS_MAX);
 
 	bulk->relation = table_open(relid, RowExclusiveLock);
+	bulk->desc = CreateTupleDescCopy(RelationGetDescr(bulk->relation));
 	bulk->estate = CreateExecutorState();
 	bulk->result_rel = makeNode(ResultRelInfo);
 	InitResultRelInfo(bulk->result_rel, bulk->relation, 1, NULL, 0);
@@ -71,7 +73,7 @@ bulk_next_row(BulkInsert *bulk)
 		flush(bulk);
 	if (bulk->nrows == bulk->nslots)
 	{
-		bulk->slots[bulk->nslots] = table_slot_create(bulk->relation, NULL);
+		bulk->slots[bulk->nslots] = MakeSingleTupleTableSlot(bulk->desc, table_slot_callbacks(bulk->relation));
 		bulk->nslots++;
 	}
 	return ExecClearTuple(bulk->slots[bulk->nrows]);
@@ -92,6 +94,7 @@ bulk_end(BulkInsert *bulk)
 		ExecDropSingleTupleTableSlot(bulk->slots[i]);
 	ExecCloseIndices(bulk->result_rel);
 	FreeExecutorState(bulk->estate);
+	FreeTupleDesc(bulk->desc);
 	table_close(bulk->relation, NoLock);
 	pfree(bulk);
 	CommandCounterIncrement();

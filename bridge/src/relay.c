@@ -78,7 +78,7 @@ typedef struct Relay
 {
 	Db			db;
 	Amqp	   *amqp;
-	Backoff		amqp_backoff;
+	Backoff		backoff;		/* between attempts to lead */
 	char		holder[128];
 	char		epoch[24];
 
@@ -666,15 +666,13 @@ connect_broker(Relay *relay)
 	amqp_client_close(relay->amqp);
 	relay->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge relay", &events);
 	if (relay->amqp != NULL && amqp_client_declare(relay->amqp))
-	{
-		backoff_reset(&relay->amqp_backoff);
 		return true;
-	}
 	amqp_client_close(relay->amqp);
 	relay->amqp = NULL;
 	return false;
 }
 
+/* True if the lock that makes a relay the leader is ours. */
 static bool
 try_to_lead(Relay *relay)
 {
@@ -684,7 +682,7 @@ try_to_lead(Relay *relay)
 	leads = db_query(&relay->db, "asking for the relay's lock", SQL_RELAY_TRY_LEAD, 0, NULL, &result) == DB_OK &&
 		*PQgetvalue(result, 0, 0) == 't';
 	PQclear(result);
-	return leads && acquire_checkpoint(relay);
+	return leads;
 }
 
 /* Drains and idles until a connection is lost or a stop is requested. */
@@ -697,7 +695,7 @@ lead(Relay *relay)
 	metric_set(METRIC_RELAY_LEADS, 1);
 	role_set_ready(ROLE_RELAY, true);
 	while (!stop_requested() && drain(relay, &published) && idle(relay))
-		;
+		backoff_reset(&relay->backoff);
 	metric_set(METRIC_RELAY_LEADS, 0);
 }
 
@@ -712,7 +710,7 @@ relay_run(void *unused)
 	gethostname(relay->holder, sizeof(relay->holder) - 16);
 	snprintf(relay->holder + strlen(relay->holder), 16, " %d", (int) getpid());
 	db_init(&relay->db, config.database_url, "order-bridge relay", SQL_RELAY_SESSION);
-	relay->amqp_backoff = (Backoff) {.delay_ms_min = 100, .delay_ms_max = 5000};
+	relay->backoff = (Backoff) {.delay_ms_min = 100, .delay_ms_max = 5000};
 	role_set_ready(ROLE_RELAY, false);
 
 	while (db_connect_until_stopped(&relay->db))
@@ -724,15 +722,15 @@ relay_run(void *unused)
 			stop_wait_ms(STANDBY_POLL_MS);
 			continue;
 		}
-		if (connect_broker(relay))
-		{
+		if (connect_broker(relay) && acquire_checkpoint(relay))
 			lead(relay);
-			metric_add(METRIC_RECONNECTS, !stop_requested());
-		}
 		role_set_ready(ROLE_RELAY, false);
 		db_close(&relay->db);	/* gives back the lock */
-		if (relay->amqp == NULL)
-			stop_wait_ms(backoff_next(&relay->amqp_backoff));
+		if (!stop_requested())
+		{
+			metric_add(METRIC_RECONNECTS, 1);
+			stop_wait_ms(backoff_next(&relay->backoff));
+		}
 	}
 	free_page(&relay->page);
 	amqp_client_close(relay->amqp);

@@ -146,7 +146,7 @@ def run_copy(db):
     for table in tables:
         db.execute(f"COPY (SELECT * FROM order_aggregator.{table}) TO '{folder}/{table}.bench'")
         db.execute(f"DROP TABLE IF EXISTS bench.copy_{table}")
-        db.execute(f"CREATE TABLE bench.copy_{table} (LIKE order_aggregator.{table} INCLUDING ALL)")
+        db.execute(f"CREATE TABLE bench.copy_{table} (LIKE order_aggregator.{'outbox_0' if table == 'outbox' else table} INCLUDING ALL)")
     db.execute("CHECKPOINT")
     seconds = db.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()[0]
     with db.transaction():

@@ -133,7 +133,8 @@ CREATE SEQUENCE event_id_seq AS bigint;
  * Append-only. Partitions of 2^20 event ids, named outbox_<n>, are made when
  * the first event of one is written (or ahead, by housekeeping) and dropped
  * whole; they are ordinary tables of the database, not members of the extension,
- * so that pg_dump takes them along.
+ * so that pg_dump takes them along. Each has the primary key for itself, because
+ * a restore could not add it to one that had got it from its parent.
  */
 CREATE TABLE outbox (
 	event_id	bigint NOT NULL,
@@ -144,8 +145,7 @@ CREATE TABLE outbox (
 	mandatory	boolean NOT NULL,
 	headers		json,
 	payload		json NOT NULL,
-	created_at	timestamptz NOT NULL,
-	PRIMARY KEY (event_id)
+	created_at	timestamptz NOT NULL
 ) PARTITION BY RANGE (event_id);
 
 /*
@@ -153,7 +153,9 @@ CREATE TABLE outbox (
  * broker. While a window is being relayed, window_snapshot is its upper end and
  * every event of it up to window_event_id is with the broker too. No event at
  * or below low_event_id remains to be relayed.
- * system_identifier names the cluster whose transaction ids these are.
+ * system_identifier names the cluster whose transaction ids these are. Events
+ * up to restored_upto came with a dump from another cluster: their ids mean
+ * nothing here, and what may not have been relayed there is relayed here.
  */
 CREATE TABLE relay_checkpoint (
 	only_row			boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -164,6 +166,7 @@ CREATE TABLE relay_checkpoint (
 	window_snapshot		pg_snapshot,
 	window_event_id		bigint,
 	system_identifier	bigint NOT NULL,
+	restored_upto		bigint NOT NULL DEFAULT 0,
 	published			bigint NOT NULL DEFAULT 0,
 	advanced_at			timestamptz,
 	dropped_until		timestamptz
@@ -292,9 +295,8 @@ CREATE FUNCTION settle_closed_orders() RETURNS trigger AS 'MODULE_PATHNAME', 'oa
 LANGUAGE C SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 CREATE FUNCTION ring_doorbell() RETURNS trigger AS 'MODULE_PATHNAME', 'oa_ring_doorbell' LANGUAGE C;
 
--- the WHEN clauses keep the rows that need no look away from the functions
-CREATE TRIGGER guard_insert BEFORE INSERT ON orders FOR EACH ROW
-	WHEN (NEW.status <> 'pending') EXECUTE FUNCTION guard_order();
+-- The WHEN clauses keep the rows that need no look away from the functions. No trigger looks at what is inserted into
+-- orders: a restore inserts closed ones.
 CREATE TRIGGER guard_update BEFORE UPDATE ON orders FOR EACH ROW
 	WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION guard_order();
 CREATE TRIGGER settle AFTER UPDATE ON orders REFERENCING OLD TABLE AS old_orders NEW TABLE AS new_orders
@@ -341,7 +343,13 @@ AS $$
 	-- the first snapshot sees nothing: every event is still to be relayed
 	INSERT INTO order_aggregator.relay_checkpoint AS c (epoch, holder, snapshot, system_identifier)
 	SELECT 1, relay_acquire.holder, '3:3:', s.system_identifier FROM pg_catalog.pg_control_system() AS s
-	ON CONFLICT (only_row) DO UPDATE SET epoch = c.epoch + 1, holder = EXCLUDED.holder
+	ON CONFLICT (only_row) DO UPDATE
+	SET epoch = c.epoch + 1, holder = EXCLUDED.holder, system_identifier = EXCLUDED.system_identifier,
+		snapshot = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.snapshot ELSE EXCLUDED.snapshot END,
+		window_snapshot = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.window_snapshot END,
+		window_event_id = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.window_event_id END,
+		restored_upto = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.restored_upto
+						ELSE order_aggregator.outbox_head() END
 	RETURNING c.*
 $$;
 COMMENT ON FUNCTION relay_acquire(text) IS
@@ -372,7 +380,9 @@ AS $$
 	FROM order_aggregator.outbox AS o
 	WHERE o.event_id > relay_events.after_event_id
 	  AND (o.txid >= relay_events.from_xid OR o.txid = ANY (relay_events.finished))
-	  AND pg_catalog.pg_visible_in_snapshot(o.txid, relay_events.upto)
+	  AND (pg_catalog.pg_visible_in_snapshot(o.txid, relay_events.upto)
+		   OR (relay_events.from_xid = '3'
+			   AND o.event_id <= (SELECT c.restored_upto FROM order_aggregator.relay_checkpoint AS c)))
 	ORDER BY o.event_id
 	LIMIT relay_events.max_events
 $$;

@@ -34,6 +34,17 @@ SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
 -- one bad item is reported and skipped
 SELECT e->>'index' AS index, e->>'error' AS error FROM jsonb_array_elements(sync_vendor_stock('b', '[{"id": "x", "quantity": 1, "price": 1}, 5, {"quantity": 1}, {"id": "p"}, {"id": "p", "quantity": -1}, {"id": "p", "quantity": 1.5}, {"id": "p", "quantity": "7"}, {"id": "p", "quantity": 1e15}, {"id": "", "quantity": 1}, {"id": 7, "quantity": 1}, {"id": "p", "quantity": 1, "price": -1}, {"id": "p", "quantity": 1, "price": 1.23456}, {"id": "p", "quantity": 1, "price": "free"}, {"id": "p", "quantity": 1, "price": 1e11}, {"id": "p", "quantity": 1, "name": 3}, {"id": "a\u0007", "quantity": 1}, {"id": "x", "quantity": 5}]') -> 'skipped') AS e;
 SELECT product_id, vendor_id, on_hand FROM stock WHERE vendor_id = 'b';
+-- a bad item leaves its product as it is: on sale
+SELECT sync_vendor_stock('b', '[{"id": "x", "quantity": 4, "price": -1}]') -> 'inactive' AS inactive;
+SELECT on_hand, is_active FROM stock WHERE vendor_id = 'b';
+-- the vendor's count may know of a sale before its reply has come
+SELECT place_order('c', '[{"productId": "y", "quantity": 2}]') AS order_id \gset
+SELECT sync_vendor_stock('a', '[{"id": "y", "quantity": 1}]') -> 'oversold' AS oversold;
+SELECT confirm_order(:order_id);
+SELECT on_hand, reserved FROM stock WHERE product_id = 'y';
+-- a count of the future is one of now
+SELECT sync_vendor_stock('a', '[{"id": "y", "quantity": 7}]', '2999-01-01') ->> 'status' AS status, synced_as_of < '2999-01-01' AS now FROM vendor WHERE vendor_id = 'a';
+SELECT sync_vendor_stock('a', '[{"id": "y", "quantity": 8}]') ->> 'status' AS status;
 -- a feed that is not an array changes nothing
 SELECT sync_vendor_stock('a', '{"id": "x", "quantity": 1}');
 SELECT sync_vendor_stock('a', '"x"');

@@ -18,6 +18,11 @@ SELECT place_order(NULL, '[{"productId": "x", "quantity": 100}]', 'key-2');
 -- the answer of an order that has gone on since is the first one
 SELECT confirm_order(1);
 SELECT document->>'status' AS status, document->>'totalAmount' AS total FROM place_order_documents('[{"customerId": "c", "products": [{"productId": "x", "quantity": 2}], "idempotencyKey": "key-1"}]');
+-- also that of a line that was split
+SELECT register_vendor('z', 'Z'), sync_vendor_stock('b', '[{"id": "w", "quantity": 2, "price": 3}]') IS NOT NULL AS b, sync_vendor_stock('a', '[{"id": "x", "quantity": 1000, "price": 2}, {"id": "w", "quantity": 2, "price": 5}]') IS NOT NULL AS a;
+CREATE TEMP TABLE answers AS SELECT 1 AS n, document::text FROM place_order_documents('[{"productId": "w", "quantity": 4, "idempotencyKey": "split"}]');
+INSERT INTO answers SELECT 2, document::text FROM place_order_documents('[{"productId": "w", "quantity": 4, "idempotencyKey": "split"}]');
+SELECT count(*), count(DISTINCT document) FROM answers;
 -- settings that change do not make it another request
 SET order_aggregator.strategy = 'priority';
 SELECT place_order('c', '[{"productId": "x", "quantity": 2}]', 'key-1');

@@ -30,4 +30,8 @@ SET order_aggregator.traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b71
 SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 50, "price": 1}]') IS NOT NULL AS synced;
 SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
 SELECT headers FROM outbox WHERE headers IS NOT NULL;
+-- a column added to a table is null in what is placed
+ALTER TABLE orders ADD COLUMN note text;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
+SELECT count(*), count(note) FROM orders;
 SELECT * FROM check_consistency();

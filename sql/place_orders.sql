@@ -25,6 +25,12 @@ SELECT n_tup_upd AS before FROM pg_stat_xact_user_tables WHERE relid = 'stock'::
 SELECT count(*) FILTER (WHERE error IS NULL) AS placed, count(error) AS refused FROM place_orders((SELECT jsonb_agg(jsonb_build_object('productId', 'x', 'quantity', 1)) FROM generate_series(1, 2500)));
 SELECT n_tup_upd - :before AS updates FROM pg_stat_xact_user_tables WHERE relid = 'stock'::regclass;
 COMMIT;
+-- many placements in one transaction: stock updates that find no room on their page go to another, with their index entries
+SELECT count(place_order('c', '[{"productId": "big", "quantity": 1}]')) FROM sync_vendor_stock('b', '[{"id": "big", "quantity": 1000, "price": 1}]'), generate_series(1, 300);
+SELECT on_hand, reserved FROM stock WHERE product_id = 'big';
+SET enable_seqscan = off;
+SELECT on_hand, reserved FROM stock WHERE product_id = 'big';
+RESET enable_seqscan;
 -- five strategies
 SELECT register_vendor('c', 'Vendor C', NULL, 5);
 SELECT sync_vendor_stock('a', '[{"id": "m", "quantity": 5, "price": 1}, {"id": "n", "quantity": 5, "price": 3}]') IS NOT NULL AS a,

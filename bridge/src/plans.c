@@ -24,7 +24,7 @@ const char	SQL_RELAY_MARK_IDLE[] = "SELECT pg_advisory_lock(28513, 2)";
 const char	SQL_RELAY_UNMARK_IDLE[] = "SELECT pg_advisory_unlock(28513, 2)";
 
 const char	SQL_RELAY_ACQUIRE[] =
-	"SELECT epoch, snapshot, low_event_id, window_snapshot, window_event_id "
+	"SELECT epoch, snapshot, low_event_id, window_snapshot, window_event_id, restored_upto "
 	"FROM order_aggregator.relay_acquire($1)";
 
 /* three statements: they must be read in this order (relay.c) */

@@ -344,6 +344,9 @@ acquire_checkpoint(Relay *relay)
 		ok = copy_snapshot(relay->snapshot_text, sizeof(relay->snapshot_text), PQgetvalue(result, 0, 1), relay->low,
 						   &relay->snapshot);
 		relay->window_text[0] = '\0';
+		if (ok && relay->low < strtoll(PQgetvalue(result, 0, 5), NULL, 10))
+			log_warning("the database was restored from another cluster: events %" PRId64 " to %s are published, perhaps once more",
+						relay->low + 1, PQgetvalue(result, 0, 5));
 		if (ok && !PQgetisnull(result, 0, 3))
 		{
 			relay->window_head = relay->low;

@@ -76,7 +76,10 @@ bulk_next_row(BulkInsert *bulk)
 		bulk->slots[bulk->nslots] = MakeSingleTupleTableSlot(bulk->desc, table_slot_callbacks(bulk->relation));
 		bulk->nslots++;
 	}
-	return ExecClearTuple(bulk->slots[bulk->nrows]);
+	ExecClearTuple(bulk->slots[bulk->nrows]);
+	/* a column that the caller does not know, added since, is null */
+	memset(bulk->slots[bulk->nrows]->tts_isnull, true, sizeof(bool) * bulk->desc->natts);
+	return bulk->slots[bulk->nrows];
 }
 
 void

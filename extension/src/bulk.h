@@ -19,7 +19,7 @@ typedef struct BulkInsert BulkInsert;
 extern BulkInsert *bulk_begin(Oid relid);
 
 /*
- * bulk_next_row returns an empty slot: fill in tts_values and tts_isnull of all
+ * bulk_next_row returns a slot of nulls: fill in tts_values and tts_isnull of
  * its columns, then call bulk_store_row. The values must live until the next
  * bulk_end, or the 1000th row, whichever is first.
  */

@@ -39,6 +39,7 @@ typedef struct FeedItem
 	int64		count;
 	Price		price;
 	bool		has_price;
+	bool		is_bad;			/* skipped; but its product is in the feed, and stays as it is */
 
 	/* the row as it is */
 	bool		exists;
@@ -196,6 +197,8 @@ compare_items(const void *a, const void *b)
 	const FeedItem *right = b;
 	int			order = strcmp(left->product_id, right->product_id);
 
+	if (order == 0)
+		order = left->is_bad - right->is_bad;
 	return order != 0 ? order : left->index - right->index;
 }
 
@@ -222,17 +225,20 @@ parse_feed(Feed *feed, Jsonb *json)
 		else
 			complaint = parse_item(value.val.binary.data, &item);
 		if (complaint != NULL)
+		{
 			skip_item(feed, item.index, complaint);
-		else
+			item.is_bad = true;
+		}
+		if (item.product_id != NULL)
 			feed->items[nparsed++] = item;
 	}
 	qsort(feed->items, nparsed, sizeof(FeedItem), compare_items);
 	for (int i = 0; i < nparsed; i++)
 	{
-		if (feed->nitems > 0 && strcmp(feed->items[feed->nitems - 1].product_id, feed->items[i].product_id) == 0)
-			skip_item(feed, feed->items[i].index, psprintf("product \"%s\" is in the feed already", feed->items[i].product_id));
-		else
+		if (feed->nitems == 0 || strcmp(feed->items[feed->nitems - 1].product_id, feed->items[i].product_id) != 0)
 			feed->items[feed->nitems++] = feed->items[i];
+		else if (!feed->items[i].is_bad)
+			skip_item(feed, feed->items[i].index, psprintf("product \"%s\" is in the feed already", feed->items[i].product_id));
 	}
 }
 
@@ -290,7 +296,7 @@ on_hand_after(const FeedItem *item, int64 confirmed)
 
 /* Compares one row of the vendor with its item. */
 static void
-compare_row(FeedItem *item, uint64 row, int64 confirmed)
+compare_row(FeedItem *item, uint64 row)
 {
 	Price		price;
 	bool		is_null;
@@ -298,11 +304,13 @@ compare_row(FeedItem *item, uint64 row, int64 confirmed)
 	char	   *product_id = spi_string(row, 1);
 
 	item->exists = true;
-	if (!price_from_numeric(DatumGetNumeric(spi_datum(row, 4, &is_null)), &price))
+	if (item->is_bad)
+		return;
+	if (!price_from_numeric(DatumGetNumeric(spi_datum(row, 3, &is_null)), &price))
 		elog(ERROR, "price of product \"%s\" is out of range", item->product_id);
 	if (!item->has_price)
 		item->price = price;
-	item->changes = !spi_bool(row, 7) || spi_int64(row, 5) != on_hand_after(item, confirmed) ||
+	item->changes = !spi_bool(row, 5) || spi_int64(row, 4) != on_hand_after(item, spi_int64(row, 6)) ||
 		item->price.amount != price.amount ||
 		(item->name != NULL && strcmp(name, product_id) == 0 && strcmp(name, item->name) != 0);
 	pfree(name);
@@ -310,9 +318,9 @@ compare_row(FeedItem *item, uint64 row, int64 confirmed)
 }
 
 static void
-compare_with_stock(Feed *feed, const int64 *confirmed)
+compare_with_stock(Feed *feed)
 {
-	Datum		values[1] = {CStringGetTextDatum(feed->vendor_id)};
+	Datum		values[2] = {CStringGetTextDatum(feed->vendor_id), TimestampTzGetDatum(feed->as_of)};
 
 	plan_execute(PLAN_READ_VENDOR_STOCK, values, NULL, SPI_OK_SELECT);
 	feed->missing = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * Max(SPI_processed, 1));
@@ -323,8 +331,8 @@ compare_with_stock(Feed *feed, const int64 *confirmed)
 
 		CHECK_FOR_INTERRUPTS();
 		if (item != NULL)
-			compare_row(item, row, confirmed[item - feed->items]);
-		else if (spi_bool(row, 7))
+			compare_row(item, row);
+		else if (spi_bool(row, 5))
 			feed->missing[feed->nmissing++] = product_id;
 	}
 	SPI_freetuptable(SPI_tuptable);
@@ -334,7 +342,7 @@ compare_with_stock(Feed *feed, const int64 *confirmed)
 
 		if (item->exists)
 			feed->nchanged += item->changes;
-		else
+		else if (!item->is_bad)
 		{
 			item->changes = true;
 			if (!item->has_price)
@@ -507,10 +515,9 @@ apply_feed(Feed *feed, Jsonb *json)
 
 	parse_feed(feed, json);
 	confirmed = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(feed->nitems, 1));
-	read_confirmed_since(feed, confirmed);
-	compare_with_stock(feed, confirmed);
+	compare_with_stock(feed);
 	lock_changing_rows(feed);
-	read_confirmed_since(feed, confirmed);	/* again: what was confirmed until the rows were locked */
+	read_confirmed_since(feed, confirmed);	/* until the rows were locked */
 	write_changed_items(feed, confirmed);
 	deactivate_missing(feed);
 
@@ -545,6 +552,8 @@ oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("as_of must be finite")));
+	/* a vendor's or a bridge's clock may run ahead: no count is of the future */
+	feed.as_of = Min(feed.as_of, GetCurrentTimestamp());
 
 	SPI_connect();
 	initStringInfo(&feed.skipped);

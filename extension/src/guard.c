@@ -54,11 +54,6 @@ oa_guard_order(PG_FUNCTION_ARGS)
 	Datum		now;
 	bool		is_null;
 
-	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_STATE),
-				 errmsg("an order begins as pending, not as %s", column(trigger, trigger->tg_trigtuple, "status"))));
-
 	tuple = trigger->tg_newtuple;
 	if (strcmp(column(trigger, trigger->tg_trigtuple, "status"), "pending") != 0)
 		ereport(ERROR,

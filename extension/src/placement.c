@@ -176,6 +176,24 @@ insufficient_stock(Placement *placement, OrderRequest *request, const OrderLine 
 		request->error->hint = "Order less, or allow a partial order.";
 }
 
+/*
+ * By line and vendor (a product's locked rows are in the vendors' order): so an
+ * answer can be given again from the rows alone.
+ */
+static void
+sort_picks(SourcingPick *picks, int npicks)
+{
+	for (int i = 1; i < npicks; i++)
+	{
+		SourcingPick pick = picks[i];
+		int			j = i;
+
+		for (; j > 0 && picks[j - 1].line == pick.line && picks[j - 1].offer > pick.offer; j--)
+			picks[j] = picks[j - 1];
+		picks[j] = pick;
+	}
+}
+
 /* Chooses and takes the stock of one request, or gives it its error. */
 static void
 source_request(Placement *placement, int request_index)
@@ -213,6 +231,7 @@ source_request(Placement *placement, int request_index)
 	}
 
 	placed->npicks = outcome;
+	sort_picks(placed->picks, placed->npicks);
 	for (int i = 0; i < placed->npicks; i++)
 	{
 		const SourcingPick *pick = &placed->picks[i];

@@ -70,9 +70,9 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_LOCK_EXPIRED] = {
 		"SELECT o.order_id FROM order_aggregator.orders AS o "
 		"WHERE o.status OPERATOR(pg_catalog.=) 'pending' "
-		"  AND o.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() "
+		"  AND o.expires_at OPERATOR(pg_catalog.<=) $2 "
 		"ORDER BY o.expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
-	1, {INT8OID}},
+	2, {INT8OID, TIMESTAMPTZOID}},
 	[PLAN_READ_HOLDS] = {
 		"SELECT h.order_id, h.line_no, h.vendor_id, h.attempt, h.product_id, h.quantity, h.status, h.reason "
 		"FROM order_aggregator.hold AS h "
@@ -114,12 +114,18 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_VENDOR_APPLIED] = {
 		"UPDATE order_aggregator.vendor AS v SET synced_as_of = $2 WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 	2, {TEXTOID, TIMESTAMPTZOID}},
+	/* in one statement, and so of one moment: a row's count and what was confirmed of it */
 	[PLAN_READ_VENDOR_STOCK] = {
-		"SELECT s.product_id, p.name, s.vendor_sku, s.price, s.on_hand, s.reserved, s.is_active "
+		"SELECT s.product_id, p.name, s.price, s.on_hand, s.is_active, COALESCE(c.units, 0) "
 		"FROM order_aggregator.stock AS s "
 		"JOIN order_aggregator.product AS p ON p.product_id OPERATOR(pg_catalog.=) s.product_id "
+		"LEFT JOIN (SELECT h.product_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 AS units "
+		"  FROM order_aggregator.hold AS h "
+		"  WHERE h.vendor_id OPERATOR(pg_catalog.=) $1 AND h.settled_at OPERATOR(pg_catalog.>) $2 "
+		"    AND h.status OPERATOR(pg_catalog.=) 'confirmed' "
+		"  GROUP BY h.product_id) AS c ON c.product_id OPERATOR(pg_catalog.=) s.product_id "
 		"WHERE s.vendor_id OPERATOR(pg_catalog.=) $1",
-	1, {TEXTOID}},
+	2, {TEXTOID, TIMESTAMPTZOID}},
 	[PLAN_CONFIRMED_SINCE] = {
 		"SELECT h.product_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 FROM order_aggregator.hold AS h "
 		"WHERE h.vendor_id OPERATOR(pg_catalog.=) $1 AND h.settled_at OPERATOR(pg_catalog.>) $2 "

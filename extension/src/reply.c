@@ -24,6 +24,7 @@
 #include "settlement.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(oa_apply_vendor_replies);
 PG_FUNCTION_INFO_V1(oa_confirm_order);
@@ -394,7 +395,7 @@ Datum
 oa_expire_orders(PG_FUNCTION_ARGS)
 {
 	int32		max_orders = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
-	Datum		values[1] = {Int64GetDatum(max_orders)};
+	Datum		values[2] = {Int64GetDatum(max_orders), TimestampTzGetDatum(GetCurrentTimestamp())};
 	int64	   *order_ids;
 	const char **statuses;
 	const char **reasons;

@@ -392,12 +392,17 @@ changed_tuple(const StockRow *row, TupleDesc desc)
 	int64		on_hand = DatumGetInt64(heap_getattr(row->tuple, STOCK_ON_HAND, desc, &nulls[0])) + row->on_hand_change;
 	int64		reserved = DatumGetInt64(heap_getattr(row->tuple, STOCK_RESERVED, desc, &nulls[1])) + row->reserved_change;
 
-	if (on_hand < 0 || reserved < 0)
+	if (reserved < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OA_STATE),
 				 errmsg("stock of product \"%s\" at vendor \"%s\" cannot be negative", row->product_id, row->vendor_id),
-				 errdetail("on_hand would be " INT64_FORMAT " and reserved " INT64_FORMAT ".", on_hand, reserved)));
-	values[0] = Int64GetDatum(on_hand);
+				 errdetail("reserved would be " INT64_FORMAT ".", reserved)));
+
+	/*
+	 * A feed may tell of the vendor's decrement before its reply does: then the
+	 * units have left on_hand already, and the next feed sets it right.
+	 */
+	values[0] = Int64GetDatum(Max(0, on_hand));
 	values[1] = Int64GetDatum(reserved);
 	return heap_modify_tuple_by_cols(row->tuple, desc, 2, columns, values, nulls);
 }
@@ -431,7 +436,7 @@ stock_write_changes(StockRows *stock)
 			if (result_rel == NULL)
 			{
 				result_rel = makeNode(ResultRelInfo);
-				InitResultRelInfo(result_rel, table, 1, NULL, 0);
+				InitResultRelInfo(result_rel, table, 0, NULL, 0);	/* of no query: it has no range table */
 				ExecOpenIndices(result_rel, false);
 			}
 			ExecInsertIndexTuples(result_rel, slot, estate, true, false, NULL, NIL);

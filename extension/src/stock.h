@@ -62,7 +62,7 @@ extern void stock_ship(StockRow *row, int64 quantity);
 extern void stock_return(StockRow *row, int64 quantity);
 
 /*
- * stock_write_changes updates every changed row once, in place of triggers and
+ * stock_write_changes updates every changed row once; in place of triggers and
  * CHECKs making sure that no counter gets negative.
  */
 extern void stock_write_changes(StockRows *stock);

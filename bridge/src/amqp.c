@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "stop.h"
 
 #define CHANNEL				1
 #define FRAME_BYTES_MAX		131072
@@ -24,12 +25,17 @@
 #define HANDSHAKE_TIMEOUT_S 5
 #define HEADERS_MAX			32
 #define SHORT_STRING_MAX	255
+#define UNCONFIRMED_MAX		32768	/* publishes in flight; a power of 2 */
 
 struct Amqp
 {
 	amqp_connection_state_t connection;
 	AmqpEvents	events;
-	uint64_t	published;
+	uint64_t	published;		/* tag of the last publish */
+	uint64_t	confirmed;		/* all tags up to it have been answered */
+	int			unconfirmed;
+	bool		answered[UNCONFIRMED_MAX];	/* by tag, those above "confirmed": confirms may come out of order */
+	bool		was_refused;	/* a nack since the last wait */
 	bool		is_lost;
 	bool		is_blocked;
 };
@@ -198,7 +204,8 @@ survive_refusal(Amqp *amqp, const char *what)
 	if (!check_reply(amqp, what, amqp_get_rpc_reply(amqp->connection)))
 		return false;
 	amqp_confirm_select(amqp->connection, CHANNEL);
-	amqp->published = 0;
+	amqp->published = amqp->confirmed = 0;
+	amqp->unconfirmed = 0;
 	return check_reply(amqp, what, amqp_get_rpc_reply(amqp->connection));
 }
 
@@ -276,7 +283,7 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 	amqp_bytes_t body = {.len = message->body_bytes, .bytes = (void *) message->body};
 	int			status;
 
-	if (amqp->is_lost)
+	if (amqp->is_lost || amqp->published - amqp->confirmed == UNCONFIRMED_MAX)
 		return 0;
 	if (message->message_id != NULL)
 	{
@@ -306,7 +313,50 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 								amqp_cstring_bytes(message->routing_key), message->mandatory, 0, &properties, body);
 	if (!check_status(amqp, "publishing", status))
 		return 0;
-	return ++amqp->published;
+	amqp->published++;
+	amqp->unconfirmed++;
+	amqp->answered[amqp->published % UNCONFIRMED_MAX] = false;
+	return amqp->published;
+}
+
+static void
+note_answer(Amqp *amqp, uint64_t tag)
+{
+	bool	   *answered = &amqp->answered[tag % UNCONFIRMED_MAX];
+
+	if (tag <= amqp->confirmed || tag > amqp->published || *answered)
+		return;
+	*answered = true;
+	amqp->unconfirmed--;
+}
+
+/* The broker's answer to one publish, or to all up to it. */
+static void
+on_answer(Amqp *amqp, uint64_t tag, bool multiple, bool is_ack)
+{
+	for (uint64_t t = multiple ? amqp->confirmed + 1 : tag; t <= tag && t <= amqp->published; t++)
+		note_answer(amqp, t);
+	while (amqp->confirmed < amqp->published && amqp->answered[(amqp->confirmed + 1) % UNCONFIRMED_MAX])
+		amqp->confirmed++;
+	amqp->was_refused |= !is_ack;
+	if (amqp->events.on_confirm != NULL)
+		amqp->events.on_confirm(amqp->events.context, tag, multiple, is_ack);
+}
+
+bool
+amqp_client_wait_confirms(Amqp *amqp, int timeout_ms)
+{
+	long long	deadline = monotonic_ms() + timeout_ms;
+	bool		was_refused;
+
+	while (amqp->unconfirmed > 0 && !amqp->was_refused && monotonic_ms() < deadline)
+	{
+		if (!amqp_client_process(amqp, 100))
+			return false;
+	}
+	was_refused = amqp->was_refused;
+	amqp->was_refused = false;
+	return amqp->unconfirmed == 0 && !was_refused;
 }
 
 /* ---------- consuming ---------- */
@@ -421,16 +471,14 @@ on_method(Amqp *amqp, const amqp_method_t *method)
 			{
 				const amqp_basic_ack_t *ack = method->decoded;
 
-				if (amqp->events.on_confirm != NULL)
-					amqp->events.on_confirm(amqp->events.context, ack->delivery_tag, ack->multiple, true);
+				on_answer(amqp, ack->delivery_tag, ack->multiple, true);
 				return true;
 			}
 		case AMQP_BASIC_NACK_METHOD:
 			{
 				const amqp_basic_nack_t *nack = method->decoded;
 
-				if (amqp->events.on_confirm != NULL)
-					amqp->events.on_confirm(amqp->events.context, nack->delivery_tag, nack->multiple, false);
+				on_answer(amqp, nack->delivery_tag, nack->multiple, false);
 				return true;
 			}
 		case AMQP_BASIC_RETURN_METHOD:

@@ -87,6 +87,13 @@ extern bool amqp_client_declare(Amqp *amqp) __attribute__((warn_unused_result));
  */
 extern uint64_t amqp_client_publish(Amqp *amqp, const AmqpMessage *message) __attribute__((warn_unused_result));
 
+/*
+ * amqp_client_wait_confirms waits until the broker has every message published
+ * so far; false if it refused one, after timeout_ms, or if the connection is
+ * lost. Handles what else arrives meanwhile.
+ */
+extern bool amqp_client_wait_confirms(Amqp *amqp, int timeout_ms) __attribute__((warn_unused_result));
+
 /* amqp_client_consume starts deliveries, at most "prefetch" of them not acknowledged. */
 extern bool amqp_client_consume(Amqp *amqp, const char *queue, int prefetch) __attribute__((warn_unused_result));
 

@@ -47,8 +47,6 @@ typedef struct Replies
 	Delivery   *deliveries;
 	int			count;
 	int			room;
-	uint64_t	confirmed;		/* publishes to the dead queue that the broker has */
-	bool		nacked;
 } Replies;
 
 /* ---------- what the broker says ---------- */
@@ -76,18 +74,6 @@ on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 	replies->count++;
 }
 
-static void
-on_confirm(void *context, uint64_t tag, bool multiple, bool is_ack)
-{
-	Replies    *replies = context;
-
-	(void) multiple;
-	if (!is_ack)
-		replies->nacked = true;
-	else if (tag > replies->confirmed)
-		replies->confirmed = tag;
-}
-
 /* ---------- dead letters ---------- */
 
 static void
@@ -104,10 +90,9 @@ mark_dead(Delivery *delivery, const char *reason)
 static bool
 bury(Replies *replies)
 {
-	uint64_t	last = 0;
-	long long	deadline = monotonic_ms() + CONFIRM_TIMEOUT_MS;
+	int			count = replies->count;
 
-	for (int i = 0; i < replies->count; i++)
+	for (int i = 0; i < count; i++)
 	{
 		const Delivery *delivery = &replies->deliveries[i];
 		const AmqpHeader headers[] = {
@@ -117,22 +102,15 @@ bury(Replies *replies)
 
 		if (delivery->dead_reason == NULL)
 			continue;
-		last = amqp_client_publish(replies->amqp, &(AmqpMessage) {
-								   .exchange = "", .routing_key = QUEUE_REPLIES_DEAD,
-								   .message_id = *delivery->message_id ? delivery->message_id : NULL,
-								   .headers = headers, .nheaders = 2,
-								   .body = delivery->body, .body_bytes = delivery->bytes
-		});
-		if (last == 0)
+		if (amqp_client_publish(replies->amqp, &(AmqpMessage) {
+								.exchange = "", .routing_key = QUEUE_REPLIES_DEAD,
+								.message_id = *delivery->message_id ? delivery->message_id : NULL,
+								.headers = headers, .nheaders = 2,
+								.body = delivery->body, .body_bytes = delivery->bytes
+			}) == 0)
 			return false;
 	}
-	replies->nacked = false;
-	while (replies->confirmed < last)
-	{
-		if (!amqp_client_process(replies->amqp, 100) || replies->nacked || monotonic_ms() > deadline)
-			return false;
-	}
-	return true;
+	return amqp_client_wait_confirms(replies->amqp, CONFIRM_TIMEOUT_MS);
 }
 
 /* ---------- applying ---------- */
@@ -313,11 +291,10 @@ settle_deliveries(Replies *replies)
 static bool
 connect_broker(Replies *replies)
 {
-	const AmqpEvents events = {.context = replies, .on_confirm = on_confirm, .on_delivery = on_delivery};
+	const AmqpEvents events = {.context = replies, .on_delivery = on_delivery};
 
 	amqp_client_close(replies->amqp);
 	forget_deliveries(replies);	/* the broker delivers them again */
-	replies->confirmed = 0;
 	replies->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge replies", &events);
 	return replies->amqp != NULL && amqp_client_declare(replies->amqp) &&
 		amqp_client_consume(replies->amqp, QUEUE_REPLIES, config.replies_prefetch);
@@ -365,20 +342,8 @@ typedef struct Redrive
 	Amqp	   *amqp;
 	int			moved;
 	int			max;
-	uint64_t	confirmed;
 	bool		failed;
 } Redrive;
-
-static void
-on_redrive_confirm(void *context, uint64_t tag, bool multiple, bool is_ack)
-{
-	Redrive    *redrive = context;
-
-	(void) multiple;
-	redrive->failed |= !is_ack;
-	if (tag > redrive->confirmed)
-		redrive->confirmed = tag;
-}
 
 /* Publishes the message to the live queue and only then takes it from the dead one. */
 static void
@@ -389,17 +354,11 @@ on_dead_letter(void *context, uint64_t tag, const AmqpMessage *message)
 		.exchange = "", .routing_key = QUEUE_REPLIES, .message_id = *message->message_id ? message->message_id : NULL,
 		.body = message->body, .body_bytes = message->body_bytes
 	};
-	uint64_t	published;
 
 	if (redrive->failed || redrive->moved == redrive->max)
 		return;					/* not acknowledged: it stays where it is */
-	published = amqp_client_publish(redrive->amqp, &copy);
-	while (published != 0 && !redrive->failed && redrive->confirmed < published)
-	{
-		if (!amqp_client_process(redrive->amqp, 1000))
-			redrive->failed = true;
-	}
-	if (published == 0 || redrive->failed || !amqp_client_ack(redrive->amqp, tag, false))
+	if (amqp_client_publish(redrive->amqp, &copy) == 0 ||
+		!amqp_client_wait_confirms(redrive->amqp, CONFIRM_TIMEOUT_MS) || !amqp_client_ack(redrive->amqp, tag, false))
 		redrive->failed = true;
 	else
 		redrive->moved++;
@@ -409,7 +368,7 @@ int
 replies_redrive(int max)
 {
 	Redrive		redrive = {.max = max};
-	const AmqpEvents events = {.context = &redrive, .on_confirm = on_redrive_confirm, .on_delivery = on_dead_letter};
+	const AmqpEvents events = {.context = &redrive, .on_delivery = on_dead_letter};
 	int			before = -1;
 
 	redrive.amqp = amqp_client_open(config.rabbitmq_url, "order-bridge redrive", &events);

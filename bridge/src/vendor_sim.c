@@ -142,8 +142,6 @@ typedef struct Worker
 	Amqp	   *amqp;
 	Taken	   *taken;
 	int			count;
-	uint64_t	confirmed;
-	bool		nacked;
 	/* hashes of orders decided before, so that one delivered again gets the same answer; old ones are overwritten */
 	uint64_t	decided[DECISIONS];
 	bool		confirmed_it[DECISIONS];
@@ -241,17 +239,6 @@ on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 	json_decref(order);
 }
 
-static void
-on_confirm(void *context, uint64_t tag, bool multiple, bool is_ack)
-{
-	Worker	   *worker = context;
-
-	(void) multiple;
-	worker->nacked |= !is_ack;
-	if (tag > worker->confirmed)
-		worker->confirmed = tag;
-}
-
 static uint64_t
 send_reply(Worker *worker, const Taken *taken)
 {
@@ -287,8 +274,6 @@ static bool
 reply_to_due(Worker *worker)
 {
 	long long	now = monotonic_ms();
-	long long	deadline = now + CONFIRM_TIMEOUT_MS;
-	uint64_t	last = 0;
 	int			count = worker->count;	/* more may come while we wait */
 	int			sent = 0;
 	int			kept = 0;
@@ -301,20 +286,16 @@ reply_to_due(Worker *worker)
 			continue;
 		for (int copy = 0; copy < taken->copies; copy++)
 		{
-			last = send_reply(worker, taken);
-			if (last == 0)
+			if (send_reply(worker, taken) == 0)
 				return false;
 		}
 		taken->sent = true;
 		sent++;
 	}
-	while (worker->confirmed < last)
-	{
-		if (!amqp_client_process(worker->amqp, 100) || worker->nacked || monotonic_ms() > deadline)
-			return false;
-	}
 	if (sent == 0)
 		return true;
+	if (!amqp_client_wait_confirms(worker->amqp, CONFIRM_TIMEOUT_MS))
+		return false;
 	if (sent == count && !amqp_client_ack(worker->amqp, worker->taken[count - 1].tag, true))
 		return false;
 	for (int i = 0; i < worker->count; i++)
@@ -352,7 +333,7 @@ static void *
 work(void *unused)
 {
 	Worker	   *worker = calloc(1, sizeof(Worker));
-	const AmqpEvents events = {.context = worker, .on_confirm = on_confirm, .on_delivery = on_delivery};
+	const AmqpEvents events = {.context = worker, .on_delivery = on_delivery};
 	Backoff		backoff = {.delay_ms_min = 100, .delay_ms_max = 5000};
 
 	(void) unused;
@@ -362,8 +343,6 @@ work(void *unused)
 	assert(worker->taken != NULL);
 	while (!stop_requested())
 	{
-		worker->confirmed = 0;
-		worker->nacked = false;
 		worker->amqp = amqp_client_open(options.rabbitmq_url, "vendor-sim", &events);
 		if (worker->amqp != NULL && amqp_client_declare(worker->amqp) &&
 			amqp_client_consume(worker->amqp, QUEUE_PLACED, options.prefetch))

@@ -31,8 +31,9 @@ up: build
 	@scripts/servers up $(RUN)
 	@echo 'ready: source .run/env, then psql $$DATABASE_URL or curl $$HTTP_URL/products'
 
+# also what a check, demo or benchmark left that was killed
 down:
-	@scripts/servers down $(RUN)
+	@for run in $(RUN) $(RUN)/check $(RUN)/demo $(RUN)/bench; do [ ! -d $$run ] || scripts/servers down $$run; done
 
 demo: build
 	@$(PYTHON) scripts/demo.py

@@ -1,5 +1,6 @@
 """Private real servers, a fresh database for each test, and the programs under test."""
 
+import ctypes
 import itertools
 import os
 import pathlib
@@ -60,6 +61,11 @@ def servers():
     return Servers()
 
 
+def die_with_the_test():
+    """A program must not outlive a test run that is killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class Program:
     """A program under test, with its log."""
 
@@ -69,7 +75,7 @@ class Program:
         self.log_path = tmp_path / f"{name}-{self.port}.log"
         self.log = open(self.log_path, "w")
         self.process = subprocess.Popen([BUILD / name, *words], env={**os.environ, **env, "PORT": str(self.port)},
-                                        stdout=self.log, stderr=self.log)
+                                        stdout=self.log, stderr=self.log, preexec_fn=die_with_the_test)
 
     def wait_for(self, path):
         def answers():

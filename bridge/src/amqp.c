@@ -242,6 +242,17 @@ amqp_client_declare(Amqp *amqp)
 	return survive_refusal(amqp, "binding queue " QUEUE_PLACED);
 }
 
+int
+amqp_client_message_count(Amqp *amqp, const char *queue)
+{
+	amqp_queue_declare_ok_t *ok = amqp_queue_declare(amqp->connection, CHANNEL, amqp_cstring_bytes(queue), 1, 0, 0, 0,
+													 amqp_empty_table);
+
+	if (!check_reply(amqp, "counting messages", amqp_get_rpc_reply(amqp->connection)) || ok == NULL)
+		return -1;
+	return (int) ok->message_count;
+}
+
 /* ---------- publishing ---------- */
 
 static amqp_field_value_t
@@ -457,6 +468,11 @@ on_basic_return(Amqp *amqp, const amqp_basic_return_t *returned)
 	copy_bytes(message_id, sizeof(message_id), content.properties.message_id);
 	if (amqp->events.on_return != NULL)
 		amqp->events.on_return(amqp->events.context, message_id, reply_code, reply_text);
+	else
+	{
+		log_warning("message %s was returned: %d %s", message_id, reply_code, reply_text);
+		amqp->was_refused = true;
+	}
 	amqp_destroy_message(&content);
 	return true;
 }

@@ -80,6 +80,9 @@ extern void amqp_client_close(Amqp *amqp);
  */
 extern bool amqp_client_declare(Amqp *amqp) __attribute__((warn_unused_result));
 
+/* amqp_client_message_count returns how many messages wait in a queue; -1 if the connection is lost or there is no such queue. */
+extern int	amqp_client_message_count(Amqp *amqp, const char *queue);
+
 /*
  * amqp_client_publish returns the delivery tag, counting from 1 on each
  * connection; 0 if the connection is lost. May block while the socket is full,
@@ -89,7 +92,7 @@ extern uint64_t amqp_client_publish(Amqp *amqp, const AmqpMessage *message) __at
 
 /*
  * amqp_client_wait_confirms waits until the broker has every message published
- * so far; false if it refused one, after timeout_ms, or if the connection is
+ * so far; false if it refused one, or none of ours handles its return, after timeout_ms, or if the connection is
  * lost. Handles what else arrives meanwhile.
  */
 extern bool amqp_client_wait_confirms(Amqp *amqp, int timeout_ms) __attribute__((warn_unused_result));

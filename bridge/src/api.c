@@ -34,12 +34,14 @@ typedef struct Route
 } Route;
 
 static Intake *orders_intake;
+static Intake *syncs_intake;
 static Intake *queries_intake;
 
 void
-api_init(Intake *orders, Intake *queries)
+api_init(Intake *orders, Intake *syncs, Intake *queries)
 {
 	orders_intake = orders;
+	syncs_intake = syncs;
 	queries_intake = queries;
 }
 
@@ -78,7 +80,7 @@ hand_over_query(HttpExchange *exchange, JobKind kind, const char *key)
 
 	if (job != NULL && key != NULL)
 		job->key = strdup(key);
-	hand_over(queries_intake, exchange, job);
+	hand_over(kind == JOB_SYNC ? syncs_intake : queries_intake, exchange, job);
 }
 
 static void

@@ -8,8 +8,8 @@
 #include "http.h"
 #include "intake.h"
 
-/* api_init: orders go to one queue, everything else that needs the database to the other. */
-extern void api_init(Intake *orders, Intake *queries);
+/* api_init: orders, syncs, which may take long, and everything else that needs the database have a queue each. */
+extern void api_init(Intake *orders, Intake *syncs, Intake *queries);
 
 /* api_handle is the server's HttpHandler. */
 extern void api_handle(HttpExchange *exchange);

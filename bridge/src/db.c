@@ -7,6 +7,7 @@
 #include "db.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,6 +43,15 @@ prepare_session(Db *db)
 	result = PQexec(db->connection, "SET timezone = 'UTC'; SET client_encoding = 'UTF8'; SET extra_float_digits = 3");
 	ok = PQresultStatus(result) == PGRES_COMMAND_OK;
 	PQclear(result);
+	if (ok && db->statement_timeout_ms > 0)
+	{
+		char		sql[64];
+
+		snprintf(sql, sizeof(sql), "SET statement_timeout = %d", db->statement_timeout_ms);
+		result = PQexec(db->connection, sql);
+		ok = PQresultStatus(result) == PGRES_COMMAND_OK;
+		PQclear(result);
+	}
 	if (!ok || db->session_sql == NULL)
 		return ok;
 	result = PQexec(db->connection, db->session_sql);

@@ -15,6 +15,7 @@ typedef struct Db
 	const char *url;
 	const char *name;			/* application_name */
 	const char *session_sql;	/* run after each connect; may be NULL */
+	int			statement_timeout_ms;	/* 0: none */
 	PGconn	   *connection;
 	Backoff		backoff;
 } Db;

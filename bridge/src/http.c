@@ -12,6 +12,8 @@
 #include <jansson.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,12 +25,14 @@
 #define PATH_BYTES_MAX		4096
 #define REPLY_HEADERS_MAX	8
 #define BODY_BYTES_FIRST	1024
+#define FINISH_MS_MAX		5000	/* for replies to be sent at the end */
 
 struct HttpServer
 {
 	struct MHD_Daemon *daemon;
 	HttpLimits	limits;
 	HttpHandler handler;
+	atomic_int	exchanges;		/* begun and not completed */
 };
 
 struct HttpExchange
@@ -222,6 +226,7 @@ begin_exchange(HttpServer *server, struct MHD_Connection *connection, const char
 
 	if (exchange == NULL)
 		return NULL;
+	atomic_fetch_add(&server->exchanges, 1);
 	exchange->server = server;
 	exchange->connection = connection;
 	exchange->method = strdup(method);
@@ -299,6 +304,7 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 	free(exchange->method);
 	free(exchange->path);
 	free(exchange->body);
+	atomic_fetch_sub(&exchange->server->exchanges, 1);
 	free(exchange);
 	*state = NULL;
 }
@@ -361,6 +367,11 @@ http_quiesce(HttpServer *server)
 void
 http_stop(HttpServer *server)
 {
+	long long	deadline = monotonic_ms() + FINISH_MS_MAX;
+
+	/* stopping closes connections whose replies are not sent yet */
+	while (atomic_load(&server->exchanges) > 0 && monotonic_ms() < deadline)
+		poll(NULL, 0, 5);
 	MHD_stop_daemon(server->daemon);
 	free(server);
 }

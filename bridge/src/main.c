@@ -32,6 +32,7 @@
 
 #define QUERY_THREADS	2
 #define QUERY_JOBS_MAX	1000
+#define SYNC_JOBS_MAX	100
 #define THREADS_MAX		16
 #define REDRIVE_MAX		100000
 
@@ -216,6 +217,7 @@ typedef struct HttpRole
 {
 	HttpServer *server;
 	Intake	   *orders;
+	Intake	   *syncs;
 	Intake	   *queries;
 	Threads		threads;
 } HttpRole;
@@ -230,15 +232,17 @@ start_http(HttpRole *http)
 
 	role_set_ready(ROLE_HTTP, true);
 	http->orders = intake_create(config.intake_max);
+	http->syncs = intake_create(SYNC_JOBS_MAX);
 	http->queries = intake_create(QUERY_JOBS_MAX);
-	if (http->orders == NULL || http->queries == NULL || !start_thread(&http->threads, placer_run, http->orders))
+	if (http->orders == NULL || http->syncs == NULL || http->queries == NULL ||
+		!start_thread(&http->threads, placer_run, http->orders) || !start_thread(&http->threads, queries_run, http->syncs))
 		return false;
 	for (int i = 0; i < QUERY_THREADS; i++)
 	{
 		if (!start_thread(&http->threads, queries_run, http->queries))
 			return false;
 	}
-	api_init(http->orders, http->queries);
+	api_init(http->orders, http->syncs, http->queries);
 	http->server = http_start(config.http_listen, config.port, &limits, api_handle);
 	return http->server != NULL;
 }
@@ -250,6 +254,7 @@ stop_http(HttpRole *http)
 	if (http->server != NULL)
 		http_quiesce(http->server);
 	intake_close(http->orders);
+	intake_close(http->syncs);
 	intake_close(http->queries);
 	for (int i = 0; i < http->threads.count; i++)
 		pthread_join(http->threads.ids[i], NULL);
@@ -312,7 +317,10 @@ run_sync(void)
 	db_init(&db, config.database_url, "order-bridge sync", NULL);
 	ok = db_connect(&db) && sync_now(&db, NULL, results);
 	if (ok)
-		printf("%s\n", json_dumps(results, JSON_INDENT(2)));
+	{
+		json_dumpf(results, stdout, JSON_INDENT(2));
+		putchar('\n');
+	}
 	json_array_foreach(results, i, result)
 		ok = ok && strcmp(json_string_value(json_object_get(result, "status")), "failed") != 0;
 	json_decref(results);

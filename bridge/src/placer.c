@@ -217,7 +217,8 @@ split(Job *jobs)
 static bool
 is_transient(const char *sqlstate)
 {
-	return strcmp(sqlstate, "40P01") == 0 || strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "55P03") == 0;
+	return strcmp(sqlstate, "40P01") == 0 || strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "55P03") == 0 ||
+		strcmp(sqlstate, "57014") == 0;
 }
 
 /*
@@ -284,6 +285,7 @@ placer_run(void *context)
 
 	log_set_role("http.placer");
 	db_init(&db, config.database_url, "order-bridge placer", NULL);
+	db.statement_timeout_ms = config.request_timeout_s * 1000 / 2;	/* a lock held by someone must not hold up all */
 	if (db_connect(&db))
 		atomic_store(&is_connected, true);
 	while ((jobs = intake_take(intake, config.place_batch_max, &count)) != NULL)

@@ -32,12 +32,12 @@ reply_failed(Job *job, DbOutcome outcome, PGresult *result)
 		http_problem(job->exchange, 404, "Not Found", message, NULL, NULL);
 	else if (strncmp(sqlstate, "22", 2) == 0)
 		http_problem(job->exchange, 400, "Bad Request", message, NULL, NULL);
-	else if (outcome == DB_ERROR)
+	else if (outcome == DB_ERROR && strcmp(sqlstate, "57014") != 0)
 		http_problem(job->exchange, 500, "Internal Server Error", "the database refused the request", NULL, NULL);
 	else
 	{
 		http_set_header(job->exchange, "Retry-After", "1");
-		http_problem(job->exchange, 503, "Service Unavailable", "the database is away", NULL, NULL);
+		http_problem(job->exchange, 503, "Service Unavailable", "the database is away, or too much is asked of it", NULL, NULL);
 	}
 	PQclear(result);
 }
@@ -224,10 +224,17 @@ queries_run(void *context)
 
 	log_set_role("http.queries");
 	db_init(&db, config.database_url, "order-bridge queries", NULL);
+	db.statement_timeout_ms = config.request_timeout_s * 1000;
 	while ((job = intake_take(intake, 1, &count)) != NULL)
 	{
 		PGresult   *result;
 
+		if (monotonic_ms() > job->deadline_ms || stop_requested())
+		{
+			reply_failed(job, DB_LOST, NULL);
+			job_free(job);
+			continue;
+		}
 		/* a connection that died while idle shows only when it is used */
 		if (!db_is_connected(&db) || db_query(&db, "checking the connection", SQL_PING, 0, NULL, &result) != DB_OK)
 		{

@@ -154,9 +154,11 @@ on_return(void *context, const char *message_id, int reply_code, const char *rep
 		snprintf(code, sizeof(code), "%d", reply_code);
 		log_warning("no queue takes event %s, key %s: %d %s; parked", params[0],
 					PQgetvalue(page->rows, i, COLUMN_ROUTING_KEY), reply_code, reply_text);
-		/* parked before the checkpoint can pass it; if this fails, so does the checkpoint */
+		/* parked before the checkpoint can pass it; if this fails, the page is not done */
 		if (db_query(&relay->db, "parking an event", SQL_RELAY_PARK, 3, params, &result) == DB_OK)
 			page->states[i] = EVENT_RETURNED;
+		else
+			db_close(&relay->db);
 		PQclear(result);
 		metric_add(METRIC_EVENTS_RETURNED, 1);
 		return;
@@ -229,6 +231,8 @@ publish_event(Relay *relay, int event)
 	if (!PQgetisnull(page->rows, event, COLUMN_HEADERS))
 	{
 		object = json_loads(PQgetvalue(page->rows, event, COLUMN_HEADERS), 0, NULL);
+		if (object == NULL)		/* an integer beyond 64 bits */
+			object = json_loads(PQgetvalue(page->rows, event, COLUMN_HEADERS), JSON_DECODE_INT_AS_REAL, NULL);
 		message.nheaders = read_headers(object, headers);
 	}
 	tag = amqp_client_publish(relay->amqp, &message);
@@ -263,7 +267,7 @@ send_once(Relay *relay)
 				return false;
 			deadline = monotonic_ms() + CONFIRM_TIMEOUT_MS;
 		}
-		if (!publish_event(relay, i))
+		if (amqp_client_is_blocked(relay->amqp) || !publish_event(relay, i))
 			return false;
 		if (i % 64 == 63 && !amqp_client_process(relay->amqp, 0))
 			return false;
@@ -271,6 +275,8 @@ send_once(Relay *relay)
 	while (page->unanswered > 0)
 	{
 		if (!amqp_client_process(relay->amqp, 100))
+			return false;
+		if (stop_requested() && amqp_client_is_blocked(relay->amqp))
 			return false;
 		if (monotonic_ms() > deadline && !amqp_client_is_blocked(relay->amqp))
 		{
@@ -607,7 +613,13 @@ wait_for_bell(Relay *relay, int timeout_ms, bool *rung)
 	};
 	PGnotify   *bell;
 
-	if (!amqp_client_has_frames(relay->amqp))
+	/* a bell may have come with the answer to an earlier query: then the socket is quiet */
+	while ((bell = PQnotifies(relay->db.connection)) != NULL)
+	{
+		*rung = true;
+		PQfreemem(bell);
+	}
+	if (!*rung && !amqp_client_has_frames(relay->amqp))
 		poll(waits, 3, timeout_ms);
 	if (!amqp_client_process(relay->amqp, 0))
 		return false;

@@ -28,6 +28,7 @@
 
 #define WAIT_MS				500
 #define CONFIRM_TIMEOUT_MS	10000
+#define REASON_BYTES_MAX	1000
 
 /* One delivery, not acknowledged yet. */
 typedef struct Delivery
@@ -76,12 +77,17 @@ on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 
 /* ---------- dead letters ---------- */
 
+/* The reason becomes a header, and headers must fit into one frame: it is cut, between characters. */
 static void
 mark_dead(Delivery *delivery, const char *reason)
 {
+	size_t		length = strnlen(reason, REASON_BYTES_MAX);
+
 	if (delivery->dead_reason != NULL)
 		return;
-	delivery->dead_reason = strdup(reason);
+	while (length == REASON_BYTES_MAX && length > 0 && (reason[length] & 0xc0) == 0x80)
+		length--;
+	delivery->dead_reason = strndup(reason, length);
 	log_warning("reply %s can never be applied: %s", delivery->message_id, reason);
 	metric_add(METRIC_REPLIES_DEAD, 1);
 }
@@ -103,7 +109,7 @@ bury(Replies *replies)
 		if (delivery->dead_reason == NULL)
 			continue;
 		if (amqp_client_publish(replies->amqp, &(AmqpMessage) {
-								.exchange = "", .routing_key = QUEUE_REPLIES_DEAD,
+								.exchange = "", .routing_key = QUEUE_REPLIES_DEAD, .mandatory = true,
 								.message_id = *delivery->message_id ? delivery->message_id : NULL,
 								.headers = headers, .nheaders = 2,
 								.body = delivery->body, .body_bytes = delivery->bytes
@@ -188,11 +194,22 @@ take_outcomes(Replies *replies, int first, int count, const PGresult *result)
 	}
 }
 
+/*
+ * True if a message itself is at fault: its data, its size, what it would do to
+ * the rows. All else (no extension, no privilege, no disk, a deadlock) may pass,
+ * and is waited for like a database that is away.
+ */
 static bool
-is_transient(const char *sqlstate)
+is_fault_of_message(const char *sqlstate)
 {
-	return strcmp(sqlstate, "40P01") == 0 || strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "55P03") == 0 ||
-		strncmp(sqlstate, "53", 2) == 0 || strncmp(sqlstate, "57", 2) == 0;
+	static const char *const classes[] = {"22", "23", "54", "OA", "P0"};
+
+	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
+	{
+		if (strncmp(sqlstate, classes[i], 2) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* Waits for the database, keeping the broker's heartbeat; false if a stop is requested or the broker is lost. */
@@ -230,16 +247,19 @@ apply_range(Replies *replies, int first, int count)
 			take_outcomes(replies, first, count, result);
 		else if (outcome == DB_ERROR)
 			snprintf(sqlstate, sizeof(sqlstate), "%s", PQresultErrorField(result, PG_DIAG_SQLSTATE));
-		if (outcome == DB_ERROR && !is_transient(sqlstate) && count == 1)
+		if (is_fault_of_message(sqlstate) && count == 1)
 			mark_dead(&replies->deliveries[first], PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
 		PQclear(result);
 
-		if (outcome == DB_OK || (outcome == DB_ERROR && !is_transient(sqlstate) && count == 1))
+		if (outcome == DB_OK || (is_fault_of_message(sqlstate) && count == 1))
 			return true;
-		if (outcome == DB_ERROR && !is_transient(sqlstate))
+		if (is_fault_of_message(sqlstate))
 			return apply_range(replies, first, count / 2) && apply_range(replies, first + count / 2, count - count / 2);
 		metric_add(METRIC_RECONNECTS, outcome == DB_LOST);
+		role_set_ready(ROLE_REPLIES, false);
 		stop_wait_ms(backoff_next(&replies->backoff));
+		if (stop_requested() || !amqp_client_process(replies->amqp, 0))
+			return false;
 	}
 	return false;
 }
@@ -271,7 +291,6 @@ settle_deliveries(Replies *replies)
 
 		ok = apply_range(replies, first, left < config.replies_batch_max ? left : config.replies_batch_max);
 	}
-	backoff_reset(&replies->backoff);
 	/* while waiting for confirms more may arrive: they are not part of this ack */
 	ok = ok && bury(replies) && amqp_client_ack(replies->amqp, replies->deliveries[count - 1].tag, true);
 	if (!ok)
@@ -283,6 +302,7 @@ settle_deliveries(Replies *replies)
 	}
 	memmove(replies->deliveries, replies->deliveries + count, sizeof(Delivery) * (replies->count - count));
 	replies->count -= count;
+	backoff_reset(&replies->backoff);
 	return true;
 }
 
@@ -320,13 +340,16 @@ replies_run(void *unused)
 			stop_wait_ms(backoff_next(&replies.backoff));
 			continue;
 		}
-		backoff_reset(&replies.backoff);
 		role_set_ready(ROLE_REPLIES, true);
 		while (!stop_requested() && amqp_client_process(replies.amqp, replies.count > 0 ? 0 : WAIT_MS) &&
 			   settle_deliveries(&replies))
 			;
 		role_set_ready(ROLE_REPLIES, false);
-		metric_add(METRIC_RECONNECTS, !stop_requested());
+		if (!stop_requested())
+		{
+			metric_add(METRIC_RECONNECTS, 1);
+			stop_wait_ms(backoff_next(&replies.backoff));
+		}
 	}
 	forget_deliveries(&replies);
 	free(replies.deliveries);
@@ -351,7 +374,8 @@ on_dead_letter(void *context, uint64_t tag, const AmqpMessage *message)
 {
 	Redrive    *redrive = context;
 	AmqpMessage copy = {
-		.exchange = "", .routing_key = QUEUE_REPLIES, .message_id = *message->message_id ? message->message_id : NULL,
+		.exchange = "", .routing_key = QUEUE_REPLIES, .mandatory = true,
+		.message_id = *message->message_id ? message->message_id : NULL,
 		.body = message->body, .body_bytes = message->body_bytes
 	};
 
@@ -370,13 +394,17 @@ replies_redrive(int max)
 	Redrive		redrive = {.max = max};
 	const AmqpEvents events = {.context = &redrive, .on_delivery = on_dead_letter};
 	int			before = -1;
+	int			waiting;
 
 	redrive.amqp = amqp_client_open(config.rabbitmq_url, "order-bridge redrive", &events);
 	/* one at a time: a delivery must not arrive while another waits for its confirm */
 	if (redrive.amqp == NULL || !amqp_client_declare(redrive.amqp) ||
+		(waiting = amqp_client_message_count(redrive.amqp, QUEUE_REPLIES_DEAD)) < 0 ||
 		!amqp_client_consume(redrive.amqp, QUEUE_REPLIES_DEAD, 1))
 		redrive.failed = true;
-	while (!redrive.failed && redrive.moved < max && redrive.moved > before)
+	else
+		redrive.max = waiting < max ? waiting : max;	/* those that die again meanwhile are left */
+	while (!redrive.failed && redrive.moved < redrive.max && redrive.moved > before)
 	{
 		before = redrive.moved;
 		if (!amqp_client_process(redrive.amqp, 1000))

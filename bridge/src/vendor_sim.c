@@ -249,12 +249,12 @@ send_reply(Worker *worker, const Taken *taken)
 	{
 		log_warning("a message of %s is no order: %s", QUEUE_PLACED, taken->dead_reason);
 		return amqp_client_publish(worker->amqp, &(AmqpMessage) {
-								   .exchange = "", .routing_key = QUEUE_PLACED_DEAD, .headers = &reason, .nheaders = 1,
+								   .exchange = "", .routing_key = QUEUE_PLACED_DEAD, .mandatory = true, .headers = &reason, .nheaders = 1,
 								   .body = taken->body, .body_bytes = taken->bytes
 		});
 	}
 	return amqp_client_publish(worker->amqp, &(AmqpMessage) {
-							   .exchange = "", .routing_key = QUEUE_REPLIES, .type = "vendor.reply",
+							   .exchange = "", .routing_key = QUEUE_REPLIES, .mandatory = true, .type = "vendor.reply",
 							   .headers = &trace, .nheaders = taken->traceparent != NULL,
 							   .body = taken->reply, .body_bytes = strlen(taken->reply)
 	});
@@ -277,6 +277,7 @@ reply_to_due(Worker *worker)
 	int			count = worker->count;	/* more may come while we wait */
 	int			sent = 0;
 	int			kept = 0;
+	bool		ok = true;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -296,8 +297,8 @@ reply_to_due(Worker *worker)
 		return true;
 	if (!amqp_client_wait_confirms(worker->amqp, CONFIRM_TIMEOUT_MS))
 		return false;
-	if (sent == count && !amqp_client_ack(worker->amqp, worker->taken[count - 1].tag, true))
-		return false;
+	if (sent == count)
+		ok = amqp_client_ack(worker->amqp, worker->taken[count - 1].tag, true);
 	for (int i = 0; i < worker->count; i++)
 	{
 		Taken	   *taken = &worker->taken[i];
@@ -307,12 +308,12 @@ reply_to_due(Worker *worker)
 			worker->taken[kept++] = *taken;
 			continue;
 		}
-		if (sent < count && !amqp_client_ack(worker->amqp, taken->tag, false))
-			return false;
+		if (sent < count)
+			ok = ok && amqp_client_ack(worker->amqp, taken->tag, false);
 		free_taken(taken);
 	}
 	worker->count = kept;
-	return true;
+	return ok;
 }
 
 static int

@@ -164,7 +164,7 @@ def test_replies_that_can_never_be_applied_go_to_the_dead_queue_and_block_nothin
     good = json.dumps({"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed"})
     poison = ["not json", "", "[]", "7", b"\xff\xfe", '{"orderId": 1}', '{"orderId": 9, "vendorId": "a", "attempt": 1, "status": "confirmed"}',
               '{"orderId": 1, "vendorId": "a", "attempt": 1, "status": "perhaps"}', '{"orderId": 1, "reason": "a\\u0000b"}',
-              '{"orderId": 1e999, "vendorId": "a", "attempt": 1, "status": "confirmed"}', good[:-1] + ', "extra": 1}', '"' + "x" * 200000 + '"']
+              '{"orderId": 1e999, "vendorId": "a", "attempt": 1, "status": "confirmed"}', good[:-1] + ', "extra": 1}', '"' + "x" * 200000 + '"', '{"' + "ä" * 100000 + '": 1}']
     world.reply(*poison, good)
     wait_until(lambda: world.statuses() == {"confirmed": 1}, what="the good one")
     wait_until(lambda: world.depth("orders.replies.dead") == len(poison), what="the dead ones")
@@ -184,6 +184,28 @@ def test_dead_replies_are_redriven(world):
     result = world.command("redrive")
     assert "dead replies redriven: 1" in result.stdout, result.stderr
     wait_until(lambda: world.statuses() == {"confirmed": 1}, what="the order to be confirmed")
+
+
+def test_redrive_moves_what_is_dead_once_even_if_it_dies_again(world):
+    world.ready_bridge()
+    world.reply("not json", "not json either")
+    wait_until(lambda: world.depth("orders.replies.dead") == 2, what="the dead ones")
+    assert "dead replies redriven: 2" in world.command("redrive").stdout
+    wait_until(lambda: world.depth("orders.replies.dead") == 2, what="them to die again")
+
+
+def test_a_row_locked_by_someone_else_holds_up_no_other_request_for_ever(world):
+    world.stock(a={"x": 10, "y": 10})
+    bridge = world.ready_bridge(REQUEST_TIMEOUT_S="2")
+    with psycopg.connect(world.env["DATABASE_URL"]) as other:
+        other.execute("UPDATE order_aggregator.stock SET buffer = 0 WHERE product_id = 'x'")
+        began = time.monotonic()
+        answer = requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, timeout=20)
+        assert answer.status_code == 503 and time.monotonic() - began < 6
+        assert requests.post(f"{bridge.url}/order", json={"productId": "y", "quantity": 1}, timeout=20).status_code == 201
+        other.rollback()
+    assert requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, timeout=20).status_code == 201
+    world.consistent()
 
 
 def test_a_standby_takes_over_from_a_killed_and_from_a_stopped_relay(world):

@@ -16,6 +16,8 @@
  */
 #include "outbox.h"
 
+#include <math.h>
+
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -49,6 +51,9 @@
 #define DOORBELL_IDLE		2
 #define DOORBELL_CHANNEL	"order_aggregator"
 #define ROUTING_KEY_BYTES_MAX 255	/* a short string of AMQP 0-9-1 */
+#define HEADERS_MAX			30		/* the relay may add to them */
+#define HEADERS_BYTES_MAX	32768	/* they must fit into one frame of 128 kB */
+#define PAYLOAD_BYTES_MAX	16777216	/* the broker takes 128 MB */
 
 typedef enum OutboxColumn
 {
@@ -378,10 +383,10 @@ check_headers(Jsonb *headers)
 	JsonbIteratorToken token;
 	JsonbValue	value;
 
-	if (!JB_ROOT_IS_OBJECT(headers))
+	if (!JB_ROOT_IS_OBJECT(headers) || JB_ROOT_COUNT(headers) > HEADERS_MAX || VARSIZE(headers) > HEADERS_BYTES_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("headers must be a JSON object")));
+				 errmsg("headers must be a JSON object of at most %d members and %d bytes", HEADERS_MAX, HEADERS_BYTES_MAX)));
 	it = JsonbIteratorInit(&headers->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
@@ -393,6 +398,11 @@ check_headers(Jsonb *headers)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("every value in headers must be a string, a number or a boolean")));
+		if (token == WJB_VALUE && value.type == jbvNumeric &&
+			isinf(DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value.val.numeric)))))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("a number in headers is out of range")));
 	}
 }
 
@@ -417,6 +427,11 @@ oa_publish_event(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("routing_key %s", complaint)));
+
+	if (VARSIZE_ANY_EXHDR(PG_GETARG_JSONB_P(1)) > PAYLOAD_BYTES_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("payload must be at most %d bytes long", PAYLOAD_BYTES_MAX)));
 
 	SPI_connect();
 	batch = event_batch_create(1);

@@ -18,6 +18,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "plans.h"
 #include "request.h"
@@ -80,7 +81,8 @@ reject_unknown_fields(Reply *reply, JsonbContainer *object)
 			is_known |= key.val.string.len == (int) strlen(known[i]) &&
 				memcmp(key.val.string.val, known[i], key.val.string.len) == 0;
 		if (!is_known)
-			invalid(reply, psprintf("%.*s is not a known field", key.val.string.len, key.val.string.val));
+			invalid(reply, psprintf("%.*s is not a known field", pg_mbcliplen(key.val.string.val, key.val.string.len, 64),
+									key.val.string.val));
 	}
 }
 

@@ -54,9 +54,11 @@ install:
 	install -m 644 docs/order-bridge.1 $(DESTDIR)$(prefix)/share/man/man1
 
 format:
+	@scripts/install-packages clang-format
 	clang-format -i extension/src/*.[ch] bridge/src/*.[ch] bridge/test/*.c
 
 tidy: build
+	@scripts/install-packages clang-tidy
 	clang-tidy --quiet bridge/src/*.c -- -std=gnu11 -D_GNU_SOURCE $$(pkg-config --cflags libpq jansson)
 
 # the unit tests and the daemon under AddressSanitizer and UBSan
@@ -66,6 +68,7 @@ asan: packages
 	@BRIDGE_BUILD=$(BUILD)/asan $(PYTHON) scripts/check.py unit daemon
 
 valgrind: build
+	@scripts/install-packages valgrind
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) unit-programs
 	@for program in $(BUILD)/unit/*_test; do valgrind -q --error-exitcode=1 --leak-check=full $$program || exit 1; done
 

@@ -102,7 +102,7 @@ open_socket(Amqp *amqp, const struct amqp_connection_info *info)
 		return false;
 	}
 	amqp_set_handshake_timeout(amqp->connection, &timeout);
-	amqp_set_rpc_timeout(amqp->connection, &(struct timeval) {.tv_sec = 2 * HEARTBEAT_S});
+	amqp_set_rpc_timeout(amqp->connection, &(struct timeval) {.tv_sec = 2L * HEARTBEAT_S});
 	status = amqp_socket_open_noblock(socket, info->host, info->port, &timeout);
 	if (status != AMQP_STATUS_OK)
 	{
@@ -527,7 +527,7 @@ on_method(Amqp *amqp, const amqp_method_t *method)
 bool
 amqp_client_process(Amqp *amqp, int timeout_ms)
 {
-	struct timeval wait = {.tv_sec = timeout_ms / 1000, .tv_usec = (timeout_ms % 1000) * 1000};
+	struct timeval wait = {.tv_sec = timeout_ms / 1000, .tv_usec = (timeout_ms % 1000) * 1000L};
 
 	while (!amqp->is_lost)
 	{

@@ -146,7 +146,7 @@ make_key(void)
 		free(key);
 		return NULL;
 	}
-	strcpy(key, "http-");
+	memcpy(key, "http-", sizeof("http-"));
 	for (size_t i = 0; i < sizeof(random); i++)
 		snprintf(key + strlen("http-") + 2 * i, 3, "%02x", random[i]);
 	return key;

@@ -71,6 +71,8 @@ make_case(SourcingLine *lines, SourcingOffer *offers)
 	int			nlines = 1 + rand() % 2;
 	int			noffers = 0;
 
+	memset(offers, 0, sizeof(SourcingOffer) * OFFERS_MAX);
+
 	for (int i = 0; i < nlines; i++)
 	{
 		lines[i] = (SourcingLine) {1 + rand() % 8, noffers, rand() % (OFFERS_MAX / 2 + 1)};

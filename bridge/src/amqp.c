@@ -19,25 +19,25 @@
 #include "log.h"
 #include "stop.h"
 
-#define CHANNEL				1
-#define FRAME_BYTES_MAX		131072
-#define HEARTBEAT_S			10
+#define CHANNEL             1
+#define FRAME_BYTES_MAX     131072
+#define HEARTBEAT_S         10
 #define HANDSHAKE_TIMEOUT_S 5
-#define HEADERS_MAX			32
-#define SHORT_STRING_MAX	255
-#define UNCONFIRMED_MAX		32768	/* publishes in flight; a power of 2 */
+#define HEADERS_MAX         32
+#define SHORT_STRING_MAX    255
+#define UNCONFIRMED_MAX     32768 /* publishes in flight; a power of 2 */
 
 struct Amqp
 {
 	amqp_connection_state_t connection;
-	AmqpEvents	events;
-	uint64_t	published;		/* tag of the last publish */
-	uint64_t	confirmed;		/* all tags up to it have been answered */
-	int			unconfirmed;
-	bool		answered[UNCONFIRMED_MAX];	/* by tag, those above "confirmed": confirms may come out of order */
-	bool		was_refused;	/* a nack since the last wait */
-	bool		is_lost;
-	bool		is_blocked;
+	AmqpEvents              events;
+	uint64_t                published; /* tag of the last publish */
+	uint64_t                confirmed; /* all tags up to it have been answered */
+	int                     unconfirmed;
+	bool                    answered[UNCONFIRMED_MAX]; /* by tag, those above "confirmed": confirms may come out of order */
+	bool                    was_refused;               /* a nack since the last wait */
+	bool                    is_lost;
+	bool                    is_blocked;
 };
 
 /* ---------- errors ---------- */
@@ -94,7 +94,7 @@ open_socket(Amqp *amqp, const struct amqp_connection_info *info)
 {
 	amqp_socket_t *socket = info->ssl ? amqp_ssl_socket_new(amqp->connection) : amqp_tcp_socket_new(amqp->connection);
 	struct timeval timeout = {.tv_sec = HANDSHAKE_TIMEOUT_S};
-	int			status;
+	int            status;
 
 	if (socket == NULL)
 	{
@@ -102,7 +102,7 @@ open_socket(Amqp *amqp, const struct amqp_connection_info *info)
 		return false;
 	}
 	amqp_set_handshake_timeout(amqp->connection, &timeout);
-	amqp_set_rpc_timeout(amqp->connection, &(struct timeval) {.tv_sec = 2L * HEARTBEAT_S});
+	amqp_set_rpc_timeout(amqp->connection, &(struct timeval){.tv_sec = 2L * HEARTBEAT_S});
 	status = amqp_socket_open_noblock(socket, info->host, info->port, &timeout);
 	if (status != AMQP_STATUS_OK)
 	{
@@ -122,7 +122,7 @@ log_in(Amqp *amqp, const struct amqp_connection_info *info, const char *name)
 	};
 	amqp_table_entry_t properties[] = {
 		{amqp_cstring_bytes("capabilities"),
-		{.kind = AMQP_FIELD_KIND_TABLE, .value.table = {.num_entries = 2, .entries = capabilities}}},
+		 {.kind = AMQP_FIELD_KIND_TABLE, .value.table = {.num_entries = 2, .entries = capabilities}}},
 		{amqp_cstring_bytes("connection_name"), {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes(name)}},
 	};
 	amqp_table_t table = {.num_entries = 2, .entries = properties};
@@ -142,8 +142,8 @@ Amqp *
 amqp_client_open(const char *url, const char *name, const AmqpEvents *events)
 {
 	struct amqp_connection_info info;
-	char	   *copy = strdup(url);
-	Amqp	   *amqp = calloc(1, sizeof(Amqp));
+	char                       *copy = strdup(url);
+	Amqp                       *amqp = calloc(1, sizeof(Amqp));
 
 	if (copy == NULL || amqp == NULL || amqp_parse_url(copy, &info) != AMQP_STATUS_OK)
 	{
@@ -190,7 +190,7 @@ amqp_client_close(Amqp *amqp)
 static bool
 survive_refusal(Amqp *amqp, const char *what)
 {
-	amqp_rpc_reply_t reply = amqp_get_rpc_reply(amqp->connection);
+	amqp_rpc_reply_t        reply = amqp_get_rpc_reply(amqp->connection);
 	amqp_channel_close_ok_t ok;
 
 	if (reply.reply_type == AMQP_RESPONSE_NORMAL)
@@ -212,14 +212,13 @@ survive_refusal(Amqp *amqp, const char *what)
 static bool
 declare_quorum_queue(Amqp *amqp, const char *queue)
 {
-	amqp_table_entry_t type = {
-		amqp_cstring_bytes("x-queue-type"), {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes("quorum")}
-	};
-	char		what[SHORT_STRING_MAX];
+	amqp_table_entry_t type = {amqp_cstring_bytes("x-queue-type"),
+							   {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes("quorum")}};
+	char               what[SHORT_STRING_MAX];
 
 	snprintf(what, sizeof(what), "declaring queue %s", queue);
 	amqp_queue_declare(amqp->connection, CHANNEL, amqp_cstring_bytes(queue), 0, 1, 0, 0,
-					   (amqp_table_t) {.num_entries = 1, .entries = &type});
+					   (amqp_table_t){.num_entries = 1, .entries = &type});
 	return survive_refusal(amqp, what);
 }
 
@@ -228,8 +227,8 @@ amqp_client_declare(Amqp *amqp)
 {
 	static const char *const queues[] = {QUEUE_PLACED, QUEUE_PLACED_DEAD, QUEUE_REPLIES, QUEUE_REPLIES_DEAD};
 
-	amqp_exchange_declare(amqp->connection, CHANNEL, amqp_cstring_bytes(EXCHANGE_ORDERS), amqp_cstring_bytes("topic"), 0, 1,
-						  0, 0, amqp_empty_table);
+	amqp_exchange_declare(amqp->connection, CHANNEL, amqp_cstring_bytes(EXCHANGE_ORDERS), amqp_cstring_bytes("topic"), 0, 1, 0, 0,
+						  amqp_empty_table);
 	if (!survive_refusal(amqp, "declaring exchange " EXCHANGE_ORDERS))
 		return false;
 	for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++)
@@ -245,8 +244,8 @@ amqp_client_declare(Amqp *amqp)
 int
 amqp_client_message_count(Amqp *amqp, const char *queue)
 {
-	amqp_queue_declare_ok_t *ok = amqp_queue_declare(amqp->connection, CHANNEL, amqp_cstring_bytes(queue), 1, 0, 0, 0,
-													 amqp_empty_table);
+	amqp_queue_declare_ok_t *ok =
+		amqp_queue_declare(amqp->connection, CHANNEL, amqp_cstring_bytes(queue), 1, 0, 0, 0, amqp_empty_table);
 
 	if (!check_reply(amqp, "counting messages", amqp_get_rpc_reply(amqp->connection)) || ok == NULL)
 		return -1;
@@ -285,14 +284,14 @@ header_value(const AmqpHeader *header)
 uint64_t
 amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 {
-	amqp_table_entry_t entries[HEADERS_MAX];
+	amqp_table_entry_t      entries[HEADERS_MAX];
 	amqp_basic_properties_t properties = {
 		._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG,
 		.content_type = amqp_cstring_bytes("application/json"),
 		.delivery_mode = AMQP_DELIVERY_PERSISTENT,
 	};
 	amqp_bytes_t body = {.len = message->body_bytes, .bytes = (void *) message->body};
-	int			status;
+	int          status;
 
 	if (amqp->is_lost || amqp->published - amqp->confirmed == UNCONFIRMED_MAX)
 		return 0;
@@ -313,12 +312,12 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 	}
 	if (message->nheaders > 0)
 	{
-		int			count = message->nheaders < HEADERS_MAX ? message->nheaders : HEADERS_MAX;
+		int count = message->nheaders < HEADERS_MAX ? message->nheaders : HEADERS_MAX;
 
 		for (int i = 0; i < count; i++)
-			entries[i] = (amqp_table_entry_t) {amqp_cstring_bytes(message->headers[i].name), header_value(&message->headers[i])};
+			entries[i] = (amqp_table_entry_t){amqp_cstring_bytes(message->headers[i].name), header_value(&message->headers[i])};
 		properties._flags |= AMQP_BASIC_HEADERS_FLAG;
-		properties.headers = (amqp_table_t) {.num_entries = count, .entries = entries};
+		properties.headers = (amqp_table_t){.num_entries = count, .entries = entries};
 	}
 	status = amqp_basic_publish(amqp->connection, CHANNEL, amqp_cstring_bytes(message->exchange),
 								amqp_cstring_bytes(message->routing_key), message->mandatory, 0, &properties, body);
@@ -333,7 +332,7 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 static void
 note_answer(Amqp *amqp, uint64_t tag)
 {
-	bool	   *answered = &amqp->answered[tag % UNCONFIRMED_MAX];
+	bool *answered = &amqp->answered[tag % UNCONFIRMED_MAX];
 
 	if (tag <= amqp->confirmed || tag > amqp->published || *answered)
 		return;
@@ -357,8 +356,8 @@ on_answer(Amqp *amqp, uint64_t tag, bool multiple, bool is_ack)
 bool
 amqp_client_wait_confirms(Amqp *amqp, int timeout_ms)
 {
-	long long	deadline = monotonic_ms() + timeout_ms;
-	bool		was_refused;
+	long long deadline = monotonic_ms() + timeout_ms;
+	bool      was_refused;
 
 	while (amqp->unconfirmed > 0 && !amqp->was_refused && monotonic_ms() < deadline)
 	{
@@ -385,21 +384,19 @@ amqp_client_consume(Amqp *amqp, const char *queue, int prefetch)
 bool
 amqp_client_ack(Amqp *amqp, uint64_t tag, bool multiple)
 {
-	return !amqp->is_lost &&
-		check_status(amqp, "acknowledging", amqp_basic_ack(amqp->connection, CHANNEL, tag, multiple));
+	return !amqp->is_lost && check_status(amqp, "acknowledging", amqp_basic_ack(amqp->connection, CHANNEL, tag, multiple));
 }
 
 bool
 amqp_client_requeue(Amqp *amqp, uint64_t tag)
 {
-	return !amqp->is_lost &&
-		check_status(amqp, "giving back", amqp_basic_nack(amqp->connection, CHANNEL, tag, 0, 1));
+	return !amqp->is_lost && check_status(amqp, "giving back", amqp_basic_nack(amqp->connection, CHANNEL, tag, 0, 1));
 }
 
 static void
 copy_bytes(char *to, size_t size, amqp_bytes_t from)
 {
-	size_t		length = from.len < size - 1 ? from.len : size - 1;
+	size_t length = from.len < size - 1 ? from.len : size - 1;
 
 	if (length > 0)
 		memcpy(to, from.bytes, length);
@@ -432,24 +429,26 @@ read_content(Amqp *amqp, amqp_message_t *content)
 static bool
 on_deliver(Amqp *amqp, const amqp_basic_deliver_t *deliver)
 {
-	uint64_t	tag = deliver->delivery_tag;
-	char		message_id[SHORT_STRING_MAX + 1];
-	char		routing_key[SHORT_STRING_MAX + 1];
-	char		traceparent[64];
+	uint64_t       tag = deliver->delivery_tag;
+	char           message_id[SHORT_STRING_MAX + 1];
+	char           routing_key[SHORT_STRING_MAX + 1];
+	char           traceparent[64];
 	amqp_message_t content;
 
 	copy_bytes(routing_key, sizeof(routing_key), deliver->routing_key);
 	if (!read_content(amqp, &content))
 		return false;
-	copy_bytes(message_id, sizeof(message_id), content.properties._flags & AMQP_BASIC_MESSAGE_ID_FLAG
-			   ? content.properties.message_id : amqp_empty_bytes);
+	copy_bytes(message_id, sizeof(message_id),
+			   content.properties._flags & AMQP_BASIC_MESSAGE_ID_FLAG ? content.properties.message_id : amqp_empty_bytes);
 	copy_traceparent(traceparent, sizeof(traceparent), &content.properties);
 	if (amqp->events.on_delivery != NULL)
-		amqp->events.on_delivery(amqp->events.context, tag, &(AmqpMessage) {
-								 .exchange = "", .routing_key = routing_key, .message_id = message_id,
-								 .traceparent = *traceparent ? traceparent : NULL,
-								 .body = content.body.bytes, .body_bytes = content.body.len
-		});
+		amqp->events.on_delivery(amqp->events.context, tag,
+								 &(AmqpMessage){.exchange = "",
+												.routing_key = routing_key,
+												.message_id = message_id,
+												.traceparent = *traceparent ? traceparent : NULL,
+												.body = content.body.bytes,
+												.body_bytes = content.body.len});
 	amqp_destroy_message(&content);
 	return true;
 }
@@ -457,9 +456,9 @@ on_deliver(Amqp *amqp, const amqp_basic_deliver_t *deliver)
 static bool
 on_basic_return(Amqp *amqp, const amqp_basic_return_t *returned)
 {
-	int			reply_code = returned->reply_code;
-	char		reply_text[SHORT_STRING_MAX + 1];
-	char		message_id[SHORT_STRING_MAX + 1];
+	int            reply_code = returned->reply_code;
+	char           reply_text[SHORT_STRING_MAX + 1];
+	char           message_id[SHORT_STRING_MAX + 1];
 	amqp_message_t content;
 
 	copy_bytes(reply_text, sizeof(reply_text), returned->reply_text);
@@ -484,31 +483,31 @@ on_method(Amqp *amqp, const amqp_method_t *method)
 	switch (method->id)
 	{
 		case AMQP_BASIC_ACK_METHOD:
-			{
-				const amqp_basic_ack_t *ack = method->decoded;
+		{
+			const amqp_basic_ack_t *ack = method->decoded;
 
-				on_answer(amqp, ack->delivery_tag, ack->multiple, true);
-				return true;
-			}
+			on_answer(amqp, ack->delivery_tag, ack->multiple, true);
+			return true;
+		}
 		case AMQP_BASIC_NACK_METHOD:
-			{
-				const amqp_basic_nack_t *nack = method->decoded;
+		{
+			const amqp_basic_nack_t *nack = method->decoded;
 
-				on_answer(amqp, nack->delivery_tag, nack->multiple, false);
-				return true;
-			}
+			on_answer(amqp, nack->delivery_tag, nack->multiple, false);
+			return true;
+		}
 		case AMQP_BASIC_RETURN_METHOD:
 			return on_basic_return(amqp, method->decoded);
 		case AMQP_BASIC_DELIVER_METHOD:
 			return on_deliver(amqp, method->decoded);
 		case AMQP_CONNECTION_BLOCKED_METHOD:
-			{
-				const amqp_connection_blocked_t *blocked = method->decoded;
+		{
+			const amqp_connection_blocked_t *blocked = method->decoded;
 
-				amqp->is_blocked = true;
-				log_warning("RabbitMQ blocks publishing: %.*s", (int) blocked->reason.len, (const char *) blocked->reason.bytes);
-				return true;
-			}
+			amqp->is_blocked = true;
+			log_warning("RabbitMQ blocks publishing: %.*s", (int) blocked->reason.len, (const char *) blocked->reason.bytes);
+			return true;
+		}
 		case AMQP_CONNECTION_UNBLOCKED_METHOD:
 			amqp->is_blocked = false;
 			log_info("RabbitMQ takes messages again");
@@ -532,7 +531,7 @@ amqp_client_process(Amqp *amqp, int timeout_ms)
 	while (!amqp->is_lost)
 	{
 		amqp_frame_t frame;
-		int			status;
+		int          status;
 
 		amqp_maybe_release_buffers(amqp->connection);
 		status = amqp_simple_wait_frame_noblock(amqp->connection, &frame, &wait);
@@ -542,7 +541,7 @@ amqp_client_process(Amqp *amqp, int timeout_ms)
 			return false;
 		if (frame.frame_type == AMQP_FRAME_METHOD && !on_method(amqp, &frame.payload.method))
 			return false;
-		wait = (struct timeval) {0};
+		wait = (struct timeval){0};
 	}
 	return false;
 }

@@ -11,11 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EXCHANGE_ORDERS			"orders"
-#define QUEUE_PLACED			"orders.placed"
-#define QUEUE_PLACED_DEAD		"orders.placed.dead"
-#define QUEUE_REPLIES			"orders.replies"
-#define QUEUE_REPLIES_DEAD		"orders.replies.dead"
+#define EXCHANGE_ORDERS    "orders"
+#define QUEUE_PLACED       "orders.placed"
+#define QUEUE_PLACED_DEAD  "orders.placed.dead"
+#define QUEUE_REPLIES      "orders.replies"
+#define QUEUE_REPLIES_DEAD "orders.replies.dead"
 
 typedef struct Amqp Amqp;
 
@@ -29,39 +29,39 @@ typedef enum AmqpHeaderKind
 
 typedef struct AmqpHeader
 {
-	const char *name;
+	const char    *name;
 	AmqpHeaderKind kind;
-	const char *text;
-	int64_t		integer;
-	double		real;
-	bool		boolean;
+	const char    *text;
+	int64_t        integer;
+	double         real;
+	bool           boolean;
 } AmqpHeader;
 
 /* A message to publish, or one delivered. Persistent, application/json. Strings are borrowed. */
 typedef struct AmqpMessage
 {
-	const char *exchange;		/* "" is the default exchange */
-	const char *routing_key;
-	bool		mandatory;
-	const char *message_id;		/* may be NULL */
-	const char *type;			/* may be NULL */
-	uint64_t	timestamp;		/* seconds; 0: none */
-	const char *traceparent;	/* of a delivered message only; may be NULL */
+	const char       *exchange; /* "" is the default exchange */
+	const char       *routing_key;
+	bool              mandatory;
+	const char       *message_id;  /* may be NULL */
+	const char       *type;        /* may be NULL */
+	uint64_t          timestamp;   /* seconds; 0: none */
+	const char       *traceparent; /* of a delivered message only; may be NULL */
 	const AmqpHeader *headers;
-	int			nheaders;
-	const void *body;
-	size_t		body_bytes;
+	int               nheaders;
+	const void       *body;
+	size_t            body_bytes;
 } AmqpMessage;
 
 /* What the broker tells, called from within amqp_client_process(). Any may be NULL. */
 typedef struct AmqpEvents
 {
-	void	   *context;
+	void *context;
 	/* an ack, or else a nack, of one publish or of all up to it */
-	void		(*on_confirm) (void *context, uint64_t tag, bool multiple, bool is_ack);
+	void (*on_confirm)(void *context, uint64_t tag, bool multiple, bool is_ack);
 	/* a mandatory message that no queue takes; its ack follows */
-	void		(*on_return) (void *context, const char *message_id, int reply_code, const char *reply_text);
-	void		(*on_delivery) (void *context, uint64_t tag, const AmqpMessage *message);
+	void (*on_return)(void *context, const char *message_id, int reply_code, const char *reply_text);
+	void (*on_delivery)(void *context, uint64_t tag, const AmqpMessage *message);
 } AmqpEvents;
 
 /*
@@ -81,7 +81,7 @@ extern void amqp_client_close(Amqp *amqp);
 extern bool amqp_client_declare(Amqp *amqp) __attribute__((warn_unused_result));
 
 /* amqp_client_message_count returns how many messages wait in a queue; -1 if the connection is lost or there is no such queue. */
-extern int	amqp_client_message_count(Amqp *amqp, const char *queue);
+extern int amqp_client_message_count(Amqp *amqp, const char *queue);
 
 /*
  * amqp_client_publish returns the delivery tag, counting from 1 on each
@@ -118,6 +118,6 @@ extern bool amqp_client_has_frames(Amqp *amqp);
 /* True while the broker has told us to stop publishing (memory or disk alarm). */
 extern bool amqp_client_is_blocked(const Amqp *amqp);
 
-extern int	amqp_client_descriptor(const Amqp *amqp);
+extern int amqp_client_descriptor(const Amqp *amqp);
 
-#endif							/* BRIDGE_AMQP_CLIENT_H */
+#endif /* BRIDGE_AMQP_CLIENT_H */

@@ -20,16 +20,16 @@
 #include "openapi.h"
 #include "stop.h"
 
-#define KEY_BYTES_MAX		1024
-#define PAGE_ROWS_MAX		10000
+#define KEY_BYTES_MAX 1024
+#define PAGE_ROWS_MAX 10000
 
-typedef void (*RouteHandler) (HttpExchange *exchange, const char *parameter);
+typedef void (*RouteHandler)(HttpExchange *exchange, const char *parameter);
 
 /* A route; "%" in the path stands for one segment, which is the handler's parameter. */
 typedef struct Route
 {
-	const char *method;
-	const char *path;
+	const char  *method;
+	const char  *path;
 	RouteHandler handler;
 } Route;
 
@@ -76,7 +76,7 @@ hand_over(Intake *intake, HttpExchange *exchange, Job *job)
 static void
 hand_over_query(HttpExchange *exchange, JobKind kind, const char *key)
 {
-	Job		   *job = job_create(exchange, kind);
+	Job *job = job_create(exchange, kind);
 
 	if (job != NULL && key != NULL)
 		job->key = strdup(key);
@@ -95,24 +95,24 @@ static bool
 content_type_is_json(HttpExchange *exchange)
 {
 	const char *type = http_header(exchange, "Content-Type");
-	size_t		length;
+	size_t      length;
 
 	if (type == NULL)
 		return true;
 	length = strcspn(type, "; \t");
 	return (length == strlen("application/json") && strncasecmp(type, "application/json", length) == 0) ||
-		(length > 5 && strncasecmp(type + length - 5, "+json", 5) == 0);
+		   (length > 5 && strncasecmp(type + length - 5, "+json", 5) == 0);
 }
 
 /* The body as a JSON object, or NULL after a reply that says what is wrong with it. */
 static json_t *
 parse_body(HttpExchange *exchange)
 {
-	size_t		bytes;
-	const char *body = http_body(exchange, &bytes);
+	size_t       bytes;
+	const char  *body = http_body(exchange, &bytes);
 	json_error_t error;
-	json_t	   *json;
-	char		detail[JSON_ERROR_TEXT_LENGTH + 64];
+	json_t      *json;
+	char         detail[JSON_ERROR_TEXT_LENGTH + 64];
 
 	if (!content_type_is_json(exchange))
 	{
@@ -139,7 +139,7 @@ static char *
 make_key(void)
 {
 	unsigned char random[16];
-	char	   *key = malloc(sizeof("http-") + 2 * sizeof(random));
+	char         *key = malloc(sizeof("http-") + 2 * sizeof(random));
 
 	if (key == NULL || getrandom(random, sizeof(random), 0) != sizeof(random))
 	{
@@ -159,9 +159,9 @@ make_key(void)
 static char *
 choose_key(HttpExchange *exchange, const json_t *json, bool *in_body)
 {
-	const char *header = http_header(exchange, "Idempotency-Key");
+	const char   *header = http_header(exchange, "Idempotency-Key");
 	const json_t *member = json_object_get(json, "idempotencyKey");
-	char	   *key;
+	char         *key;
 
 	*in_body = member != NULL && !json_is_null(member);
 	if (header != NULL && (*header == '\0' || strlen(header) > KEY_BYTES_MAX))
@@ -191,12 +191,12 @@ choose_key(HttpExchange *exchange, const json_t *json, bool *in_body)
 static char *
 request_text(HttpExchange *exchange, const json_t *json, const char *key, bool key_in_body)
 {
-	size_t		bytes;
+	size_t      bytes;
 	const char *body = http_body(exchange, &bytes);
 	const char *traceparent = http_header(exchange, "traceparent");
-	json_t	   *extra = json_object();
-	char	   *extra_text;
-	char	   *text = NULL;
+	json_t     *extra = json_object();
+	char       *extra_text;
+	char       *text = NULL;
 
 	if (!key_in_body)
 		json_object_set_new(extra, "idempotencyKey", json_string(key));
@@ -225,9 +225,9 @@ request_text(HttpExchange *exchange, const json_t *json, const char *key, bool k
 static void
 post_order(HttpExchange *exchange, const char *parameter)
 {
-	json_t	   *json = parse_body(exchange);
-	bool		key_in_body;
-	Job		   *job;
+	json_t *json = parse_body(exchange);
+	bool    key_in_body;
+	Job    *job;
 
 	(void) parameter;
 	if (json == NULL)
@@ -263,30 +263,31 @@ get_order(HttpExchange *exchange, const char *parameter)
 static void
 post_cancel(HttpExchange *exchange, const char *parameter)
 {
-	size_t		bytes;
-	Job		   *job;
-	json_t	   *json = NULL;
+	size_t        bytes;
+	Job          *job;
+	json_t       *json = NULL;
 	const json_t *reason = NULL;
 
 	http_body(exchange, &bytes);
 	if (bytes > 0)
 	{
 		const char *name;
-		json_t	   *value;
+		json_t     *value;
 
 		json = parse_body(exchange);
 		if (json == NULL)
 			return;
 		json_object_foreach(json, name, value)
 		{
-			char		detail[128];
+			char detail[128];
 
 			if (strcmp(name, "reason") == 0 && (json_is_string(value) || json_is_null(value)))
 			{
 				reason = value;
 				continue;
 			}
-			snprintf(detail, sizeof(detail), "%.64s %s", name, strcmp(name, "reason") == 0 ? "must be a string" : "is not a known field");
+			snprintf(detail, sizeof(detail), "%.64s %s", name,
+					 strcmp(name, "reason") == 0 ? "must be a string" : "is not a known field");
 			bad_request(exchange, name, detail);
 			json_decref(json);
 			return;
@@ -308,13 +309,13 @@ get_products(HttpExchange *exchange, const char *parameter)
 {
 	const char *limit = http_query(exchange, "limit");
 	const char *after = http_query(exchange, "after");
-	long		number = PAGE_ROWS_MAX;
-	Job		   *job;
+	long        number = PAGE_ROWS_MAX;
+	Job        *job;
 
 	(void) parameter;
 	if (limit != NULL)
 	{
-		char	   *end;
+		char *end;
 
 		errno = 0;
 		number = strtol(limit, &end, 10);
@@ -369,9 +370,9 @@ get_healthz(HttpExchange *exchange, const char *parameter)
 static void
 get_readyz(HttpExchange *exchange, const char *parameter)
 {
-	bool		ready;
-	char	   *roles = roles_text(&ready);
-	char	   *body = NULL;
+	bool  ready;
+	char *roles = roles_text(&ready);
+	char *body = NULL;
 
 	(void) parameter;
 	if (roles == NULL || asprintf(&body, "{\"status\": \"%s\", \"roles\": %s}", ready ? "ready" : "not ready", roles) < 0)
@@ -396,18 +397,10 @@ get_openapi(HttpExchange *exchange, const char *parameter)
 }
 
 static const Route routes[] = {
-	{"POST", "/order", post_order},
-	{"GET", "/order/%", get_order},
-	{"POST", "/order/%/cancel", post_cancel},
-	{"GET", "/products", get_products},
-	{"GET", "/products/%", get_product},
-	{"GET", "/vendorSync", sync_all},
-	{"POST", "/vendors/sync", sync_all},
-	{"POST", "/vendors/%/sync", sync_one},
-	{"GET", "/vendors", get_vendors},
-	{"GET", "/healthz", get_healthz},
-	{"GET", "/readyz", get_readyz},
-	{"GET", "/metrics", get_metrics},
+	{"POST", "/order", post_order},        {"GET", "/order/%", get_order},        {"POST", "/order/%/cancel", post_cancel},
+	{"GET", "/products", get_products},    {"GET", "/products/%", get_product},   {"GET", "/vendorSync", sync_all},
+	{"POST", "/vendors/sync", sync_all},   {"POST", "/vendors/%/sync", sync_one}, {"GET", "/vendors", get_vendors},
+	{"GET", "/healthz", get_healthz},      {"GET", "/readyz", get_readyz},        {"GET", "/metrics", get_metrics},
 	{"GET", "/openapi.json", get_openapi},
 };
 
@@ -419,7 +412,7 @@ path_fits(const char *pattern, const char *path, char *parameter, size_t size)
 	{
 		if (*pattern == '%')
 		{
-			size_t		length = strcspn(path, "/");
+			size_t length = strcspn(path, "/");
 
 			if (length == 0 || length >= size)
 				return false;
@@ -438,9 +431,9 @@ void
 api_handle(HttpExchange *exchange)
 {
 	const char *method = http_method(exchange);
-	bool		is_head = strcmp(method, "HEAD") == 0;
-	char		allow[128] = "";
-	char		parameter[1024];
+	bool        is_head = strcmp(method, "HEAD") == 0;
+	char        allow[128] = "";
+	char        parameter[1024];
 
 	metric_add(METRIC_HTTP_REQUESTS, 1);
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)

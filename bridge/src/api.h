@@ -14,4 +14,4 @@ extern void api_init(Intake *orders, Intake *syncs, Intake *queries);
 /* api_handle is the server's HttpHandler. */
 extern void api_handle(HttpExchange *exchange);
 
-#endif							/* BRIDGE_API_H */
+#endif /* BRIDGE_API_H */

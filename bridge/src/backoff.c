@@ -9,7 +9,7 @@
 int
 backoff_next(Backoff *backoff)
 {
-	long		ceiling = backoff->delay_ms_min;
+	long ceiling = backoff->delay_ms_min;
 
 	for (int i = 0; i < backoff->attempt && ceiling < backoff->delay_ms_max; i++)
 		ceiling *= 2;

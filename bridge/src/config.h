@@ -12,25 +12,25 @@ typedef struct Config
 	const char *database_url;
 	const char *rabbitmq_url;
 	const char *http_listen;
-	int			port;
+	int         port;
 	const char *roles;
 	const char *log_level;
-	int			intake_max;
-	int			place_batch_max;
-	int			request_timeout_s;
-	int			body_bytes_max;
-	int			connections_max;
-	int			relay_page;
-	int			relay_poll_ms;
-	int			replies_prefetch;
-	int			replies_batch_max;
-	int			sync_timeout_s;
-	int			feed_bytes_max;
-	int			expire_interval_ms;
-	int			outbox_retention_hours;
-	int			idempotency_retention_hours;
+	int         intake_max;
+	int         place_batch_max;
+	int         request_timeout_s;
+	int         body_bytes_max;
+	int         connections_max;
+	int         relay_page;
+	int         relay_poll_ms;
+	int         replies_prefetch;
+	int         replies_batch_max;
+	int         sync_timeout_s;
+	int         feed_bytes_max;
+	int         expire_interval_ms;
+	int         outbox_retention_hours;
+	int         idempotency_retention_hours;
 } Config;
 
 extern Config config;
 
-#endif							/* BRIDGE_CONFIG_H */
+#endif /* BRIDGE_CONFIG_H */

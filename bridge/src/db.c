@@ -20,10 +20,10 @@
 void
 db_init(Db *db, const char *url, const char *name, const char *session_sql)
 {
-	*db = (Db) {
-		.url = url, .name = name, .session_sql = session_sql,
-		.backoff = {.delay_ms_min = RECONNECT_MS_MIN, .delay_ms_max = RECONNECT_MS_MAX}
-	};
+	*db = (Db){.url = url,
+			   .name = name,
+			   .session_sql = session_sql,
+			   .backoff = {.delay_ms_min = RECONNECT_MS_MIN, .delay_ms_max = RECONNECT_MS_MAX}};
 }
 
 static void
@@ -36,8 +36,8 @@ on_notice(void *context, const PGresult *result)
 static bool
 prepare_session(Db *db)
 {
-	PGresult   *result;
-	bool		ok;
+	PGresult *result;
+	bool      ok;
 
 	PQsetNoticeReceiver(db->connection, on_notice, NULL);
 	result = PQexec(db->connection, "SET timezone = 'UTC'; SET client_encoding = 'UTF8'; SET extra_float_digits = 3");
@@ -45,7 +45,7 @@ prepare_session(Db *db)
 	PQclear(result);
 	if (ok && db->statement_timeout_ms > 0)
 	{
-		char		sql[64];
+		char sql[64];
 
 		snprintf(sql, sizeof(sql), "SET statement_timeout = %d", db->statement_timeout_ms);
 		result = PQexec(db->connection, sql);
@@ -64,13 +64,10 @@ bool
 db_connect(Db *db)
 {
 	/* what comes first may be overridden by the URL, which is expanded in place of dbname */
-	const char *const keywords[] = {
-		"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-		"target_session_attrs", "dbname", "fallback_application_name", NULL
-	};
-	const char *const values[] = {
-		"5", "10", "5", "3", "20000", "read-write", db->url, db->name, NULL
-	};
+	const char *const keywords[] = {"connect_timeout",  "keepalives_idle",           "keepalives_interval",
+									"keepalives_count", "tcp_user_timeout",          "target_session_attrs",
+									"dbname",           "fallback_application_name", NULL};
+	const char *const values[] = {"5", "10", "5", "3", "20000", "read-write", db->url, db->name, NULL};
 
 	db_close(db);
 	db->connection = PQconnectdbParams(keywords, values, 1);
@@ -81,8 +78,8 @@ db_connect(Db *db)
 		return false;
 	}
 	backoff_reset(&db->backoff);
-	log_info("connected to PostgreSQL host=%s port=%s database=%s pid=%d", PQhost(db->connection),
-			 PQport(db->connection), PQdb(db->connection), PQbackendPID(db->connection));
+	log_info("connected to PostgreSQL host=%s port=%s database=%s pid=%d", PQhost(db->connection), PQport(db->connection),
+			 PQdb(db->connection), PQbackendPID(db->connection));
 	return true;
 }
 
@@ -116,7 +113,7 @@ DbOutcome
 db_outcome(Db *db, const char *doing, const PGresult *result)
 {
 	ExecStatusType status = PQresultStatus(result);
-	const char *sqlstate;
+	const char    *sqlstate;
 
 	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
 		return DB_OK;

@@ -13,18 +13,18 @@
 typedef struct Db
 {
 	const char *url;
-	const char *name;			/* application_name */
-	const char *session_sql;	/* run after each connect; may be NULL */
-	int			statement_timeout_ms;	/* 0: none */
-	PGconn	   *connection;
-	Backoff		backoff;
+	const char *name;                 /* application_name */
+	const char *session_sql;          /* run after each connect; may be NULL */
+	int         statement_timeout_ms; /* 0: none */
+	PGconn     *connection;
+	Backoff     backoff;
 } Db;
 
 typedef enum DbOutcome
 {
 	DB_OK,
-	DB_ERROR,					/* the server refused the statement: its SQLSTATE tells why */
-	DB_LOST						/* the connection is gone; whether the statement was committed is not known */
+	DB_ERROR, /* the server refused the statement: its SQLSTATE tells why */
+	DB_LOST   /* the connection is gone; whether the statement was committed is not known */
 } DbOutcome;
 
 extern void db_init(Db *db, const char *url, const char *name, const char *session_sql);
@@ -44,8 +44,8 @@ extern void db_close(Db *db);
  * for its result, which the caller clears whatever the outcome (it may be NULL).
  * An error is logged with "doing".
  */
-extern DbOutcome db_query(Db *db, const char *doing, const char *sql, int nparams, const char *const *params,
-						  PGresult **result) __attribute__((warn_unused_result));
+extern DbOutcome db_query(Db *db, const char *doing, const char *sql, int nparams, const char *const *params, PGresult **result)
+	__attribute__((warn_unused_result));
 
 /* db_outcome judges a result that the caller fetched itself; logs as db_query does. */
 extern DbOutcome db_outcome(Db *db, const char *doing, const PGresult *result) __attribute__((warn_unused_result));
@@ -53,4 +53,4 @@ extern DbOutcome db_outcome(Db *db, const char *doing, const PGresult *result) _
 /* The value, or NULL if it is null. */
 extern const char *db_value(const PGresult *result, int row, int column);
 
-#endif							/* BRIDGE_DB_H */
+#endif /* BRIDGE_DB_H */

@@ -15,18 +15,18 @@
 #include "plans.h"
 #include "stop.h"
 
-#define EXPIRE_BATCH		1000
+#define EXPIRE_BATCH        1000
 #define PARTITIONS_EVERY_MS 5000
-#define RETENTION_EVERY_MS	60000
+#define RETENTION_EVERY_MS  60000
 
 /* Runs a statement that returns a count; -1 if it failed. */
 static int
 run(Db *db, const char *doing, const char *sql, const int *argument)
 {
-	char		text[12];
+	char        text[12];
 	const char *params[1] = {text};
 	PGresult   *result;
-	int			count = -1;
+	int         count = -1;
 
 	if (argument != NULL)
 		snprintf(text, sizeof(text), "%d", *argument);
@@ -39,8 +39,8 @@ run(Db *db, const char *doing, const char *sql, const int *argument)
 static void
 expire(Db *db)
 {
-	const int	batch = EXPIRE_BATCH;
-	int			expired;
+	const int batch = EXPIRE_BATCH;
+	int       expired;
 
 	do
 	{
@@ -56,8 +56,8 @@ expire(Db *db)
 static void
 retain(Db *db)
 {
-	int			keys = run(db, "forgetting idempotency keys", SQL_FORGET_KEYS, &config.idempotency_retention_hours);
-	int			partitions = run(db, "dropping outbox partitions", SQL_DROP_PARTITIONS, &config.outbox_retention_hours);
+	int keys = run(db, "forgetting idempotency keys", SQL_FORGET_KEYS, &config.idempotency_retention_hours);
+	int partitions = run(db, "dropping outbox partitions", SQL_DROP_PARTITIONS, &config.outbox_retention_hours);
 
 	if (keys > 0 || partitions > 0)
 		log_info("retention: %d idempotency keys and %d outbox partitions dropped", keys, partitions);
@@ -66,9 +66,9 @@ retain(Db *db)
 void *
 housekeeping_run(void *unused)
 {
-	Db			db;
-	long long	partitions_due = 0;
-	long long	retention_due = 0;
+	Db        db;
+	long long partitions_due = 0;
+	long long retention_due = 0;
 
 	(void) unused;
 	log_set_role("housekeeping");

@@ -8,4 +8,4 @@
 /* housekeeping_run works until a stop is requested. A thread's main function. */
 extern void *housekeeping_run(void *unused);
 
-#endif							/* BRIDGE_HOUSEKEEPING_H */
+#endif /* BRIDGE_HOUSEKEEPING_H */

@@ -22,40 +22,40 @@
 #include "log.h"
 #include "stop.h"
 
-#define PATH_BYTES_MAX		4096
-#define REPLY_HEADERS_MAX	8
-#define BODY_BYTES_FIRST	1024
-#define FINISH_MS_MAX		5000	/* for replies to be sent at the end */
+#define PATH_BYTES_MAX    4096
+#define REPLY_HEADERS_MAX 8
+#define BODY_BYTES_FIRST  1024
+#define FINISH_MS_MAX     5000 /* for replies to be sent at the end */
 
 struct HttpServer
 {
 	struct MHD_Daemon *daemon;
-	HttpLimits	limits;
-	HttpHandler handler;
-	atomic_int	exchanges;		/* begun and not completed */
+	HttpLimits         limits;
+	HttpHandler        handler;
+	atomic_int         exchanges; /* begun and not completed */
 };
 
 struct HttpExchange
 {
-	HttpServer *server;
+	HttpServer            *server;
 	struct MHD_Connection *connection;
-	char	   *method;
-	char	   *path;
-	char	   *body;
-	size_t		body_bytes;
-	size_t		body_room;
-	int			refused;		/* status to answer with once the upload is over; 0: none */
-	bool		handled;		/* given to the handler */
-	bool		deferred;
-	struct MHD_Response *response;	/* set by http_reply */
-	int			status;
+	char                  *method;
+	char                  *path;
+	char                  *body;
+	size_t                 body_bytes;
+	size_t                 body_room;
+	int                    refused; /* status to answer with once the upload is over; 0: none */
+	bool                   handled; /* given to the handler */
+	bool                   deferred;
+	struct MHD_Response   *response; /* set by http_reply */
+	int                    status;
 	struct
 	{
-		char	   *name;
-		char	   *value;
-	}			headers[REPLY_HEADERS_MAX];
-	int			nheaders;
-	long long	began_ms;
+		char *name;
+		char *value;
+	} headers[REPLY_HEADERS_MAX];
+	int       nheaders;
+	long long began_ms;
 };
 
 /* ---------- replying ---------- */
@@ -63,8 +63,8 @@ struct HttpExchange
 void
 http_set_header(HttpExchange *exchange, const char *name, const char *value)
 {
-	char	   *name_copy = strdup(name);
-	char	   *value_copy = strdup(value);
+	char *name_copy = strdup(name);
+	char *value_copy = strdup(value);
 
 	if (exchange->nheaders == REPLY_HEADERS_MAX || name_copy == NULL || value_copy == NULL)
 	{
@@ -89,21 +89,21 @@ http_reply(HttpExchange *exchange, int status, const char *content_type, char *b
 	exchange->status = status;
 	exchange->response = response;
 	if (exchange->deferred)
-		MHD_resume_connection(exchange->connection);	/* the exchange is the server's again from here */
+		MHD_resume_connection(exchange->connection); /* the exchange is the server's again from here */
 }
 
 void
 http_problem(HttpExchange *exchange, int status, const char *title, const char *detail, const char *field,
 			 const char *details_json)
 {
-	json_t	   *details = details_json ? json_loads(details_json, JSON_DECODE_ANY, NULL) : NULL;
-	json_t	   *problem;
-	char	   *body;
+	json_t *details = details_json ? json_loads(details_json, JSON_DECODE_ANY, NULL) : NULL;
+	json_t *problem;
+	char   *body;
 
 	if (details == NULL)
 		details = json_string(detail);
-	problem = json_pack("{s:s, s:s, s:i, s:s, s:s, s:o}", "type", "about:blank", "title", title, "status", status,
-						"detail", detail, "error", title, "details", details);
+	problem = json_pack("{s:s, s:s, s:i, s:s, s:s, s:o}", "type", "about:blank", "title", title, "status", status, "detail",
+						detail, "error", title, "details", details);
 	if (field != NULL && problem != NULL)
 		json_object_set_new(problem, "field", json_string(field));
 	body = problem != NULL ? json_dumps(problem, JSON_COMPACT) : NULL;
@@ -169,7 +169,7 @@ http_body(const HttpExchange *exchange, size_t *bytes)
 static void
 receive(HttpExchange *exchange, const char *data, size_t bytes)
 {
-	size_t		needed = exchange->body_bytes + bytes + 1;
+	size_t needed = exchange->body_bytes + bytes + 1;
 
 	if (exchange->refused != 0)
 		return;
@@ -180,8 +180,8 @@ receive(HttpExchange *exchange, const char *data, size_t bytes)
 	}
 	if (needed > exchange->body_room)
 	{
-		size_t		room = exchange->body_room ? exchange->body_room : BODY_BYTES_FIRST;
-		char	   *body;
+		size_t room = exchange->body_room ? exchange->body_room : BODY_BYTES_FIRST;
+		char  *body;
 
 		while (room < needed)
 			room *= 2;
@@ -202,7 +202,7 @@ receive(HttpExchange *exchange, const char *data, size_t bytes)
 static void
 refuse(HttpExchange *exchange)
 {
-	char		detail[128];
+	char detail[128];
 
 	http_set_header(exchange, MHD_HTTP_HEADER_CONNECTION, "close");
 	if (exchange->refused == MHD_HTTP_CONTENT_TOO_LARGE)
@@ -222,7 +222,7 @@ static HttpExchange *
 begin_exchange(HttpServer *server, struct MHD_Connection *connection, const char *method, const char *path)
 {
 	HttpExchange *exchange = calloc(1, sizeof(HttpExchange));
-	const char *length;
+	const char   *length;
 
 	if (exchange == NULL)
 		return NULL;
@@ -246,7 +246,7 @@ static enum MHD_Result
 on_access(void *context, struct MHD_Connection *connection, const char *path, const char *method, const char *version,
 		  const char *upload, size_t *upload_bytes, void **state)
 {
-	HttpServer *server = context;
+	HttpServer   *server = context;
 	HttpExchange *exchange = *state;
 
 	(void) version;
@@ -277,7 +277,7 @@ on_access(void *context, struct MHD_Connection *connection, const char *path, co
 		else
 			server->handler(exchange);
 		if (exchange->deferred)
-			return MHD_YES;		/* resumed when there is a reply, and called again */
+			return MHD_YES; /* resumed when there is a reply, and called again */
 	}
 	return send_response(exchange);
 }
@@ -312,7 +312,7 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 static void
 on_log(void *context, const char *format, va_list args)
 {
-	char		line[512];
+	char line[512];
 
 	(void) context;
 	vsnprintf(line, sizeof(line), format, args);
@@ -324,7 +324,7 @@ on_log(void *context, const char *format, va_list args)
 HttpServer *
 http_start(const char *address, int port, const HttpLimits *limits, HttpHandler handler)
 {
-	HttpServer *server = calloc(1, sizeof(HttpServer));
+	HttpServer        *server = calloc(1, sizeof(HttpServer));
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port)};
 
 	if (server == NULL || inet_pton(AF_INET, address, &in.sin_addr) != 1)
@@ -335,16 +335,12 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 	}
 	server->limits = *limits;
 	server->handler = handler;
-	server->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_ITC,
-									  (uint16_t) port, NULL, NULL, on_access, server,
-									  MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-									  MHD_OPTION_SOCK_ADDR, (struct sockaddr *) &in,
-									  MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
-									  MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u,
-									  MHD_OPTION_CONNECTION_LIMIT, (unsigned) limits->connections_max,
-									  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) limits->idle_timeout_s,
-									  MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-									  MHD_OPTION_END);
+	server->daemon = MHD_start_daemon(
+		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_ITC, (uint16_t) port, NULL, NULL,
+		on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *) &in,
+		MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u, MHD_OPTION_CONNECTION_LIMIT,
+		(unsigned) limits->connections_max, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) limits->idle_timeout_s,
+		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
 	if (server->daemon == NULL)
 	{
 		log_error("cannot listen on %s:%d", address, port);
@@ -358,7 +354,7 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 void
 http_quiesce(HttpServer *server)
 {
-	MHD_socket	listener = MHD_quiesce_daemon(server->daemon);
+	MHD_socket listener = MHD_quiesce_daemon(server->daemon);
 
 	if (listener != MHD_INVALID_SOCKET)
 		close(listener);
@@ -367,7 +363,7 @@ http_quiesce(HttpServer *server)
 void
 http_stop(HttpServer *server)
 {
-	long long	deadline = monotonic_ms() + FINISH_MS_MAX;
+	long long deadline = monotonic_ms() + FINISH_MS_MAX;
 
 	/* stopping closes connections whose replies are not sent yet */
 	while (atomic_load(&server->exchanges) > 0 && monotonic_ms() < deadline)

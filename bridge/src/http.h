@@ -19,13 +19,13 @@ typedef struct HttpExchange HttpExchange;
  * Called on a server thread with a whole request. It must either reply, or call
  * http_defer() and see to it that another thread replies, always.
  */
-typedef void (*HttpHandler) (HttpExchange *exchange);
+typedef void (*HttpHandler)(HttpExchange *exchange);
 
 typedef struct HttpLimits
 {
-	int			connections_max;
-	int			body_bytes_max;
-	int			idle_timeout_s;
+	int connections_max;
+	int body_bytes_max;
+	int idle_timeout_s;
 } HttpLimits;
 
 /* http_start listens; NULL, and a line in the log, if it cannot. */
@@ -61,7 +61,7 @@ extern void http_reply(HttpExchange *exchange, int status, const char *content_t
  * status, detail, and "error" and "details" for older clients. "details_json"
  * is JSON, or NULL for the detail as a string; "field" may be NULL.
  */
-extern void http_problem(HttpExchange *exchange, int status, const char *title, const char *detail,
-						 const char *field, const char *details_json);
+extern void http_problem(HttpExchange *exchange, int status, const char *title, const char *detail, const char *field,
+						 const char *details_json);
 
-#endif							/* BRIDGE_HTTP_H */
+#endif /* BRIDGE_HTTP_H */

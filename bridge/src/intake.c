@@ -10,18 +10,18 @@
 struct Intake
 {
 	pthread_mutex_t mutex;
-	pthread_cond_t not_empty;
-	Job		   *first;
-	Job		   *last;
-	int			count;
-	int			max;
-	bool		closed;
+	pthread_cond_t  not_empty;
+	Job            *first;
+	Job            *last;
+	int             count;
+	int             max;
+	bool            closed;
 };
 
 Intake *
 intake_create(int max)
 {
-	Intake	   *intake = calloc(1, sizeof(Intake));
+	Intake *intake = calloc(1, sizeof(Intake));
 
 	if (intake == NULL)
 		return NULL;
@@ -34,7 +34,7 @@ intake_create(int max)
 bool
 intake_add(Intake *intake, Job *job)
 {
-	bool		taken;
+	bool taken;
 
 	pthread_mutex_lock(&intake->mutex);
 	taken = !intake->closed && intake->count < intake->max;
@@ -56,8 +56,8 @@ intake_add(Intake *intake, Job *job)
 Job *
 intake_take(Intake *intake, int max, int *count)
 {
-	Job		   *first;
-	Job		   *last;
+	Job *first;
+	Job *last;
 
 	pthread_mutex_lock(&intake->mutex);
 	while (intake->first == NULL && !intake->closed)
@@ -84,7 +84,7 @@ intake_take(Intake *intake, int max, int *count)
 int
 intake_depth(Intake *intake)
 {
-	int			count;
+	int count;
 
 	pthread_mutex_lock(&intake->mutex);
 	count = intake->count;
@@ -104,7 +104,7 @@ intake_close(Intake *intake)
 Job *
 job_create(HttpExchange *exchange, JobKind kind)
 {
-	Job		   *job = calloc(1, sizeof(Job));
+	Job *job = calloc(1, sizeof(Job));
 
 	if (job != NULL)
 	{

@@ -12,25 +12,25 @@
 
 typedef enum JobKind
 {
-	JOB_PLACE,					/* text: the request as JSON; key: its idempotency key */
-	JOB_GET_ORDER,				/* key: the order's id */
-	JOB_CANCEL_ORDER,			/* key: the order's id; text: the reason or NULL */
-	JOB_GET_PRODUCTS,			/* key: after; number: limit */
-	JOB_GET_PRODUCT,			/* key: the product's id */
+	JOB_PLACE,        /* text: the request as JSON; key: its idempotency key */
+	JOB_GET_ORDER,    /* key: the order's id */
+	JOB_CANCEL_ORDER, /* key: the order's id; text: the reason or NULL */
+	JOB_GET_PRODUCTS, /* key: after; number: limit */
+	JOB_GET_PRODUCT,  /* key: the product's id */
 	JOB_GET_VENDORS,
-	JOB_SYNC					/* key: the vendor's id, or NULL for all */
+	JOB_SYNC /* key: the vendor's id, or NULL for all */
 } JobKind;
 
 /* A deferred exchange and what is to be done for it. */
 typedef struct Job
 {
-	struct Job *next;
+	struct Job   *next;
 	HttpExchange *exchange;
-	JobKind		kind;
-	char	   *key;
-	char	   *text;
-	int			number;
-	long long	deadline_ms;	/* of monotonic_ms() */
+	JobKind       kind;
+	char         *key;
+	char         *text;
+	int           number;
+	long long     deadline_ms; /* of monotonic_ms() */
 } Job;
 
 typedef struct Intake Intake;
@@ -47,7 +47,7 @@ extern bool intake_add(Intake *intake, Job *job) __attribute__((warn_unused_resu
  */
 extern Job *intake_take(Intake *intake, int max, int *count);
 
-extern int	intake_depth(Intake *intake);
+extern int intake_depth(Intake *intake);
 
 /* intake_close: nothing more is taken in; takers get what is left, then NULL. */
 extern void intake_close(Intake *intake);
@@ -55,4 +55,4 @@ extern void intake_close(Intake *intake);
 extern Job *job_create(HttpExchange *exchange, JobKind kind);
 extern void job_free(Job *job);
 
-#endif							/* BRIDGE_INTAKE_H */
+#endif /* BRIDGE_INTAKE_H */

@@ -12,7 +12,7 @@
 
 #define LINE_BYTES_MAX 2048
 
-static LogLevel minimum = LOG_LEVEL_INFO;
+static LogLevel             minimum = LOG_LEVEL_INFO;
 static __thread const char *thread_role = "main";
 
 void
@@ -28,14 +28,14 @@ log_set_role(const char *role)
 }
 
 void
-log_line(LogLevel level, const char *format,...)
+log_line(LogLevel level, const char *format, ...)
 {
 	static const char *const names[] = {"debug", "info", "warning", "error"};
-	char		line[LINE_BYTES_MAX];
-	struct timespec now;
-	struct tm	utc;
-	size_t		length;
-	va_list		args;
+	char                     line[LINE_BYTES_MAX];
+	struct timespec          now;
+	struct tm                utc;
+	size_t                   length;
+	va_list                  args;
 
 	if (level < minimum)
 		return;
@@ -58,5 +58,5 @@ log_line(LogLevel level, const char *format,...)
 		length--;
 	line[length++] = '\n';
 	if (write(STDERR_FILENO, line, length) < 0)
-		return;					/* nowhere left to tell */
+		return; /* nowhere left to tell */
 }

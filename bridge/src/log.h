@@ -20,11 +20,11 @@ extern void log_set_level(LogLevel level);
 extern void log_set_role(const char *role);
 
 /* log_line writes one line; safe from any thread. Never give it a password. */
-extern void log_line(LogLevel level, const char *format,...) __attribute__((format(printf, 2, 3)));
+extern void log_line(LogLevel level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-#define log_debug(...)		log_line(LOG_LEVEL_DEBUG, __VA_ARGS__)
-#define log_info(...)		log_line(LOG_LEVEL_INFO, __VA_ARGS__)
-#define log_warning(...)	log_line(LOG_LEVEL_WARNING, __VA_ARGS__)
-#define log_error(...)		log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_debug(...)   log_line(LOG_LEVEL_DEBUG, __VA_ARGS__)
+#define log_info(...)    log_line(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)
+#define log_error(...)   log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
 
-#endif							/* BRIDGE_LOG_H */
+#endif /* BRIDGE_LOG_H */

@@ -30,13 +30,13 @@
 #include "stop.h"
 #include "sync.h"
 
-#define QUERY_THREADS	2
-#define QUERY_JOBS_MAX	1000
-#define SYNC_JOBS_MAX	100
-#define THREADS_MAX		16
-#define REDRIVE_MAX		100000
+#define QUERY_THREADS  2
+#define QUERY_JOBS_MAX 1000
+#define SYNC_JOBS_MAX  100
+#define THREADS_MAX    16
+#define REDRIVE_MAX    100000
 
-Config		config;
+Config config;
 
 static const Setting settings[] = {
 	{"DATABASE_URL", "database-url", SETTING_TEXT, &config.database_url, "", 0, 0, "libpq connection string"},
@@ -46,21 +46,29 @@ static const Setting settings[] = {
 	{"ROLES", "roles", SETTING_TEXT, &config.roles, "http,relay,replies,sync,housekeeping", 0, 0, "roles to run"},
 	{"LOG_LEVEL", "log-level", SETTING_TEXT, &config.log_level, "info", 0, 0, "debug, info, warning or error"},
 	{"INTAKE_MAX", "intake-max", SETTING_NUMBER, &config.intake_max, "10000", 1, 1000000, "orders that may wait"},
-	{"PLACE_BATCH_MAX", "place-batch-max", SETTING_NUMBER, &config.place_batch_max, "1000", 1, 10000, "orders in one transaction"},
-	{"REQUEST_TIMEOUT_S", "request-timeout-s", SETTING_NUMBER, &config.request_timeout_s, "15", 1, 3600, "a request is answered within that, with 503 if need be"},
-	{"BODY_BYTES_MAX", "body-bytes-max", SETTING_NUMBER, &config.body_bytes_max, "1048576", 1024, 67108864, "largest request body"},
+	{"PLACE_BATCH_MAX", "place-batch-max", SETTING_NUMBER, &config.place_batch_max, "1000", 1, 10000,
+	 "orders in one transaction"},
+	{"REQUEST_TIMEOUT_S", "request-timeout-s", SETTING_NUMBER, &config.request_timeout_s, "15", 1, 3600,
+	 "a request is answered within that, with 503 if need be"},
+	{"BODY_BYTES_MAX", "body-bytes-max", SETTING_NUMBER, &config.body_bytes_max, "1048576", 1024, 67108864,
+	 "largest request body"},
 	{"CONNECTIONS_MAX", "connections-max", SETTING_NUMBER, &config.connections_max, "4000", 1, 100000, "open HTTP connections"},
 	{"RELAY_PAGE", "relay-page", SETTING_NUMBER, &config.relay_page, "1000", 1, 10000, "events in flight to the broker"},
-	{"RELAY_POLL_MS", "relay-poll-ms", SETTING_NUMBER, &config.relay_poll_ms, "1000", 10, 60000, "the relay looks at least that often"},
-	{"REPLIES_PREFETCH", "replies-prefetch", SETTING_NUMBER, &config.replies_prefetch, "1000", 1, 10000, "replies held unacknowledged"},
-	{"REPLIES_BATCH_MAX", "replies-batch-max", SETTING_NUMBER, &config.replies_batch_max, "500", 1, 10000, "replies in one transaction"},
+	{"RELAY_POLL_MS", "relay-poll-ms", SETTING_NUMBER, &config.relay_poll_ms, "1000", 10, 60000,
+	 "the relay looks at least that often"},
+	{"REPLIES_PREFETCH", "replies-prefetch", SETTING_NUMBER, &config.replies_prefetch, "1000", 1, 10000,
+	 "replies held unacknowledged"},
+	{"REPLIES_BATCH_MAX", "replies-batch-max", SETTING_NUMBER, &config.replies_batch_max, "500", 1, 10000,
+	 "replies in one transaction"},
 	{"SYNC_TIMEOUT_S", "sync-timeout-s", SETTING_NUMBER, &config.sync_timeout_s, "10", 1, 3600, "time a vendor has for its feed"},
 	{"FEED_BYTES_MAX", "feed-bytes-max", SETTING_NUMBER, &config.feed_bytes_max, "67108864", 1024, 1073741823, "largest feed"},
-	{"EXPIRE_INTERVAL_MS", "expire-interval-ms", SETTING_NUMBER, &config.expire_interval_ms, "1000", 10, 600000, "how often expired orders are looked for"},
-	{"OUTBOX_RETENTION_HOURS", "outbox-retention-hours", SETTING_NUMBER, &config.outbox_retention_hours, "168", 1, 876000, "relayed events are kept that long"},
-	{"IDEMPOTENCY_RETENTION_HOURS", "idempotency-retention-hours", SETTING_NUMBER, &config.idempotency_retention_hours, "168", 1, 876000, "idempotency keys are kept that long"},
-	{NULL}
-};
+	{"EXPIRE_INTERVAL_MS", "expire-interval-ms", SETTING_NUMBER, &config.expire_interval_ms, "1000", 10, 600000,
+	 "how often expired orders are looked for"},
+	{"OUTBOX_RETENTION_HOURS", "outbox-retention-hours", SETTING_NUMBER, &config.outbox_retention_hours, "168", 1, 876000,
+	 "relayed events are kept that long"},
+	{"IDEMPOTENCY_RETENTION_HOURS", "idempotency-retention-hours", SETTING_NUMBER, &config.idempotency_retention_hours, "168", 1,
+	 876000, "idempotency keys are kept that long"},
+	{NULL}};
 
 static const char synopsis[] = "run | sync | status | redrive";
 static const char about[] =
@@ -83,11 +91,10 @@ static char *
 url_of_older_settings(void)
 {
 	static const char *const names[][2] = {
-		{"DB_HOST", "host"}, {"DB_PORT", "port"}, {"DB_USER", "user"}, {"DB_PASSWORD", "password"}, {"DB_NAME", "dbname"}
-	};
-	char	   *text = NULL;
-	size_t		size;
-	FILE	   *stream = open_memstream(&text, &size);
+		{"DB_HOST", "host"}, {"DB_PORT", "port"}, {"DB_USER", "user"}, {"DB_PASSWORD", "password"}, {"DB_NAME", "dbname"}};
+	char  *text = NULL;
+	size_t size;
+	FILE  *stream = open_memstream(&text, &size);
 
 	if (stream == NULL)
 		return NULL;
@@ -114,7 +121,7 @@ static bool
 check_settings(void)
 {
 	static const char *const levels[] = {"debug", "info", "warning", "error"};
-	bool		known = false;
+	bool                     known = false;
 
 	for (int i = 0; i < 4; i++)
 	{
@@ -128,7 +135,7 @@ check_settings(void)
 		fprintf(stderr, "LOG_LEVEL must be debug, info, warning or error, not \"%s\"\n", config.log_level);
 	if (*config.database_url == '\0')
 	{
-		char	   *older = url_of_older_settings();
+		char *older = url_of_older_settings();
 
 		if (older != NULL)
 			config.database_url = older;
@@ -145,15 +152,15 @@ check_settings(void)
 static bool
 parse_roles(bool *wanted)
 {
-	char	   *copy = strdup(config.roles);
-	char	   *save = NULL;
-	bool		ok = copy != NULL && *copy != '\0';
+	char *copy = strdup(config.roles);
+	char *save = NULL;
+	bool  ok = copy != NULL && *copy != '\0';
 
 	if (!ok)
 		fprintf(stderr, "ROLES must name at least one role\n");
 	for (char *word = strtok_r(copy, ",", &save); word != NULL; word = strtok_r(NULL, ",", &save))
 	{
-		int			role = 0;
+		int role = 0;
 
 		while (role < ROLE_COUNT && strcmp(word, role_name(role)) != 0)
 			role++;
@@ -173,14 +180,14 @@ parse_roles(bool *wanted)
 
 typedef struct Threads
 {
-	pthread_t	ids[THREADS_MAX];
-	int			count;
+	pthread_t ids[THREADS_MAX];
+	int       count;
 } Threads;
 
 static bool
-start_thread(Threads *threads, void *(*run) (void *), void *argument)
+start_thread(Threads *threads, void *(*run)(void *), void *argument)
 {
-	int			error = pthread_create(&threads->ids[threads->count], NULL, run, argument);
+	int error = pthread_create(&threads->ids[threads->count], NULL, run, argument);
 
 	if (error != 0)
 	{
@@ -198,7 +205,7 @@ watch_signals(void *set)
 	log_set_role("signals");
 	for (int seen = 0;; seen++)
 	{
-		int			number;
+		int number;
 
 		if (sigwait(set, &number) != 0)
 			continue;
@@ -216,19 +223,18 @@ watch_signals(void *set)
 typedef struct HttpRole
 {
 	HttpServer *server;
-	Intake	   *orders;
-	Intake	   *syncs;
-	Intake	   *queries;
-	Threads		threads;
+	Intake     *orders;
+	Intake     *syncs;
+	Intake     *queries;
+	Threads     threads;
 } HttpRole;
 
 static bool
 start_http(HttpRole *http)
 {
-	const HttpLimits limits = {
-		.connections_max = config.connections_max, .body_bytes_max = config.body_bytes_max,
-		.idle_timeout_s = config.request_timeout_s
-	};
+	const HttpLimits limits = {.connections_max = config.connections_max,
+							   .body_bytes_max = config.body_bytes_max,
+							   .idle_timeout_s = config.request_timeout_s};
 
 	role_set_ready(ROLE_HTTP, true);
 	http->orders = intake_create(config.intake_max);
@@ -265,16 +271,14 @@ stop_http(HttpRole *http)
 static int
 run(void)
 {
-	static void *(*const role_runs[ROLE_COUNT]) (void *) = {
-		[ROLE_RELAY] = relay_run, [ROLE_REPLIES] = replies_run, [ROLE_SYNC] = sync_run,
-		[ROLE_HOUSEKEEPING] = housekeeping_run
-	};
+	static void *(*const role_runs[ROLE_COUNT])(void *) = {
+		[ROLE_RELAY] = relay_run, [ROLE_REPLIES] = replies_run, [ROLE_SYNC] = sync_run, [ROLE_HOUSEKEEPING] = housekeeping_run};
 	static sigset_t signals;
-	bool		wanted[ROLE_COUNT] = {false};
-	pthread_t	watcher;
-	Threads		threads = {.count = 0};
-	HttpRole	http = {.server = NULL};
-	bool		ok = true;
+	bool            wanted[ROLE_COUNT] = {false};
+	pthread_t       watcher;
+	Threads         threads = {.count = 0};
+	HttpRole        http = {.server = NULL};
+	bool            ok = true;
 
 	if (!parse_roles(wanted))
 		return EX_USAGE;
@@ -308,11 +312,11 @@ run(void)
 static int
 run_sync(void)
 {
-	Db			db;
-	json_t	   *results = json_array();
-	json_t	   *result;
-	size_t		i;
-	bool		ok;
+	Db      db;
+	json_t *results = json_array();
+	json_t *result;
+	size_t  i;
+	bool    ok;
 
 	db_init(&db, config.database_url, "order-bridge sync", NULL);
 	ok = db_connect(&db) && sync_now(&db, NULL, results);
@@ -321,8 +325,7 @@ run_sync(void)
 		json_dumpf(results, stdout, JSON_INDENT(2));
 		putchar('\n');
 	}
-	json_array_foreach(results, i, result)
-		ok = ok && strcmp(json_string_value(json_object_get(result, "status")), "failed") != 0;
+	json_array_foreach(results, i, result) ok = ok && strcmp(json_string_value(json_object_get(result, "status")), "failed") != 0;
 	json_decref(results);
 	db_close(&db);
 	return ok ? EX_OK : EXIT_FAILURE;
@@ -332,9 +335,9 @@ run_sync(void)
 static bool
 print_value(const char *label, const char *sql, int nparams, const char *const *params)
 {
-	Db			db;
-	PGresult   *result = NULL;
-	bool		ok;
+	Db        db;
+	PGresult *result = NULL;
+	bool      ok;
 
 	db_init(&db, config.database_url, "order-bridge", NULL);
 	ok = db_connect(&db) && db_query(&db, label, sql, nparams, params, &result) == DB_OK;
@@ -349,8 +352,8 @@ static int
 run_redrive(void)
 {
 	const char *params[1] = {"100000"};
-	bool		ok = print_value("parked events redriven: ", SQL_REDRIVE_PARKED, 1, params);
-	int			replies = replies_redrive(REDRIVE_MAX);
+	bool        ok = print_value("parked events redriven: ", SQL_REDRIVE_PARKED, 1, params);
+	int         replies = replies_redrive(REDRIVE_MAX);
 
 	if (replies >= 0)
 		printf("dead replies redriven: %d\n", replies);
@@ -360,8 +363,8 @@ run_redrive(void)
 int
 main(int argc, char **argv)
 {
-	char	   *words[1];
-	int			nwords;
+	char *words[1];
+	int   nwords;
 
 	if (!settings_load(settings, synopsis, about, argc, argv, words, 1, &nwords) || !check_settings())
 		return EX_USAGE;

@@ -65,16 +65,16 @@ metric_get(Metric metric)
 char *
 metrics_text(void)
 {
-	char	   *text = NULL;
-	size_t		size;
-	FILE	   *stream = open_memstream(&text, &size);
+	char  *text = NULL;
+	size_t size;
+	FILE  *stream = open_memstream(&text, &size);
 
 	if (stream == NULL)
 		return NULL;
 	for (int i = 0; i < METRIC_COUNT; i++)
 		fprintf(stream, "# HELP order_bridge_%s %s\n# TYPE order_bridge_%s %s\norder_bridge_%s %" PRId64 "\n",
-				descriptions[i].name, descriptions[i].help, descriptions[i].name, descriptions[i].type,
-				descriptions[i].name, metric_get(i));
+				descriptions[i].name, descriptions[i].help, descriptions[i].name, descriptions[i].type, descriptions[i].name,
+				metric_get(i));
 	if (fclose(stream) != 0)
 	{
 		free(text);
@@ -98,9 +98,9 @@ role_set_ready(Role role, bool ready)
 char *
 roles_text(bool *all_ready)
 {
-	char	   *text = NULL;
-	size_t		size;
-	FILE	   *stream = open_memstream(&text, &size);
+	char       *text = NULL;
+	size_t      size;
+	FILE       *stream = open_memstream(&text, &size);
 	const char *separator = "";
 
 	*all_ready = true;
@@ -109,7 +109,7 @@ roles_text(bool *all_ready)
 	fputc('{', stream);
 	for (int i = 0; i < ROLE_COUNT; i++)
 	{
-		int			state = atomic_load(&readiness[i]);
+		int state = atomic_load(&readiness[i]);
 
 		if (state == 0)
 			continue;

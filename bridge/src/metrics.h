@@ -41,8 +41,8 @@ typedef enum Role
 	ROLE_COUNT
 } Role;
 
-extern void metric_add(Metric metric, int64_t by);
-extern void metric_set(Metric metric, int64_t value);
+extern void    metric_add(Metric metric, int64_t by);
+extern void    metric_set(Metric metric, int64_t value);
 extern int64_t metric_get(Metric metric);
 
 /* metrics_text returns the Prometheus text, malloc'd; NULL if memory is short. */
@@ -56,4 +56,4 @@ extern void role_set_ready(Role role, bool ready);
 /* roles_text returns {"http": "ready", ...} of the roles that run, malloc'd; *all_ready as it says. */
 extern char *roles_text(bool *all_ready);
 
-#endif							/* BRIDGE_METRICS_H */
+#endif /* BRIDGE_METRICS_H */

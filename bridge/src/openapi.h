@@ -7,4 +7,4 @@
 
 extern const char openapi_json[];
 
-#endif							/* BRIDGE_OPENAPI_H */
+#endif /* BRIDGE_OPENAPI_H */

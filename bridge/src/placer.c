@@ -35,8 +35,8 @@ placer_is_connected(void)
 static void
 reply_placed(Job *job, const char *order_id, const char *document)
 {
-	char	   *body = NULL;
-	char		location[64];
+	char *body = NULL;
+	char  location[64];
 
 	if (asprintf(&body, "{\"message\": \"Order placed\", \"orderId\": %s, \"order\": %s}", order_id, document) < 0)
 		body = NULL;
@@ -53,9 +53,9 @@ status_of_code(const char *code, const char **title)
 	static const struct
 	{
 		const char *code;
-		int			status;
+		int         status;
 		const char *title;
-	}			known[] = {
+	} known[] = {
 		{"22023", 400, "Bad Request"},
 		{"OA001", 409, "Insufficient stock"},
 		{"OA002", 404, "Unknown product"},
@@ -77,15 +77,15 @@ status_of_code(const char *code, const char **title)
 static void
 reply_refused(Job *job, const char *code, const char *error_text)
 {
-	json_t	   *error = json_loads(error_text, 0, NULL);
+	json_t     *error = json_loads(error_text, 0, NULL);
 	const char *message = json_string_value(json_object_get(error, "message"));
-	json_t	   *detail = json_object_get(error, "detail");
-	char	   *details = detail != NULL ? json_dumps(detail, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+	json_t     *detail = json_object_get(error, "detail");
+	char       *details = detail != NULL ? json_dumps(detail, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
 	const char *title;
-	int			status = status_of_code(code, &title);
+	int         status = status_of_code(code, &title);
 
-	http_problem(job->exchange, status, title, message ? message : title,
-				 json_string_value(json_object_get(error, "field")), details);
+	http_problem(job->exchange, status, title, message ? message : title, json_string_value(json_object_get(error, "field")),
+				 details);
 	free(details);
 	json_decref(error);
 	metric_add(METRIC_ORDERS_REFUSED, 1);
@@ -94,7 +94,7 @@ reply_refused(Job *job, const char *code, const char *error_text)
 static void
 reply_unavailable(Job *job, bool may_be_placed)
 {
-	char		detail[512];
+	char detail[512];
 
 	http_set_header(job->exchange, "Retry-After", "1");
 	if (may_be_placed)
@@ -114,13 +114,13 @@ reply_unavailable(Job *job, bool may_be_placed)
 static Job *
 drop_overdue(Job *jobs, bool may_be_placed)
 {
-	Job		   *kept = NULL;
-	Job		  **end = &kept;
-	long long	now = monotonic_ms();
+	Job      *kept = NULL;
+	Job     **end = &kept;
+	long long now = monotonic_ms();
 
 	while (jobs != NULL)
 	{
-		Job		   *job = jobs;
+		Job *job = jobs;
 
 		jobs = job->next;
 		if (now < job->deadline_ms && !(stop_requested() && !placer_is_connected()))
@@ -139,9 +139,9 @@ drop_overdue(Job *jobs, bool may_be_placed)
 static char *
 batch_text(const Job *jobs)
 {
-	char	   *text = NULL;
-	size_t		size;
-	FILE	   *stream = open_memstream(&text, &size);
+	char  *text = NULL;
+	size_t size;
+	FILE  *stream = open_memstream(&text, &size);
 
 	if (stream == NULL)
 		return NULL;
@@ -164,11 +164,11 @@ batch_text(const Job *jobs)
 static void
 answer_batch(Job *jobs, const PGresult *result)
 {
-	int			row = 0;
+	int row = 0;
 
 	while (jobs != NULL)
 	{
-		Job		   *job = jobs;
+		Job        *job = jobs;
 		const char *order_id = db_value(result, row, 0);
 
 		jobs = job->next;
@@ -186,7 +186,7 @@ refuse_batch(Job *jobs, const char *sqlstate)
 {
 	while (jobs != NULL)
 	{
-		Job		   *job = jobs;
+		Job *job = jobs;
 
 		jobs = job->next;
 		/* class 22: the text itself, such as a NUL or an invalid character in it */
@@ -203,8 +203,8 @@ refuse_batch(Job *jobs, const char *sqlstate)
 static Job *
 split(Job *jobs)
 {
-	Job		   *slow = jobs;
-	Job		   *second;
+	Job *slow = jobs;
+	Job *second;
 
 	for (Job *fast = jobs->next; fast != NULL && fast->next != NULL; fast = fast->next->next)
 		slow = slow->next;
@@ -218,7 +218,7 @@ static bool
 is_transient(const char *sqlstate)
 {
 	return strcmp(sqlstate, "40P01") == 0 || strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "55P03") == 0 ||
-		strcmp(sqlstate, "57014") == 0;
+		   strcmp(sqlstate, "57014") == 0;
 }
 
 /*
@@ -228,15 +228,15 @@ is_transient(const char *sqlstate)
 static void
 place(Db *db, Job *jobs)
 {
-	bool		may_be_placed = false;
+	bool may_be_placed = false;
 
 	while ((jobs = drop_overdue(jobs, may_be_placed)) != NULL)
 	{
-		char	   *text;
+		char       *text;
 		const char *params[1];
 		PGresult   *result;
-		DbOutcome	outcome;
-		char		sqlstate[6] = "";
+		DbOutcome   outcome;
+		char        sqlstate[6] = "";
 
 		atomic_store(&is_connected, db_is_connected(db) || db_connect(db));
 		if (!placer_is_connected())
@@ -278,19 +278,19 @@ place(Db *db, Job *jobs)
 void *
 placer_run(void *context)
 {
-	Intake	   *intake = context;
-	Db			db;
-	Job		   *jobs;
-	int			count;
+	Intake *intake = context;
+	Db      db;
+	Job    *jobs;
+	int     count;
 
 	log_set_role("http.placer");
 	db_init(&db, config.database_url, "order-bridge placer", NULL);
-	db.statement_timeout_ms = config.request_timeout_s * 1000 / 2;	/* a lock held by someone must not hold up all */
+	db.statement_timeout_ms = config.request_timeout_s * 1000 / 2; /* a lock held by someone must not hold up all */
 	if (db_connect(&db))
 		atomic_store(&is_connected, true);
 	while ((jobs = intake_take(intake, config.place_batch_max, &count)) != NULL)
 	{
-		long long	began = monotonic_ms();
+		long long began = monotonic_ms();
 
 		place(&db, jobs);
 		metric_add(METRIC_PLACE_BATCHES, 1);

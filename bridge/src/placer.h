@@ -13,4 +13,4 @@ extern void *placer_run(void *intake);
 /* placer_is_connected: false while orders would have to wait for the database. */
 extern bool placer_is_connected(void);
 
-#endif							/* BRIDGE_PLACER_H */
+#endif /* BRIDGE_PLACER_H */

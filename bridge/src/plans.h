@@ -36,4 +36,4 @@ extern const char SQL_GET_VENDORS[];
 extern const char SQL_PING[];
 extern const char SQL_STATUS[];
 
-#endif							/* BRIDGE_PLANS_H */
+#endif /* BRIDGE_PLANS_H */

@@ -46,7 +46,7 @@ reply_failed(Job *job, DbOutcome outcome, PGresult *result)
 static void
 reply_json(Job *job, PGresult *result, const char *what)
 {
-	char		detail[128];
+	char detail[128];
 
 	if (PQntuples(result) == 0)
 	{
@@ -62,7 +62,7 @@ reply_json(Job *job, PGresult *result, const char *what)
 static bool
 is_order_id(Job *job)
 {
-	size_t		length = strlen(job->key);
+	size_t length = strlen(job->key);
 
 	if (length <= 18 && strspn(job->key, "0123456789") == length)
 		return true;
@@ -75,7 +75,7 @@ get_order(Db *db, Job *job)
 {
 	const char *params[1] = {job->key};
 	PGresult   *result;
-	DbOutcome	outcome;
+	DbOutcome   outcome;
 
 	if (!is_order_id(job))
 		return;
@@ -91,8 +91,8 @@ cancel_order(Db *db, Job *job)
 {
 	const char *params[2] = {job->key, job->text};
 	PGresult   *result;
-	DbOutcome	outcome;
-	char	   *body = NULL;
+	DbOutcome   outcome;
+	char       *body = NULL;
 
 	if (!is_order_id(job))
 		return;
@@ -112,14 +112,14 @@ cancel_order(Db *db, Job *job)
 static void
 get_products(Db *db, Job *job)
 {
-	char	   *slash = strrchr(job->key, '/');
-	char		limit[12];
+	char       *slash = strrchr(job->key, '/');
+	char        limit[12];
 	const char *params[3] = {job->key, slash ? slash + 1 : *job->key ? "~" : "", limit};
 	PGresult   *result;
-	DbOutcome	outcome;
-	json_t	   *next;
-	char	   *next_text;
-	char	   *body = NULL;
+	DbOutcome   outcome;
+	json_t     *next;
+	char       *next_text;
+	char       *body = NULL;
 
 	if (slash != NULL)
 		*slash = '\0';
@@ -132,7 +132,8 @@ get_products(Db *db, Job *job)
 	}
 	next = atoi(PQgetvalue(result, 0, 1)) == job->number ? json_string(PQgetvalue(result, 0, 2)) : json_null();
 	next_text = json_dumps(next, JSON_ENCODE_ANY);
-	if (next_text == NULL || asprintf(&body, "{\"isSuccess\": true, \"data\": %s, \"next\": %s}", PQgetvalue(result, 0, 0), next_text) < 0)
+	if (next_text == NULL ||
+		asprintf(&body, "{\"isSuccess\": true, \"data\": %s, \"next\": %s}", PQgetvalue(result, 0, 0), next_text) < 0)
 		body = NULL;
 	http_reply(job->exchange, 200, "application/json", body);
 	free(next_text);
@@ -145,7 +146,7 @@ get_product(Db *db, Job *job)
 {
 	const char *params[1] = {job->key};
 	PGresult   *result;
-	DbOutcome	outcome = db_query(db, "reading a product", SQL_GET_PRODUCT, 1, params, &result);
+	DbOutcome   outcome = db_query(db, "reading a product", SQL_GET_PRODUCT, 1, params, &result);
 
 	if (outcome == DB_OK)
 		reply_json(job, result, "product");
@@ -156,8 +157,8 @@ get_product(Db *db, Job *job)
 static void
 get_vendors(Db *db, Job *job)
 {
-	PGresult   *result;
-	DbOutcome	outcome = db_query(db, "reading vendors", SQL_GET_VENDORS, 0, NULL, &result);
+	PGresult *result;
+	DbOutcome outcome = db_query(db, "reading vendors", SQL_GET_VENDORS, 0, NULL, &result);
 
 	if (outcome == DB_OK)
 		reply_json(job, result, "vendors");
@@ -168,8 +169,8 @@ get_vendors(Db *db, Job *job)
 static void
 sync_vendors(Db *db, Job *job)
 {
-	json_t	   *results = json_array();
-	json_t	   *answer;
+	json_t *results = json_array();
+	json_t *answer;
 
 	if (!sync_now(db, job->key, results))
 		reply_failed(job, DB_LOST, NULL);
@@ -217,17 +218,17 @@ answer(Db *db, Job *job)
 void *
 queries_run(void *context)
 {
-	Intake	   *intake = context;
-	Db			db;
-	Job		   *job;
-	int			count;
+	Intake *intake = context;
+	Db      db;
+	Job    *job;
+	int     count;
 
 	log_set_role("http.queries");
 	db_init(&db, config.database_url, "order-bridge queries", NULL);
 	db.statement_timeout_ms = config.request_timeout_s * 1000;
 	while ((job = intake_take(intake, 1, &count)) != NULL)
 	{
-		PGresult   *result;
+		PGresult *result;
 
 		if (monotonic_ms() > job->deadline_ms || stop_requested())
 		{

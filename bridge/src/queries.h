@@ -8,4 +8,4 @@
 /* queries_run answers jobs until its intake is closed and empty. A thread's main function. */
 extern void *queries_run(void *intake);
 
-#endif							/* BRIDGE_QUERIES_H */
+#endif /* BRIDGE_QUERIES_H */

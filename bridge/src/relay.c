@@ -45,55 +45,55 @@
 #include "snapshot.h"
 #include "stop.h"
 
-#define STANDBY_POLL_MS		1000
-#define NAP_MS_MIN			2
-#define NAP_MS_MAX			200
-#define CONFIRM_TIMEOUT_MS	30000
-#define RESEND_MS_MIN		50
-#define RESEND_MS_MAX		2000
-#define HEADERS_MAX			32
+#define STANDBY_POLL_MS    1000
+#define NAP_MS_MIN         2
+#define NAP_MS_MAX         200
+#define CONFIRM_TIMEOUT_MS 30000
+#define RESEND_MS_MIN      50
+#define RESEND_MS_MAX      2000
+#define HEADERS_MAX        32
 
 typedef enum EventState
 {
-	EVENT_TO_SEND,				/* not published yet, or nacked */
-	EVENT_SENT,					/* published; the broker has not answered */
-	EVENT_RETURNED,				/* no queue takes it; its ack is still to come */
-	EVENT_DONE					/* confirmed or parked */
+	EVENT_TO_SEND,  /* not published yet, or nacked */
+	EVENT_SENT,     /* published; the broker has not answered */
+	EVENT_RETURNED, /* no queue takes it; its ack is still to come */
+	EVENT_DONE      /* confirmed or parked */
 } EventState;
 
 /* One page of events on its way. */
 typedef struct Page
 {
 	PGresult   *rows;
-	int			count;
+	int         count;
 	EventState *states;
-	int		   *by_tag;			/* event of each publish of this page */
-	uint64_t	first_tag;		/* tag of by_tag[0] */
-	int			npublishes;
-	int			unanswered;		/* EVENT_SENT and EVENT_RETURNED */
-	int			nacked;
+	int        *by_tag;    /* event of each publish of this page */
+	uint64_t    first_tag; /* tag of by_tag[0] */
+	int         npublishes;
+	int         unanswered; /* EVENT_SENT and EVENT_RETURNED */
+	int         nacked;
 } Page;
 
 typedef struct Relay
 {
-	Db			db;
-	Amqp	   *amqp;
-	Backoff		backoff;		/* between attempts to lead */
-	char		holder[128];
-	char		epoch[24];
+	Db      db;
+	Amqp   *amqp;
+	Backoff backoff; /* between attempts to lead */
+	char    holder[128];
+	char    epoch[24];
 
-	char		snapshot_text[65536];	/* the checkpoint */
-	Snapshot	snapshot;
-	int64_t		head;			/* transactions not running at the checkpoint have events above it only */
-	int64_t		low;			/* nothing is left to relay up to here */
+	char     snapshot_text[65536]; /* the checkpoint */
+	Snapshot snapshot;
+	int64_t  head; /* transactions not running at the checkpoint have events above it only */
+	int64_t  low;  /* nothing is left to relay up to here */
 
-	char		window_text[65536]; /* the window being drained; empty: none */
-	Snapshot	window;
-	int64_t		window_head;
-	uint64_t	next_xid;		/* when the last window was opened */
-	int64_t		cursor;			/* all of the window up to here is done */
+	char     window_text[65536]; /* the window being drained; empty: none */
+	Snapshot window;
+	int64_t  window_head;
+	uint64_t next_xid; /* when the last window was opened */
+	int64_t  cursor;   /* all of the window up to here is done */
 
-	Page		page;
+	Page page;
 } Relay;
 
 enum EventColumn
@@ -112,14 +112,14 @@ enum EventColumn
 static void
 on_confirm(void *context, uint64_t tag, bool multiple, bool is_ack)
 {
-	Page	   *page = &((Relay *) context)->page;
-	int			last = (int) (tag - page->first_tag);
+	Page *page = &((Relay *) context)->page;
+	int   last = (int) (tag - page->first_tag);
 
 	if (tag < page->first_tag || last >= page->npublishes)
 		return;
 	for (int i = multiple ? 0 : last; i <= last; i++)
 	{
-		int			event = page->by_tag[i];
+		int event = page->by_tag[i];
 
 		if (event < 0)
 			continue;
@@ -140,20 +140,20 @@ on_confirm(void *context, uint64_t tag, bool multiple, bool is_ack)
 static void
 on_return(void *context, const char *message_id, int reply_code, const char *reply_text)
 {
-	Relay	   *relay = context;
-	Page	   *page = &relay->page;
+	Relay *relay = context;
+	Page  *page = &relay->page;
 
 	for (int i = 0; i < page->count; i++)
 	{
-		char		code[12];
+		char        code[12];
 		const char *params[3] = {PQgetvalue(page->rows, i, COLUMN_EVENT_ID), code, reply_text};
 		PGresult   *result;
 
 		if (page->states[i] != EVENT_SENT || strcmp(PQgetvalue(page->rows, i, COLUMN_MESSAGE_ID), message_id) != 0)
 			continue;
 		snprintf(code, sizeof(code), "%d", reply_code);
-		log_warning("no queue takes event %s, key %s: %d %s; parked", params[0],
-					PQgetvalue(page->rows, i, COLUMN_ROUTING_KEY), reply_code, reply_text);
+		log_warning("no queue takes event %s, key %s: %d %s; parked", params[0], PQgetvalue(page->rows, i, COLUMN_ROUTING_KEY),
+					reply_code, reply_text);
 		/* parked before the checkpoint can pass it; if this fails, the page is not done */
 		if (db_query(&relay->db, "parking an event", SQL_RELAY_PARK, 3, params, &result) == DB_OK)
 			page->states[i] = EVENT_RETURNED;
@@ -172,8 +172,8 @@ static int
 read_headers(const json_t *object, AmqpHeader *headers)
 {
 	const char *name;
-	json_t	   *value;
-	int			count = 0;
+	json_t     *value;
+	int         count = 0;
 
 	json_object_foreach((json_t *) object, name, value)
 	{
@@ -181,7 +181,7 @@ read_headers(const json_t *object, AmqpHeader *headers)
 
 		if (count == HEADERS_MAX)
 			break;
-		*header = (AmqpHeader) {.name = name};
+		*header = (AmqpHeader){.name = name};
 		if (json_is_string(value))
 		{
 			header->kind = AMQP_HEADER_TEXT;
@@ -212,10 +212,10 @@ read_headers(const json_t *object, AmqpHeader *headers)
 static bool
 publish_event(Relay *relay, int event)
 {
-	Page	   *page = &relay->page;
-	AmqpHeader	headers[HEADERS_MAX];
-	json_t	   *object = NULL;
-	uint64_t	tag;
+	Page       *page = &relay->page;
+	AmqpHeader  headers[HEADERS_MAX];
+	json_t     *object = NULL;
+	uint64_t    tag;
 	AmqpMessage message = {
 		.exchange = EXCHANGE_ORDERS,
 		.routing_key = PQgetvalue(page->rows, event, COLUMN_ROUTING_KEY),
@@ -231,7 +231,7 @@ publish_event(Relay *relay, int event)
 	if (!PQgetisnull(page->rows, event, COLUMN_HEADERS))
 	{
 		object = json_loads(PQgetvalue(page->rows, event, COLUMN_HEADERS), 0, NULL);
-		if (object == NULL)		/* an integer beyond 64 bits */
+		if (object == NULL) /* an integer beyond 64 bits */
 			object = json_loads(PQgetvalue(page->rows, event, COLUMN_HEADERS), JSON_DECODE_INT_AS_REAL, NULL);
 		message.nheaders = read_headers(object, headers);
 	}
@@ -252,8 +252,8 @@ publish_event(Relay *relay, int event)
 static bool
 send_once(Relay *relay)
 {
-	Page	   *page = &relay->page;
-	long long	deadline = monotonic_ms() + CONFIRM_TIMEOUT_MS;
+	Page     *page = &relay->page;
+	long long deadline = monotonic_ms() + CONFIRM_TIMEOUT_MS;
 
 	page->npublishes = 0;
 	page->nacked = 0;
@@ -290,8 +290,8 @@ send_once(Relay *relay)
 static bool
 publish_page(Relay *relay)
 {
-	Page	   *page = &relay->page;
-	Backoff		resend = {.delay_ms_min = RESEND_MS_MIN, .delay_ms_max = RESEND_MS_MAX};
+	Page   *page = &relay->page;
+	Backoff resend = {.delay_ms_min = RESEND_MS_MIN, .delay_ms_max = RESEND_MS_MAX};
 
 	page->states = calloc(page->count, sizeof(EventState));
 	page->by_tag = calloc(page->count, sizeof(int));
@@ -318,7 +318,7 @@ free_page(Page *page)
 	PQclear(page->rows);
 	free(page->states);
 	free(page->by_tag);
-	*page = (Page) {0};
+	*page = (Page){0};
 }
 
 /* ---------- the checkpoint ---------- */
@@ -340,7 +340,7 @@ acquire_checkpoint(Relay *relay)
 {
 	const char *params[1] = {relay->holder};
 	PGresult   *result;
-	bool		ok = false;
+	bool        ok = false;
 
 	if (db_query(&relay->db, "taking over the relay", SQL_RELAY_ACQUIRE, 1, params, &result) == DB_OK)
 	{
@@ -351,7 +351,8 @@ acquire_checkpoint(Relay *relay)
 						   &relay->snapshot);
 		relay->window_text[0] = '\0';
 		if (ok && relay->low < strtoll(PQgetvalue(result, 0, 5), NULL, 10))
-			log_warning("the database was restored from another cluster: events %" PRId64 " to %s are published, perhaps once more",
+			log_warning("the database was restored from another cluster: events %" PRId64
+						" to %s are published, perhaps once more",
 						relay->low + 1, PQgetvalue(result, 0, 5));
 		if (ok && !PQgetisnull(result, 0, 3))
 		{
@@ -369,15 +370,14 @@ acquire_checkpoint(Relay *relay)
 static bool
 write_checkpoint(Relay *relay, int published)
 {
-	char		low[24];
-	char		cursor[24];
-	char		count[12];
-	bool		in_window = relay->window_text[0] != '\0';
+	char        low[24];
+	char        cursor[24];
+	char        count[12];
+	bool        in_window = relay->window_text[0] != '\0';
 	const char *params[6] = {
-		relay->epoch, relay->snapshot_text, low, in_window ? relay->window_text : NULL, in_window ? cursor : NULL, count
-	};
-	PGresult   *result;
-	bool		ok;
+		relay->epoch, relay->snapshot_text, low, in_window ? relay->window_text : NULL, in_window ? cursor : NULL, count};
+	PGresult *result;
+	bool      ok;
 
 	snprintf(low, sizeof(low), "%" PRId64, relay->low);
 	snprintf(cursor, sizeof(cursor), "%" PRId64, relay->cursor);
@@ -402,9 +402,9 @@ write_checkpoint(Relay *relay, int published)
 static bool
 open_window(Relay *relay)
 {
-	PGresult   *result;
-	bool		ok = true;
-	int			nresults = 0;
+	PGresult *result;
+	bool      ok = true;
+	int       nresults = 0;
 
 	if (!db_is_connected(&relay->db) || !PQsendQuery(relay->db.connection, SQL_RELAY_HORIZON))
 	{
@@ -424,8 +424,7 @@ open_window(Relay *relay)
 		nresults++;
 		PQclear(result);
 	}
-	if (!ok || nresults != 3 || !db_is_connected(&relay->db) ||
-		!snapshot_add_begun(&relay->window, relay->next_xid, relay->head))
+	if (!ok || nresults != 3 || !db_is_connected(&relay->db) || !snapshot_add_begun(&relay->window, relay->next_xid, relay->head))
 		return false;
 	snapshot_inherit(&relay->window, &relay->snapshot);
 	return true;
@@ -435,7 +434,7 @@ open_window(Relay *relay)
 static int64_t
 window_start(const Relay *relay)
 {
-	int64_t		start = relay->head;
+	int64_t start = relay->head;
 
 	for (int i = 0; i < relay->snapshot.nrunning; i++)
 	{
@@ -451,9 +450,9 @@ window_start(const Relay *relay)
 static char *
 finished_xids(const Relay *relay)
 {
-	char	   *text = NULL;
-	size_t		size;
-	FILE	   *stream = open_memstream(&text, &size);
+	char       *text = NULL;
+	size_t      size;
+	FILE       *stream = open_memstream(&text, &size);
 	const char *separator = "";
 
 	if (stream == NULL)
@@ -479,9 +478,9 @@ finished_xids(const Relay *relay)
 static bool
 request_page(Relay *relay, const char *finished, int64_t after)
 {
-	char		after_text[24];
-	char		from_xid[24];
-	char		limit[12];
+	char        after_text[24];
+	char        from_xid[24];
+	char        limit[12];
 	const char *params[5] = {after_text, from_xid, finished, relay->window_text, limit};
 
 	snprintf(after_text, sizeof(after_text), "%" PRId64, after);
@@ -496,7 +495,7 @@ request_page(Relay *relay, const char *finished, int64_t after)
 static bool
 receive_page(Relay *relay)
 {
-	PGresult   *extra;
+	PGresult *extra;
 
 	relay->page.rows = PQgetResult(relay->db.connection);
 	while ((extra = PQgetResult(relay->db.connection)) != NULL)
@@ -513,7 +512,7 @@ close_window(Relay *relay)
 {
 	snapshot_free(&relay->snapshot);
 	relay->snapshot = relay->window;
-	relay->window = (Snapshot) {0};
+	relay->window = (Snapshot){0};
 	memcpy(relay->snapshot_text, relay->window_text, sizeof(relay->snapshot_text));
 	relay->window_text[0] = '\0';
 	relay->head = relay->window_head;
@@ -528,9 +527,9 @@ close_window(Relay *relay)
 static bool
 drain_window(Relay *relay, int *published)
 {
-	char	   *finished = finished_xids(relay);
-	bool		ok = finished != NULL;
-	bool		more = true;
+	char *finished = finished_xids(relay);
+	bool  ok = finished != NULL;
+	bool  more = true;
 
 	*published = 0;
 	while (ok && more)
@@ -538,8 +537,8 @@ drain_window(Relay *relay, int *published)
 		ok = !stop_requested() && request_page(relay, finished, relay->cursor) && receive_page(relay);
 		if (ok && relay->page.count > 0)
 		{
-			int			count = relay->page.count;
-			int64_t		last = strtoll(PQgetvalue(relay->page.rows, count - 1, COLUMN_EVENT_ID), NULL, 10);
+			int     count = relay->page.count;
+			int64_t last = strtoll(PQgetvalue(relay->page.rows, count - 1, COLUMN_EVENT_ID), NULL, 10);
 
 			more = count == config.relay_page;
 			ok = publish_page(relay);
@@ -567,7 +566,7 @@ drain_window(Relay *relay, int *published)
 static bool
 drain(Relay *relay, int *published)
 {
-	int			count;
+	int count;
 
 	*published = 0;
 	do
@@ -579,7 +578,7 @@ drain(Relay *relay, int *published)
 			if (strcmp(relay->window_text, relay->snapshot_text) == 0)
 			{
 				relay->window_text[0] = '\0';
-				return true;	/* no transaction has begun or ended since */
+				return true; /* no transaction has begun or ended since */
 			}
 			relay->cursor = window_start(relay);
 		}
@@ -595,8 +594,8 @@ drain(Relay *relay, int *published)
 static bool
 execute(Relay *relay, const char *doing, const char *sql)
 {
-	PGresult   *result;
-	bool		ok = db_query(&relay->db, doing, sql, 0, NULL, &result) == DB_OK;
+	PGresult *result;
+	bool      ok = db_query(&relay->db, doing, sql, 0, NULL, &result) == DB_OK;
 
 	PQclear(result);
 	return ok;
@@ -606,12 +605,10 @@ execute(Relay *relay, const char *doing, const char *sql)
 static bool
 wait_for_bell(Relay *relay, int timeout_ms, bool *rung)
 {
-	struct pollfd waits[3] = {
-		{.fd = PQsocket(relay->db.connection), .events = POLLIN},
-		{.fd = amqp_client_descriptor(relay->amqp), .events = POLLIN},
-		{.fd = stop_descriptor(), .events = POLLIN}
-	};
-	PGnotify   *bell;
+	struct pollfd waits[3] = {{.fd = PQsocket(relay->db.connection), .events = POLLIN},
+							  {.fd = amqp_client_descriptor(relay->amqp), .events = POLLIN},
+							  {.fd = stop_descriptor(), .events = POLLIN}};
+	PGnotify     *bell;
 
 	/* a bell may have come with the answer to an earlier query: then the socket is quiet */
 	while ((bell = PQnotifies(relay->db.connection)) != NULL)
@@ -645,19 +642,19 @@ wait_for_bell(Relay *relay, int timeout_ms, bool *rung)
 static bool
 idle(Relay *relay)
 {
-	uint64_t	unrung_below;
-	long long	until = monotonic_ms() + config.relay_poll_ms;
-	int			nap_ms = NAP_MS_MIN;
-	bool		rung = false;
-	int			published;
+	uint64_t  unrung_below;
+	long long until = monotonic_ms() + config.relay_poll_ms;
+	int       nap_ms = NAP_MS_MIN;
+	bool      rung = false;
+	int       published;
 
 	if (!execute(relay, "falling asleep", SQL_RELAY_MARK_IDLE) || !drain(relay, &published))
 		return false;
 	unrung_below = relay->next_xid;
 	while (!rung && published == 0 && !stop_requested() && monotonic_ms() < until)
 	{
-		bool		may_be_unrung = relay->snapshot.xmin < unrung_below;
-		long long	left = until - monotonic_ms();
+		bool      may_be_unrung = relay->snapshot.xmin < unrung_below;
+		long long left = until - monotonic_ms();
 
 		if (!wait_for_bell(relay, may_be_unrung && nap_ms < left ? nap_ms : (int) left, &rung))
 			return false;
@@ -691,11 +688,11 @@ connect_broker(Relay *relay)
 static bool
 try_to_lead(Relay *relay)
 {
-	PGresult   *result;
-	bool		leads;
+	PGresult *result;
+	bool      leads;
 
 	leads = db_query(&relay->db, "asking for the relay's lock", SQL_RELAY_TRY_LEAD, 0, NULL, &result) == DB_OK &&
-		*PQgetvalue(result, 0, 0) == 't';
+			*PQgetvalue(result, 0, 0) == 't';
 	PQclear(result);
 	return leads;
 }
@@ -704,7 +701,7 @@ try_to_lead(Relay *relay)
 static void
 lead(Relay *relay)
 {
-	int			published;
+	int published;
 
 	log_info("leading, epoch %s", relay->epoch);
 	metric_set(METRIC_RELAY_LEADS, 1);
@@ -717,7 +714,7 @@ lead(Relay *relay)
 void *
 relay_run(void *unused)
 {
-	Relay	   *relay = calloc(1, sizeof(Relay));
+	Relay *relay = calloc(1, sizeof(Relay));
 
 	(void) unused;
 	assert(relay != NULL);
@@ -725,7 +722,7 @@ relay_run(void *unused)
 	gethostname(relay->holder, sizeof(relay->holder) - 16);
 	snprintf(relay->holder + strlen(relay->holder), 16, " %d", (int) getpid());
 	db_init(&relay->db, config.database_url, "order-bridge relay", SQL_RELAY_SESSION);
-	relay->backoff = (Backoff) {.delay_ms_min = 100, .delay_ms_max = 5000};
+	relay->backoff = (Backoff){.delay_ms_min = 100, .delay_ms_max = 5000};
 	role_set_ready(ROLE_RELAY, false);
 
 	while (db_connect_until_stopped(&relay->db))
@@ -740,7 +737,7 @@ relay_run(void *unused)
 		if (connect_broker(relay) && acquire_checkpoint(relay))
 			lead(relay);
 		role_set_ready(ROLE_RELAY, false);
-		db_close(&relay->db);	/* gives back the lock */
+		db_close(&relay->db); /* gives back the lock */
 		if (!stop_requested())
 		{
 			metric_add(METRIC_RECONNECTS, 1);

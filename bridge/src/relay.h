@@ -8,4 +8,4 @@
 /* relay_run works until a stop is requested. A thread's main function. */
 extern void *relay_run(void *unused);
 
-#endif							/* BRIDGE_RELAY_H */
+#endif /* BRIDGE_RELAY_H */

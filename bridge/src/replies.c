@@ -26,28 +26,28 @@
 #include "plans.h"
 #include "stop.h"
 
-#define WAIT_MS				500
-#define CONFIRM_TIMEOUT_MS	10000
-#define REASON_BYTES_MAX	1000
+#define WAIT_MS            500
+#define CONFIRM_TIMEOUT_MS 10000
+#define REASON_BYTES_MAX   1000
 
 /* One delivery, not acknowledged yet. */
 typedef struct Delivery
 {
-	uint64_t	tag;
-	char	   *body;			/* NUL-terminated */
-	size_t		bytes;
-	char		message_id[64];
-	char	   *dead_reason;	/* NULL: not dead */
+	uint64_t tag;
+	char    *body; /* NUL-terminated */
+	size_t   bytes;
+	char     message_id[64];
+	char    *dead_reason; /* NULL: not dead */
 } Delivery;
 
 typedef struct Replies
 {
-	Db			db;
-	Amqp	   *amqp;
-	Backoff		backoff;
-	Delivery   *deliveries;
-	int			count;
-	int			room;
+	Db        db;
+	Amqp     *amqp;
+	Backoff   backoff;
+	Delivery *deliveries;
+	int       count;
+	int       room;
 } Replies;
 
 /* ---------- what the broker says ---------- */
@@ -55,12 +55,12 @@ typedef struct Replies
 static void
 on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 {
-	Replies    *replies = context;
-	Delivery   *delivery;
+	Replies  *replies = context;
+	Delivery *delivery;
 
 	assert(replies->count < replies->room); /* the prefetch is the room */
 	delivery = &replies->deliveries[replies->count];
-	*delivery = (Delivery) {.tag = tag, .bytes = message->body_bytes};
+	*delivery = (Delivery){.tag = tag, .bytes = message->body_bytes};
 	delivery->body = malloc(message->body_bytes + 1);
 	if (delivery->body == NULL)
 	{
@@ -81,7 +81,7 @@ on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 static void
 mark_dead(Delivery *delivery, const char *reason)
 {
-	size_t		length = strnlen(reason, REASON_BYTES_MAX);
+	size_t length = strnlen(reason, REASON_BYTES_MAX);
 
 	if (delivery->dead_reason != NULL)
 		return;
@@ -96,24 +96,24 @@ mark_dead(Delivery *delivery, const char *reason)
 static bool
 bury(Replies *replies)
 {
-	int			count = replies->count;
+	int count = replies->count;
 
 	for (int i = 0; i < count; i++)
 	{
-		const Delivery *delivery = &replies->deliveries[i];
-		const AmqpHeader headers[] = {
-			{.name = "x-reason", .kind = AMQP_HEADER_TEXT, .text = delivery->dead_reason},
-			{.name = "x-original-queue", .kind = AMQP_HEADER_TEXT, .text = QUEUE_REPLIES}
-		};
+		const Delivery  *delivery = &replies->deliveries[i];
+		const AmqpHeader headers[] = {{.name = "x-reason", .kind = AMQP_HEADER_TEXT, .text = delivery->dead_reason},
+									  {.name = "x-original-queue", .kind = AMQP_HEADER_TEXT, .text = QUEUE_REPLIES}};
 
 		if (delivery->dead_reason == NULL)
 			continue;
-		if (amqp_client_publish(replies->amqp, &(AmqpMessage) {
-								.exchange = "", .routing_key = QUEUE_REPLIES_DEAD, .mandatory = true,
-								.message_id = *delivery->message_id ? delivery->message_id : NULL,
-								.headers = headers, .nheaders = 2,
-								.body = delivery->body, .body_bytes = delivery->bytes
-			}) == 0)
+		if (amqp_client_publish(replies->amqp, &(AmqpMessage){.exchange = "",
+															  .routing_key = QUEUE_REPLIES_DEAD,
+															  .mandatory = true,
+															  .message_id = *delivery->message_id ? delivery->message_id : NULL,
+															  .headers = headers,
+															  .nheaders = 2,
+															  .body = delivery->body,
+															  .body_bytes = delivery->bytes}) == 0)
 			return false;
 	}
 	return amqp_client_wait_confirms(replies->amqp, CONFIRM_TIMEOUT_MS);
@@ -127,10 +127,10 @@ check_bodies(Replies *replies)
 {
 	for (int i = 0; i < replies->count; i++)
 	{
-		Delivery   *delivery = &replies->deliveries[i];
+		Delivery    *delivery = &replies->deliveries[i];
 		json_error_t error;
-		json_t	   *json = json_loadb(delivery->body, delivery->bytes, JSON_DECODE_INT_AS_REAL | JSON_DECODE_ANY, &error);
-		char		reason[JSON_ERROR_TEXT_LENGTH + 32];
+		json_t      *json = json_loadb(delivery->body, delivery->bytes, JSON_DECODE_INT_AS_REAL | JSON_DECODE_ANY, &error);
+		char         reason[JSON_ERROR_TEXT_LENGTH + 32];
 
 		if (json == NULL)
 		{
@@ -145,9 +145,9 @@ check_bodies(Replies *replies)
 static char *
 batch_text(const Replies *replies, int first, int count)
 {
-	char	   *text = NULL;
-	size_t		size;
-	FILE	   *stream = open_memstream(&text, &size);
+	char       *text = NULL;
+	size_t      size;
+	FILE       *stream = open_memstream(&text, &size);
 	const char *separator = "";
 
 	if (stream == NULL)
@@ -172,7 +172,7 @@ batch_text(const Replies *replies, int first, int count)
 static void
 take_outcomes(Replies *replies, int first, int count, const PGresult *result)
 {
-	int			row = 0;
+	int row = 0;
 
 	for (int i = first; i < first + count; i++)
 	{
@@ -233,11 +233,11 @@ apply_range(Replies *replies, int first, int count)
 {
 	while (wait_for_database(replies))
 	{
-		char	   *text = batch_text(replies, first, count);
+		char       *text = batch_text(replies, first, count);
 		const char *params[1] = {text};
 		PGresult   *result = NULL;
-		DbOutcome	outcome;
-		char		sqlstate[6] = "";
+		DbOutcome   outcome;
+		char        sqlstate[6] = "";
 
 		if (text == NULL)
 			return false;
@@ -279,15 +279,15 @@ forget_deliveries(Replies *replies)
 static bool
 settle_deliveries(Replies *replies)
 {
-	int			count = replies->count;
-	bool		ok = true;
+	int  count = replies->count;
+	bool ok = true;
 
 	if (count == 0)
 		return true;
 	check_bodies(replies);
 	for (int first = 0; ok && first < count; first += config.replies_batch_max)
 	{
-		int			left = count - first;
+		int left = count - first;
 
 		ok = apply_range(replies, first, left < config.replies_batch_max ? left : config.replies_batch_max);
 	}
@@ -314,16 +314,16 @@ connect_broker(Replies *replies)
 	const AmqpEvents events = {.context = replies, .on_delivery = on_delivery};
 
 	amqp_client_close(replies->amqp);
-	forget_deliveries(replies);	/* the broker delivers them again */
+	forget_deliveries(replies); /* the broker delivers them again */
 	replies->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge replies", &events);
 	return replies->amqp != NULL && amqp_client_declare(replies->amqp) &&
-		amqp_client_consume(replies->amqp, QUEUE_REPLIES, config.replies_prefetch);
+		   amqp_client_consume(replies->amqp, QUEUE_REPLIES, config.replies_prefetch);
 }
 
 void *
 replies_run(void *unused)
 {
-	Replies		replies = {.backoff = {.delay_ms_min = 100, .delay_ms_max = 5000}};
+	Replies replies = {.backoff = {.delay_ms_min = 100, .delay_ms_max = 5000}};
 
 	(void) unused;
 	log_set_role("replies");
@@ -362,10 +362,10 @@ replies_run(void *unused)
 
 typedef struct Redrive
 {
-	Amqp	   *amqp;
-	int			moved;
-	int			max;
-	bool		failed;
+	Amqp *amqp;
+	int   moved;
+	int   max;
+	bool  failed;
 } Redrive;
 
 /* Publishes the message to the live queue and only then takes it from the dead one. */
@@ -373,16 +373,17 @@ static void
 on_dead_letter(void *context, uint64_t tag, const AmqpMessage *message)
 {
 	Redrive    *redrive = context;
-	AmqpMessage copy = {
-		.exchange = "", .routing_key = QUEUE_REPLIES, .mandatory = true,
-		.message_id = *message->message_id ? message->message_id : NULL,
-		.body = message->body, .body_bytes = message->body_bytes
-	};
+	AmqpMessage copy = {.exchange = "",
+						.routing_key = QUEUE_REPLIES,
+						.mandatory = true,
+						.message_id = *message->message_id ? message->message_id : NULL,
+						.body = message->body,
+						.body_bytes = message->body_bytes};
 
 	if (redrive->failed || redrive->moved == redrive->max)
-		return;					/* not acknowledged: it stays where it is */
-	if (amqp_client_publish(redrive->amqp, &copy) == 0 ||
-		!amqp_client_wait_confirms(redrive->amqp, CONFIRM_TIMEOUT_MS) || !amqp_client_ack(redrive->amqp, tag, false))
+		return; /* not acknowledged: it stays where it is */
+	if (amqp_client_publish(redrive->amqp, &copy) == 0 || !amqp_client_wait_confirms(redrive->amqp, CONFIRM_TIMEOUT_MS) ||
+		!amqp_client_ack(redrive->amqp, tag, false))
 		redrive->failed = true;
 	else
 		redrive->moved++;
@@ -391,10 +392,10 @@ on_dead_letter(void *context, uint64_t tag, const AmqpMessage *message)
 int
 replies_redrive(int max)
 {
-	Redrive		redrive = {.max = max};
+	Redrive          redrive = {.max = max};
 	const AmqpEvents events = {.context = &redrive, .on_delivery = on_dead_letter};
-	int			before = -1;
-	int			waiting;
+	int              before = -1;
+	int              waiting;
 
 	redrive.amqp = amqp_client_open(config.rabbitmq_url, "order-bridge redrive", &events);
 	/* one at a time: a delivery must not arrive while another waits for its confirm */
@@ -403,7 +404,7 @@ replies_redrive(int max)
 		!amqp_client_consume(redrive.amqp, QUEUE_REPLIES_DEAD, 1))
 		redrive.failed = true;
 	else
-		redrive.max = waiting < max ? waiting : max;	/* those that die again meanwhile are left */
+		redrive.max = waiting < max ? waiting : max; /* those that die again meanwhile are left */
 	while (!redrive.failed && redrive.moved < redrive.max && redrive.moved > before)
 	{
 		before = redrive.moved;

@@ -12,6 +12,6 @@ extern void *replies_run(void *unused);
  * replies_redrive puts up to max messages of orders.replies.dead back into
  * orders.replies and returns how many; -1 if RabbitMQ cannot be reached.
  */
-extern int	replies_redrive(int max);
+extern int replies_redrive(int max);
 
-#endif							/* BRIDGE_REPLIES_H */
+#endif /* BRIDGE_REPLIES_H */

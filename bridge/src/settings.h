@@ -10,20 +10,20 @@
 
 typedef enum SettingKind
 {
-	SETTING_TEXT,				/* const char * */
-	SETTING_NUMBER,				/* int, from minimum to maximum */
-	SETTING_FLAG				/* bool: yes or no */
+	SETTING_TEXT,   /* const char * */
+	SETTING_NUMBER, /* int, from minimum to maximum */
+	SETTING_FLAG    /* bool: yes or no */
 } SettingKind;
 
 typedef struct Setting
 {
-	const char *env;			/* DATABASE_URL */
-	const char *flag;			/* database-url */
+	const char *env;  /* DATABASE_URL */
+	const char *flag; /* database-url */
 	SettingKind kind;
-	void	   *value;			/* where it goes */
-	const char *fallback;		/* the default, as text */
-	int			minimum;
-	int			maximum;
+	void       *value;    /* where it goes */
+	const char *fallback; /* the default, as text */
+	int         minimum;
+	int         maximum;
 	const char *help;
 } Setting;
 
@@ -34,7 +34,7 @@ typedef struct Setting
  * --help and 64 (EX_USAGE) after a flag that does not exist, as argp does.
  * Returns false, and says on standard error which setting is wrong, if one is.
  */
-extern bool settings_load(const Setting *table, const char *synopsis, const char *about, int argc, char **argv,
-						  char **words, int words_max, int *nwords) __attribute__((warn_unused_result));
+extern bool settings_load(const Setting *table, const char *synopsis, const char *about, int argc, char **argv, char **words,
+						  int words_max, int *nwords) __attribute__((warn_unused_result));
 
-#endif							/* BRIDGE_SETTINGS_H */
+#endif /* BRIDGE_SETTINGS_H */

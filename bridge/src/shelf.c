@@ -14,30 +14,25 @@ typedef struct Sample
 	const char *vendor_id;
 	const char *product_id;
 	const char *name;
-	int			quantity;
-	double		price;
+	int         quantity;
+	double      price;
 } Sample;
 
 static const Sample samples[] = {
-	{"vendor-a", "product-1", "Laptop", 50, 1299.99},
-	{"vendor-a", "product-2", "Phone", 200, 599.00},
-	{"vendor-a", "product-3", "Headphones", 120, 89.90},
-	{"vendor-a", "product-4", "Keyboard", 75, 49.50},
-	{"vendor-a", "product-5", "Monitor", 60, 219.00},
-	{"vendor-b", "product-1", "Laptop", 30, 1319.00},
-	{"vendor-b", "product-3", "Headphones", 40, 84.50},
-	{"vendor-b", "product-5", "Monitor", 25, 209.99},
-	{"vendor-b", "product-6", "Webcam", 80, 39.00},
-	{"vendor-b", "product-7", "USB hub", 500, 12.25},
+	{"vendor-a", "product-1", "Laptop", 50, 1299.99},    {"vendor-a", "product-2", "Phone", 200, 599.00},
+	{"vendor-a", "product-3", "Headphones", 120, 89.90}, {"vendor-a", "product-4", "Keyboard", 75, 49.50},
+	{"vendor-a", "product-5", "Monitor", 60, 219.00},    {"vendor-b", "product-1", "Laptop", 30, 1319.00},
+	{"vendor-b", "product-3", "Headphones", 40, 84.50},  {"vendor-b", "product-5", "Monitor", 25, 209.99},
+	{"vendor-b", "product-6", "Webcam", 80, 39.00},      {"vendor-b", "product-7", "USB hub", 500, 12.25},
 };
 
 static const struct
 {
 	const char *id;
-	const char *path_name;		/* in /vendorA/stock */
+	const char *path_name; /* in /vendorA/stock */
 	const char *letter;
 	const char *name;
-}			vendors[] = {
+} vendors[] = {
 	{"vendor-a", "vendorA", "A", "Vendor A"},
 	{"vendor-b", "vendorB", "B", "Vendor B"},
 };
@@ -45,7 +40,7 @@ static const struct
 #define VENDOR_COUNT (sizeof(vendors) / sizeof(vendors[0]))
 
 /* {"vendor-a": {"product-1": {"id","name","quantity","price"}}} */
-static json_t *shelves;
+static json_t         *shelves;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 void
@@ -56,8 +51,8 @@ shelf_init(void)
 		json_object_set_new(shelves, vendors[i].id, json_object());
 	for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++)
 		json_object_set_new(json_object_get(shelves, samples[i].vendor_id), samples[i].product_id,
-							json_pack("{s:s, s:s, s:i, s:f}", "id", samples[i].product_id, "name", samples[i].name,
-									  "quantity", samples[i].quantity, "price", samples[i].price));
+							json_pack("{s:s, s:s, s:i, s:f}", "id", samples[i].product_id, "name", samples[i].name, "quantity",
+									  samples[i].quantity, "price", samples[i].price));
 	assert(json_object_size(shelves) == VENDOR_COUNT);
 }
 
@@ -76,7 +71,7 @@ shelf_vendor(const char *name)
 json_t *
 shelf_vendors(void)
 {
-	json_t	   *list = json_array();
+	json_t *list = json_array();
 
 	for (size_t i = 0; i < VENDOR_COUNT; i++)
 		json_array_append_new(list, json_pack("{s:s, s:s}", "id", vendors[i].id, "name", vendors[i].name));
@@ -86,13 +81,12 @@ shelf_vendors(void)
 json_t *
 shelf_feed(const char *vendor_id)
 {
-	json_t	   *feed = json_array();
+	json_t     *feed = json_array();
 	const char *product_id;
-	json_t	   *item;
+	json_t     *item;
 
 	pthread_mutex_lock(&mutex);
-	json_object_foreach(json_object_get(shelves, vendor_id), product_id, item)
-		json_array_append_new(feed, json_deep_copy(item));
+	json_object_foreach(json_object_get(shelves, vendor_id), product_id, item) json_array_append_new(feed, json_deep_copy(item));
 	pthread_mutex_unlock(&mutex);
 	return feed;
 }
@@ -100,13 +94,13 @@ shelf_feed(const char *vendor_id)
 json_t *
 shelf_stock(const char *vendor_id)
 {
-	json_t	   *stock = json_array();
+	json_t     *stock = json_array();
 	const char *product_id;
-	json_t	   *item;
+	json_t     *item;
 
 	pthread_mutex_lock(&mutex);
-	json_object_foreach(json_object_get(shelves, vendor_id), product_id, item)
-		json_array_append_new(stock, json_pack("{s:s, s:O}", "productId", product_id, "stock", json_object_get(item, "quantity")));
+	json_object_foreach(json_object_get(shelves, vendor_id), product_id, item) json_array_append_new(
+		stock, json_pack("{s:s, s:O}", "productId", product_id, "stock", json_object_get(item, "quantity")));
 	pthread_mutex_unlock(&mutex);
 	return stock;
 }
@@ -114,8 +108,8 @@ shelf_stock(const char *vendor_id)
 void
 shelf_set(const char *vendor_id, const char *product_id, json_int_t stock)
 {
-	json_t	   *shelf;
-	json_t	   *item;
+	json_t *shelf;
+	json_t *item;
 
 	pthread_mutex_lock(&mutex);
 	shelf = json_object_get(shelves, vendor_id);
@@ -133,10 +127,10 @@ shelf_set(const char *vendor_id, const char *product_id, json_int_t stock)
 bool
 shelf_take(const char *vendor_id, const json_t *lines, bool strict)
 {
-	bool		enough = true;
-	size_t		i;
-	json_t	   *line;
-	json_t	   *shelf;
+	bool    enough = true;
+	size_t  i;
+	json_t *line;
+	json_t *shelf;
 
 	pthread_mutex_lock(&mutex);
 	shelf = json_object_get(shelves, vendor_id);
@@ -144,9 +138,9 @@ shelf_take(const char *vendor_id, const json_t *lines, bool strict)
 	{
 		json_array_foreach(lines, i, line)
 		{
-			json_t	   *item = json_object_get(shelf, json_string_value(json_object_get(line, "vendorSku")));
-			json_int_t	wanted = json_integer_value(json_object_get(line, "quantity"));
-			json_int_t	left = json_integer_value(json_object_get(item, "quantity"));
+			json_t    *item = json_object_get(shelf, json_string_value(json_object_get(line, "vendorSku")));
+			json_int_t wanted = json_integer_value(json_object_get(line, "quantity"));
+			json_int_t left = json_integer_value(json_object_get(item, "quantity"));
 
 			if (pass == 0)
 				enough &= item != NULL && left >= wanted;

@@ -16,8 +16,8 @@ extern const char *shelf_vendor(const char *name);
 
 /* New references: the vendors, and a vendor's stock in the feeds' two shapes. */
 extern json_t *shelf_vendors(void);
-extern json_t *shelf_feed(const char *vendor_id);	/* [{"id","name","quantity","price"}] */
-extern json_t *shelf_stock(const char *vendor_id);	/* [{"productId","stock"}] */
+extern json_t *shelf_feed(const char *vendor_id);  /* [{"id","name","quantity","price"}] */
+extern json_t *shelf_stock(const char *vendor_id); /* [{"productId","stock"}] */
 
 /* shelf_set sets one product's count, putting it on the shelf if it is new. */
 extern void shelf_set(const char *vendor_id, const char *product_id, json_int_t stock);
@@ -29,4 +29,4 @@ extern void shelf_set(const char *vendor_id, const char *product_id, json_int_t 
  */
 extern bool shelf_take(const char *vendor_id, const json_t *lines, bool strict);
 
-#endif							/* BRIDGE_SHELF_H */
+#endif /* BRIDGE_SHELF_H */

@@ -11,7 +11,7 @@
 static bool
 parse_number(const char **text, char end, uint64_t *number)
 {
-	char	   *stop;
+	char *stop;
 
 	errno = 0;
 	*number = strtoull(*text, &stop, 10);
@@ -24,9 +24,9 @@ parse_number(const char **text, char end, uint64_t *number)
 bool
 snapshot_parse(const char *text, int64_t low_event_id, Snapshot *snapshot)
 {
-	int			room = 0;
+	int room = 0;
 
-	*snapshot = (Snapshot) {0};
+	*snapshot = (Snapshot){0};
 	if (!parse_number(&text, ':', &snapshot->xmin) || !parse_number(&text, ':', &snapshot->xmax))
 		return false;
 	for (const char *p = text; *p != '\0'; p++)
@@ -65,7 +65,7 @@ snapshot_add_begun(Snapshot *snapshot, uint64_t next_xid, int64_t low_event_id)
 		return false;
 	snapshot->running = running;
 	for (uint64_t xid = snapshot->xmax; xid < next_xid; xid++)
-		running[snapshot->nrunning++] = (RunningXid) {xid, low_event_id};
+		running[snapshot->nrunning++] = (RunningXid){xid, low_event_id};
 	return true;
 }
 
@@ -73,18 +73,18 @@ void
 snapshot_free(Snapshot *snapshot)
 {
 	free(snapshot->running);
-	*snapshot = (Snapshot) {0};
+	*snapshot = (Snapshot){0};
 }
 
 static const RunningXid *
 find_running(const Snapshot *snapshot, uint64_t xid)
 {
-	int			low = 0;
-	int			high = snapshot->nrunning - 1;
+	int low = 0;
+	int high = snapshot->nrunning - 1;
 
 	while (low <= high)
 	{
-		int			middle = (low + high) / 2;
+		int middle = (low + high) / 2;
 
 		if (snapshot->running[middle].xid == xid)
 			return &snapshot->running[middle];
@@ -121,7 +121,7 @@ snapshot_inherit(Snapshot *later, const Snapshot *earlier)
 int64_t
 snapshot_low_event_id(const Snapshot *snapshot, int64_t otherwise)
 {
-	int64_t		low = otherwise;
+	int64_t low = otherwise;
 
 	for (int i = 0; i < snapshot->nrunning; i++)
 	{

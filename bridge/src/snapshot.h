@@ -11,16 +11,16 @@
 /* A transaction that a snapshot saw running, and an event id below all of its own. */
 typedef struct RunningXid
 {
-	uint64_t	xid;
-	int64_t		low_event_id;
+	uint64_t xid;
+	int64_t  low_event_id;
 } RunningXid;
 
 typedef struct Snapshot
 {
-	uint64_t	xmin;			/* all below had ended */
-	uint64_t	xmax;			/* none from here on had ended; some may have begun */
-	RunningXid *running;		/* begun and not ended, ascending */
-	int			nrunning;
+	uint64_t    xmin;    /* all below had ended */
+	uint64_t    xmax;    /* none from here on had ended; some may have begun */
+	RunningXid *running; /* begun and not ended, ascending */
+	int         nrunning;
 } Snapshot;
 
 /*
@@ -49,4 +49,4 @@ extern void snapshot_inherit(Snapshot *later, const Snapshot *earlier);
 /* The lowest low_event_id of the running transactions; "otherwise" if none runs. */
 extern int64_t snapshot_low_event_id(const Snapshot *snapshot, int64_t otherwise);
 
-#endif							/* BRIDGE_SNAPSHOT_H */
+#endif /* BRIDGE_SNAPSHOT_H */

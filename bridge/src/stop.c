@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 static atomic_bool requested;
-static int	descriptor = -1;
+static int         descriptor = -1;
 
 bool
 stop_init(void)
@@ -24,11 +24,11 @@ stop_init(void)
 void
 stop_request(void)
 {
-	uint64_t	one = 1;
+	uint64_t one = 1;
 
 	atomic_store(&requested, true);
 	if (write(descriptor, &one, sizeof(one)) < 0)
-		return;					/* it is readable already */
+		return; /* it is readable already */
 }
 
 bool

@@ -16,7 +16,7 @@ extern void stop_request(void);
 extern bool stop_requested(void);
 
 /* stop_descriptor becomes readable when a stop is requested: for poll(). */
-extern int	stop_descriptor(void);
+extern int stop_descriptor(void);
 
 /* stop_wait_ms sleeps that long, or until a stop is requested. */
 extern void stop_wait_ms(int milliseconds);
@@ -24,4 +24,4 @@ extern void stop_wait_ms(int milliseconds);
 /* Milliseconds of a clock that never goes back. */
 extern long long monotonic_ms(void);
 
-#endif							/* BRIDGE_STOP_H */
+#endif /* BRIDGE_STOP_H */

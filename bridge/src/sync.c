@@ -24,28 +24,28 @@
 #include "plans.h"
 #include "stop.h"
 
-#define VENDORS_MAX			1000
-#define HEADER_BYTES_MAX	256
-#define RETRY_MS_MIN		2000
-#define RETRY_MS_MAX		600000
-#define IDLE_MS_MAX			1000
+#define VENDORS_MAX      1000
+#define HEADER_BYTES_MAX 256
+#define RETRY_MS_MIN     2000
+#define RETRY_MS_MAX     600000
+#define IDLE_MS_MAX      1000
 
 /* One pull of one vendor's feed. */
 typedef struct Pull
 {
-	char	   *vendor_id;
-	char	   *url;
-	char	   *etag;			/* of the last feed; may be NULL */
-	char	   *last_modified;
-	CURL	   *curl;
+	char              *vendor_id;
+	char              *url;
+	char              *etag; /* of the last feed; may be NULL */
+	char              *last_modified;
+	CURL              *curl;
 	struct curl_slist *headers;
-	char	   *body;
-	size_t		body_bytes;
-	size_t		body_room;
-	char		new_etag[HEADER_BYTES_MAX];
-	char		new_last_modified[HEADER_BYTES_MAX];
-	double		began_at;		/* seconds since 1970: the feed is at least that new */
-	const char *failure;		/* ours, where libcurl's words would mislead */
+	char              *body;
+	size_t             body_bytes;
+	size_t             body_room;
+	char               new_etag[HEADER_BYTES_MAX];
+	char               new_last_modified[HEADER_BYTES_MAX];
+	double             began_at; /* seconds since 1970: the feed is at least that new */
+	const char        *failure;  /* ours, where libcurl's words would mislead */
 } Pull;
 
 /* ---------- libcurl's callbacks ---------- */
@@ -53,8 +53,8 @@ typedef struct Pull
 static size_t
 on_body(char *data, size_t size, size_t count, void *context)
 {
-	Pull	   *pull = context;
-	size_t		bytes = size * count;
+	Pull  *pull = context;
+	size_t bytes = size * count;
 
 	if (pull->body_bytes + bytes > (size_t) config.feed_bytes_max)
 	{
@@ -63,8 +63,8 @@ on_body(char *data, size_t size, size_t count, void *context)
 	}
 	if (pull->body_bytes + bytes + 1 > pull->body_room)
 	{
-		size_t		room = pull->body_room ? pull->body_room : 16384;
-		char	   *body;
+		size_t room = pull->body_room ? pull->body_room : 16384;
+		char  *body;
 
 		while (room < pull->body_bytes + bytes + 1)
 			room *= 2;
@@ -83,7 +83,7 @@ on_body(char *data, size_t size, size_t count, void *context)
 static void
 copy_header(char *to, const char *line, size_t bytes, const char *name)
 {
-	size_t		length = strlen(name);
+	size_t length = strlen(name);
 
 	if (bytes <= length || strncasecmp(line, name, length) != 0)
 		return;
@@ -106,7 +106,7 @@ copy_header(char *to, const char *line, size_t bytes, const char *name)
 static size_t
 on_header(char *data, size_t size, size_t count, void *context)
 {
-	Pull	   *pull = context;
+	Pull *pull = context;
 
 	copy_header(pull->new_etag, data, size * count, "ETag:");
 	copy_header(pull->new_last_modified, data, size * count, "Last-Modified:");
@@ -127,7 +127,7 @@ wall_clock(void)
 static void
 add_condition(Pull *pull, const char *header, const char *value)
 {
-	char		line[HEADER_BYTES_MAX + 64];
+	char line[HEADER_BYTES_MAX + 64];
 
 	if (value == NULL)
 		return;
@@ -174,19 +174,20 @@ finish_pull(Pull *pull, CURLM *multi)
 	free(pull->etag);
 	free(pull->last_modified);
 	free(pull->body);
-	*pull = (Pull) {0};
+	*pull = (Pull){0};
 }
 
 /* Writes down how a pull went, and adds it to the results. */
 static void
 record(Db *db, const Pull *pull, const char *status, const char *items, const char *error, json_t *results)
 {
-	bool		good = strcmp(status, "applied") == 0;
-	const char *params[6] = {
-		pull->vendor_id, status, items, error,
-		good && *pull->new_etag ? pull->new_etag : NULL,
-		good && *pull->new_last_modified ? pull->new_last_modified : NULL
-	};
+	bool        good = strcmp(status, "applied") == 0;
+	const char *params[6] = {pull->vendor_id,
+							 status,
+							 items,
+							 error,
+							 good && *pull->new_etag ? pull->new_etag : NULL,
+							 good && *pull->new_last_modified ? pull->new_last_modified : NULL};
 	PGresult   *result;
 
 	if (db_query(db, "recording a sync", SQL_RECORD_SYNC, 6, params, &result) != DB_OK)
@@ -202,10 +203,10 @@ record(Db *db, const Pull *pull, const char *status, const char *items, const ch
 static void
 apply(Db *db, const Pull *pull, json_t *results)
 {
-	char		as_of[32];
+	char        as_of[32];
 	const char *params[3] = {pull->vendor_id, pull->body ? pull->body : "", as_of};
 	PGresult   *result;
-	DbOutcome	outcome;
+	DbOutcome   outcome;
 
 	snprintf(as_of, sizeof(as_of), "%.6f", pull->began_at);
 	outcome = db_query(db, "applying a feed", SQL_SYNC_STOCK, 3, params, &result);
@@ -221,8 +222,8 @@ apply(Db *db, const Pull *pull, json_t *results)
 static void
 on_transfer_done(Db *db, const Pull *pull, CURLcode code, json_t *results)
 {
-	long		status = 0;
-	char		error[64];
+	long status = 0;
+	char error[64];
 
 	curl_easy_getinfo(pull->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (code != CURLE_OK)
@@ -242,8 +243,8 @@ on_transfer_done(Db *db, const Pull *pull, CURLcode code, json_t *results)
 static void
 run_pulls(Db *db, Pull *pulls, int count, json_t *results)
 {
-	CURLM	   *multi = curl_multi_init();
-	int			running = 1;
+	CURLM *multi = curl_multi_init();
+	int    running = 1;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -252,13 +253,13 @@ run_pulls(Db *db, Pull *pulls, int count, json_t *results)
 	}
 	while (running > 0 && multi != NULL)
 	{
-		CURLMsg    *message;
-		int			left;
+		CURLMsg *message;
+		int      left;
 
 		curl_multi_perform(multi, &running);
 		while ((message = curl_multi_info_read(multi, &left)) != NULL)
 		{
-			Pull	   *pull;
+			Pull *pull;
 
 			if (message->msg != CURLMSG_DONE)
 				continue;
@@ -286,19 +287,19 @@ copy_value(const PGresult *result, int row, int column)
 static void
 prepare_pull(Pull *pull, const PGresult *vendors, int row)
 {
-	*pull = (Pull) {
-		.vendor_id = copy_value(vendors, row, 0), .url = copy_value(vendors, row, 1),
-		.etag = copy_value(vendors, row, 3), .last_modified = copy_value(vendors, row, 4)
-	};
+	*pull = (Pull){.vendor_id = copy_value(vendors, row, 0),
+				   .url = copy_value(vendors, row, 1),
+				   .etag = copy_value(vendors, row, 3),
+				   .last_modified = copy_value(vendors, row, 4)};
 }
 
 bool
 sync_now(Db *db, const char *vendor_id, json_t *results)
 {
-	PGresult   *vendors;
-	Pull	   *pulls;
-	int			count = 0;
-	bool		ok = db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 0, NULL, &vendors) == DB_OK;
+	PGresult *vendors;
+	Pull     *pulls;
+	int       count = 0;
+	bool      ok = db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 0, NULL, &vendors) == DB_OK;
 
 	pulls = ok ? calloc(PQntuples(vendors) + 1, sizeof(Pull)) : NULL;
 	for (int row = 0; pulls != NULL && row < PQntuples(vendors); row++)
@@ -318,9 +319,9 @@ sync_now(Db *db, const char *vendor_id, json_t *results)
 /* When a vendor is next due. */
 typedef struct Schedule
 {
-	char		vendor_id[65];
-	long long	due_ms;
-	Backoff		backoff;
+	char      vendor_id[65];
+	long long due_ms;
+	Backoff   backoff;
 } Schedule;
 
 static Schedule *
@@ -333,7 +334,7 @@ find_schedule(Schedule *schedules, int *count, const char *vendor_id)
 	}
 	if (*count == VENDORS_MAX)
 		return NULL;
-	schedules[*count] = (Schedule) {.backoff = {.delay_ms_min = RETRY_MS_MIN, .delay_ms_max = RETRY_MS_MAX}};
+	schedules[*count] = (Schedule){.backoff = {.delay_ms_min = RETRY_MS_MIN, .delay_ms_max = RETRY_MS_MAX}};
 	snprintf(schedules[*count].vendor_id, sizeof(schedules[*count].vendor_id), "%s", vendor_id);
 	return &schedules[(*count)++];
 }
@@ -341,8 +342,8 @@ find_schedule(Schedule *schedules, int *count, const char *vendor_id)
 static bool
 has_failed(const json_t *results, const char *vendor_id)
 {
-	size_t		i;
-	json_t	   *result;
+	size_t  i;
+	json_t *result;
 
 	json_array_foreach(results, i, result)
 	{
@@ -356,10 +357,10 @@ has_failed(const json_t *results, const char *vendor_id)
 static bool
 sync_due(Db *db, Schedule *schedules, int *nschedules)
 {
-	PGresult   *vendors;
-	Pull	   *pulls;
-	json_t	   *results;
-	int			count = 0;
+	PGresult *vendors;
+	Pull     *pulls;
+	json_t   *results;
+	int       count = 0;
 
 	if (db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 0, NULL, &vendors) != DB_OK)
 	{
@@ -370,7 +371,7 @@ sync_due(Db *db, Schedule *schedules, int *nschedules)
 	pulls = calloc(PQntuples(vendors) + 1, sizeof(Pull));
 	for (int row = 0; pulls != NULL && row < PQntuples(vendors); row++)
 	{
-		Schedule   *schedule = find_schedule(schedules, nschedules, PQgetvalue(vendors, row, 0));
+		Schedule *schedule = find_schedule(schedules, nschedules, PQgetvalue(vendors, row, 0));
 
 		if (schedule == NULL)
 			log_warning("more than %d vendors: %s is not synced", VENDORS_MAX, PQgetvalue(vendors, row, 0));
@@ -381,8 +382,8 @@ sync_due(Db *db, Schedule *schedules, int *nschedules)
 		run_pulls(db, pulls, count, results);
 	for (int row = 0; row < PQntuples(vendors) && count > 0; row++)
 	{
-		Schedule   *schedule = find_schedule(schedules, nschedules, PQgetvalue(vendors, row, 0));
-		long long	interval_ms = atoll(PQgetvalue(vendors, row, 2)) * 1000;
+		Schedule *schedule = find_schedule(schedules, nschedules, PQgetvalue(vendors, row, 0));
+		long long interval_ms = atoll(PQgetvalue(vendors, row, 2)) * 1000;
 
 		if (schedule == NULL || schedule->due_ms > monotonic_ms())
 			continue;
@@ -404,9 +405,9 @@ sync_due(Db *db, Schedule *schedules, int *nschedules)
 void *
 sync_run(void *unused)
 {
-	Schedule   *schedules = calloc(VENDORS_MAX, sizeof(Schedule));
-	int			nschedules = 0;
-	Db			db;
+	Schedule *schedules = calloc(VENDORS_MAX, sizeof(Schedule));
+	int       nschedules = 0;
+	Db        db;
 
 	(void) unused;
 	assert(schedules != NULL);
@@ -415,7 +416,7 @@ sync_run(void *unused)
 	role_set_ready(ROLE_SYNC, false);
 	while (db_connect_until_stopped(&db))
 	{
-		bool		ok = sync_due(&db, schedules, &nschedules);
+		bool ok = sync_due(&db, schedules, &nschedules);
 
 		role_set_ready(ROLE_SYNC, ok);
 		stop_wait_ms(IDLE_MS_MAX);

@@ -21,4 +21,4 @@ extern bool sync_now(Db *db, const char *vendor_id, json_t *results) __attribute
 /* sync_run pulls every vendor's feed on its interval until a stop is requested. A thread's main function. */
 extern void *sync_run(void *unused);
 
-#endif							/* BRIDGE_SYNC_H */
+#endif /* BRIDGE_SYNC_H */

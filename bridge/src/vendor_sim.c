@@ -25,45 +25,46 @@
 #include "shelf.h"
 #include "stop.h"
 
-#define CONFIRM_TIMEOUT_MS	10000
-#define DECISIONS			(1u << 20)
-#define STOCK_MAX			1000000000000LL
+#define CONFIRM_TIMEOUT_MS 10000
+#define DECISIONS          (1u << 20)
+#define STOCK_MAX          1000000000000LL
 
 static struct
 {
 	const char *rabbitmq_url;
 	const char *http_listen;
-	int			port;
-	bool		worker;
-	bool		strict_shelf;
-	int			prefetch;
-	int			delay_ms;
-	int			reject_percent;
+	int         port;
+	bool        worker;
+	bool        strict_shelf;
+	int         prefetch;
+	int         delay_ms;
+	int         reject_percent;
 	const char *reject_vendor;
 	const char *reject_reason;
-	int			duplicate_percent;
-	int			late_percent;
-	int			late_ms;
+	int         duplicate_percent;
+	int         late_percent;
+	int         late_ms;
 	const char *silent_vendor;
-}			options;
+} options;
 
 static const Setting settings[] = {
 	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &options.rabbitmq_url, "amqp://localhost", 0, 0, "AMQP URL"},
 	{"HTTP_LISTEN", "http-listen", SETTING_TEXT, &options.http_listen, "127.0.0.1", 0, 0, "IPv4 address to listen on"},
 	{"PORT", "port", SETTING_NUMBER, &options.port, "3001", 1, 65535, "port to listen on"},
 	{"WORKER", "worker", SETTING_FLAG, &options.worker, "yes", 0, 0, "work on orders.placed: yes or no"},
-	{"STRICT_SHELF", "strict-shelf", SETTING_FLAG, &options.strict_shelf, "no", 0, 0, "reject what is not on the shelf: yes or no"},
+	{"STRICT_SHELF", "strict-shelf", SETTING_FLAG, &options.strict_shelf, "no", 0, 0,
+	 "reject what is not on the shelf: yes or no"},
 	{"PREFETCH", "prefetch", SETTING_NUMBER, &options.prefetch, "500", 1, 10000, "orders held unacknowledged"},
 	{"REPLY_DELAY_MS", "reply-delay-ms", SETTING_NUMBER, &options.delay_ms, "0", 0, 3600000, "wait before each reply"},
 	{"REJECT_PERCENT", "reject-percent", SETTING_NUMBER, &options.reject_percent, "0", 0, 100, "share of orders rejected"},
 	{"REJECT_VENDOR", "reject-vendor", SETTING_TEXT, &options.reject_vendor, "", 0, 0, "only this vendor rejects"},
 	{"REJECT_REASON", "reject-reason", SETTING_TEXT, &options.reject_reason, "out of stock", 0, 0, "what a rejection says"},
-	{"DUPLICATE_PERCENT", "duplicate-percent", SETTING_NUMBER, &options.duplicate_percent, "0", 0, 100, "share of replies sent twice"},
+	{"DUPLICATE_PERCENT", "duplicate-percent", SETTING_NUMBER, &options.duplicate_percent, "0", 0, 100,
+	 "share of replies sent twice"},
 	{"LATE_PERCENT", "late-percent", SETTING_NUMBER, &options.late_percent, "0", 0, 100, "share of replies that come late"},
 	{"LATE_MS", "late-ms", SETTING_NUMBER, &options.late_ms, "5000", 0, 3600000, "how late"},
 	{"SILENT_VENDOR", "silent-vendor", SETTING_TEXT, &options.silent_vendor, "", 0, 0, "this vendor never replies"},
-	{NULL}
-};
+	{NULL}};
 
 /* ---------- HTTP ---------- */
 
@@ -77,11 +78,11 @@ reply_json(HttpExchange *exchange, json_t *json)
 static void
 set_stock(HttpExchange *exchange, const char *vendor_id)
 {
-	size_t		bytes;
+	size_t      bytes;
 	const char *body = http_body(exchange, &bytes);
-	json_t	   *json = json_loadb(body ? body : "", bytes, 0, NULL);
+	json_t     *json = json_loadb(body ? body : "", bytes, 0, NULL);
 	const char *product_id = json_string_value(json_object_get(json, "productId"));
-	json_t	   *stock = json_object_get(json, "stock");
+	json_t     *stock = json_object_get(json, "stock");
 
 	if (product_id == NULL || *product_id == '\0')
 		http_problem(exchange, 400, "Bad Request", "productId must be a string", "productId", NULL);
@@ -99,10 +100,10 @@ static void
 handle(HttpExchange *exchange)
 {
 	const char *path = http_path(exchange);
-	bool		is_get = strcmp(http_method(exchange), "GET") == 0;
-	bool		is_post = strcmp(http_method(exchange), "POST") == 0;
-	char		name[65];
-	int			used = 0;
+	bool        is_get = strcmp(http_method(exchange), "GET") == 0;
+	bool        is_post = strcmp(http_method(exchange), "POST") == 0;
+	char        name[65];
+	int         used = 0;
 	const char *vendor_id;
 
 	if (is_get && strcmp(path, "/vendor") == 0)
@@ -126,25 +127,25 @@ handle(HttpExchange *exchange)
 /* An order taken and not acknowledged yet. */
 typedef struct Taken
 {
-	uint64_t	tag;
-	char	   *reply;			/* NULL: no order; or no reply will be sent */
-	char	   *dead_reason;	/* NULL: a good one */
-	char	   *body;			/* kept for the dead queue */
-	size_t		bytes;
-	char	   *traceparent;
-	int			copies;
-	long long	due_ms;
-	bool		sent;
+	uint64_t  tag;
+	char     *reply;       /* NULL: no order; or no reply will be sent */
+	char     *dead_reason; /* NULL: a good one */
+	char     *body;        /* kept for the dead queue */
+	size_t    bytes;
+	char     *traceparent;
+	int       copies;
+	long long due_ms;
+	bool      sent;
 } Taken;
 
 typedef struct Worker
 {
-	Amqp	   *amqp;
-	Taken	   *taken;
-	int			count;
+	Amqp  *amqp;
+	Taken *taken;
+	int    count;
 	/* hashes of orders decided before, so that one delivered again gets the same answer; old ones are overwritten */
-	uint64_t	decided[DECISIONS];
-	bool		confirmed_it[DECISIONS];
+	uint64_t decided[DECISIONS];
+	bool     confirmed_it[DECISIONS];
 } Worker;
 
 static bool
@@ -156,7 +157,7 @@ by_chance(int percent)
 static uint64_t
 order_hash(json_int_t order_id, json_int_t attempt, const char *vendor_id)
 {
-	uint64_t	hash = 14695981039346656037ULL;
+	uint64_t hash = 14695981039346656037ULL;
 
 	/* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
 	for (const char *p = vendor_id; *p != '\0'; p++)
@@ -170,15 +171,16 @@ order_hash(json_int_t order_id, json_int_t attempt, const char *vendor_id)
 static bool
 decide(Worker *worker, const json_t *order, json_int_t order_id, json_int_t attempt, const char *vendor_id)
 {
-	uint64_t	hash = order_hash(order_id, attempt, vendor_id);
-	uint64_t	slot = (hash >> 20) % DECISIONS;
+	uint64_t hash = order_hash(order_id, attempt, vendor_id);
+	uint64_t slot = (hash >> 20) % DECISIONS;
 
 	if (worker->decided[slot] != hash)
 	{
-		bool		may_reject = *options.reject_vendor == '\0' || strcmp(options.reject_vendor, vendor_id) == 0;
+		bool may_reject = *options.reject_vendor == '\0' || strcmp(options.reject_vendor, vendor_id) == 0;
 
 		worker->decided[slot] = hash;
-		worker->confirmed_it[slot] = !(may_reject && by_chance(options.reject_percent)) &&
+		worker->confirmed_it[slot] =
+			!(may_reject && by_chance(options.reject_percent)) &&
 			(shelf_vendor(vendor_id) == NULL || shelf_take(vendor_id, json_object_get(order, "lines"), options.strict_shelf));
 	}
 	return worker->confirmed_it[slot];
@@ -189,8 +191,8 @@ make_reply(Worker *worker, Taken *taken, const json_t *order)
 {
 	const json_t *order_id = json_object_get(order, "orderId");
 	const json_t *attempt = json_object_get(order, "attempt");
-	const char *vendor_id = json_string_value(json_object_get(order, "vendorId"));
-	json_t	   *reply;
+	const char   *vendor_id = json_string_value(json_object_get(order, "vendorId"));
+	json_t       *reply;
 
 	if (!json_is_integer(order_id) || !json_is_integer(attempt) || vendor_id == NULL ||
 		!json_is_array(json_object_get(order, "lines")))
@@ -216,13 +218,13 @@ make_reply(Worker *worker, Taken *taken, const json_t *order)
 static void
 on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 {
-	Worker	   *worker = context;
-	Taken	   *taken = &worker->taken[worker->count];
+	Worker      *worker = context;
+	Taken       *taken = &worker->taken[worker->count];
 	json_error_t error;
-	json_t	   *order = json_loadb(message->body, message->body_bytes, 0, &error);
+	json_t      *order = json_loadb(message->body, message->body_bytes, 0, &error);
 
 	assert(worker->count < options.prefetch);
-	*taken = (Taken) {.tag = tag, .traceparent = message->traceparent ? strdup(message->traceparent) : NULL};
+	*taken = (Taken){.tag = tag, .traceparent = message->traceparent ? strdup(message->traceparent) : NULL};
 	if (order == NULL)
 		taken->dead_reason = strdup(error.text);
 	else
@@ -248,16 +250,22 @@ send_reply(Worker *worker, const Taken *taken)
 	if (taken->dead_reason != NULL)
 	{
 		log_warning("a message of %s is no order: %s", QUEUE_PLACED, taken->dead_reason);
-		return amqp_client_publish(worker->amqp, &(AmqpMessage) {
-								   .exchange = "", .routing_key = QUEUE_PLACED_DEAD, .mandatory = true, .headers = &reason, .nheaders = 1,
-								   .body = taken->body, .body_bytes = taken->bytes
-		});
+		return amqp_client_publish(worker->amqp, &(AmqpMessage){.exchange = "",
+																.routing_key = QUEUE_PLACED_DEAD,
+																.mandatory = true,
+																.headers = &reason,
+																.nheaders = 1,
+																.body = taken->body,
+																.body_bytes = taken->bytes});
 	}
-	return amqp_client_publish(worker->amqp, &(AmqpMessage) {
-							   .exchange = "", .routing_key = QUEUE_REPLIES, .mandatory = true, .type = "vendor.reply",
-							   .headers = &trace, .nheaders = taken->traceparent != NULL,
-							   .body = taken->reply, .body_bytes = strlen(taken->reply)
-	});
+	return amqp_client_publish(worker->amqp, &(AmqpMessage){.exchange = "",
+															.routing_key = QUEUE_REPLIES,
+															.mandatory = true,
+															.type = "vendor.reply",
+															.headers = &trace,
+															.nheaders = taken->traceparent != NULL,
+															.body = taken->reply,
+															.body_bytes = strlen(taken->reply)});
 }
 
 static void
@@ -267,22 +275,22 @@ free_taken(Taken *taken)
 	free(taken->dead_reason);
 	free(taken->body);
 	free(taken->traceparent);
-	*taken = (Taken) {0};
+	*taken = (Taken){0};
 }
 
 /* Sends all replies that are due, waits for the broker to have them, and acknowledges their orders. */
 static bool
 reply_to_due(Worker *worker)
 {
-	long long	now = monotonic_ms();
-	int			count = worker->count;	/* more may come while we wait */
-	int			sent = 0;
-	int			kept = 0;
-	bool		ok = true;
+	long long now = monotonic_ms();
+	int       count = worker->count; /* more may come while we wait */
+	int       sent = 0;
+	int       kept = 0;
+	bool      ok = true;
 
 	for (int i = 0; i < count; i++)
 	{
-		Taken	   *taken = &worker->taken[i];
+		Taken *taken = &worker->taken[i];
 
 		if (taken->due_ms > now)
 			continue;
@@ -302,13 +310,13 @@ reply_to_due(Worker *worker)
 		ok = amqp_client_ack(worker->amqp, worker->taken[count - 1].tag, true);
 	for (int i = 0; i < worker->count; i++)
 	{
-		Taken	   *taken = &worker->taken[i];
+		Taken *taken = &worker->taken[i];
 
 		if (!taken->sent)
 		{
-			Taken		keep = *taken;
+			Taken keep = *taken;
 
-			*taken = (Taken) {0};
+			*taken = (Taken){0};
 			worker->taken[kept++] = keep;
 			continue;
 		}
@@ -323,11 +331,11 @@ reply_to_due(Worker *worker)
 static int
 wait_ms(const Worker *worker)
 {
-	long long	wait = 500;
+	long long wait = 500;
 
 	for (int i = 0; i < worker->count; i++)
 	{
-		long long	left = worker->taken[i].due_ms - monotonic_ms();
+		long long left = worker->taken[i].due_ms - monotonic_ms();
 
 		wait = left < wait ? left : wait;
 	}
@@ -337,9 +345,9 @@ wait_ms(const Worker *worker)
 static void *
 work(void *unused)
 {
-	Worker	   *worker = calloc(1, sizeof(Worker));
+	Worker          *worker = calloc(1, sizeof(Worker));
 	const AmqpEvents events = {.context = worker, .on_delivery = on_delivery};
-	Backoff		backoff = {.delay_ms_min = 100, .delay_ms_max = 5000};
+	Backoff          backoff = {.delay_ms_min = 100, .delay_ms_max = 5000};
 
 	(void) unused;
 	assert(worker != NULL);
@@ -372,11 +380,11 @@ int
 main(int argc, char **argv)
 {
 	const HttpLimits limits = {.connections_max = 1000, .body_bytes_max = 65536, .idle_timeout_s = 30};
-	sigset_t	signals;
-	HttpServer *server;
-	pthread_t	worker = 0;
-	int			nwords;
-	int			number;
+	sigset_t         signals;
+	HttpServer      *server;
+	pthread_t        worker = 0;
+	int              nwords;
+	int              number;
 
 	if (!settings_load(settings, "", "vendor-sim - simulated vendors: their stock feeds and their worker.", argc, argv, NULL, 0,
 					   &nwords))

@@ -15,22 +15,20 @@
 #include "../src/settings.h"
 
 static const char *text;
-static int	number;
-static bool flag;
+static int         number;
+static bool        flag;
 
-static const Setting table[] = {
-	{"TEST_TEXT", "text", SETTING_TEXT, &text, "fallback", 0, 0, "a text"},
-	{"TEST_NUMBER", "number", SETTING_NUMBER, &number, "5", 1, 10, "a number"},
-	{"TEST_FLAG", "flag", SETTING_FLAG, &flag, "no", 0, 0, "a flag"},
-	{NULL}
-};
+static const Setting table[] = {{"TEST_TEXT", "text", SETTING_TEXT, &text, "fallback", 0, 0, "a text"},
+								{"TEST_NUMBER", "number", SETTING_NUMBER, &number, "5", 1, 10, "a number"},
+								{"TEST_FLAG", "flag", SETTING_FLAG, &flag, "no", 0, 0, "a flag"},
+								{NULL}};
 
 static bool
 load(const char *first, const char *second)
 {
-	char	   *argv[] = {"program", (char *) first, (char *) second, NULL};
-	char	   *words[2];
-	int			nwords;
+	char *argv[] = {"program", (char *) first, (char *) second, NULL};
+	char *words[2];
+	int   nwords;
 
 	return settings_load(table, "", "", first == NULL ? 1 : second == NULL ? 2 : 3, argv, words, 2, &nwords);
 }
@@ -79,8 +77,8 @@ bad_values_are_refused(void **state)
 static void
 backoff_doubles_up_to_its_cap(void **state)
 {
-	Backoff		backoff = {.delay_ms_min = 100, .delay_ms_max = 1000};
-	int			ceilings[] = {100, 200, 400, 800, 1000, 1000};
+	Backoff backoff = {.delay_ms_min = 100, .delay_ms_max = 1000};
+	int     ceilings[] = {100, 200, 400, 800, 1000, 1000};
 
 	(void) state;
 	for (int round = 0; round < 50; round++)
@@ -88,7 +86,7 @@ backoff_doubles_up_to_its_cap(void **state)
 		backoff_reset(&backoff);
 		for (size_t i = 0; i < sizeof(ceilings) / sizeof(ceilings[0]); i++)
 		{
-			int			delay = backoff_next(&backoff);
+			int delay = backoff_next(&backoff);
 
 			assert_in_range(delay, ceilings[i] / 2, ceilings[i]);
 		}

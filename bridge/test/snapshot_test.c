@@ -14,7 +14,7 @@
 static void
 reads_running_transactions(void **state)
 {
-	Snapshot	s;
+	Snapshot s;
 
 	(void) state;
 	assert_true(snapshot_parse("10:20:10,15,19", 7, &s));
@@ -36,7 +36,7 @@ static void
 refuses_what_is_no_snapshot(void **state)
 {
 	static const char *const wrong[] = {"", "1", "1:2", "1:2:x", "1:2:3,", "a:2:", "99999999999999999999:2:"};
-	Snapshot	s;
+	Snapshot                 s;
 
 	(void) state;
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
@@ -47,12 +47,12 @@ refuses_what_is_no_snapshot(void **state)
 static void
 remembers_who_had_begun(void **state)
 {
-	Snapshot	checkpoint;
-	Snapshot	window;
+	Snapshot checkpoint;
+	Snapshot window;
 
 	(void) state;
 	assert_true(snapshot_parse("10:20:10", 5, &checkpoint));
-	assert_true(snapshot_add_begun(&checkpoint, 22, 8));	/* 20 and 21 had begun */
+	assert_true(snapshot_add_begun(&checkpoint, 22, 8)); /* 20 and 21 had begun */
 	assert_int_equal(checkpoint.nrunning, 3);
 
 	assert_true(snapshot_parse("10:23:10,21", 50, &window));
@@ -61,7 +61,7 @@ remembers_who_had_begun(void **state)
 	assert_int_equal(window.running[1].low_event_id, 8);
 	assert_true(snapshot_sees(&window, 20));
 	assert_int_equal(snapshot_low_event_id(&window, 100), 5);
-	assert_true(snapshot_add_begun(&window, 23, 60));	/* none */
+	assert_true(snapshot_add_begun(&window, 23, 60)); /* none */
 	assert_int_equal(window.nrunning, 2);
 	snapshot_free(&checkpoint);
 	snapshot_free(&window);

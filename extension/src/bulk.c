@@ -14,17 +14,17 @@
 #include "executor/executor.h"
 #include "utils/rel.h"
 
-#define ROWS_MAX	1000
+#define ROWS_MAX 1000
 
 struct BulkInsert
 {
-	Relation	relation;
-	TupleDesc	desc;			/* a copy: pinning the relation's own for each slot costs more than the rows */
-	EState	   *estate;
-	ResultRelInfo *result_rel;
+	Relation        relation;
+	TupleDesc       desc; /* a copy: pinning the relation's own for each slot costs more than the rows */
+	EState         *estate;
+	ResultRelInfo  *result_rel;
 	TupleTableSlot *slots[ROWS_MAX];
-	int			nslots;			/* slots made so far */
-	int			nrows;			/* slots filled */
+	int             nslots; /* slots made so far */
+	int             nrows;  /* slots filled */
 };
 
 BulkInsert *

@@ -24,9 +24,9 @@ extern BulkInsert *bulk_begin(Oid relid);
  * bulk_end, or the 1000th row, whichever is first.
  */
 extern TupleTableSlot *bulk_next_row(BulkInsert *bulk);
-extern void bulk_store_row(BulkInsert *bulk);
+extern void            bulk_store_row(BulkInsert *bulk);
 
 /* bulk_end writes what is left, closes all, and makes the rows visible to later commands. */
 extern void bulk_end(BulkInsert *bulk);
 
-#endif							/* OA_BULK_H */
+#endif /* OA_BULK_H */

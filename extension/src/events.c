@@ -15,14 +15,12 @@ char *
 utc_timestamp(TimestampTz at)
 {
 	struct pg_tm tm;
-	fsec_t		fraction;
+	fsec_t       fraction;
 
 	if (timestamp2tm(at, NULL, &tm, &fraction, NULL, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
-	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min,
-					tm.tm_sec, (int) fraction);
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+					(int) fraction);
 }
 
 void
@@ -37,7 +35,7 @@ json_append_string(StringInfo json, const char *text)
 static void
 append_int64(StringInfo json, int64 number)
 {
-	char		buffer[MAXINT8LEN + 1];
+	char buffer[MAXINT8LEN + 1];
 
 	appendBinaryStringInfo(json, buffer, pg_lltoa(number, buffer));
 }
@@ -51,7 +49,7 @@ trace_headers(const OrderFacts *order)
 static Event *
 add_order_event(EventBatch *batch, const OrderFacts *order, char *routing_key, StringInfo body)
 {
-	Event	   *event = event_batch_add(batch);
+	Event *event = event_batch_add(batch);
 
 	event->order_id = order->order_id;
 	event->routing_key = routing_key;
@@ -61,8 +59,8 @@ add_order_event(EventBatch *batch, const OrderFacts *order, char *routing_key, S
 }
 
 void
-event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
-				   const VendorLine *lines, int nlines)
+event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt, const VendorLine *lines,
+				   int nlines)
 {
 	StringInfoData body;
 
@@ -99,8 +97,7 @@ event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendo
 }
 
 void
-event_order_closed(EventBatch *batch, const OrderFacts *order, const char *status, const char *total_amount,
-				   const char *reason)
+event_order_closed(EventBatch *batch, const OrderFacts *order, const char *status, const char *total_amount, const char *reason)
 {
 	StringInfoData body;
 
@@ -114,14 +111,14 @@ event_order_closed(EventBatch *batch, const OrderFacts *order, const char *statu
 }
 
 void
-event_vendor_cancelled(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
-					   const char *reason)
+event_vendor_cancelled(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt, const char *reason)
 {
 	StringInfoData body;
 
 	initStringInfo(&body);
-	appendStringInfo(&body, "{\"orderId\": " INT64_FORMAT ", \"vendorId\": \"%s\", \"attempt\": %d, \"reason\": ",
-					 order->order_id, vendor_id, attempt);
+	appendStringInfo(&body,
+					 "{\"orderId\": " INT64_FORMAT ", \"vendorId\": \"%s\", \"attempt\": %d, \"reason\": ", order->order_id,
+					 vendor_id, attempt);
 	json_append_string(&body, reason);
 	appendStringInfoChar(&body, '}');
 	add_order_event(batch, order, psprintf("order.cancelled.%s", vendor_id), &body);

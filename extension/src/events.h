@@ -14,20 +14,20 @@
 /* What every event of an order says of it. Times are JSON strings without quotes. */
 typedef struct OrderFacts
 {
-	int64		order_id;
-	const char *customer_id;	/* may be NULL */
+	int64       order_id;
+	const char *customer_id; /* may be NULL */
 	const char *placed_at;
 	const char *expires_at;
-	const char *traceparent;	/* may be NULL */
+	const char *traceparent; /* may be NULL */
 } OrderFacts;
 
 /* One hold as a vendor sees it. */
 typedef struct VendorLine
 {
-	int			line_no;
+	int         line_no;
 	const char *product_id;
 	const char *vendor_sku;
-	int64		quantity;
+	int64       quantity;
 	const char *unit_price;
 } VendorLine;
 
@@ -42,11 +42,11 @@ extern void event_order_placed(EventBatch *batch, const OrderFacts *order, const
 							   const VendorLine *lines, int nlines);
 
 /* order.confirmed, order.rejected, order.cancelled, order.expired */
-extern void event_order_closed(EventBatch *batch, const OrderFacts *order, const char *status,
-							   const char *total_amount, const char *reason);
+extern void event_order_closed(EventBatch *batch, const OrderFacts *order, const char *status, const char *total_amount,
+							   const char *reason);
 
 /* order.cancelled.<vendor_id>: the vendor's lines of that attempt are not wanted (any more). */
 extern void event_vendor_cancelled(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
 								   const char *reason);
 
-#endif							/* OA_EVENTS_H */
+#endif /* OA_EVENTS_H */

@@ -27,41 +27,41 @@
 PG_FUNCTION_INFO_V1(oa_register_vendor);
 PG_FUNCTION_INFO_V1(oa_sync_vendor_stock);
 
-#define SKIPPED_TOLD_MAX	100	/* skipped items named in the result */
-#define FEED_NAME_CHARS_MAX	500
+#define SKIPPED_TOLD_MAX    100 /* skipped items named in the result */
+#define FEED_NAME_CHARS_MAX 500
 
 /* One item of a feed, or one row that the feed lacks. */
 typedef struct FeedItem
 {
-	int			index;			/* its place in the feed, from 0 */
+	int         index; /* its place in the feed, from 0 */
 	const char *product_id;
-	const char *name;			/* NULL: not given */
-	int64		count;
-	Price		price;
-	bool		has_price;
-	bool		is_bad;			/* skipped; but its product is in the feed, and stays as it is */
+	const char *name; /* NULL: not given */
+	int64       count;
+	Price       price;
+	bool        has_price;
+	bool        is_bad; /* skipped; but its product is in the feed, and stays as it is */
 
 	/* the row as it is */
-	bool		exists;
-	bool		changes;
-	int64		reserved;
+	bool  exists;
+	bool  changes;
+	int64 reserved;
 } FeedItem;
 
 typedef struct Feed
 {
-	const char *vendor_id;
-	TimestampTz as_of;
-	FeedItem   *items;			/* by product_id, each once */
-	int			nitems;
-	const char **missing;		/* active products that the feed lacks */
-	int			nmissing;
-	int			total;			/* items in the feed, bad ones too */
-	int			nskipped;
-	StringInfoData skipped;		/* JSON array elements */
-	int			nnew;
-	int			nchanged;
-	StringInfoData oversold;	/* JSON array elements */
-	int			noversold;
+	const char    *vendor_id;
+	TimestampTz    as_of;
+	FeedItem      *items; /* by product_id, each once */
+	int            nitems;
+	const char   **missing; /* active products that the feed lacks */
+	int            nmissing;
+	int            total; /* items in the feed, bad ones too */
+	int            nskipped;
+	StringInfoData skipped; /* JSON array elements */
+	int            nnew;
+	int            nchanged;
+	StringInfoData oversold; /* JSON array elements */
+	int            noversold;
 } Feed;
 
 /* ---------- vendors ---------- */
@@ -69,39 +69,31 @@ typedef struct Feed
 static char *
 required_text(FunctionCallInfo fcinfo, int argument, const char *name, int max_chars)
 {
-	char	   *value;
-	char	   *complaint;
+	char *value;
+	char *complaint;
 
 	if (PG_ARGISNULL(argument))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be null", name)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must not be null", name)));
 	value = text_to_cstring(PG_GETARG_TEXT_PP(argument));
 	complaint = check_text_id(value, strlen(value), max_chars);
 	if (complaint != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s %s", name, complaint)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s %s", name, complaint)));
 	return value;
 }
 
 Datum
 oa_register_vendor(PG_FUNCTION_ARGS)
 {
-	char	   *vendor_id = required_text(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
-	char	   *name = required_text(fcinfo, 1, "name", FEED_NAME_CHARS_MAX);
-	char	   *stock_url = PG_ARGISNULL(2) ? NULL : required_text(fcinfo, 2, "stock_url", 2000);
-	Datum		values[4];
-	char		nulls[4] = {' ', ' ', stock_url ? ' ' : 'n', ' '};
+	char *vendor_id = required_text(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char *name = required_text(fcinfo, 1, "name", FEED_NAME_CHARS_MAX);
+	char *stock_url = PG_ARGISNULL(2) ? NULL : required_text(fcinfo, 2, "stock_url", 2000);
+	Datum values[4];
+	char  nulls[4] = {' ', ' ', stock_url ? ' ' : 'n', ' '};
 
 	if (!is_vendor_id(vendor_id, strlen(vendor_id)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("vendor_id must be 1 to 64 of A-Z a-z 0-9 _ -")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("vendor_id must be 1 to 64 of A-Z a-z 0-9 _ -")));
 	if (stock_url != NULL && strncmp(stock_url, "http://", 7) != 0 && strncmp(stock_url, "https://", 8) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("stock_url must begin with http:// or https://")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("stock_url must begin with http:// or https://")));
 
 	SPI_connect();
 	values[0] = CStringGetTextDatum(vendor_id);
@@ -135,31 +127,30 @@ member(JsonbContainer *object, const char *key, JsonbValue *value)
 static bool
 parse_price(const JsonbValue *value, Price *price)
 {
-	char	   *text;
+	char *text;
 
 	if (value->type == jbvNumeric)
 		return price_from_numeric(value->val.numeric, price);
 	if (value->type != jbvString || value->val.string.len > 32)
 		return false;
 	text = pnstrdup(value->val.string.val, value->val.string.len);
-	if (*text == '\0' || strspn(text, "0123456789.") != strlen(text) ||
-		*text == '.' || strchr(text, '.') != strrchr(text, '.'))
+	if (*text == '\0' || strspn(text, "0123456789.") != strlen(text) || *text == '.' || strchr(text, '.') != strrchr(text, '.'))
 		return false;
-	return price_from_numeric(DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
-																  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))),
-							  price);
+	return price_from_numeric(
+		DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))),
+		price);
 }
 
 /* NULL if the item is good, else what is wrong with it. Fields unknown to us are the vendor's own. */
 static char *
 parse_item(JsonbContainer *object, FeedItem *item)
 {
-	JsonbValue	id;
-	JsonbValue	count;
-	JsonbValue	value;
+	JsonbValue  id;
+	JsonbValue  count;
+	JsonbValue  value;
 	const char *id_field = member(object, "id", &id) ? "id" : "productId";
 	const char *count_field = member(object, "quantity", &count) ? "quantity" : "stock";
-	char	   *complaint;
+	char       *complaint;
 
 	if (*id_field == 'p' && !member(object, "productId", &id))
 		return "id (or productId) is missing";
@@ -195,7 +186,7 @@ compare_items(const void *a, const void *b)
 {
 	const FeedItem *left = a;
 	const FeedItem *right = b;
-	int			order = strcmp(left->product_id, right->product_id);
+	int             order = strcmp(left->product_id, right->product_id);
 
 	if (order == 0)
 		order = left->is_bad - right->is_bad;
@@ -205,16 +196,16 @@ compare_items(const void *a, const void *b)
 static void
 parse_feed(Feed *feed, Jsonb *json)
 {
-	JsonbIterator *it = JsonbIteratorInit(&json->root);
+	JsonbIterator     *it = JsonbIteratorInit(&json->root);
 	JsonbIteratorToken token;
-	JsonbValue	value;
-	int			nparsed = 0;
+	JsonbValue         value;
+	int                nparsed = 0;
 
 	feed->items = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem) * Max(JB_ROOT_COUNT(json), 1));
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		FeedItem	item = {0};
-		char	   *complaint = NULL;
+		FeedItem item = {0};
+		char    *complaint = NULL;
 
 		if (token != WJB_ELEM)
 			continue;
@@ -245,13 +236,13 @@ parse_feed(Feed *feed, Jsonb *json)
 static FeedItem *
 find_item(const Feed *feed, const char *product_id)
 {
-	int			low = 0;
-	int			high = feed->nitems - 1;
+	int low = 0;
+	int high = feed->nitems - 1;
 
 	while (low <= high)
 	{
-		int			middle = (low + high) / 2;
-		int			order = strcmp(feed->items[middle].product_id, product_id);
+		int middle = (low + high) / 2;
+		int order = strcmp(feed->items[middle].product_id, product_id);
 
 		if (order == 0)
 			return &feed->items[middle];
@@ -272,14 +263,14 @@ find_item(const Feed *feed, const char *product_id)
 static void
 read_confirmed_since(const Feed *feed, int64 *confirmed)
 {
-	Datum		values[2] = {CStringGetTextDatum(feed->vendor_id), TimestampTzGetDatum(feed->as_of)};
+	Datum values[2] = {CStringGetTextDatum(feed->vendor_id), TimestampTzGetDatum(feed->as_of)};
 
 	memset(confirmed, 0, sizeof(int64) * feed->nitems);
 	plan_execute(PLAN_CONFIRMED_SINCE, values, NULL, SPI_OK_SELECT);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		char	   *product_id = spi_string(row, 1);
-		FeedItem   *item = find_item(feed, product_id);
+		char     *product_id = spi_string(row, 1);
+		FeedItem *item = find_item(feed, product_id);
 
 		if (item != NULL)
 			confirmed[item - feed->items] = spi_int64(row, 2);
@@ -298,10 +289,10 @@ on_hand_after(const FeedItem *item, int64 confirmed)
 static void
 compare_row(FeedItem *item, uint64 row)
 {
-	Price		price;
-	bool		is_null;
-	char	   *name = spi_string(row, 2);
-	char	   *product_id = spi_string(row, 1);
+	Price price;
+	bool  is_null;
+	char *name = spi_string(row, 2);
+	char *product_id = spi_string(row, 1);
 
 	item->exists = true;
 	if (item->is_bad)
@@ -311,8 +302,8 @@ compare_row(FeedItem *item, uint64 row)
 	if (!item->has_price)
 		item->price = price;
 	item->changes = !spi_bool(row, 5) || spi_int64(row, 4) != on_hand_after(item, spi_int64(row, 6)) ||
-		item->price.amount != price.amount ||
-		(item->name != NULL && strcmp(name, product_id) == 0 && strcmp(name, item->name) != 0);
+					item->price.amount != price.amount ||
+					(item->name != NULL && strcmp(name, product_id) == 0 && strcmp(name, item->name) != 0);
 	pfree(name);
 	pfree(product_id);
 }
@@ -320,14 +311,14 @@ compare_row(FeedItem *item, uint64 row)
 static void
 compare_with_stock(Feed *feed)
 {
-	Datum		values[2] = {CStringGetTextDatum(feed->vendor_id), TimestampTzGetDatum(feed->as_of)};
+	Datum values[2] = {CStringGetTextDatum(feed->vendor_id), TimestampTzGetDatum(feed->as_of)};
 
 	plan_execute(PLAN_READ_VENDOR_STOCK, values, NULL, SPI_OK_SELECT);
 	feed->missing = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * Max(SPI_processed, 1));
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		char	   *product_id = spi_string(row, 1);
-		FeedItem   *item = find_item(feed, product_id);
+		char     *product_id = spi_string(row, 1);
+		FeedItem *item = find_item(feed, product_id);
 
 		CHECK_FOR_INTERRUPTS();
 		if (item != NULL)
@@ -338,7 +329,7 @@ compare_with_stock(Feed *feed)
 	SPI_freetuptable(SPI_tuptable);
 	for (int i = 0; i < feed->nitems; i++)
 	{
-		FeedItem   *item = &feed->items[i];
+		FeedItem *item = &feed->items[i];
 
 		if (item->exists)
 			feed->nchanged += item->changes;
@@ -346,7 +337,7 @@ compare_with_stock(Feed *feed)
 		{
 			item->changes = true;
 			if (!item->has_price)
-				item->price = (Price) {0, MONEY_SCALE_MIN};
+				item->price = (Price){0, MONEY_SCALE_MIN};
 			feed->nnew++;
 		}
 	}
@@ -365,11 +356,10 @@ static void
 lock_changing_rows(Feed *feed)
 {
 	const char **product_ids;
-	int			count = 0;
-	Datum		values[2];
+	int          count = 0;
+	Datum        values[2];
 
-	product_ids = MemoryContextAllocHuge(CurrentMemoryContext,
-										 sizeof(char *) * Max(feed->nitems + feed->nmissing, 1));
+	product_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * Max(feed->nitems + feed->nmissing, 1));
 	for (int i = 0; i < feed->nitems; i++)
 	{
 		if (feed->items[i].exists && feed->items[i].changes)
@@ -385,7 +375,7 @@ lock_changing_rows(Feed *feed)
 	plan_execute(PLAN_LOCK_VENDOR_STOCK, values, NULL, SPI_OK_SELECT);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		FeedItem   *item = find_item(feed, spi_string(row, 1));
+		FeedItem *item = find_item(feed, spi_string(row, 1));
 
 		if (item != NULL)
 			item->reserved = spi_int64(row, 2);
@@ -407,13 +397,13 @@ note_oversold(Feed *feed, const FeedItem *item, int64 on_hand)
 static void
 write_changed_items(Feed *feed, const int64 *confirmed)
 {
-	int			count_max = Max(feed->nnew + feed->nchanged, 1);
+	int          count_max = Max(feed->nnew + feed->nchanged, 1);
 	const char **product_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * count_max);
 	const char **names = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * count_max);
 	const char **prices = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * count_max);
-	int64	   *on_hand = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * count_max);
-	int			count = 0;
-	Datum		values[5];
+	int64       *on_hand = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * count_max);
+	int          count = 0;
+	Datum        values[5];
 
 	for (int i = 0; i < feed->nitems; i++)
 	{
@@ -445,7 +435,7 @@ write_changed_items(Feed *feed, const int64 *confirmed)
 static void
 deactivate_missing(const Feed *feed)
 {
-	Datum		values[3];
+	Datum values[3];
 
 	if (feed->nmissing == 0)
 		return;
@@ -461,10 +451,11 @@ feed_result(const Feed *feed, const char *status)
 	StringInfoData json;
 
 	initStringInfo(&json);
-	appendStringInfo(&json, "{\"vendorId\": \"%s\", \"status\": \"%s\", \"asOf\": \"%s\", \"items\": %d, \"new\": %d, "
+	appendStringInfo(&json,
+					 "{\"vendorId\": \"%s\", \"status\": \"%s\", \"asOf\": \"%s\", \"items\": %d, \"new\": %d, "
 					 "\"changed\": %d, \"inactive\": %d, \"skippedItems\": %d, \"skipped\": [%s], \"oversold\": [%s]}",
-					 feed->vendor_id, status, utc_timestamp(feed->as_of), feed->total, feed->nnew, feed->nchanged,
-					 feed->nmissing, feed->nskipped, feed->skipped.data, feed->oversold.data);
+					 feed->vendor_id, status, utc_timestamp(feed->as_of), feed->total, feed->nnew, feed->nchanged, feed->nmissing,
+					 feed->nskipped, feed->skipped.data, feed->oversold.data);
 	return json.data;
 }
 
@@ -472,7 +463,7 @@ static void
 write_feed_events(const Feed *feed, char *result)
 {
 	EventBatch *events = event_batch_create(2);
-	Event	   *event = event_batch_add(events);
+	Event      *event = event_batch_add(events);
 
 	event->routing_key = psprintf("stock.synced.%s", feed->vendor_id);
 	event->payload = result;
@@ -490,15 +481,13 @@ write_feed_events(const Feed *feed, char *result)
 static bool
 lock_vendor(const Feed *feed)
 {
-	Datum		values[1] = {CStringGetTextDatum(feed->vendor_id)};
-	Datum		synced_as_of;
-	bool		is_null;
+	Datum values[1] = {CStringGetTextDatum(feed->vendor_id)};
+	Datum synced_as_of;
+	bool  is_null;
 
 	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
-				 errmsg("unknown vendor \"%s\"", feed->vendor_id)));
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", feed->vendor_id)));
 	synced_as_of = spi_datum(0, 1, &is_null);
 	return is_null || DatumGetTimestampTz(synced_as_of) <= feed->as_of;
 }
@@ -506,9 +495,9 @@ lock_vendor(const Feed *feed)
 static char *
 apply_feed(Feed *feed, Jsonb *json)
 {
-	int64	   *confirmed;
-	Datum		values[2];
-	char	   *result;
+	int64 *confirmed;
+	Datum  values[2];
+	char  *result;
 
 	if (!lock_vendor(feed))
 		return feed_result(feed, "stale");
@@ -517,7 +506,7 @@ apply_feed(Feed *feed, Jsonb *json)
 	confirmed = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(feed->nitems, 1));
 	compare_with_stock(feed);
 	lock_changing_rows(feed);
-	read_confirmed_since(feed, confirmed);	/* until the rows were locked */
+	read_confirmed_since(feed, confirmed); /* until the rows were locked */
 	write_changed_items(feed, confirmed);
 	deactivate_missing(feed);
 
@@ -532,26 +521,20 @@ apply_feed(Feed *feed, Jsonb *json)
 Datum
 oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 {
-	Feed		feed = {0};
-	Jsonb	   *json;
-	char	   *result;
-	Datum		returned;
+	Feed   feed = {0};
+	Jsonb *json;
+	char  *result;
+	Datum  returned;
 
 	feed.vendor_id = required_text(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
 	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("feed must not be null")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("feed must not be null")));
 	json = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("feed must be a JSON array of items")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("feed must be a JSON array of items")));
 	feed.as_of = PG_ARGISNULL(2) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(2);
 	if (TIMESTAMP_NOT_FINITE(feed.as_of))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("as_of must be finite")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("as_of must be finite")));
 	/* a vendor's or a bridge's clock may run ahead: no count is of the future */
 	feed.as_of = Min(feed.as_of, GetCurrentTimestamp());
 

@@ -28,8 +28,7 @@ row_trigger(FunctionCallInfo fcinfo, const char *name)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		elog(ERROR, "%s: must be called by a row trigger fired before the change", name);
 	return trigger;
 }
@@ -38,8 +37,8 @@ row_trigger(FunctionCallInfo fcinfo, const char *name)
 static char *
 column(TriggerData *trigger, HeapTuple tuple, const char *name)
 {
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	char	   *value = SPI_getvalue(tuple, desc, SPI_fnumber(desc, name));
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
+	char     *value = SPI_getvalue(tuple, desc, SPI_fnumber(desc, name));
 
 	return value ? value : "null";
 }
@@ -48,19 +47,18 @@ Datum
 oa_guard_order(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = row_trigger(fcinfo, "guard_order");
-	HeapTuple	tuple;
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	int			closed_at_column = SPI_fnumber(desc, "closed_at");
-	Datum		now;
-	bool		is_null;
+	HeapTuple    tuple;
+	TupleDesc    desc = RelationGetDescr(trigger->tg_relation);
+	int          closed_at_column = SPI_fnumber(desc, "closed_at");
+	Datum        now;
+	bool         is_null;
 
 	tuple = trigger->tg_newtuple;
 	if (strcmp(column(trigger, trigger->tg_trigtuple, "status"), "pending") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_STATE),
-				 errmsg("order %s is %s and cannot become %s", column(trigger, tuple, "order_id"),
-						column(trigger, trigger->tg_trigtuple, "status"), column(trigger, tuple, "status")),
-				 errdetail("Only a pending order can change its state, once.")));
+		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
+						errmsg("order %s is %s and cannot become %s", column(trigger, tuple, "order_id"),
+							   column(trigger, trigger->tg_trigtuple, "status"), column(trigger, tuple, "status")),
+						errdetail("Only a pending order can change its state, once.")));
 
 	if (!heap_attisnull(tuple, closed_at_column, desc))
 		return PointerGetDatum(tuple);
@@ -73,19 +71,16 @@ Datum
 oa_guard_hold(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = row_trigger(fcinfo, "guard_hold");
-	const char *before = column(trigger, trigger->tg_trigtuple, "status");
-	const char *after = column(trigger, trigger->tg_newtuple, "status");
-	bool		allowed = (strcmp(before, "open") == 0 &&
-						   (strcmp(after, "confirmed") == 0 || strcmp(after, "rejected") == 0 ||
-							strcmp(after, "released") == 0)) ||
-		(strcmp(before, "confirmed") == 0 && strcmp(after, "returned") == 0);
+	const char  *before = column(trigger, trigger->tg_trigtuple, "status");
+	const char  *after = column(trigger, trigger->tg_newtuple, "status");
+	bool         allowed = (strcmp(before, "open") == 0 &&
+                    (strcmp(after, "confirmed") == 0 || strcmp(after, "rejected") == 0 || strcmp(after, "released") == 0)) ||
+				   (strcmp(before, "confirmed") == 0 && strcmp(after, "returned") == 0);
 
 	if (!allowed)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_STATE),
-				 errmsg("a hold of order %s at vendor \"%s\" is %s and cannot become %s",
-						column(trigger, trigger->tg_newtuple, "order_id"),
-						column(trigger, trigger->tg_newtuple, "vendor_id"), before, after)));
+		ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("a hold of order %s at vendor \"%s\" is %s and cannot become %s",
+														  column(trigger, trigger->tg_newtuple, "order_id"),
+														  column(trigger, trigger->tg_newtuple, "vendor_id"), before, after)));
 	return PointerGetDatum(trigger->tg_newtuple);
 }
 
@@ -93,12 +88,11 @@ Datum
 oa_guard_stock(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = row_trigger(fcinfo, "guard_stock");
-	HeapTuple	tuple = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? trigger->tg_trigtuple : trigger->tg_newtuple;
+	HeapTuple    tuple = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? trigger->tg_trigtuple : trigger->tg_newtuple;
 
-	ereport(ERROR,
-			(errcode(ERRCODE_OA_STATE),
-			 errmsg("stock of product \"%s\" at vendor \"%s\" cannot be negative",
-					column(trigger, tuple, "product_id"), column(trigger, tuple, "vendor_id")),
-			 errdetail("on_hand would be %s and reserved %s.", column(trigger, tuple, "on_hand"),
-					   column(trigger, tuple, "reserved"))));
+	ereport(ERROR, (errcode(ERRCODE_OA_STATE),
+					errmsg("stock of product \"%s\" at vendor \"%s\" cannot be negative", column(trigger, tuple, "product_id"),
+						   column(trigger, tuple, "vendor_id")),
+					errdetail("on_hand would be %s and reserved %s.", column(trigger, tuple, "on_hand"),
+							  column(trigger, tuple, "reserved"))));
 }

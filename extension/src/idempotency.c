@@ -17,10 +17,9 @@
 static int
 compare_keys(const void *a, const void *b, void *requests)
 {
-	int			left = *(const int *) a;
-	int			right = *(const int *) b;
-	int			order = strcmp(((OrderRequest *) requests)[left].idempotency_key,
-							   ((OrderRequest *) requests)[right].idempotency_key);
+	int left = *(const int *) a;
+	int right = *(const int *) b;
+	int order = strcmp(((OrderRequest *) requests)[left].idempotency_key, ((OrderRequest *) requests)[right].idempotency_key);
 
 	return order != 0 ? order : left - right;
 }
@@ -38,8 +37,8 @@ key_reused(OrderRequest *request)
 static int
 distinct_keys(RequestBatch *batch, int *keyed)
 {
-	int			count = 0;
-	int			distinct = 0;
+	int count = 0;
+	int distinct = 0;
 
 	for (int i = 0; i < batch->nrequests; i++)
 	{
@@ -66,13 +65,13 @@ distinct_keys(RequestBatch *batch, int *keyed)
 static int
 find_keyed(const RequestBatch *batch, const int *keyed, int count, const char *key)
 {
-	int			low = 0;
-	int			high = count - 1;
+	int low = 0;
+	int high = count - 1;
 
 	while (low <= high)
 	{
-		int			middle = (low + high) / 2;
-		int			order = strcmp(batch->requests[keyed[middle]].idempotency_key, key);
+		int middle = (low + high) / 2;
+		int order = strcmp(batch->requests[keyed[middle]].idempotency_key, key);
 
 		if (order == 0)
 			return middle;
@@ -90,8 +89,8 @@ static void
 read_outcomes(RequestBatch *batch, const int *keyed, int count, const bool *claimed)
 {
 	const char **keys = palloc(sizeof(char *) * count);
-	int			nkeys = 0;
-	Datum		values[1];
+	int          nkeys = 0;
+	Datum        values[1];
 
 	for (int i = 0; i < count; i++)
 	{
@@ -101,14 +100,13 @@ read_outcomes(RequestBatch *batch, const int *keyed, int count, const bool *clai
 	values[0] = text_array(keys, nkeys);
 	plan_execute(PLAN_READ_KEYS, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed != (uint64) nkeys)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not read the outcome of an idempotency key used at the same time")));
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not read the outcome of an idempotency key used at the same time")));
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
 		OrderRequest *request = &batch->requests[keyed[find_keyed(batch, keyed, count, spi_string(row, 1))]];
-		bool		no_error;
-		Datum		error = spi_datum(row, 4, &no_error);
+		bool          no_error;
+		Datum         error = spi_datum(row, 4, &no_error);
 
 		request->order_id = 0;
 		if ((uint64) spi_int64(row, 2) != request->hash)
@@ -124,15 +122,15 @@ read_outcomes(RequestBatch *batch, const int *keyed, int count, const bool *clai
 void
 idempotency_claim(RequestBatch *batch)
 {
-	int		   *keyed = palloc(sizeof(int) * Max(batch->nrequests, 1));
-	int			count = distinct_keys(batch, keyed);
+	int         *keyed = palloc(sizeof(int) * Max(batch->nrequests, 1));
+	int          count = distinct_keys(batch, keyed);
 	const char **keys;
-	int64	   *hashes;
-	int64	   *order_ids;
-	bool	   *claimed;
-	Oid			sequence;
-	Datum		values[3];
-	uint64		nclaimed;
+	int64       *hashes;
+	int64       *order_ids;
+	bool        *claimed;
+	Oid          sequence;
+	Datum        values[3];
+	uint64       nclaimed;
 
 	if (count == 0)
 		return;
@@ -166,8 +164,8 @@ idempotency_record_errors(RequestBatch *batch)
 {
 	const char **keys = palloc(sizeof(char *) * Max(batch->nrequests, 1));
 	const char **errors = palloc(sizeof(char *) * Max(batch->nrequests, 1));
-	int			count = 0;
-	Datum		values[2];
+	int          count = 0;
+	Datum        values[2];
 
 	for (int i = 0; i < batch->nrequests; i++)
 	{

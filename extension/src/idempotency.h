@@ -20,4 +20,4 @@ extern void idempotency_claim(RequestBatch *batch);
 /* idempotency_record_errors keeps the errors of claimed keys as their outcome. Needs SPI. */
 extern void idempotency_record_errors(RequestBatch *batch);
 
-#endif							/* OA_IDEMPOTENCY_H */
+#endif /* OA_IDEMPOTENCY_H */

@@ -8,19 +8,19 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
-#define UNITS_DIGITS_MAX 11		/* a price is below 10^11 */
+#define UNITS_DIGITS_MAX 11 /* a price is below 10^11 */
 
 static const int64 power_of_ten[] = {1, 10, 100, 1000, 10000};
 
 bool
 price_from_numeric(Numeric number, Price *price)
 {
-	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
+	char       *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
 	const char *p = text;
-	int64		amount = 0;
-	int			digits = 0;
-	int			decimals = 0;
-	int			shown = 0;
+	int64       amount = 0;
+	int         digits = 0;
+	int         decimals = 0;
+	int         shown = 0;
 
 	for (; *p >= '0' && *p <= '9'; p++)
 	{
@@ -28,7 +28,7 @@ price_from_numeric(Numeric number, Price *price)
 			return false;
 		amount = amount * 10 + (*p - '0');
 	}
-	if (digits == 0)			/* a sign, NaN, Infinity */
+	if (digits == 0) /* a sign, NaN, Infinity */
 		return false;
 	if (*p == '.')
 	{
@@ -65,11 +65,11 @@ amount_add(Amount *total, Price price, int64 quantity)
 char *
 amount_to_string(Amount amount)
 {
-	char		buffer[64];
-	char	   *p = buffer + sizeof(buffer) - 1;
-	int			decimals = Max(amount.decimals, MONEY_SCALE_MIN);
-	int128		left = amount.amount / power_of_ten[MONEY_SCALE_MAX - decimals];
-	int			digits = 0;
+	char   buffer[64];
+	char  *p = buffer + sizeof(buffer) - 1;
+	int    decimals = Max(amount.decimals, MONEY_SCALE_MIN);
+	int128 left = amount.amount / power_of_ten[MONEY_SCALE_MAX - decimals];
+	int    digits = 0;
 
 	*p = '\0';
 	do
@@ -86,14 +86,14 @@ amount_to_string(Amount amount)
 char *
 price_to_string(Price price)
 {
-	return amount_to_string((Amount) {price.amount, price.decimals});
+	return amount_to_string((Amount){price.amount, price.decimals});
 }
 
 Numeric
 amount_to_numeric(Amount amount)
 {
-	int			decimals = Max(amount.decimals, MONEY_SCALE_MIN);
-	int128		units = amount.amount / power_of_ten[MONEY_SCALE_MAX - decimals];
+	int    decimals = Max(amount.decimals, MONEY_SCALE_MIN);
+	int128 units = amount.amount / power_of_ten[MONEY_SCALE_MAX - decimals];
 
 	if (units <= PG_INT64_MAX)
 		return int64_div_fast_to_numeric((int64) units, decimals);

@@ -19,15 +19,15 @@
 /* One price. "decimals" is how many of the four are shown. */
 typedef struct Price
 {
-	int64		amount;			/* 1/10000 */
-	int			decimals;
+	int64 amount; /* 1/10000 */
+	int   decimals;
 } Price;
 
 /* A sum of prices; 128 bits hold 10^9 units at 10^11, 10^9 times over. */
 typedef struct Amount
 {
-	int128		amount;			/* 1/10000 */
-	int			decimals;
+	int128 amount; /* 1/10000 */
+	int    decimals;
 } Amount;
 
 /*
@@ -45,4 +45,4 @@ extern Numeric amount_to_numeric(Amount amount);
 extern char *amount_to_string(Amount amount);
 extern char *price_to_string(Price price);
 
-#endif							/* OA_MONEY_H */
+#endif /* OA_MONEY_H */

@@ -13,55 +13,48 @@
 
 PG_MODULE_MAGIC;
 
-int			guc_hold_for_s = 1800;
-int			guc_strategy = SOURCING_CHEAPEST;
-int			guc_max_lines = 1000;
-int			guc_max_attempts = 3;
-int			guc_expiry_grace_s = 300;
-char	   *guc_traceparent = NULL;
+int   guc_hold_for_s = 1800;
+int   guc_strategy = SOURCING_CHEAPEST;
+int   guc_max_lines = 1000;
+int   guc_max_attempts = 3;
+int   guc_expiry_grace_s = 300;
+char *guc_traceparent = NULL;
 
-static const struct config_enum_entry strategy_options[] = {
-	{"cheapest", SOURCING_CHEAPEST, false},
-	{"single_vendor", SOURCING_SINGLE_VENDOR, false},
-	{"priority", SOURCING_PRIORITY, false},
-	{"most_stock", SOURCING_MOST_STOCK, false},
-	{"fewest_vendors", SOURCING_FEWEST_VENDORS, false},
-	{NULL, 0, false}
-};
+static const struct config_enum_entry strategy_options[] = {{"cheapest", SOURCING_CHEAPEST, false},
+															{"single_vendor", SOURCING_SINGLE_VENDOR, false},
+															{"priority", SOURCING_PRIORITY, false},
+															{"most_stock", SOURCING_MOST_STOCK, false},
+															{"fewest_vendors", SOURCING_FEWEST_VENDORS, false},
+															{NULL, 0, false}};
 
-void		_PG_init(void);
+void _PG_init(void);
 
 void
 _PG_init(void)
 {
 	DefineCustomIntVariable("order_aggregator.hold_for",
-							"How long a placed order holds its stock, unless the order says otherwise.",
-							NULL, &guc_hold_for_s, 1800, 1, INT_MAX / 1000, PGC_USERSET, GUC_UNIT_S,
-							NULL, NULL, NULL);
-	DefineCustomEnumVariable("order_aggregator.strategy",
-							 "How vendors are chosen, unless the order says otherwise.",
-							 NULL, &guc_strategy, SOURCING_CHEAPEST, strategy_options, PGC_USERSET, 0,
-							 NULL, NULL, NULL);
-	DefineCustomIntVariable("order_aggregator.max_lines",
-							"Most lines an order may have.",
-							NULL, &guc_max_lines, 1000, 1, 1000, PGC_USERSET, 0, NULL, NULL, NULL);
+							"How long a placed order holds its stock, unless the order says otherwise.", NULL, &guc_hold_for_s,
+							1800, 1, INT_MAX / 1000, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomEnumVariable("order_aggregator.strategy", "How vendors are chosen, unless the order says otherwise.", NULL,
+							 &guc_strategy, SOURCING_CHEAPEST, strategy_options, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_aggregator.max_lines", "Most lines an order may have.", NULL, &guc_max_lines, 1000, 1, 1000,
+							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("order_aggregator.max_attempts",
 							"How often an order is sourced, the first time included, before a vendor's rejection rejects it.",
 							NULL, &guc_max_attempts, 3, 1, 1000, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("order_aggregator.expiry_grace",
-							"How long after its expiry a pending order is a problem to check_consistency().",
-							NULL, &guc_expiry_grace_s, 300, 0, INT_MAX / 1000, PGC_USERSET, GUC_UNIT_S,
-							NULL, NULL, NULL);
+							"How long after its expiry a pending order is a problem to check_consistency().", NULL,
+							&guc_expiry_grace_s, 300, 0, INT_MAX / 1000, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomStringVariable("order_aggregator.traceparent",
-							   "W3C trace context of the caller, carried into the events of its orders.",
-							   NULL, &guc_traceparent, "", PGC_USERSET, 0, NULL, NULL, NULL);
+							   "W3C trace context of the caller, carried into the events of its orders.", NULL, &guc_traceparent,
+							   "", PGC_USERSET, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("order_aggregator");
 }
 
 Oid
 table_oid(const char *table_name)
 {
-	Oid			oid = get_relname_relid(table_name, get_namespace_oid(OA_SCHEMA, false));
+	Oid oid = get_relname_relid(table_name, get_namespace_oid(OA_SCHEMA, false));
 
 	if (!OidIsValid(oid))
 		elog(ERROR, "table \"%s.%s\" does not exist", OA_SCHEMA, table_name);

@@ -11,29 +11,29 @@
 
 #define OA_SCHEMA "order_aggregator"
 
-#define ERRCODE_OA_INSUFFICIENT_STOCK	MAKE_SQLSTATE('O', 'A', '0', '0', '1')
-#define ERRCODE_OA_UNKNOWN_PRODUCT		MAKE_SQLSTATE('O', 'A', '0', '0', '2')
-#define ERRCODE_OA_KEY_REUSED			MAKE_SQLSTATE('O', 'A', '0', '0', '3')
-#define ERRCODE_OA_STATE				MAKE_SQLSTATE('O', 'A', '0', '0', '4')
-#define ERRCODE_OA_UNKNOWN_SUBJECT		MAKE_SQLSTATE('O', 'A', '0', '0', '5')
+#define ERRCODE_OA_INSUFFICIENT_STOCK MAKE_SQLSTATE('O', 'A', '0', '0', '1')
+#define ERRCODE_OA_UNKNOWN_PRODUCT    MAKE_SQLSTATE('O', 'A', '0', '0', '2')
+#define ERRCODE_OA_KEY_REUSED         MAKE_SQLSTATE('O', 'A', '0', '0', '3')
+#define ERRCODE_OA_STATE              MAKE_SQLSTATE('O', 'A', '0', '0', '4')
+#define ERRCODE_OA_UNKNOWN_SUBJECT    MAKE_SQLSTATE('O', 'A', '0', '0', '5')
 
-#define QUANTITY_MAX		INT64CONST(1000000000)
-#define ON_HAND_MAX			INT64CONST(1000000000000)
-#define BATCH_REQUESTS_MAX	10000
-#define ID_CHARS_MAX		128
-#define KEY_CHARS_MAX		255
-#define REASON_CHARS_MAX	1000
-#define HOLD_FOR_MAX_US		(INT64CONST(366) * 86400 * 1000000)
+#define QUANTITY_MAX       INT64CONST(1000000000)
+#define ON_HAND_MAX        INT64CONST(1000000000000)
+#define BATCH_REQUESTS_MAX 10000
+#define ID_CHARS_MAX       128
+#define KEY_CHARS_MAX      255
+#define REASON_CHARS_MAX   1000
+#define HOLD_FOR_MAX_US    (INT64CONST(366) * 86400 * 1000000)
 
 /* settings, order_aggregator.* */
-extern int	guc_hold_for_s;
-extern int	guc_strategy;
-extern int	guc_max_lines;
-extern int	guc_max_attempts;
-extern int	guc_expiry_grace_s;
+extern int   guc_hold_for_s;
+extern int   guc_strategy;
+extern int   guc_max_lines;
+extern int   guc_max_attempts;
+extern int   guc_expiry_grace_s;
 extern char *guc_traceparent;
 
 /* table_oid returns the oid of one of the extension's own tables; ERROR if there is none. */
-extern Oid	table_oid(const char *table_name);
+extern Oid table_oid(const char *table_name);
 
-#endif							/* ORDER_AGGREGATOR_H */
+#endif /* ORDER_AGGREGATOR_H */

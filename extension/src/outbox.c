@@ -46,14 +46,14 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
-#define PARTITION_BITS		20
-#define DOORBELL_CLASS		28513	/* the bridge uses the same two */
-#define DOORBELL_IDLE		2
-#define DOORBELL_CHANNEL	"order_aggregator"
-#define ROUTING_KEY_BYTES_MAX 255	/* a short string of AMQP 0-9-1 */
-#define HEADERS_MAX			30		/* the relay may add to them */
-#define HEADERS_BYTES_MAX	32768	/* they must fit into one frame of 128 kB */
-#define PAYLOAD_BYTES_MAX	16777216	/* the broker takes 128 MB */
+#define PARTITION_BITS        20
+#define DOORBELL_CLASS        28513 /* the bridge uses the same two */
+#define DOORBELL_IDLE         2
+#define DOORBELL_CHANNEL      "order_aggregator"
+#define ROUTING_KEY_BYTES_MAX 255      /* a short string of AMQP 0-9-1 */
+#define HEADERS_MAX           30       /* the relay may add to them */
+#define HEADERS_BYTES_MAX     32768    /* they must fit into one frame of 128 kB */
+#define PAYLOAD_BYTES_MAX     16777216 /* the broker takes 128 MB */
 
 typedef enum OutboxColumn
 {
@@ -93,7 +93,7 @@ event_batch_create(int expected)
 Event *
 event_batch_add(EventBatch *batch)
 {
-	Event	   *event;
+	Event *event;
 
 	if (batch->count == batch->size)
 	{
@@ -122,7 +122,7 @@ find_partition(int64 event_id)
 static void
 execute_ddl(const char *sql)
 {
-	int			result = SPI_execute(sql, false, 0);
+	int result = SPI_execute(sql, false, 0);
 
 	if (result != SPI_OK_UTILITY)
 		elog(ERROR, "SPI_execute returned %s: %s", SPI_result_code_string(result), sql);
@@ -135,17 +135,18 @@ execute_ddl(const char *sql)
 static Oid
 make_partition(int64 event_id)
 {
-	int64		lower = (event_id >> PARTITION_BITS) << PARTITION_BITS;
-	char	   *name = partition_name(event_id);
-	Oid			partition;
+	int64 lower = (event_id >> PARTITION_BITS) << PARTITION_BITS;
+	char *name = partition_name(event_id);
+	Oid   partition;
 
 	LockRelationOid(table_oid("outbox"), ShareUpdateExclusiveLock);
 	AcceptInvalidationMessages();
 	partition = find_partition(event_id);
 	if (OidIsValid(partition))
-		return partition;		/* someone else was faster */
+		return partition; /* someone else was faster */
 
-	execute_ddl(psprintf("CREATE TABLE %s.%s (LIKE %s.outbox INCLUDING ALL, PRIMARY KEY (event_id))", OA_SCHEMA, name, OA_SCHEMA));
+	execute_ddl(
+		psprintf("CREATE TABLE %s.%s (LIKE %s.outbox INCLUDING ALL, PRIMARY KEY (event_id))", OA_SCHEMA, name, OA_SCHEMA));
 	execute_ddl(psprintf("ALTER TABLE %s.outbox ATTACH PARTITION %s.%s FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")",
 						 OA_SCHEMA, OA_SCHEMA, name, lower, lower + (INT64CONST(1) << PARTITION_BITS)));
 	return find_partition(event_id);
@@ -154,7 +155,7 @@ make_partition(int64 event_id)
 static int64
 current_event_id(void)
 {
-	bool		is_null;
+	bool is_null;
 
 	if (SPI_execute("SELECT order_aggregator.outbox_head()", true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the last event id");
@@ -164,19 +165,17 @@ current_event_id(void)
 Datum
 oa_make_outbox_partitions(PG_FUNCTION_ARGS)
 {
-	int			ahead = PG_ARGISNULL(0) ? 1 : PG_GETARG_INT32(0);
-	int			made = 0;
-	int64		next;
+	int   ahead = PG_ARGISNULL(0) ? 1 : PG_GETARG_INT32(0);
+	int   made = 0;
+	int64 next;
 
 	if (ahead < 0 || ahead > 100)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("ahead must be from 0 to 100")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("ahead must be from 0 to 100")));
 	SPI_connect();
 	next = current_event_id() + 1;
 	for (int i = 0; i <= ahead; i++)
 	{
-		int64		event_id = next + ((int64) i << PARTITION_BITS);
+		int64 event_id = next + ((int64) i << PARTITION_BITS);
 
 		if (!OidIsValid(find_partition(event_id)))
 		{
@@ -192,10 +191,10 @@ oa_make_outbox_partitions(PG_FUNCTION_ARGS)
 static bool
 last_created_at(const char *name, TimestampTz *created_at)
 {
-	bool		is_null;
+	bool is_null;
 
-	if (SPI_execute(psprintf("SELECT pg_catalog.max(o.created_at) FROM %s.%s AS o", OA_SCHEMA,
-							 quote_identifier(name)), true, 1) != SPI_OK_SELECT)
+	if (SPI_execute(psprintf("SELECT pg_catalog.max(o.created_at) FROM %s.%s AS o", OA_SCHEMA, quote_identifier(name)), true,
+					1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read partition \"%s\"", name);
 	*created_at = DatumGetTimestampTz(spi_datum(0, 1, &is_null));
 	return !is_null;
@@ -205,20 +204,17 @@ Datum
 oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 {
 	TimestampTz oldest;
-	int64		low;
-	bool		is_null;
-	Datum		values[1];
-	char	  **names;
-	uint64		count;
-	int			dropped = 0;
+	int64       low;
+	bool        is_null;
+	Datum       values[1];
+	char      **names;
+	uint64      count;
+	int         dropped = 0;
 
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("older_than must not be null")));
-	oldest = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-													 TimestampTzGetDatum(GetCurrentTimestamp()),
-													 PG_GETARG_DATUM(0)));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("older_than must not be null")));
+	oldest = DatumGetTimestampTz(
+		DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(0)));
 	SPI_connect();
 	(void) set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	if (SPI_execute("SELECT c.low_event_id FROM order_aggregator.relay_checkpoint AS c", true, 1) != SPI_OK_SELECT)
@@ -234,11 +230,10 @@ oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 
 	for (uint64 i = 0; i < count; i++)
 	{
-		int64		number;
+		int64       number;
 		TimestampTz last;
 
-		if (sscanf(names[i], "outbox_" INT64_FORMAT, &number) != 1 ||
-			((number + 1) << PARTITION_BITS) > low)
+		if (sscanf(names[i], "outbox_" INT64_FORMAT, &number) != 1 || ((number + 1) << PARTITION_BITS) > low)
 			continue;
 		if (last_created_at(names[i], &last))
 		{
@@ -265,7 +260,7 @@ oa_next_xid(PG_FUNCTION_ARGS)
 static void
 ring_doorbell_if_idle(void)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, DOORBELL_CLASS, DOORBELL_IDLE, 2);
 	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
@@ -289,9 +284,7 @@ oa_guard_outbox(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		elog(ERROR, "guard_outbox: not called by trigger manager");
-	ereport(ERROR,
-			(errcode(ERRCODE_OA_STATE),
-			 errmsg("the outbox is append-only")));
+	ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("the outbox is append-only")));
 }
 
 /* ---------- writing ---------- */
@@ -300,12 +293,10 @@ oa_guard_outbox(PG_FUNCTION_ARGS)
 static void
 make_message_ids(pg_uuid_t *ids, int count)
 {
-	uint64		now_ms = (GetCurrentTimestamp() + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000;
+	uint64 now_ms = (GetCurrentTimestamp() + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000;
 
 	if (!pg_strong_random(ids, sizeof(pg_uuid_t) * count))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
 	for (int i = 0; i < count; i++)
 	{
 		for (int byte = 0; byte < 6; byte++)
@@ -340,17 +331,17 @@ int64
 outbox_write(EventBatch *batch)
 {
 	FullTransactionId xid;
-	Oid			sequence;
-	pg_uuid_t  *message_ids;
-	TimestampTz created_at = GetCurrentTransactionStartTimestamp();
-	BulkInsert *bulk = NULL;
-	int64		bulk_partition = -1;
-	int64		event_id = 0;
+	Oid               sequence;
+	pg_uuid_t        *message_ids;
+	TimestampTz       created_at = GetCurrentTransactionStartTimestamp();
+	BulkInsert       *bulk = NULL;
+	int64             bulk_partition = -1;
+	int64             event_id = 0;
 
 	if (batch->count == 0)
 		return 0;
 
-	xid = GetTopFullTransactionId();	/* before the first event id: see the head of this file */
+	xid = GetTopFullTransactionId(); /* before the first event id: see the head of this file */
 	sequence = table_oid("event_id_seq");
 	message_ids = palloc(sizeof(pg_uuid_t) * batch->count);
 	make_message_ids(message_ids, batch->count);
@@ -360,7 +351,7 @@ outbox_write(EventBatch *batch)
 		event_id = nextval_internal(sequence, false);
 		if (bulk == NULL || event_id >> PARTITION_BITS != bulk_partition)
 		{
-			Oid			partition = find_partition(event_id);
+			Oid partition = find_partition(event_id);
 
 			if (bulk != NULL)
 				bulk_end(bulk);
@@ -379,9 +370,9 @@ outbox_write(EventBatch *batch)
 static void
 check_headers(Jsonb *headers)
 {
-	JsonbIterator *it;
+	JsonbIterator     *it;
 	JsonbIteratorToken token;
-	JsonbValue	value;
+	JsonbValue         value;
 
 	if (!JB_ROOT_IS_OBJECT(headers) || JB_ROOT_COUNT(headers) > HEADERS_MAX || VARSIZE(headers) > HEADERS_BYTES_MAX)
 		ereport(ERROR,
@@ -391,18 +382,14 @@ check_headers(Jsonb *headers)
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY && value.val.string.len > ROUTING_KEY_BYTES_MAX)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("a name in headers must be at most %d bytes long", ROUTING_KEY_BYTES_MAX)));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("a name in headers must be at most %d bytes long", ROUTING_KEY_BYTES_MAX)));
 		if (token == WJB_VALUE && value.type != jbvString && value.type != jbvNumeric && value.type != jbvBool)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("every value in headers must be a string, a number or a boolean")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("every value in headers must be a string, a number or a boolean")));
 		if (token == WJB_VALUE && value.type == jbvNumeric &&
 			isinf(DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value.val.numeric)))))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("a number in headers is out of range")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a number in headers is out of range")));
 	}
 }
 
@@ -410,28 +397,24 @@ Datum
 oa_publish_event(PG_FUNCTION_ARGS)
 {
 	EventBatch *batch;
-	Event	   *event;
-	char	   *routing_key;
-	char	   *complaint;
-	int64		event_id;
+	Event      *event;
+	char       *routing_key;
+	char       *complaint;
+	int64       event_id;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be null", PG_ARGISNULL(0) ? "routing_key" : "payload")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s must not be null", PG_ARGISNULL(0) ? "routing_key" : "payload")));
 	routing_key = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	complaint = check_text_id(routing_key, strlen(routing_key), ROUTING_KEY_BYTES_MAX);
 	if (complaint == NULL && strlen(routing_key) > ROUTING_KEY_BYTES_MAX)
 		complaint = psprintf("must be at most %d bytes long", ROUTING_KEY_BYTES_MAX);
 	if (complaint != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("routing_key %s", complaint)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("routing_key %s", complaint)));
 
 	if (VARSIZE_ANY_EXHDR(PG_GETARG_JSONB_P(1)) > PAYLOAD_BYTES_MAX)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("payload must be at most %d bytes long", PAYLOAD_BYTES_MAX)));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("payload must be at most %d bytes long", PAYLOAD_BYTES_MAX)));
 
 	SPI_connect();
 	batch = event_batch_create(1);
@@ -440,7 +423,7 @@ oa_publish_event(PG_FUNCTION_ARGS)
 	event->payload = JsonbToCString(NULL, &PG_GETARG_JSONB_P(1)->root, 0);
 	if (!PG_ARGISNULL(2))
 	{
-		Jsonb	   *headers = PG_GETARG_JSONB_P(2);
+		Jsonb *headers = PG_GETARG_JSONB_P(2);
 
 		check_headers(headers);
 		if (JB_ROOT_COUNT(headers) > 0)
@@ -466,16 +449,14 @@ headers_again(const char *headers, const char *why)
 Datum
 oa_redrive_parked_events(PG_FUNCTION_ARGS)
 {
-	int32		max_events = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
+	int32       max_events = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
 	EventBatch *batch;
-	Datum		values[1];
-	int64	   *event_ids;
-	uint64		count;
+	Datum       values[1];
+	int64      *event_ids;
+	uint64      count;
 
 	if (max_events < 1 || max_events > 100000)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_events must be from 1 to 100000")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_events must be from 1 to 100000")));
 	SPI_connect();
 	values[0] = Int64GetDatum(max_events);
 	plan_execute(PLAN_LOCK_PARKED, values, NULL, SPI_OK_SELECT);
@@ -484,9 +465,9 @@ oa_redrive_parked_events(PG_FUNCTION_ARGS)
 	event_ids = palloc(sizeof(int64) * Max(count, 1));
 	for (uint64 i = 0; i < count; i++)
 	{
-		Event	   *event = event_batch_add(batch);
-		bool		is_null;
-		pg_uuid_t  *message_id = palloc(sizeof(pg_uuid_t));
+		Event     *event = event_batch_add(batch);
+		bool       is_null;
+		pg_uuid_t *message_id = palloc(sizeof(pg_uuid_t));
 
 		event_ids[i] = spi_int64(i, 1);
 		memcpy(message_id, DatumGetUUIDP(spi_datum(i, 2, &is_null)), sizeof(pg_uuid_t));

@@ -12,19 +12,19 @@
 /* An event not yet written. Strings are kept, not copied. */
 typedef struct Event
 {
-	int64		order_id;		/* 0: of no order */
-	const char *routing_key;
-	bool		mandatory;
-	const char *headers;		/* JSON object or NULL */
-	const char *payload;		/* JSON */
-	const pg_uuid_t *message_id;	/* NULL: a new one */
+	int64            order_id; /* 0: of no order */
+	const char      *routing_key;
+	bool             mandatory;
+	const char      *headers;    /* JSON object or NULL */
+	const char      *payload;    /* JSON */
+	const pg_uuid_t *message_id; /* NULL: a new one */
 } Event;
 
 typedef struct EventBatch
 {
-	Event	   *events;
-	int			count;
-	int			size;
+	Event *events;
+	int    count;
+	int    size;
 } EventBatch;
 
 extern EventBatch *event_batch_create(int expected);
@@ -39,4 +39,4 @@ extern Event *event_batch_add(EventBatch *batch);
  */
 extern int64 outbox_write(EventBatch *batch);
 
-#endif							/* OA_OUTBOX_H */
+#endif /* OA_OUTBOX_H */

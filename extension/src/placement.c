@@ -38,32 +38,32 @@ PG_FUNCTION_INFO_V1(oa_place_order_documents);
 /* Where one product's offers are among the locked rows. */
 typedef struct ProductOffers
 {
-	int			first;
-	int			count;
-	bool		wanted;			/* by a request without an error */
-	bool		is_known;
+	int  first;
+	int  count;
+	bool wanted; /* by a request without an error */
+	bool is_known;
 } ProductOffers;
 
 /* What became of one request. */
 typedef struct Placed
 {
-	SourcingPick *picks;		/* offer is a row of the locked stock */
-	int			npicks;
-	Amount		total;
-	TimestampTz expires_at;
-	OrderFacts	facts;
-	char	   *document;		/* NULL: not asked for */
+	SourcingPick *picks; /* offer is a row of the locked stock */
+	int           npicks;
+	Amount        total;
+	TimestampTz   expires_at;
+	OrderFacts    facts;
+	char         *document; /* NULL: not asked for */
 } Placed;
 
 typedef struct Placement
 {
-	RequestBatch *batch;
-	StockRows  *stock;
+	RequestBatch  *batch;
+	StockRows     *stock;
 	ProductOffers *products;
-	Placed	   *placed;			/* one for each request */
-	TimestampTz placed_at;
-	int			nplaced;
-	int			npicks;
+	Placed        *placed; /* one for each request */
+	TimestampTz    placed_at;
+	int            nplaced;
+	int            npicks;
 } Placement;
 
 static inline bool
@@ -78,9 +78,9 @@ static void
 find_known_products(Placement *placement)
 {
 	RequestBatch *batch = placement->batch;
-	const char **ids = palloc(sizeof(char *) * Max(batch->nproducts, 1));
-	int			count = 0;
-	Datum		values[1];
+	const char  **ids = palloc(sizeof(char *) * Max(batch->nproducts, 1));
+	int           count = 0;
+	Datum         values[1];
 
 	for (int i = 0; i < batch->nproducts; i++)
 	{
@@ -97,7 +97,7 @@ find_known_products(Placement *placement)
 	plan_execute(PLAN_KNOWN_PRODUCTS, values, NULL, SPI_OK_SELECT);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		char	   *id = spi_string(row, 1);
+		char *id = spi_string(row, 1);
 
 		for (int i = 0; i < batch->nproducts; i++)
 		{
@@ -111,8 +111,8 @@ static void
 lock_offers(Placement *placement)
 {
 	RequestBatch *batch = placement->batch;
-	const char **ids = palloc(sizeof(char *) * Max(batch->nproducts, 1));
-	int			count = 0;
+	const char  **ids = palloc(sizeof(char *) * Max(batch->nproducts, 1));
+	int           count = 0;
 
 	placement->products = palloc0(sizeof(ProductOffers) * Max(batch->nproducts, 1));
 	for (int i = 0; i < batch->nrequests; i++)
@@ -145,9 +145,9 @@ static void
 insufficient_stock(Placement *placement, OrderRequest *request, const OrderLine *line)
 {
 	const ProductOffers *product = &placement->products[line->product];
-	const char *product_id = placement->batch->product_ids[line->product];
-	int64		available = 0;
-	StringInfoData detail;
+	const char          *product_id = placement->batch->product_ids[line->product];
+	int64                available = 0;
+	StringInfoData       detail;
 
 	for (int i = product->first; i < product->first + product->count; i++)
 		available += placement->stock->offers[i].available;
@@ -186,7 +186,7 @@ sort_picks(SourcingPick *picks, int npicks)
 	for (int i = 1; i < npicks; i++)
 	{
 		SourcingPick pick = picks[i];
-		int			j = i;
+		int          j = i;
 
 		for (; j > 0 && picks[j - 1].line == pick.line && picks[j - 1].offer > pick.offer; j--)
 			picks[j] = picks[j - 1];
@@ -200,10 +200,10 @@ source_request(Placement *placement, int request_index)
 {
 	RequestBatch *batch = placement->batch;
 	OrderRequest *request = &batch->requests[request_index];
-	Placed	   *placed = &placement->placed[request_index];
+	Placed       *placed = &placement->placed[request_index];
 	SourcingLine *lines = palloc(sizeof(SourcingLine) * request->nlines);
-	int			npicks_max = 0;
-	int			outcome;
+	int           npicks_max = 0;
+	int           outcome;
 
 	for (int i = 0; i < request->nlines; i++)
 	{
@@ -217,13 +217,13 @@ source_request(Placement *placement, int request_index)
 						  request->is_one_line ? pstrdup("productId") : psprintf("products[%d].productId", i));
 			return;
 		}
-		lines[i] = (SourcingLine) {request->lines[i].quantity, product->first, product->count};
+		lines[i] = (SourcingLine){request->lines[i].quantity, product->first, product->count};
 		npicks_max += product->count;
 	}
 
 	placed->picks = palloc(sizeof(SourcingPick) * Max(npicks_max, 1));
-	outcome = sourcing_choose(request->strategy, request->allow_partial, lines, request->nlines,
-							  placement->stock->offers, placed->picks);
+	outcome = sourcing_choose(request->strategy, request->allow_partial, lines, request->nlines, placement->stock->offers,
+							  placed->picks);
 	if (outcome < 0)
 	{
 		insufficient_stock(placement, request, &request->lines[-1 - outcome]);
@@ -248,15 +248,15 @@ source_request(Placement *placement, int request_index)
 static void
 number_orders(Placement *placement)
 {
-	Oid			sequence = table_oid("order_id_seq");
-	char	   *placed_at = utc_timestamp(placement->placed_at);
-	int64		last_hold_for_us = -1;
-	char	   *expires_at = NULL;
+	Oid   sequence = table_oid("order_id_seq");
+	char *placed_at = utc_timestamp(placement->placed_at);
+	int64 last_hold_for_us = -1;
+	char *expires_at = NULL;
 
 	for (int i = 0; i < placement->batch->nrequests; i++)
 	{
 		OrderRequest *request = &placement->batch->requests[i];
-		Placed	   *placed = &placement->placed[i];
+		Placed       *placed = &placement->placed[i];
 
 		if (!is_to_be_served(request))
 			continue;
@@ -268,7 +268,7 @@ number_orders(Placement *placement)
 			last_hold_for_us = request->hold_for_us;
 			expires_at = utc_timestamp(placed->expires_at);
 		}
-		placed->facts = (OrderFacts) {request->order_id, request->customer_id, placed_at, expires_at, request->traceparent};
+		placed->facts = (OrderFacts){request->order_id, request->customer_id, placed_at, expires_at, request->traceparent};
 	}
 }
 
@@ -294,9 +294,9 @@ write_orders(Placement *placement)
 	for (int i = 0; i < placement->batch->nrequests; i++)
 	{
 		const OrderRequest *request = &placement->batch->requests[i];
-		const Placed *placed = &placement->placed[i];
-		TupleTableSlot *slot;
-		int			column = 0;
+		const Placed       *placed = &placement->placed[i];
+		TupleTableSlot     *slot;
+		int                 column = 0;
 
 		if (!is_to_be_served(request))
 			continue;
@@ -309,8 +309,8 @@ write_orders(Placement *placement)
 		set_value(slot, column++, BoolGetDatum(request->allow_partial));
 		set_value(slot, column++, TimestampTzGetDatum(placement->placed_at));
 		set_value(slot, column++, TimestampTzGetDatum(placed->expires_at));
-		slot->tts_isnull[column++] = true;	/* closed_at */
-		slot->tts_isnull[column++] = true;	/* close_reason */
+		slot->tts_isnull[column++] = true; /* closed_at */
+		slot->tts_isnull[column++] = true; /* close_reason */
 		set_text(slot, column++, request->traceparent);
 		bulk_store_row(bulk);
 	}
@@ -350,14 +350,14 @@ write_holds(Placement *placement)
 	for (int i = 0; i < placement->batch->nrequests; i++)
 	{
 		const OrderRequest *request = &placement->batch->requests[i];
-		const Placed *placed = &placement->placed[i];
+		const Placed       *placed = &placement->placed[i];
 
 		if (!is_to_be_served(request))
 			continue;
 		for (int p = 0; p < placed->npicks; p++)
 		{
 			const SourcingPick *pick = &placed->picks[p];
-			const StockRow *row = &placement->stock->rows[pick->offer];
+			const StockRow     *row = &placement->stock->rows[pick->offer];
 
 			hold_store(bulk, request->order_id, pick->line + 1, 1, row, pick->quantity, placement->placed_at);
 		}
@@ -389,8 +389,7 @@ document_begin(StringInfo json, const OrderFacts *facts, const char *total_amoun
 	appendStringInfo(json, "{\"id\": " INT64_FORMAT ", \"status\": \"pending\", \"totalAmount\": \"%s\", \"customerId\": ",
 					 facts->order_id, total_amount);
 	json_append_string(json, facts->customer_id);
-	appendStringInfo(json, ", \"placedAt\": \"%s\", \"expiresAt\": \"%s\", \"lines\": [", facts->placed_at,
-					 facts->expires_at);
+	appendStringInfo(json, ", \"placedAt\": \"%s\", \"expiresAt\": \"%s\", \"lines\": [", facts->placed_at, facts->expires_at);
 }
 
 static void
@@ -420,15 +419,15 @@ static char *
 render_document(const Placement *placement, int request_index)
 {
 	const OrderRequest *request = &placement->batch->requests[request_index];
-	const Placed *placed = &placement->placed[request_index];
-	StringInfoData json;
-	int			p = 0;
+	const Placed       *placed = &placement->placed[request_index];
+	StringInfoData      json;
+	int                 p = 0;
 
 	initStringInfo(&json);
 	document_begin(&json, &placed->facts, amount_to_string(placed->total));
 	for (int l = 0; l < request->nlines; l++)
 	{
-		int			first = p;
+		int first = p;
 
 		document_line(&json, l + 1, placement->batch->product_ids[request->lines[l].product], request->lines[l].quantity);
 		for (; p < placed->npicks && placed->picks[p].line == l; p++)
@@ -446,12 +445,12 @@ render_document(const Placement *placement, int request_index)
 static uint64
 first_row_of_order(int64 order_id, uint64 nrows)
 {
-	uint64		low = 0;
-	uint64		high = nrows;
+	uint64 low = 0;
+	uint64 high = nrows;
 
 	while (low < high)
 	{
-		uint64		middle = (low + high) / 2;
+		uint64 middle = (low + high) / 2;
 
 		if (spi_int64(middle, 1) < order_id)
 			low = middle + 1;
@@ -467,16 +466,15 @@ replay_order(OrderRequest *request, Placed *placed, uint64 nrows)
 {
 	StringInfoData lines;
 	StringInfoData json;
-	int64		line_no = 0;
-	bool		is_first = true;
+	int64          line_no = 0;
+	bool           is_first = true;
 
 	initStringInfo(&lines);
-	for (uint64 row = first_row_of_order(request->order_id, nrows);
-		 row < nrows && spi_int64(row, 1) == request->order_id; row++)
+	for (uint64 row = first_row_of_order(request->order_id, nrows); row < nrows && spi_int64(row, 1) == request->order_id; row++)
 	{
-		bool		is_null;
-		Datum		unit_price;
-		Price		price;
+		bool  is_null;
+		Datum unit_price;
+		Price price;
 
 		if (spi_int64(row, 5) != line_no)
 		{
@@ -490,7 +488,7 @@ replay_order(OrderRequest *request, Placed *placed, uint64 nrows)
 		}
 		unit_price = spi_datum(row, 10, &is_null);
 		if (is_null || !price_from_numeric(DatumGetNumeric(unit_price), &price))
-			continue;			/* a line of a partial order that got nothing */
+			continue; /* a line of a partial order that got nothing */
 		amount_add(&placed->total, price, spi_int64(row, 9));
 		document_hold(&lines, is_first, spi_string(row, 8), spi_int64(row, 9), price);
 		is_first = false;
@@ -509,10 +507,10 @@ static void
 replay_orders(Placement *placement)
 {
 	RequestBatch *batch = placement->batch;
-	int64	   *order_ids = palloc(sizeof(int64) * Max(batch->nrequests, 1));
-	int			count = 0;
-	Datum		values[1];
-	uint64		nrows;
+	int64        *order_ids = palloc(sizeof(int64) * Max(batch->nrequests, 1));
+	int           count = 0;
+	Datum         values[1];
+	uint64        nrows;
 
 	for (int i = 0; i < batch->nrequests; i++)
 	{
@@ -539,7 +537,7 @@ answer_repeated_keys(Placement *placement)
 	for (int i = 0; i < placement->batch->nrequests; i++)
 	{
 		OrderRequest *request = &placement->batch->requests[i];
-		int			first = request->same_as;
+		int           first = request->same_as;
 
 		if (first < 0)
 			continue;
@@ -555,7 +553,7 @@ answer_repeated_keys(Placement *placement)
 static Placement *
 place_batch(RequestBatch *batch, bool want_documents)
 {
-	Placement  *placement = palloc0(sizeof(Placement));
+	Placement *placement = palloc0(sizeof(Placement));
 
 	placement->batch = batch;
 	placement->placed = palloc0(sizeof(Placed) * Max(batch->nrequests, 1));
@@ -595,17 +593,15 @@ oa_place_order(PG_FUNCTION_ARGS)
 {
 	RequestBatch *batch;
 	OrderRequest *request;
-	int64		order_id;
+	int64         order_id;
 
 	SPI_connect();
 	batch = request_batch_create(1);
-	request = request_add_single(batch,
-								 PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)),
+	request = request_add_single(batch, PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)),
 								 PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
 								 PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)),
 								 PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
-								 PG_ARGISNULL(4) ? NULL : PG_GETARG_INTERVAL_P(4),
-								 !PG_ARGISNULL(5) && PG_GETARG_BOOL(5));
+								 PG_ARGISNULL(4) ? NULL : PG_GETARG_INTERVAL_P(4), !PG_ARGISNULL(5) && PG_GETARG_BOOL(5));
 	if (request->error == NULL)
 		place_batch(batch, false);
 	if (request->error != NULL)
@@ -619,9 +615,7 @@ static Jsonb *
 requests_argument(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("requests must not be null")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("requests must not be null")));
 	return PG_GETARG_JSONB_P(0);
 }
 
@@ -629,7 +623,7 @@ Datum
 oa_place_orders(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Placement  *placement;
+	Placement     *placement;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
@@ -637,9 +631,9 @@ oa_place_orders(PG_FUNCTION_ARGS)
 	for (int i = 0; i < placement->batch->nrequests; i++)
 	{
 		const OrderRequest *request = &placement->batch->requests[i];
-		bool		failed = request->error != NULL;
-		bool		nulls[5] = {false, failed, failed, failed, !failed};
-		Datum		values[5] = {Int32GetDatum(i + 1)};
+		bool                failed = request->error != NULL;
+		bool                nulls[5] = {false, failed, failed, failed, !failed};
+		Datum               values[5] = {Int32GetDatum(i + 1)};
 
 		if (failed)
 			values[4] = JsonbPGetDatum(request_error_to_jsonb(request->error));
@@ -659,7 +653,7 @@ Datum
 oa_place_order_documents(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Placement  *placement;
+	Placement     *placement;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
@@ -667,9 +661,9 @@ oa_place_order_documents(PG_FUNCTION_ARGS)
 	for (int i = 0; i < placement->batch->nrequests; i++)
 	{
 		const OrderRequest *request = &placement->batch->requests[i];
-		bool		failed = request->error != NULL;
-		bool		nulls[4] = {false, failed, failed, !failed};
-		Datum		values[4] = {Int32GetDatum(i + 1)};
+		bool                failed = request->error != NULL;
+		bool                nulls[4] = {false, failed, failed, !failed};
+		Datum               values[4] = {Int32GetDatum(i + 1)};
 
 		if (failed)
 			values[3] = JsonbPGetDatum(request_error_to_jsonb(request->error));

@@ -17,161 +17,169 @@
 typedef struct PlanText
 {
 	const char *sql;
-	int			nargs;
-	Oid			args[ARGS_MAX];
+	int         nargs;
+	Oid         args[ARGS_MAX];
 } PlanText;
 
 static const PlanText plan_texts[PLAN_COUNT] = {
-	[PLAN_KNOWN_PRODUCTS] = {
-		"SELECT p.product_id FROM order_aggregator.product AS p "
-		"WHERE p.product_id OPERATOR(pg_catalog.=) ANY ($1)",
-	1, {TEXTARRAYOID}},
+	[PLAN_KNOWN_PRODUCTS] = {"SELECT p.product_id FROM order_aggregator.product AS p "
+							 "WHERE p.product_id OPERATOR(pg_catalog.=) ANY ($1)",
+							 1,
+							 {TEXTARRAYOID}},
 
 	/*
 	 * Keys are claimed in the order they are given: sorted, so that two batches
 	 * with the same keys wait for one another instead of deadlocking. A key of
 	 * a transaction still running is waited for.
 	 */
-	[PLAN_CLAIM_KEYS] = {
-		"INSERT INTO order_aggregator.idempotency (key, request_hash, order_id) "
-		"SELECT d.key, d.request_hash, d.order_id "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d(key, request_hash, order_id) "
-		"ON CONFLICT (key) DO NOTHING RETURNING key",
-	3, {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID}},
-	[PLAN_READ_KEYS] = {
-		"SELECT i.key, i.request_hash, i.order_id, i.error FROM order_aggregator.idempotency AS i "
-		"WHERE i.key OPERATOR(pg_catalog.=) ANY ($1)",
-	1, {TEXTARRAYOID}},
-	[PLAN_RECORD_ERRORS] = {
-		"UPDATE order_aggregator.idempotency AS i SET order_id = NULL, error = d.error::pg_catalog.jsonb "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(key, error) "
-		"WHERE i.key OPERATOR(pg_catalog.=) d.key",
-	2, {TEXTARRAYOID, TEXTARRAYOID}},
+	[PLAN_CLAIM_KEYS] =
+		{"INSERT INTO order_aggregator.idempotency (key, request_hash, order_id) "
+		 "SELECT d.key, d.request_hash, d.order_id "
+		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d(key, request_hash, order_id) "
+		 "ON CONFLICT (key) DO NOTHING RETURNING key",
+		 3,
+		 {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID}},
+	[PLAN_READ_KEYS] = {"SELECT i.key, i.request_hash, i.order_id, i.error FROM order_aggregator.idempotency AS i "
+						"WHERE i.key OPERATOR(pg_catalog.=) ANY ($1)",
+						1,
+						{TEXTARRAYOID}},
+	[PLAN_RECORD_ERRORS] = {"UPDATE order_aggregator.idempotency AS i SET order_id = NULL, error = d.error::pg_catalog.jsonb "
+							"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(key, error) "
+							"WHERE i.key OPERATOR(pg_catalog.=) d.key",
+							2,
+							{TEXTARRAYOID, TEXTARRAYOID}},
 	/* orders as they were placed: the first attempt's holds */
-	[PLAN_REPLAY_ORDERS] = {
-		"SELECT o.order_id, o.customer_id, o.placed_at, o.expires_at, l.line_no, l.product_id, l.quantity, "
-		"  h.vendor_id, h.quantity, h.unit_price "
-		"FROM order_aggregator.orders AS o "
-		"JOIN order_aggregator.order_line AS l ON l.order_id OPERATOR(pg_catalog.=) o.order_id "
-		"LEFT JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) l.order_id "
-		"  AND h.line_no OPERATOR(pg_catalog.=) l.line_no AND h.attempt OPERATOR(pg_catalog.=) 1 "
-		"WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) "
-		"ORDER BY o.order_id, l.line_no, h.vendor_id",
-	1, {INT8ARRAYOID}},
+	[PLAN_REPLAY_ORDERS] = {"SELECT o.order_id, o.customer_id, o.placed_at, o.expires_at, l.line_no, l.product_id, l.quantity, "
+							"  h.vendor_id, h.quantity, h.unit_price "
+							"FROM order_aggregator.orders AS o "
+							"JOIN order_aggregator.order_line AS l ON l.order_id OPERATOR(pg_catalog.=) o.order_id "
+							"LEFT JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) l.order_id "
+							"  AND h.line_no OPERATOR(pg_catalog.=) l.line_no AND h.attempt OPERATOR(pg_catalog.=) 1 "
+							"WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) "
+							"ORDER BY o.order_id, l.line_no, h.vendor_id",
+							1,
+							{INT8ARRAYOID}},
 
-	[PLAN_LOCK_ORDERS] = {
-		"SELECT o.order_id, o.status, o.customer_id, o.placed_at, o.expires_at, o.strategy, o.allow_partial, "
-		"  o.traceparent, o.close_reason "
-		"FROM order_aggregator.orders AS o "
-		"WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) "
-		"ORDER BY o.order_id FOR NO KEY UPDATE",
-	1, {INT8ARRAYOID}},
+	[PLAN_LOCK_ORDERS] = {"SELECT o.order_id, o.status, o.customer_id, o.placed_at, o.expires_at, o.strategy, o.allow_partial, "
+						  "  o.traceparent, o.close_reason "
+						  "FROM order_aggregator.orders AS o "
+						  "WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) "
+						  "ORDER BY o.order_id FOR NO KEY UPDATE",
+						  1,
+						  {INT8ARRAYOID}},
 	/* an order that someone else has locked is being settled: it is left to the next sweep */
-	[PLAN_LOCK_EXPIRED] = {
-		"SELECT o.order_id FROM order_aggregator.orders AS o "
-		"WHERE o.status OPERATOR(pg_catalog.=) 'pending' "
-		"  AND o.expires_at OPERATOR(pg_catalog.<=) $2 "
-		"ORDER BY o.expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
-	2, {INT8OID, TIMESTAMPTZOID}},
-	[PLAN_READ_HOLDS] = {
-		"SELECT h.order_id, h.line_no, h.vendor_id, h.attempt, h.product_id, h.quantity, h.status, h.reason "
-		"FROM order_aggregator.hold AS h "
-		"WHERE h.order_id OPERATOR(pg_catalog.=) ANY ($1) "
-		"ORDER BY h.order_id, h.vendor_id, h.attempt, h.line_no",
-	1, {INT8ARRAYOID}},
-	[PLAN_SETTLE_HOLDS] = {
-		"UPDATE order_aggregator.hold AS h "
-		"SET status = d.status, settled_at = $7, reason = d.reason "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6)) AS d(order_id, line_no, vendor_id, attempt, status, reason) "
-		"WHERE h.order_id OPERATOR(pg_catalog.=) d.order_id AND h.line_no OPERATOR(pg_catalog.=) d.line_no "
-		"  AND h.vendor_id OPERATOR(pg_catalog.=) d.vendor_id AND h.attempt OPERATOR(pg_catalog.=) d.attempt",
-	7, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}},
-	[PLAN_CLOSE_ORDERS] = {
-		"UPDATE order_aggregator.orders AS o "
-		"SET status = d.status, close_reason = d.reason, closed_at = pg_catalog.now() "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d(order_id, status, reason) "
-		"WHERE o.order_id OPERATOR(pg_catalog.=) d.order_id",
-	3, {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID}},
-	[PLAN_SET_TOTALS] = {
-		"UPDATE order_aggregator.orders AS o SET total_amount = ("
-		"  SELECT COALESCE(pg_catalog.sum(h.quantity OPERATOR(pg_catalog.*) h.unit_price), 0) "
-		"  FROM order_aggregator.hold AS h "
-		"  WHERE h.order_id OPERATOR(pg_catalog.=) o.order_id AND h.status OPERATOR(pg_catalog.<>) 'rejected') "
-		"WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1)",
-	1, {INT8ARRAYOID}},
+	[PLAN_LOCK_EXPIRED] = {"SELECT o.order_id FROM order_aggregator.orders AS o "
+						   "WHERE o.status OPERATOR(pg_catalog.=) 'pending' "
+						   "  AND o.expires_at OPERATOR(pg_catalog.<=) $2 "
+						   "ORDER BY o.expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
+						   2,
+						   {INT8OID, TIMESTAMPTZOID}},
+	[PLAN_READ_HOLDS] = {"SELECT h.order_id, h.line_no, h.vendor_id, h.attempt, h.product_id, h.quantity, h.status, h.reason "
+						 "FROM order_aggregator.hold AS h "
+						 "WHERE h.order_id OPERATOR(pg_catalog.=) ANY ($1) "
+						 "ORDER BY h.order_id, h.vendor_id, h.attempt, h.line_no",
+						 1,
+						 {INT8ARRAYOID}},
+	[PLAN_SETTLE_HOLDS] =
+		{"UPDATE order_aggregator.hold AS h "
+		 "SET status = d.status, settled_at = $7, reason = d.reason "
+		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), "
+		 "pg_catalog.unnest($5), pg_catalog.unnest($6)) AS d(order_id, line_no, vendor_id, attempt, status, reason) "
+		 "WHERE h.order_id OPERATOR(pg_catalog.=) d.order_id AND h.line_no OPERATOR(pg_catalog.=) d.line_no "
+		 "  AND h.vendor_id OPERATOR(pg_catalog.=) d.vendor_id AND h.attempt OPERATOR(pg_catalog.=) d.attempt",
+		 7,
+		 {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}},
+	[PLAN_CLOSE_ORDERS] =
+		{"UPDATE order_aggregator.orders AS o "
+		 "SET status = d.status, close_reason = d.reason, closed_at = pg_catalog.now() "
+		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d(order_id, status, reason) "
+		 "WHERE o.order_id OPERATOR(pg_catalog.=) d.order_id",
+		 3,
+		 {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID}},
+	[PLAN_SET_TOTALS] = {"UPDATE order_aggregator.orders AS o SET total_amount = ("
+						 "  SELECT COALESCE(pg_catalog.sum(h.quantity OPERATOR(pg_catalog.*) h.unit_price), 0) "
+						 "  FROM order_aggregator.hold AS h "
+						 "  WHERE h.order_id OPERATOR(pg_catalog.=) o.order_id AND h.status OPERATOR(pg_catalog.<>) 'rejected') "
+						 "WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1)",
+						 1,
+						 {INT8ARRAYOID}},
 
-	[PLAN_REGISTER_VENDOR] = {
-		"INSERT INTO order_aggregator.vendor AS v (vendor_id, name, stock_url, priority) "
-		"VALUES ($1, $2, $3, $4) "
-		"ON CONFLICT (vendor_id) DO UPDATE "
-		"SET name = EXCLUDED.name, stock_url = EXCLUDED.stock_url, priority = EXCLUDED.priority, "
-		"  feed_etag = NULL, feed_last_modified = NULL",
-	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}},
-	[PLAN_LOCK_VENDOR] = {
-		"SELECT v.synced_as_of FROM order_aggregator.vendor AS v "
-		"WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
-	1, {TEXTOID}},
-	[PLAN_VENDOR_APPLIED] = {
-		"UPDATE order_aggregator.vendor AS v SET synced_as_of = $2 WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
-	2, {TEXTOID, TIMESTAMPTZOID}},
+	[PLAN_REGISTER_VENDOR] = {"INSERT INTO order_aggregator.vendor AS v (vendor_id, name, stock_url, priority) "
+							  "VALUES ($1, $2, $3, $4) "
+							  "ON CONFLICT (vendor_id) DO UPDATE "
+							  "SET name = EXCLUDED.name, stock_url = EXCLUDED.stock_url, priority = EXCLUDED.priority, "
+							  "  feed_etag = NULL, feed_last_modified = NULL",
+							  4,
+							  {TEXTOID, TEXTOID, TEXTOID, INT4OID}},
+	[PLAN_LOCK_VENDOR] = {"SELECT v.synced_as_of FROM order_aggregator.vendor AS v "
+						  "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+						  1,
+						  {TEXTOID}},
+	[PLAN_VENDOR_APPLIED] =
+		{"UPDATE order_aggregator.vendor AS v SET synced_as_of = $2 WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+		 2,
+		 {TEXTOID, TIMESTAMPTZOID}},
 	/* in one statement, and so of one moment: a row's count and what was confirmed of it */
-	[PLAN_READ_VENDOR_STOCK] = {
-		"SELECT s.product_id, p.name, s.price, s.on_hand, s.is_active, COALESCE(c.units, 0) "
-		"FROM order_aggregator.stock AS s "
-		"JOIN order_aggregator.product AS p ON p.product_id OPERATOR(pg_catalog.=) s.product_id "
-		"LEFT JOIN (SELECT h.product_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 AS units "
-		"  FROM order_aggregator.hold AS h "
-		"  WHERE h.vendor_id OPERATOR(pg_catalog.=) $1 AND h.settled_at OPERATOR(pg_catalog.>) $2 "
-		"    AND h.status OPERATOR(pg_catalog.=) 'confirmed' "
-		"  GROUP BY h.product_id) AS c ON c.product_id OPERATOR(pg_catalog.=) s.product_id "
-		"WHERE s.vendor_id OPERATOR(pg_catalog.=) $1",
-	2, {TEXTOID, TIMESTAMPTZOID}},
-	[PLAN_CONFIRMED_SINCE] = {
-		"SELECT h.product_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 FROM order_aggregator.hold AS h "
-		"WHERE h.vendor_id OPERATOR(pg_catalog.=) $1 AND h.settled_at OPERATOR(pg_catalog.>) $2 "
-		"  AND h.status OPERATOR(pg_catalog.=) 'confirmed' "
-		"GROUP BY h.product_id",
-	2, {TEXTOID, TIMESTAMPTZOID}},
-	[PLAN_LOCK_VENDOR_STOCK] = {
-		"SELECT s.product_id, s.reserved FROM order_aggregator.stock AS s "
-		"WHERE s.product_id OPERATOR(pg_catalog.=) ANY ($2) AND s.vendor_id OPERATOR(pg_catalog.=) $1 "
-		"ORDER BY s.product_id, s.vendor_id FOR NO KEY UPDATE",
-	2, {TEXTOID, TEXTARRAYOID}},
-	[PLAN_UPSERT_PRODUCTS] = {
-		"INSERT INTO order_aggregator.product AS p (product_id, name) "
-		"SELECT d.product_id, COALESCE(d.name, d.product_id) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(product_id, name) "
-		"ON CONFLICT (product_id) DO UPDATE SET name = EXCLUDED.name "
-		"WHERE p.name OPERATOR(pg_catalog.=) p.product_id AND EXCLUDED.name OPERATOR(pg_catalog.<>) p.name",
-	2, {TEXTARRAYOID, TEXTARRAYOID}},
-	[PLAN_UPSERT_STOCK] = {
-		"INSERT INTO order_aggregator.stock AS s (product_id, vendor_id, vendor_sku, price, on_hand, as_of) "
-		"SELECT d.product_id, $1, d.product_id, d.price::pg_catalog.numeric, d.on_hand, $2 "
-		"FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) AS d(product_id, price, on_hand) "
-		"ON CONFLICT (product_id, vendor_id) DO UPDATE "
-		"SET price = EXCLUDED.price, on_hand = EXCLUDED.on_hand, is_active = true, as_of = EXCLUDED.as_of",
-	5, {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID}},
-	[PLAN_DEACTIVATE_STOCK] = {
-		"UPDATE order_aggregator.stock AS s SET is_active = false, as_of = $2 "
-		"WHERE s.vendor_id OPERATOR(pg_catalog.=) $1 AND s.product_id OPERATOR(pg_catalog.=) ANY ($3)",
-	3, {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID}},
+	[PLAN_READ_VENDOR_STOCK] = {"SELECT s.product_id, p.name, s.price, s.on_hand, s.is_active, COALESCE(c.units, 0) "
+								"FROM order_aggregator.stock AS s "
+								"JOIN order_aggregator.product AS p ON p.product_id OPERATOR(pg_catalog.=) s.product_id "
+								"LEFT JOIN (SELECT h.product_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 AS units "
+								"  FROM order_aggregator.hold AS h "
+								"  WHERE h.vendor_id OPERATOR(pg_catalog.=) $1 AND h.settled_at OPERATOR(pg_catalog.>) $2 "
+								"    AND h.status OPERATOR(pg_catalog.=) 'confirmed' "
+								"  GROUP BY h.product_id) AS c ON c.product_id OPERATOR(pg_catalog.=) s.product_id "
+								"WHERE s.vendor_id OPERATOR(pg_catalog.=) $1",
+								2,
+								{TEXTOID, TIMESTAMPTZOID}},
+	[PLAN_CONFIRMED_SINCE] = {"SELECT h.product_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 FROM order_aggregator.hold AS h "
+							  "WHERE h.vendor_id OPERATOR(pg_catalog.=) $1 AND h.settled_at OPERATOR(pg_catalog.>) $2 "
+							  "  AND h.status OPERATOR(pg_catalog.=) 'confirmed' "
+							  "GROUP BY h.product_id",
+							  2,
+							  {TEXTOID, TIMESTAMPTZOID}},
+	[PLAN_LOCK_VENDOR_STOCK] = {"SELECT s.product_id, s.reserved FROM order_aggregator.stock AS s "
+								"WHERE s.product_id OPERATOR(pg_catalog.=) ANY ($2) AND s.vendor_id OPERATOR(pg_catalog.=) $1 "
+								"ORDER BY s.product_id, s.vendor_id FOR NO KEY UPDATE",
+								2,
+								{TEXTOID, TEXTARRAYOID}},
+	[PLAN_UPSERT_PRODUCTS] = {"INSERT INTO order_aggregator.product AS p (product_id, name) "
+							  "SELECT d.product_id, COALESCE(d.name, d.product_id) FROM ROWS FROM (pg_catalog.unnest($1), "
+							  "pg_catalog.unnest($2)) AS d(product_id, name) "
+							  "ON CONFLICT (product_id) DO UPDATE SET name = EXCLUDED.name "
+							  "WHERE p.name OPERATOR(pg_catalog.=) p.product_id AND EXCLUDED.name OPERATOR(pg_catalog.<>) p.name",
+							  2,
+							  {TEXTARRAYOID, TEXTARRAYOID}},
+	[PLAN_UPSERT_STOCK] =
+		{"INSERT INTO order_aggregator.stock AS s (product_id, vendor_id, vendor_sku, price, on_hand, as_of) "
+		 "SELECT d.product_id, $1, d.product_id, d.price::pg_catalog.numeric, d.on_hand, $2 "
+		 "FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) AS d(product_id, price, on_hand) "
+		 "ON CONFLICT (product_id, vendor_id) DO UPDATE "
+		 "SET price = EXCLUDED.price, on_hand = EXCLUDED.on_hand, is_active = true, as_of = EXCLUDED.as_of",
+		 5,
+		 {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID}},
+	[PLAN_DEACTIVATE_STOCK] = {"UPDATE order_aggregator.stock AS s SET is_active = false, as_of = $2 "
+							   "WHERE s.vendor_id OPERATOR(pg_catalog.=) $1 AND s.product_id OPERATOR(pg_catalog.=) ANY ($3)",
+							   3,
+							   {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID}},
 
-	[PLAN_LOCK_PARKED] = {
-		"SELECT p.event_id, p.message_id, p.routing_key, p.headers::pg_catalog.text, p.payload::pg_catalog.text "
-		"FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL "
-		"ORDER BY p.event_id LIMIT $1 FOR UPDATE SKIP LOCKED",
-	1, {INT8OID}},
-	[PLAN_MARK_REDRIVEN] = {
-		"UPDATE order_aggregator.parked_event AS p SET redriven_at = pg_catalog.now() "
-		"WHERE p.event_id OPERATOR(pg_catalog.=) ANY ($1)",
-	1, {INT8ARRAYOID}},
-	[PLAN_OLD_PARTITIONS] = {
-		"SELECT c.relname FROM pg_catalog.pg_inherits AS i "
-		"JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid "
-		"WHERE i.inhparent OPERATOR(pg_catalog.=) $1",
-	1, {OIDOID}},
-	[PLAN_NOTE_DROPPED] = {
-		"UPDATE order_aggregator.relay_checkpoint AS c SET dropped_until = GREATEST(c.dropped_until, $1)",
-	1, {TIMESTAMPTZOID}},
+	[PLAN_LOCK_PARKED] =
+		{"SELECT p.event_id, p.message_id, p.routing_key, p.headers::pg_catalog.text, p.payload::pg_catalog.text "
+		 "FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL "
+		 "ORDER BY p.event_id LIMIT $1 FOR UPDATE SKIP LOCKED",
+		 1,
+		 {INT8OID}},
+	[PLAN_MARK_REDRIVEN] = {"UPDATE order_aggregator.parked_event AS p SET redriven_at = pg_catalog.now() "
+							"WHERE p.event_id OPERATOR(pg_catalog.=) ANY ($1)",
+							1,
+							{INT8ARRAYOID}},
+	[PLAN_OLD_PARTITIONS] = {"SELECT c.relname FROM pg_catalog.pg_inherits AS i "
+							 "JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid "
+							 "WHERE i.inhparent OPERATOR(pg_catalog.=) $1",
+							 1,
+							 {OIDOID}},
+	[PLAN_NOTE_DROPPED] = {"UPDATE order_aggregator.relay_checkpoint AS c SET dropped_until = GREATEST(c.dropped_until, $1)",
+						   1,
+						   {TIMESTAMPTZOID}},
 };
 
 static SPIPlanPtr saved_plans[PLAN_COUNT];
@@ -180,11 +188,11 @@ void
 plan_execute(PlanId plan, Datum *values, const char *nulls, int expected)
 {
 	const PlanText *text = &plan_texts[plan];
-	int			result;
+	int             result;
 
 	if (saved_plans[plan] == NULL)
 	{
-		SPIPlanPtr	prepared = SPI_prepare(text->sql, text->nargs, (Oid *) text->args);
+		SPIPlanPtr prepared = SPI_prepare(text->sql, text->nargs, (Oid *) text->args);
 
 		if (prepared == NULL)
 			elog(ERROR, "SPI_prepare failed: %s: %s", SPI_result_code_string(SPI_result), text->sql);
@@ -199,24 +207,23 @@ plan_execute(PlanId plan, Datum *values, const char *nulls, int expected)
 Datum
 text_array(const char **strings, int count)
 {
-	Datum	   *elements = palloc(sizeof(Datum) * Max(count, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(count, 1));
-	int			dims[1] = {count};
-	int			lower_bounds[1] = {1};
+	Datum *elements = palloc(sizeof(Datum) * Max(count, 1));
+	bool  *nulls = palloc(sizeof(bool) * Max(count, 1));
+	int    dims[1] = {count};
+	int    lower_bounds[1] = {1};
 
 	for (int i = 0; i < count; i++)
 	{
 		nulls[i] = strings[i] == NULL;
 		elements[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(strings[i]);
 	}
-	return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lower_bounds,
-											  TEXTOID, -1, false, TYPALIGN_INT));
+	return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lower_bounds, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 Datum
 int8_array(const int64 *numbers, int count)
 {
-	Datum	   *elements = palloc(sizeof(Datum) * Max(count, 1));
+	Datum *elements = palloc(sizeof(Datum) * Max(count, 1));
 
 	for (int i = 0; i < count; i++)
 		elements[i] = Int64GetDatum(numbers[i]);
@@ -226,7 +233,7 @@ int8_array(const int64 *numbers, int count)
 Datum
 int4_array(const int32 *numbers, int count)
 {
-	Datum	   *elements = palloc(sizeof(Datum) * Max(count, 1));
+	Datum *elements = palloc(sizeof(Datum) * Max(count, 1));
 
 	for (int i = 0; i < count; i++)
 		elements[i] = Int32GetDatum(numbers[i]);
@@ -242,20 +249,20 @@ spi_datum(uint64 row, int column, bool *is_null)
 int64
 spi_int64(uint64 row, int column)
 {
-	bool		is_null;
-	Datum		value = spi_datum(row, column, &is_null);
+	bool  is_null;
+	Datum value = spi_datum(row, column, &is_null);
 
 	if (is_null)
 		return 0;
-	return TupleDescAttr(SPI_tuptable->tupdesc, column - 1)->attlen == sizeof(int32)
-		? DatumGetInt32(value) : DatumGetInt64(value);
+	return TupleDescAttr(SPI_tuptable->tupdesc, column - 1)->attlen == sizeof(int32) ? DatumGetInt32(value)
+																					 : DatumGetInt64(value);
 }
 
 char *
 spi_string(uint64 row, int column)
 {
-	bool		is_null;
-	Datum		value = spi_datum(row, column, &is_null);
+	bool  is_null;
+	Datum value = spi_datum(row, column, &is_null);
 
 	return is_null ? NULL : TextDatumGetCString(value);
 }
@@ -263,8 +270,8 @@ spi_string(uint64 row, int column)
 bool
 spi_bool(uint64 row, int column)
 {
-	bool		is_null;
-	Datum		value = spi_datum(row, column, &is_null);
+	bool  is_null;
+	Datum value = spi_datum(row, column, &is_null);
 
 	return !is_null && DatumGetBool(value);
 }

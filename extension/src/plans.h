@@ -52,8 +52,8 @@ extern Datum int4_array(const int32 *numbers, int count);
 
 /* A column of the current SPI result: by position, counted from 1. */
 extern int64 spi_int64(uint64 row, int column);
-extern char *spi_string(uint64 row, int column);	/* NULL if null; palloc'd */
-extern bool spi_bool(uint64 row, int column);
+extern char *spi_string(uint64 row, int column); /* NULL if null; palloc'd */
+extern bool  spi_bool(uint64 row, int column);
 extern Datum spi_datum(uint64 row, int column, bool *is_null);
 
-#endif							/* OA_PLANS_H */
+#endif /* OA_PLANS_H */

@@ -37,13 +37,13 @@ PG_FUNCTION_INFO_V1(oa_expire_orders);
 
 typedef struct Reply
 {
-	int64		order_id;
-	char	   *vendor_id;
-	int			attempt;
-	bool		is_confirmation;
-	char	   *reason;
-	const char *outcome;		/* NULL: not decided yet */
-	char	   *detail;
+	int64       order_id;
+	char       *vendor_id;
+	int         attempt;
+	bool        is_confirmation;
+	char       *reason;
+	const char *outcome; /* NULL: not decided yet */
+	char       *detail;
 } Reply;
 
 /* ---------- parsing ---------- */
@@ -67,19 +67,19 @@ static void
 reject_unknown_fields(Reply *reply, JsonbContainer *object)
 {
 	static const char *const known[] = {"orderId", "vendorId", "attempt", "status", "reason"};
-	JsonbIterator *it = JsonbIteratorInit(object);
-	JsonbIteratorToken token;
-	JsonbValue	key;
+	JsonbIterator           *it = JsonbIteratorInit(object);
+	JsonbIteratorToken       token;
+	JsonbValue               key;
 
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
-		bool		is_known = false;
+		bool is_known = false;
 
 		if (token != WJB_KEY)
 			continue;
 		for (unsigned i = 0; i < lengthof(known); i++)
-			is_known |= key.val.string.len == (int) strlen(known[i]) &&
-				memcmp(key.val.string.val, known[i], key.val.string.len) == 0;
+			is_known |=
+				key.val.string.len == (int) strlen(known[i]) && memcmp(key.val.string.val, known[i], key.val.string.len) == 0;
 		if (!is_known)
 			invalid(reply, psprintf("%.*s is not a known field", pg_mbcliplen(key.val.string.val, key.val.string.len, 64),
 									key.val.string.val));
@@ -89,8 +89,8 @@ reject_unknown_fields(Reply *reply, JsonbContainer *object)
 static void
 parse_reply(Reply *reply, JsonbContainer *object)
 {
-	JsonbValue	value;
-	int64		number;
+	JsonbValue value;
+	int64      number;
 
 	if (!member(object, "orderId", &value) || value.type != jbvNumeric ||
 		!numeric_to_whole(value.val.numeric, 1, PG_INT64_MAX, &reply->order_id))
@@ -109,7 +109,7 @@ parse_reply(Reply *reply, JsonbContainer *object)
 		invalid(reply, "status must be confirmed or rejected");
 	else
 	{
-		char	   *status = pnstrdup(value.val.string.val, value.val.string.len);
+		char *status = pnstrdup(value.val.string.val, value.val.string.len);
 
 		reply->is_confirmation = strcmp(status, "confirmed") == 0;
 		if (!reply->is_confirmation && strcmp(status, "rejected") != 0)
@@ -128,21 +128,20 @@ parse_reply(Reply *reply, JsonbContainer *object)
 static Reply *
 parse_replies(Jsonb *json, int *count)
 {
-	JsonbIterator *it;
+	JsonbIterator     *it;
 	JsonbIteratorToken token;
-	JsonbValue	value;
-	Reply	   *replies;
+	JsonbValue         value;
+	Reply             *replies;
 
 	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json) || JB_ROOT_COUNT(json) > REPLIES_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("replies must be a JSON array of at most %d elements", REPLIES_MAX)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("replies must be a JSON array of at most %d elements", REPLIES_MAX)));
 	replies = palloc0(sizeof(Reply) * Max(JB_ROOT_COUNT(json), 1));
 	*count = 0;
 	it = JsonbIteratorInit(&json->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		Reply	   *reply;
+		Reply *reply;
 
 		if (token != WJB_ELEM)
 			continue;
@@ -168,16 +167,18 @@ current_status(const Hold *hold)
 static void
 decide_settled(Settlement *settlement, const SettledOrder *order, const Hold *hold, Reply *reply)
 {
-	HoldStatus	status = current_status(hold);
-	bool		same_answer = reply->is_confirmation
-		? status == HOLD_CONFIRMED
-		: status == HOLD_REJECTED || (status == HOLD_RELEASED && hold->reason != NULL &&
-									  strncmp(hold->reason, VENDOR_REJECTED, strlen(VENDOR_REJECTED)) == 0);
+	HoldStatus status = current_status(hold);
+	bool       same_answer = reply->is_confirmation
+								 ? status == HOLD_CONFIRMED
+								 : status == HOLD_REJECTED || (status == HOLD_RELEASED && hold->reason != NULL &&
+                                                         strncmp(hold->reason, VENDOR_REJECTED, strlen(VENDOR_REJECTED)) == 0);
 
-	reply->detail = psprintf("order " INT64_FORMAT " is %s, and its part at %s was %s", order->facts.order_id, order->status,
-							 hold->vendor_id,
-							 status == HOLD_CONFIRMED ? "confirmed" : status == HOLD_REJECTED ? "rejected"
-							 : status == HOLD_RETURNED ? "returned" : "released");
+	reply->detail =
+		psprintf("order " INT64_FORMAT " is %s, and its part at %s was %s", order->facts.order_id, order->status, hold->vendor_id,
+				 status == HOLD_CONFIRMED  ? "confirmed"
+				 : status == HOLD_REJECTED ? "rejected"
+				 : status == HOLD_RETURNED ? "returned"
+										   : "released");
 	if (same_answer)
 	{
 		reply->outcome = "duplicate";
@@ -187,15 +188,16 @@ decide_settled(Settlement *settlement, const SettledOrder *order, const Hold *ho
 	if (reply->is_confirmation)
 		event_vendor_cancelled(settlement->events, &order->facts, hold->vendor_id, hold->attempt,
 							   status == HOLD_REJECTED ? "the order has gone on without this vendor"
-							   : order->close_reason ? order->close_reason : psprintf("order %s", order->status));
+							   : order->close_reason   ? order->close_reason
+													   : psprintf("order %s", order->status));
 }
 
 static void
 decide(Settlement *settlement, Reply *reply)
 {
 	SettledOrder *order = settlement_find(settlement, reply->order_id);
-	Hold	   *settled = NULL;
-	bool		found = false;
+	Hold         *settled = NULL;
+	bool          found = false;
 
 	if (order == NULL)
 	{
@@ -204,7 +206,7 @@ decide(Settlement *settlement, Reply *reply)
 	}
 	for (int i = 0; i < order->nholds; i++)
 	{
-		Hold	   *hold = &order->holds[i];
+		Hold *hold = &order->holds[i];
 
 		if (hold->attempt != reply->attempt || strcmp(hold->vendor_id, reply->vendor_id) != 0)
 			continue;
@@ -228,8 +230,8 @@ decide(Settlement *settlement, Reply *reply)
 static void
 apply_replies(Reply *replies, int count)
 {
-	int64	   *order_ids = palloc(sizeof(int64) * Max(count, 1));
-	int			norders = 0;
+	int64      *order_ids = palloc(sizeof(int64) * Max(count, 1));
+	int         norders = 0;
 	Settlement *settlement;
 
 	for (int i = 0; i < count; i++)
@@ -252,21 +254,19 @@ Datum
 oa_apply_vendor_replies(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Reply	   *replies;
-	int			count;
+	Reply         *replies;
+	int            count;
 
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("replies must not be null")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("replies must not be null")));
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	replies = parse_replies(PG_GETARG_JSONB_P(0), &count);
 	apply_replies(replies, count);
 	for (int i = 0; i < count; i++)
 	{
-		Datum		values[3] = {Int32GetDatum(i + 1), CStringGetTextDatum(replies[i].outcome)};
-		bool		nulls[3] = {false, false, replies[i].detail == NULL};
+		Datum values[3] = {Int32GetDatum(i + 1), CStringGetTextDatum(replies[i].outcome)};
+		bool  nulls[3] = {false, false, replies[i].detail == NULL};
 
 		if (replies[i].detail != NULL)
 			values[2] = CStringGetTextDatum(replies[i].detail);
@@ -282,23 +282,20 @@ static void
 require_argument(FunctionCallInfo fcinfo, int argument, const char *name)
 {
 	if (PG_ARGISNULL(argument))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be null", name)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must not be null", name)));
 }
 
 static char *
 reason_argument(FunctionCallInfo fcinfo, int argument)
 {
-	char	   *reason;
+	char *reason;
 
 	if (PG_ARGISNULL(argument))
 		return NULL;
 	reason = text_to_cstring(PG_GETARG_TEXT_PP(argument));
 	if (strlen(reason) > REASON_CHARS_MAX)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("reason must be at most %d bytes long", REASON_CHARS_MAX)));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("reason must be at most %d bytes long", REASON_CHARS_MAX)));
 	return reason;
 }
 
@@ -309,14 +306,10 @@ lock_pending_order(int64 order_id)
 	Settlement *settlement = settlement_lock(&order_id, 1);
 
 	if (settlement->norders == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
-				 errmsg("unknown order " INT64_FORMAT, order_id)));
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown order " INT64_FORMAT, order_id)));
 	if (strcmp(settlement->orders[0].status, "pending") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_STATE),
-				 errmsg("order " INT64_FORMAT " is %s", order_id, settlement->orders[0].status),
-				 errdetail("Only a pending order can be confirmed, rejected or cancelled.")));
+		ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("order " INT64_FORMAT " is %s", order_id, settlement->orders[0].status),
+						errdetail("Only a pending order can be confirmed, rejected or cancelled.")));
 	return settlement;
 }
 
@@ -332,17 +325,17 @@ status_of(int64 order_id)
 static Datum
 settle_by_hand(int64 order_id, const char *vendor_id, HoldStatus new_status, const char *reason)
 {
-	Settlement *settlement;
+	Settlement   *settlement;
 	SettledOrder *order;
-	int			matched = 0;
-	text	   *status;
+	int           matched = 0;
+	text         *status;
 
 	SPI_connect();
 	settlement = lock_pending_order(order_id);
 	order = &settlement->orders[0];
 	for (int i = 0; i < order->nholds; i++)
 	{
-		Hold	   *hold = &order->holds[i];
+		Hold *hold = &order->holds[i];
 
 		if (hold->status != HOLD_OPEN || (vendor_id != NULL && strcmp(hold->vendor_id, vendor_id) != 0))
 			continue;
@@ -351,9 +344,8 @@ settle_by_hand(int64 order_id, const char *vendor_id, HoldStatus new_status, con
 		matched++;
 	}
 	if (matched == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
-				 errmsg("vendor \"%s\" holds nothing open of order " INT64_FORMAT, vendor_id ? vendor_id : "", order_id)));
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
+						errmsg("vendor \"%s\" holds nothing open of order " INT64_FORMAT, vendor_id ? vendor_id : "", order_id)));
 	settlement_write(settlement);
 	status = (text *) DatumGetPointer(SPI_datumTransfer(PointerGetDatum(status_of(order_id)), false, -1));
 	SPI_finish();
@@ -364,8 +356,8 @@ Datum
 oa_confirm_order(PG_FUNCTION_ARGS)
 {
 	require_argument(fcinfo, 0, "order_id");
-	return settle_by_hand(PG_GETARG_INT64(0), PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)),
-						  HOLD_CONFIRMED, NULL);
+	return settle_by_hand(PG_GETARG_INT64(0), PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_CONFIRMED,
+						  NULL);
 }
 
 Datum
@@ -373,8 +365,7 @@ oa_reject_order(PG_FUNCTION_ARGS)
 {
 	require_argument(fcinfo, 0, "order_id");
 	require_argument(fcinfo, 1, "vendor_id");
-	return settle_by_hand(PG_GETARG_INT64(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_REJECTED,
-						  reason_argument(fcinfo, 2));
+	return settle_by_hand(PG_GETARG_INT64(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_REJECTED, reason_argument(fcinfo, 2));
 }
 
 Datum
@@ -382,7 +373,7 @@ oa_cancel_order(PG_FUNCTION_ARGS)
 {
 	const char *status = "cancelled";
 	const char *reason = reason_argument(fcinfo, 1);
-	int64		order_id;
+	int64       order_id;
 
 	require_argument(fcinfo, 0, "order_id");
 	order_id = PG_GETARG_INT64(0);
@@ -396,17 +387,15 @@ oa_cancel_order(PG_FUNCTION_ARGS)
 Datum
 oa_expire_orders(PG_FUNCTION_ARGS)
 {
-	int32		max_orders = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
-	Datum		values[2] = {Int64GetDatum(max_orders), TimestampTzGetDatum(GetCurrentTimestamp())};
-	int64	   *order_ids;
+	int32        max_orders = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
+	Datum        values[2] = {Int64GetDatum(max_orders), TimestampTzGetDatum(GetCurrentTimestamp())};
+	int64       *order_ids;
 	const char **statuses;
 	const char **reasons;
-	int			count;
+	int          count;
 
 	if (max_orders < 1 || max_orders > 100000)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_orders must be from 1 to 100000")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_orders must be from 1 to 100000")));
 	SPI_connect();
 	plan_execute(PLAN_LOCK_EXPIRED, values, NULL, SPI_OK_SELECT);
 	count = (int) SPI_processed;

@@ -24,22 +24,22 @@
 typedef struct InternedProduct
 {
 	const char *id;
-	int			index;
-	int			seen_request;	/* the last request that named it ... */
-	int			seen_line;		/* ... and in which of its lines */
-	uint32		hash;
-	char		status;
+	int         index;
+	int         seen_request; /* the last request that named it ... */
+	int         seen_line;    /* ... and in which of its lines */
+	uint32      hash;
+	char        status;
 } InternedProduct;
 
-#define SH_PREFIX interned
+#define SH_PREFIX       interned
 #define SH_ELEMENT_TYPE InternedProduct
-#define SH_KEY_TYPE const char *
-#define SH_KEY id
-#define SH_SCOPE static inline
+#define SH_KEY_TYPE     const char *
+#define SH_KEY          id
+#define SH_SCOPE        static inline
 #define SH_DECLARE
 #define SH_DEFINE
 #define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) (key), (int) strlen(key))
-#define SH_EQUAL(tb, a, b) (strcmp((a), (b)) == 0)
+#define SH_EQUAL(tb, a, b)   (strcmp((a), (b)) == 0)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) ((a)->hash)
 #include "lib/simplehash.h"
@@ -47,7 +47,7 @@ typedef struct InternedProduct
 static InternedProduct *
 intern_product(RequestBatch *batch, char *id)
 {
-	bool		found;
+	bool             found;
 	InternedProduct *entry = interned_insert(batch->interned, id, &found);
 
 	if (!found)
@@ -69,15 +69,14 @@ intern_product(RequestBatch *batch, char *id)
 char *
 check_text_id(const char *text, int len, int max_chars)
 {
-	int			chars;
+	int chars;
 
 	for (int i = 0; i < len; i++)
 	{
 		unsigned char c = (unsigned char) text[i];
 
 		if (c < 0x20 || c == 0x7f ||
-			(c == 0xc2 && GetDatabaseEncoding() == PG_UTF8 && i + 1 < len &&
-			 (unsigned char) text[i + 1] < 0xa0))
+			(c == 0xc2 && GetDatabaseEncoding() == PG_UTF8 && i + 1 < len && (unsigned char) text[i + 1] < 0xa0))
 			return pstrdup("must not contain control characters");
 	}
 	chars = pg_mbstrlen_with_len(text, len);
@@ -93,7 +92,7 @@ is_vendor_id(const char *text, int len)
 		return false;
 	for (int i = 0; i < len; i++)
 	{
-		char		c = text[i];
+		char c = text[i];
 
 		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-'))
 			return false;
@@ -104,9 +103,9 @@ is_vendor_id(const char *text, int len)
 bool
 numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result)
 {
-	char	   *text;
-	char	   *end;
-	bool		is_whole;
+	char *text;
+	char *end;
+	bool  is_whole;
 
 	/* scientific notation has been expanded by numeric: 1e300 is long, not wrong */
 	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
@@ -147,7 +146,7 @@ request_error(OrderRequest *request, int sqlstate, char *message, char *detail, 
 	RequestError *error;
 
 	if (request->error != NULL)
-		return;					/* the first is the one to tell */
+		return; /* the first is the one to tell */
 	error = palloc0(sizeof(RequestError));
 	error->sqlstate = sqlstate;
 	error->message = message;
@@ -165,18 +164,15 @@ malformed(OrderRequest *request, char *field, const char *complaint)
 void
 request_error_raise(const RequestError *error)
 {
-	ereport(ERROR,
-			(errcode(error->sqlstate),
-			 errmsg("%s", error->message),
-			 error->detail ? errdetail("%s", error->detail) : 0,
-			 error->hint ? errhint("%s", error->hint) : 0));
+	ereport(ERROR, (errcode(error->sqlstate), errmsg("%s", error->message), error->detail ? errdetail("%s", error->detail) : 0,
+					error->hint ? errhint("%s", error->hint) : 0));
 	pg_unreachable();
 }
 
 static void
 push_string(JsonbParseState **state, const char *key, const char *value)
 {
-	JsonbValue	v;
+	JsonbValue v;
 
 	if (value == NULL)
 		return;
@@ -193,7 +189,7 @@ Jsonb *
 request_error_to_jsonb(const RequestError *error)
 {
 	JsonbParseState *state = NULL;
-	JsonbValue *object;
+	JsonbValue      *object;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	push_string(&state, "code", unpack_sql_state(error->sqlstate));
@@ -202,8 +198,8 @@ request_error_to_jsonb(const RequestError *error)
 	push_string(&state, "hint", error->hint);
 	if (error->sqlstate == ERRCODE_OA_INSUFFICIENT_STOCK && error->detail != NULL)
 	{
-		Jsonb	   *detail = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(error->detail)));
-		JsonbValue	v;
+		Jsonb     *detail = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(error->detail)));
+		JsonbValue v;
 
 		v.type = jbvString;
 		v.val.string.val = "detail";
@@ -223,7 +219,7 @@ request_error_to_jsonb(const RequestError *error)
 static char *
 jsonb_member_as_text(Jsonb *json, const char *key)
 {
-	JsonbValue	v;
+	JsonbValue v;
 
 	if (getKeyJsonValueFromContainer(&json->root, key, strlen(key), &v) == NULL)
 		return NULL;
@@ -238,10 +234,10 @@ RequestError *
 request_error_from_jsonb(Jsonb *json)
 {
 	RequestError *error = palloc0(sizeof(RequestError));
-	char	   *code = jsonb_member_as_text(json, "code");
+	char         *code = jsonb_member_as_text(json, "code");
 
-	error->sqlstate = code != NULL && strlen(code) == 5
-		? MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]) : ERRCODE_INTERNAL_ERROR;
+	error->sqlstate =
+		code != NULL && strlen(code) == 5 ? MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]) : ERRCODE_INTERNAL_ERROR;
 	error->message = jsonb_member_as_text(json, "message");
 	if (error->message == NULL)
 		error->message = pstrdup("the request was rejected");
@@ -263,7 +259,7 @@ key_is(const JsonbValue *key, const char *name)
 static char *
 parse_text(OrderRequest *request, const JsonbValue *value, char *field, int max_chars, bool null_allowed)
 {
-	char	   *complaint;
+	char *complaint;
 
 	if (value->type == jbvNull && null_allowed)
 		return NULL;
@@ -284,11 +280,11 @@ parse_text(OrderRequest *request, const JsonbValue *value, char *field, int max_
 static int64
 parse_quantity(OrderRequest *request, const JsonbValue *value, char *field)
 {
-	int64		quantity = 0;
+	int64 quantity = 0;
 
 	if (value->type != jbvNumeric)
-		malformed(request, field, psprintf("must be a whole number from 1 to " INT64_FORMAT ", not %s", QUANTITY_MAX,
-										   json_type_name(value)));
+		malformed(request, field,
+				  psprintf("must be a whole number from 1 to " INT64_FORMAT ", not %s", QUANTITY_MAX, json_type_name(value)));
 	else if (!numeric_to_whole(value->val.numeric, 1, QUANTITY_MAX, &quantity))
 		malformed(request, field, psprintf("must be a whole number from 1 to " INT64_FORMAT, QUANTITY_MAX));
 	return quantity;
@@ -298,7 +294,7 @@ parse_quantity(OrderRequest *request, const JsonbValue *value, char *field)
 static void
 add_line(RequestBatch *batch, int request_index, char *product_id, int64 quantity, char *field)
 {
-	OrderRequest *request = &batch->requests[request_index];
+	OrderRequest    *request = &batch->requests[request_index];
 	InternedProduct *product = intern_product(batch, product_id);
 
 	if (product->seen_request != request_index)
@@ -311,12 +307,12 @@ add_line(RequestBatch *batch, int request_index, char *product_id, int64 quantit
 	}
 	else
 	{
-		OrderLine  *line = &request->lines[product->seen_line];
+		OrderLine *line = &request->lines[product->seen_line];
 
 		line->quantity += quantity;
 		if (line->quantity > QUANTITY_MAX)
-			malformed(request, field, psprintf("adds up to more than " INT64_FORMAT " with earlier lines of the product",
-											   QUANTITY_MAX));
+			malformed(request, field,
+					  psprintf("adds up to more than " INT64_FORMAT " with earlier lines of the product", QUANTITY_MAX));
 	}
 }
 
@@ -326,20 +322,19 @@ add_line(RequestBatch *batch, int request_index, char *product_id, int64 quantit
  */
 typedef struct LineFields
 {
-	char	   *product_id;
-	bool		has_product_id;
-	int64		quantity;
-	bool		has_quantity;
+	char *product_id;
+	bool  has_product_id;
+	int64 quantity;
+	bool  has_quantity;
 } LineFields;
 
 /* True if the key is a line's; then it has been read, well or with an error. */
 static bool
-parse_line_field(OrderRequest *request, LineFields *fields, const JsonbValue *key, const JsonbValue *value,
-				 const char *prefix)
+parse_line_field(OrderRequest *request, LineFields *fields, const JsonbValue *key, const JsonbValue *value, const char *prefix)
 {
 	if (key_is(key, "productId") || key_is(key, "vendorProductId"))
 	{
-		char	   *field = psprintf("%s%.*s", prefix, key->val.string.len, key->val.string.val);
+		char *field = psprintf("%s%.*s", prefix, key->val.string.len, key->val.string.val);
 
 		if (fields->has_product_id)
 			malformed(request, field, "is given beside productId, which means the same");
@@ -372,13 +367,13 @@ finish_line(RequestBatch *batch, int request_index, const LineFields *fields, co
 static void
 parse_line(RequestBatch *batch, int request_index, JsonbContainer *object, int line_index)
 {
-	OrderRequest *request = &batch->requests[request_index];
-	char	   *prefix = psprintf("products[%d].", line_index);
-	LineFields	fields = {0};
-	JsonbIterator *it = JsonbIteratorInit(object);
+	OrderRequest      *request = &batch->requests[request_index];
+	char              *prefix = psprintf("products[%d].", line_index);
+	LineFields         fields = {0};
+	JsonbIterator     *it = JsonbIteratorInit(object);
 	JsonbIteratorToken token;
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue         key;
+	JsonbValue         value;
 
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
@@ -396,12 +391,12 @@ parse_line(RequestBatch *batch, int request_index, JsonbContainer *object, int l
 static void
 parse_lines(RequestBatch *batch, int request_index, JsonbContainer *array)
 {
-	OrderRequest *request = &batch->requests[request_index];
-	int			count = JsonContainerSize(array);
-	JsonbIterator *it;
+	OrderRequest      *request = &batch->requests[request_index];
+	int                count = JsonContainerSize(array);
+	JsonbIterator     *it;
 	JsonbIteratorToken token;
-	JsonbValue	value;
-	int			line_index = 0;
+	JsonbValue         value;
+	int                line_index = 0;
 
 	if (count < 1 || count > guc_max_lines)
 	{
@@ -429,8 +424,8 @@ static void
 check_hold_for(OrderRequest *request, const Interval *hold_for, char *field)
 {
 	/* months and days as interval arithmetic estimates them: 30 days, 24 hours */
-	int128		us = hold_for->time + (int128) hold_for->day * USECS_PER_DAY +
-		(int128) hold_for->month * DAYS_PER_MONTH * USECS_PER_DAY;
+	int128 us =
+		hold_for->time + (int128) hold_for->day * USECS_PER_DAY + (int128) hold_for->month * DAYS_PER_MONTH * USECS_PER_DAY;
 
 	if (us <= 0 || us > HOLD_FOR_MAX_US)
 		malformed(request, field, "must be more than zero and at most 366 days");
@@ -444,9 +439,9 @@ check_hold_for(OrderRequest *request, const Interval *hold_for, char *field)
 static void
 parse_hold_for(OrderRequest *request, const JsonbValue *value)
 {
-	char	   *text = parse_text(request, value, "holdFor", ID_CHARS_MAX, false);
+	char         *text = parse_text(request, value, "holdFor", ID_CHARS_MAX, false);
 	MemoryContext context = CurrentMemoryContext;
-	Interval   *hold_for = NULL;
+	Interval     *hold_for = NULL;
 
 	if (text == NULL)
 		return;
@@ -457,12 +452,12 @@ parse_hold_for(OrderRequest *request, const JsonbValue *value)
 	 */
 	PG_TRY();
 	{
-		hold_for = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
-														 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+		hold_for = DatumGetIntervalP(
+			DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	}
 	PG_CATCH();
 	{
-		int			code = geterrcode();
+		int code = geterrcode();
 
 		if (ERRCODE_TO_CATEGORY(code) != ERRCODE_DATA_EXCEPTION)
 			PG_RE_THROW();
@@ -495,8 +490,7 @@ is_traceparent(const char *text, int len)
 		return false;
 	for (int i = 0; i < len; i++)
 	{
-		if (pattern[i] == '-' ? text[i] != '-'
-			: !((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
+		if (pattern[i] == '-' ? text[i] != '-' : !((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
 			return false;
 	}
 	return true;
@@ -522,7 +516,7 @@ parse_option(OrderRequest *request, const JsonbValue *key, const JsonbValue *val
 		request->idempotency_key = parse_text(request, value, "idempotencyKey", KEY_CHARS_MAX, true);
 	else if (key_is(key, "strategy"))
 	{
-		char	   *name = parse_text(request, value, "strategy", ID_CHARS_MAX, true);
+		char *name = parse_text(request, value, "strategy", ID_CHARS_MAX, true);
 
 		if (name != NULL)
 			parse_strategy(request, name, "strategy");
@@ -560,8 +554,7 @@ hash_request(RequestBatch *batch, OrderRequest *request)
 					 request->has_strategy ? (int) request->strategy : -1,
 					 request->has_hold_for ? request->hold_for_us : INT64CONST(-1), request->allow_partial);
 	for (int i = 0; i < request->nlines; i++)
-		appendStringInfo(&text, "\n%s\n" INT64_FORMAT, batch->product_ids[request->lines[i].product],
-						 request->lines[i].quantity);
+		appendStringInfo(&text, "\n%s\n" INT64_FORMAT, batch->product_ids[request->lines[i].product], request->lines[i].quantity);
 	request->hash = hash_bytes_extended((const unsigned char *) text.data, text.len, 0);
 	pfree(text.data);
 }
@@ -569,13 +562,13 @@ hash_request(RequestBatch *batch, OrderRequest *request)
 static void
 parse_request(RequestBatch *batch, int request_index, JsonbContainer *object)
 {
-	OrderRequest *request = &batch->requests[request_index];
-	LineFields	fields = {0};
-	bool		has_products = false;
-	JsonbIterator *it = JsonbIteratorInit(object);
+	OrderRequest      *request = &batch->requests[request_index];
+	LineFields         fields = {0};
+	bool               has_products = false;
+	JsonbIterator     *it = JsonbIteratorInit(object);
 	JsonbIteratorToken token;
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue         key;
+	JsonbValue         value;
 
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
@@ -625,21 +618,18 @@ request_batch_create(int nrequests)
 RequestBatch *
 request_batch_parse(Jsonb *requests)
 {
-	RequestBatch *batch;
-	JsonbIterator *it;
+	RequestBatch      *batch;
+	JsonbIterator     *it;
 	JsonbIteratorToken token;
-	JsonbValue	value;
-	int			count;
+	JsonbValue         value;
+	int                count;
 
 	if (!JB_ROOT_IS_ARRAY(requests) || JB_ROOT_IS_SCALAR(requests))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("requests must be a JSON array")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("requests must be a JSON array")));
 	count = JB_ROOT_COUNT(requests);
 	if (count > BATCH_REQUESTS_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("requests must have at most %d elements, not %d", BATCH_REQUESTS_MAX, count)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("requests must have at most %d elements, not %d", BATCH_REQUESTS_MAX, count)));
 
 	batch = request_batch_create(count);
 	it = JsonbIteratorInit(&requests->root);
@@ -661,23 +651,21 @@ request_batch_parse(Jsonb *requests)
 }
 
 OrderRequest *
-request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products, char *idempotency_key,
-				   const char *strategy, const Interval *hold_for, bool allow_partial)
+request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products, char *idempotency_key, const char *strategy,
+				   const Interval *hold_for, bool allow_partial)
 {
-	int			request_index = batch->nrequests++;
+	int           request_index = batch->nrequests++;
 	OrderRequest *request = &batch->requests[request_index];
-	char	   *complaint;
+	char         *complaint;
 
 	set_defaults(request);
 	request->customer_id = customer_id;
 	request->idempotency_key = idempotency_key;
 	request->allow_partial = allow_partial;
 
-	if (customer_id != NULL &&
-		(complaint = check_text_id(customer_id, strlen(customer_id), ID_CHARS_MAX)) != NULL)
+	if (customer_id != NULL && (complaint = check_text_id(customer_id, strlen(customer_id), ID_CHARS_MAX)) != NULL)
 		malformed(request, "customer_id", complaint);
-	if (idempotency_key != NULL &&
-		(complaint = check_text_id(idempotency_key, strlen(idempotency_key), KEY_CHARS_MAX)) != NULL)
+	if (idempotency_key != NULL && (complaint = check_text_id(idempotency_key, strlen(idempotency_key), KEY_CHARS_MAX)) != NULL)
 		malformed(request, "idempotency_key", complaint);
 	if (strategy != NULL)
 		parse_strategy(request, strategy, "strategy");

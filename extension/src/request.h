@@ -17,48 +17,48 @@
 /* Why a request cannot be served. */
 typedef struct RequestError
 {
-	int			sqlstate;
-	char	   *message;
-	char	   *detail;			/* may be NULL; for OA001 a JSON object */
-	char	   *hint;			/* may be NULL */
-	char	   *field;			/* the field at fault, as the caller wrote it; may be NULL */
+	int   sqlstate;
+	char *message;
+	char *detail; /* may be NULL; for OA001 a JSON object */
+	char *hint;   /* may be NULL */
+	char *field;  /* the field at fault, as the caller wrote it; may be NULL */
 } RequestError;
 
 /* One line; lines of one product have been added up. */
 typedef struct OrderLine
 {
-	int			product;		/* index into RequestBatch.product_ids */
-	int64		quantity;
+	int   product; /* index into RequestBatch.product_ids */
+	int64 quantity;
 } OrderLine;
 
 typedef struct OrderRequest
 {
-	char	   *customer_id;	/* NULL: not given */
-	OrderLine  *lines;
-	int			nlines;
-	bool		is_one_line;	/* {"productId", "quantity"} without "products" */
-	char	   *idempotency_key;	/* NULL: not given */
+	char            *customer_id; /* NULL: not given */
+	OrderLine       *lines;
+	int              nlines;
+	bool             is_one_line;     /* {"productId", "quantity"} without "products" */
+	char            *idempotency_key; /* NULL: not given */
 	SourcingStrategy strategy;
-	bool		has_strategy;	/* given, not the setting's */
-	int64		hold_for_us;
-	bool		has_hold_for;	/* given, not the setting's */
-	bool		allow_partial;
-	char	   *traceparent;	/* NULL: not given */
-	uint64		hash;			/* of all that makes it this request; 0 without a key */
+	bool             has_strategy; /* given, not the setting's */
+	int64            hold_for_us;
+	bool             has_hold_for; /* given, not the setting's */
+	bool             allow_partial;
+	char            *traceparent; /* NULL: not given */
+	uint64           hash;        /* of all that makes it this request; 0 without a key */
 
-	RequestError *error;		/* NULL: can be served, or has been */
-	int64		order_id;		/* 0: not placed (yet) */
-	bool		is_replay;		/* the key was used before: nothing to do but answer */
-	int			same_as;		/* index of an earlier request with the same key, or -1 */
+	RequestError *error;     /* NULL: can be served, or has been */
+	int64         order_id;  /* 0: not placed (yet) */
+	bool          is_replay; /* the key was used before: nothing to do but answer */
+	int           same_as;   /* index of an earlier request with the same key, or -1 */
 } OrderRequest;
 
 typedef struct RequestBatch
 {
-	OrderRequest *requests;
-	int			nrequests;
-	const char **product_ids;	/* each product once, in order of appearance */
-	int			nproducts;
-	int			products_size;	/* allocated */
+	OrderRequest         *requests;
+	int                   nrequests;
+	const char          **product_ids; /* each product once, in order of appearance */
+	int                   nproducts;
+	int                   products_size; /* allocated */
 	struct interned_hash *interned;
 } RequestBatch;
 
@@ -75,9 +75,8 @@ extern RequestBatch *request_batch_parse(Jsonb *requests);
  * request_add_single adds the request of place_order(): a jsonb array of lines
  * and the function's other arguments, any of which may be NULL.
  */
-extern OrderRequest *request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products,
-										char *idempotency_key, const char *strategy,
-										const Interval *hold_for, bool allow_partial);
+extern OrderRequest *request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products, char *idempotency_key,
+										const char *strategy, const Interval *hold_for, bool allow_partial);
 
 /* request_error fills in request->error; message and detail are kept, not copied. */
 extern void request_error(OrderRequest *request, int sqlstate, char *message, char *detail, char *field);
@@ -86,7 +85,7 @@ extern void request_error(OrderRequest *request, int sqlstate, char *message, ch
 extern void request_error_raise(const RequestError *error) pg_attribute_noreturn();
 
 /* {"code", "message", "detail", "field"} and back. */
-extern Jsonb *request_error_to_jsonb(const RequestError *error);
+extern Jsonb        *request_error_to_jsonb(const RequestError *error);
 extern RequestError *request_error_from_jsonb(Jsonb *json);
 
 /*
@@ -101,4 +100,4 @@ extern bool is_vendor_id(const char *text, int len);
 /* True if the numeric is a whole number from min to max, which *result then is. */
 extern bool numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result);
 
-#endif							/* OA_REQUEST_H */
+#endif /* OA_REQUEST_H */

@@ -38,11 +38,8 @@ enum
 };
 
 static const char *const hold_status_names[] = {
-	[HOLD_OPEN] = "open",
-	[HOLD_CONFIRMED] = "confirmed",
-	[HOLD_REJECTED] = "rejected",
-	[HOLD_RELEASED] = "released",
-	[HOLD_RETURNED] = "returned",
+	[HOLD_OPEN] = "open",         [HOLD_CONFIRMED] = "confirmed", [HOLD_REJECTED] = "rejected",
+	[HOLD_RELEASED] = "released", [HOLD_RETURNED] = "returned",
 };
 
 static HoldStatus
@@ -62,8 +59,8 @@ hold_status_by_name(const char *name)
 static Hold *
 read_holds(const int64 *order_ids, int count, int *nholds)
 {
-	Datum		values[1];
-	Hold	   *holds;
+	Datum values[1];
+	Hold *holds;
 
 	values[0] = int8_array(order_ids, count);
 	plan_execute(PLAN_READ_HOLDS, values, NULL, SPI_OK_SELECT);
@@ -71,7 +68,7 @@ read_holds(const int64 *order_ids, int count, int *nholds)
 	holds = palloc0(sizeof(Hold) * Max(*nholds, 1));
 	for (int i = 0; i < *nholds; i++)
 	{
-		char	   *status = spi_string(i, 7);
+		char *status = spi_string(i, 7);
 
 		holds[i].order_id = spi_int64(i, 1);
 		holds[i].line_no = (int) spi_int64(i, 2);
@@ -91,8 +88,8 @@ Settlement *
 settlement_lock(const int64 *order_ids, int count)
 {
 	Settlement *settlement = palloc0(sizeof(Settlement));
-	Datum		values[1];
-	int			hold = 0;
+	Datum       values[1];
+	int         hold = 0;
 
 	values[0] = int8_array(order_ids, count);
 	plan_execute(PLAN_LOCK_ORDERS, values, NULL, SPI_OK_SELECT);
@@ -101,7 +98,7 @@ settlement_lock(const int64 *order_ids, int count)
 	for (int i = 0; i < settlement->norders; i++)
 	{
 		SettledOrder *order = &settlement->orders[i];
-		bool		is_null;
+		bool          is_null;
 
 		order->facts.order_id = spi_int64(i, 1);
 		order->status = spi_string(i, 2);
@@ -136,13 +133,13 @@ settlement_lock(const int64 *order_ids, int count)
 SettledOrder *
 settlement_find(const Settlement *settlement, int64 order_id)
 {
-	int			low = 0;
-	int			high = settlement->norders - 1;
+	int low = 0;
+	int high = settlement->norders - 1;
 
 	while (low <= high)
 	{
-		int			middle = (low + high) / 2;
-		int64		found = settlement->orders[middle].facts.order_id;
+		int   middle = (low + high) / 2;
+		int64 found = settlement->orders[middle].facts.order_id;
 
 		if (found == order_id)
 			return &settlement->orders[middle];
@@ -177,13 +174,13 @@ lock_stock(const Settlement *settlement)
 {
 	const char **product_ids = palloc(sizeof(char *) * Max(settlement->nholds, 1));
 	const char **vendor_ids = palloc(sizeof(char *) * Max(settlement->nholds, 1));
-	bool		sources_anew = false;
-	int			count = 0;
+	bool         sources_anew = false;
+	int          count = 0;
 
 	for (int i = 0; i < settlement->norders; i++)
 	{
 		const SettledOrder *order = &settlement->orders[i];
-		bool		rejection = has_rejection(order);
+		bool                rejection = has_rejection(order);
 
 		sources_anew |= rejection;
 		for (int h = 0; h < order->nholds; h++)
@@ -201,18 +198,18 @@ lock_stock(const Settlement *settlement)
 static StockRow *
 stock_of_hold(const StockRows *stock, const Hold *hold)
 {
-	StockRow   *row = stock_find(stock, hold->product_id, hold->vendor_id);
+	StockRow *row = stock_find(stock, hold->product_id, hold->vendor_id);
 
 	if (row == NULL)
-		elog(ERROR, "no stock of product \"%s\" at vendor \"%s\", though order " INT64_FORMAT " holds it",
-			 hold->product_id, hold->vendor_id, hold->order_id);
+		elog(ERROR, "no stock of product \"%s\" at vendor \"%s\", though order " INT64_FORMAT " holds it", hold->product_id,
+			 hold->vendor_id, hold->order_id);
 	return row;
 }
 
 static void
 apply_to_stock(StockRows *stock, const Hold *hold)
 {
-	StockRow   *row;
+	StockRow *row;
 
 	if (hold->new_status == HOLD_UNCHANGED)
 		return;
@@ -228,14 +225,14 @@ apply_to_stock(StockRows *stock, const Hold *hold)
 static void
 write_hold_statuses(const Hold *holds, int nholds)
 {
-	int64	   *order_ids = palloc(sizeof(int64) * Max(nholds, 1));
-	int32	   *line_nos = palloc(sizeof(int32) * Max(nholds, 1));
+	int64       *order_ids = palloc(sizeof(int64) * Max(nholds, 1));
+	int32       *line_nos = palloc(sizeof(int32) * Max(nholds, 1));
 	const char **vendor_ids = palloc(sizeof(char *) * Max(nholds, 1));
-	int32	   *attempts = palloc(sizeof(int32) * Max(nholds, 1));
+	int32       *attempts = palloc(sizeof(int32) * Max(nholds, 1));
 	const char **statuses = palloc(sizeof(char *) * Max(nholds, 1));
 	const char **reasons = palloc(sizeof(char *) * Max(nholds, 1));
-	int			count = 0;
-	Datum		values[7];
+	int          count = 0;
+	Datum        values[7];
 
 	for (int i = 0; i < nholds; i++)
 	{
@@ -269,8 +266,8 @@ write_hold_statuses(const Hold *holds, int nholds)
 /* How an order that lost a hold goes on. */
 typedef enum Resourced
 {
-	RESOURCED,					/* all its units are held again, or as many as a partial order needs */
-	RESOURCE_FAILED				/* it cannot be served any more */
+	RESOURCED,      /* all its units are held again, or as many as a partial order needs */
+	RESOURCE_FAILED /* it cannot be served any more */
 } Resourced;
 
 static bool
@@ -290,7 +287,7 @@ has_refused(const SettledOrder *order, int line_no, const char *vendor_id)
 static int
 last_attempt(const SettledOrder *order)
 {
-	int			attempt = 0;
+	int attempt = 0;
 
 	for (int i = 0; i < order->nholds; i++)
 		attempt = Max(attempt, order->holds[i].attempt);
@@ -315,12 +312,12 @@ keeps_a_hold(const SettledOrder *order)
 static int
 rejected_lines(const SettledOrder *order, const StockRows *stock, SourcingLine *lines, int *line_nos)
 {
-	int			nlines = 0;
+	int nlines = 0;
 
 	for (int i = 0; i < order->nholds; i++)
 	{
 		const Hold *hold = &order->holds[i];
-		int			l = 0;
+		int         l = 0;
 
 		if (hold->new_status != HOLD_REJECTED)
 			continue;
@@ -342,14 +339,14 @@ rejected_lines(const SettledOrder *order, const StockRows *stock, SourcingLine *
 static Resourced
 source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkInsert *new_holds)
 {
-	SourcingLine *lines = palloc(sizeof(SourcingLine) * order->nholds);
-	int		   *line_nos = palloc(sizeof(int) * order->nholds);
-	int			attempt = last_attempt(order) + 1;
-	int			nlines = rejected_lines(order, stock, lines, line_nos);
-	int			npicks = -1;
-	SourcingPick *picks;
+	SourcingLine    *lines = palloc(sizeof(SourcingLine) * order->nholds);
+	int             *line_nos = palloc(sizeof(int) * order->nholds);
+	int              attempt = last_attempt(order) + 1;
+	int              nlines = rejected_lines(order, stock, lines, line_nos);
+	int              npicks = -1;
+	SourcingPick    *picks;
 	SourcingStrategy strategy;
-	int			noffers = 0;
+	int              noffers = 0;
 
 	for (int l = 0; l < nlines; l++)
 		noffers += lines[l].noffers;
@@ -372,8 +369,8 @@ source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkI
 	{
 		picks[p].line = line_nos[picks[p].line] - 1;
 		stock_reserve(stock, picks[p].offer, picks[p].quantity);
-		hold_store(new_holds, order->facts.order_id, picks[p].line + 1, attempt, &stock->rows[picks[p].offer],
-				   picks[p].quantity, GetCurrentTransactionStartTimestamp());
+		hold_store(new_holds, order->facts.order_id, picks[p].line + 1, attempt, &stock->rows[picks[p].offer], picks[p].quantity,
+				   GetCurrentTransactionStartTimestamp());
 	}
 	holds_add_placed_events(settlement->events, &order->facts, attempt, stock, picks, npicks);
 	return RESOURCED;
@@ -383,11 +380,11 @@ source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkI
 static char *
 fail_order(SettledOrder *order)
 {
-	char	   *reason = NULL;
+	char *reason = NULL;
 
 	for (int i = 0; i < order->nholds; i++)
 	{
-		Hold	   *hold = &order->holds[i];
+		Hold *hold = &order->holds[i];
 
 		if (hold->new_status != HOLD_REJECTED)
 			continue;
@@ -404,7 +401,7 @@ fail_order(SettledOrder *order)
 static bool
 is_complete(const SettledOrder *order)
 {
-	bool		changed = false;
+	bool changed = false;
 
 	for (int i = 0; i < order->nholds; i++)
 	{
@@ -420,7 +417,7 @@ is_complete(const SettledOrder *order)
 void
 settlement_close(const int64 *order_ids, const char **statuses, const char **reasons, int count)
 {
-	Datum		values[3];
+	Datum values[3];
 
 	if (count == 0)
 		return;
@@ -433,15 +430,15 @@ settlement_close(const int64 *order_ids, const char **statuses, const char **rea
 void
 settlement_write(Settlement *settlement)
 {
-	StockRows  *stock = lock_stock(settlement);
-	int64	   *closed = palloc(sizeof(int64) * Max(settlement->norders, 1));
+	StockRows   *stock = lock_stock(settlement);
+	int64       *closed = palloc(sizeof(int64) * Max(settlement->norders, 1));
 	const char **statuses = palloc(sizeof(char *) * Max(settlement->norders, 1));
 	const char **reasons = palloc(sizeof(char *) * Max(settlement->norders, 1));
-	int64	   *resourced = palloc(sizeof(int64) * Max(settlement->norders, 1));
-	int			nclosed = 0;
-	int			nresourced = 0;
-	BulkInsert *new_holds;
-	Datum		values[1];
+	int64       *resourced = palloc(sizeof(int64) * Max(settlement->norders, 1));
+	int          nclosed = 0;
+	int          nresourced = 0;
+	BulkInsert  *new_holds;
+	Datum        values[1];
 
 	for (int i = 0; i < settlement->nholds; i++)
 		apply_to_stock(stock, &settlement->holds[i]);
@@ -450,7 +447,7 @@ settlement_write(Settlement *settlement)
 	for (int i = 0; i < settlement->norders; i++)
 	{
 		SettledOrder *order = &settlement->orders[i];
-		int			events_before = settlement->events->count;
+		int           events_before = settlement->events->count;
 
 		CHECK_FOR_INTERRUPTS();
 		if (has_rejection(order))
@@ -464,7 +461,7 @@ settlement_write(Settlement *settlement)
 			}
 			resourced[nresourced++] = order->facts.order_id;
 			if (settlement->events->count > events_before)
-				continue;		/* it holds new units, which are open */
+				continue; /* it holds new units, which are open */
 		}
 		if (is_complete(order))
 		{
@@ -490,7 +487,7 @@ settlement_write(Settlement *settlement)
 /* An order that the triggering statement has closed. */
 typedef struct ClosedOrder
 {
-	OrderFacts	facts;
+	OrderFacts  facts;
 	const char *status;
 	const char *total_amount;
 	const char *reason;
@@ -499,8 +496,8 @@ typedef struct ClosedOrder
 static char *
 slot_string(TupleTableSlot *slot, int column)
 {
-	bool		is_null;
-	Datum		value = slot_getattr(slot, column, &is_null);
+	bool  is_null;
+	Datum value = slot_getattr(slot, column, &is_null);
 
 	return is_null ? NULL : TextDatumGetCString(value);
 }
@@ -508,7 +505,7 @@ slot_string(TupleTableSlot *slot, int column)
 static void
 read_closed_order(TupleTableSlot *slot, ClosedOrder *order)
 {
-	bool		is_null;
+	bool is_null;
 
 	order->facts.order_id = DatumGetInt64(slot_getattr(slot, ORDERS_ORDER_ID, &is_null));
 	order->facts.customer_id = slot_string(slot, ORDERS_CUSTOMER_ID);
@@ -517,18 +514,17 @@ read_closed_order(TupleTableSlot *slot, ClosedOrder *order)
 	order->facts.traceparent = slot_string(slot, ORDERS_TRACEPARENT);
 	order->status = slot_string(slot, ORDERS_STATUS);
 	order->reason = slot_string(slot, ORDERS_CLOSE_REASON);
-	order->total_amount = DatumGetCString(DirectFunctionCall1(numeric_out,
-															  slot_getattr(slot, ORDERS_TOTAL_AMOUNT, &is_null)));
+	order->total_amount = DatumGetCString(DirectFunctionCall1(numeric_out, slot_getattr(slot, ORDERS_TOTAL_AMOUNT, &is_null)));
 }
 
 /* The orders that were pending before the statement and are not any more. */
 static ClosedOrder *
 read_closed_orders(TriggerData *trigger, int *count)
 {
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	TupleDesc       desc = RelationGetDescr(trigger->tg_relation);
 	TupleTableSlot *old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	TupleTableSlot *new = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	int64		nrows = tuplestore_tuple_count(trigger->tg_newtable);
+	int64        nrows = tuplestore_tuple_count(trigger->tg_newtable);
 	ClosedOrder *orders = palloc(sizeof(ClosedOrder) * Max(nrows, 1));
 
 	*count = 0;
@@ -537,8 +533,7 @@ read_closed_orders(TriggerData *trigger, int *count)
 	while (tuplestore_gettupleslot(trigger->tg_oldtable, true, false, old) &&
 		   tuplestore_gettupleslot(trigger->tg_newtable, true, false, new))
 	{
-		if (strcmp(slot_string(old, ORDERS_STATUS), "pending") == 0 &&
-			strcmp(slot_string(new, ORDERS_STATUS), "pending") != 0)
+		if (strcmp(slot_string(old, ORDERS_STATUS), "pending") == 0 && strcmp(slot_string(new, ORDERS_STATUS), "pending") != 0)
 			read_closed_order(new, &orders[(*count)++]);
 	}
 	ExecDropSingleTupleTableSlot(old);
@@ -549,8 +544,8 @@ read_closed_orders(TriggerData *trigger, int *count)
 static int
 compare_order_ids(const void *a, const void *b)
 {
-	int64		left = ((const ClosedOrder *) a)->facts.order_id;
-	int64		right = ((const ClosedOrder *) b)->facts.order_id;
+	int64 left = ((const ClosedOrder *) a)->facts.order_id;
+	int64 right = ((const ClosedOrder *) b)->facts.order_id;
 
 	return (left > right) - (left < right);
 }
@@ -577,14 +572,14 @@ settle_hold(const ClosedOrder *order, Hold *hold, const Hold *previous, EventBat
 static void
 settle_holds(const ClosedOrder *orders, int norders, EventBatch *events)
 {
-	int64	   *order_ids = palloc(sizeof(int64) * norders);
-	int			nholds;
-	Hold	   *holds;
+	int64       *order_ids = palloc(sizeof(int64) * norders);
+	int          nholds;
+	Hold        *holds;
 	const char **product_ids;
 	const char **vendor_ids;
-	int			changed = 0;
-	int			order = 0;
-	StockRows  *stock;
+	int          changed = 0;
+	int          order = 0;
+	StockRows   *stock;
 
 	for (int i = 0; i < norders; i++)
 		order_ids[i] = orders[i].facts.order_id;
@@ -621,8 +616,8 @@ oa_settle_closed_orders(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	ClosedOrder *orders;
-	int			norders;
-	EventBatch *events;
+	int          norders;
+	EventBatch  *events;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||

@@ -11,7 +11,7 @@
 
 typedef enum HoldStatus
 {
-	HOLD_UNCHANGED,				/* as a new status only */
+	HOLD_UNCHANGED, /* as a new status only */
 	HOLD_OPEN,
 	HOLD_CONFIRMED,
 	HOLD_REJECTED,
@@ -24,36 +24,36 @@ typedef enum HoldStatus
 
 typedef struct Hold
 {
-	int64		order_id;
-	int			line_no;
-	char	   *vendor_id;
-	int			attempt;
-	char	   *product_id;
-	int64		quantity;
-	HoldStatus	status;
-	HoldStatus	new_status;		/* what the caller wants it to become */
+	int64       order_id;
+	int         line_no;
+	char       *vendor_id;
+	int         attempt;
+	char       *product_id;
+	int64       quantity;
+	HoldStatus  status;
+	HoldStatus  new_status; /* what the caller wants it to become */
 	const char *reason;
 } Hold;
 
 /* A locked order with all its holds, by vendor, attempt and line. */
 typedef struct SettledOrder
 {
-	OrderFacts	facts;
-	char	   *status;
-	char	   *strategy;
-	bool		allow_partial;
-	char	   *close_reason;
-	Hold	   *holds;
-	int			nholds;
+	OrderFacts facts;
+	char      *status;
+	char      *strategy;
+	bool       allow_partial;
+	char      *close_reason;
+	Hold      *holds;
+	int        nholds;
 } SettledOrder;
 
 typedef struct Settlement
 {
-	SettledOrder *orders;		/* by order_id */
-	int			norders;
-	Hold	   *holds;
-	int			nholds;
-	EventBatch *events;			/* written by settlement_write */
+	SettledOrder *orders; /* by order_id */
+	int           norders;
+	Hold         *holds;
+	int           nholds;
+	EventBatch   *events; /* written by settlement_write */
 } Settlement;
 
 /*
@@ -76,4 +76,4 @@ extern void settlement_write(Settlement *settlement);
 /* settlement_close moves the orders to a terminal state; triggers settle their holds. */
 extern void settlement_close(const int64 *order_ids, const char **statuses, const char **reasons, int count);
 
-#endif							/* OA_SETTLEMENT_H */
+#endif /* OA_SETTLEMENT_H */

@@ -15,23 +15,20 @@
 
 #include <string.h>
 
-#define EXACT_VENDORS_MAX	12
-#define VENDORS_MAX			256
+#define EXACT_VENDORS_MAX 12
+#define VENDORS_MAX       256
 
 static const char *const strategy_names[] = {
-	[SOURCING_CHEAPEST] = "cheapest",
-	[SOURCING_SINGLE_VENDOR] = "single_vendor",
-	[SOURCING_PRIORITY] = "priority",
-	[SOURCING_MOST_STOCK] = "most_stock",
-	[SOURCING_FEWEST_VENDORS] = "fewest_vendors",
+	[SOURCING_CHEAPEST] = "cheapest",     [SOURCING_SINGLE_VENDOR] = "single_vendor",   [SOURCING_PRIORITY] = "priority",
+	[SOURCING_MOST_STOCK] = "most_stock", [SOURCING_FEWEST_VENDORS] = "fewest_vendors",
 };
 
 /* The vendors that may serve an order under fewest_vendors. */
 typedef struct VendorSet
 {
-	int32_t		vendors[VENDORS_MAX];
-	bool		chosen[VENDORS_MAX];
-	int			count;
+	int32_t vendors[VENDORS_MAX];
+	bool    chosen[VENDORS_MAX];
+	int     count;
 } VendorSet;
 
 bool
@@ -64,7 +61,7 @@ compare_int64(int64_t a, int64_t b)
 static int
 compare_offers(SourcingStrategy strategy, const SourcingOffer *a, const SourcingOffer *b)
 {
-	int			order = 0;
+	int order = 0;
 
 	if (strategy == SOURCING_PRIORITY)
 		order = compare_int64(a->priority, b->priority);
@@ -103,10 +100,10 @@ may_serve(const SourcingOffer *offer, const VendorSet *set)
  * "after" (NULL: any) in the strategy's order; -1 if there is none.
  */
 static int
-best_offer(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line,
-		   const SourcingOffer *offers, int64_t quantity, const SourcingOffer *after)
+best_offer(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line, const SourcingOffer *offers,
+		   int64_t quantity, const SourcingOffer *after)
 {
-	int			best = -1;
+	int best = -1;
 
 	for (int i = line->first_offer; i < line->first_offer + line->noffers; i++)
 	{
@@ -122,24 +119,24 @@ best_offer(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *
 
 /* Serves one line; returns the units left unserved and adds to *npicks. */
 static int64_t
-serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line, int line_index,
-		   const SourcingOffer *offers, SourcingPick *picks, int *npicks)
+serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line, int line_index, const SourcingOffer *offers,
+		   SourcingPick *picks, int *npicks)
 {
-	int64_t		left = line->quantity;
-	int			offer = best_offer(strategy, set, line, offers, left, NULL);
+	int64_t left = line->quantity;
+	int     offer = best_offer(strategy, set, line, offers, left, NULL);
 
 	if (offer >= 0)
 	{
-		picks[(*npicks)++] = (SourcingPick) {line_index, offer, left};
+		picks[(*npicks)++] = (SourcingPick){line_index, offer, left};
 		return 0;
 	}
 
 	offer = best_offer(strategy, set, line, offers, 1, NULL);
 	while (left > 0 && offer >= 0)
 	{
-		int64_t		take = offers[offer].available < left ? offers[offer].available : left;
+		int64_t take = offers[offer].available < left ? offers[offer].available : left;
 
-		picks[(*npicks)++] = (SourcingPick) {line_index, offer, take};
+		picks[(*npicks)++] = (SourcingPick){line_index, offer, take};
 		left -= take;
 		offer = best_offer(strategy, set, line, offers, 1, &offers[offer]);
 	}
@@ -148,20 +145,20 @@ serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *
 
 /* Serves every line from the vendors of the set; see sourcing_choose. */
 static int
-serve_lines(SourcingStrategy strategy, bool allow_partial, const VendorSet *set,
-			const SourcingLine *lines, int nlines, const SourcingOffer *offers, SourcingPick *picks)
+serve_lines(SourcingStrategy strategy, bool allow_partial, const VendorSet *set, const SourcingLine *lines, int nlines,
+			const SourcingOffer *offers, SourcingPick *picks)
 {
-	int			npicks = 0;
+	int npicks = 0;
 
 	for (int i = 0; i < nlines; i++)
 	{
-		int			before = npicks;
-		int64_t		left = serve_line(strategy, set, &lines[i], i, offers, picks, &npicks);
+		int     before = npicks;
+		int64_t left = serve_line(strategy, set, &lines[i], i, offers, picks, &npicks);
 
 		if (strategy == SOURCING_SINGLE_VENDOR && npicks - before > 1)
 		{
 			/* never split: keep the best offer's share, if a part will do */
-			int			most = before;
+			int most = before;
 
 			for (int p = before; p < npicks; p++)
 			{
@@ -186,7 +183,7 @@ collect_vendors(VendorSet *set, const SourcingLine *lines, int nlines, const Sou
 	{
 		for (int o = lines[i].first_offer; o < lines[i].first_offer + lines[i].noffers; o++)
 		{
-			int			v = 0;
+			int v = 0;
 
 			if (!may_serve(&offers[o], NULL))
 				continue;
@@ -206,7 +203,7 @@ collect_vendors(VendorSet *set, const SourcingLine *lines, int nlines, const Sou
 static int64_t
 servable(const VendorSet *set, const SourcingLine *line, const SourcingOffer *offers)
 {
-	int64_t		sum = 0;
+	int64_t sum = 0;
 
 	for (int o = line->first_offer; o < line->first_offer + line->noffers && sum < line->quantity; o++)
 	{
@@ -219,7 +216,7 @@ servable(const VendorSet *set, const SourcingLine *line, const SourcingOffer *of
 static int64_t
 servable_of_all(const VendorSet *set, const SourcingLine *lines, int nlines, const SourcingOffer *offers)
 {
-	int64_t		sum = 0;
+	int64_t sum = 0;
 
 	for (int i = 0; i < nlines; i++)
 		sum += servable(set, &lines[i], offers);
@@ -230,12 +227,12 @@ servable_of_all(const VendorSet *set, const SourcingLine *lines, int nlines, con
 static int64_t
 cost_of(const VendorSet *set, const SourcingLine *lines, int nlines, const SourcingOffer *offers, SourcingPick *picks)
 {
-	int			npicks = serve_lines(SOURCING_CHEAPEST, true, set, lines, nlines, offers, picks);
-	int64_t		cost = 0;
+	int     npicks = serve_lines(SOURCING_CHEAPEST, true, set, lines, nlines, offers, picks);
+	int64_t cost = 0;
 
 	for (int p = 0; p < npicks; p++)
 	{
-		int64_t		amount;
+		int64_t amount;
 
 		if (__builtin_mul_overflow(picks[p].quantity, offers[picks[p].offer].price, &amount) ||
 			__builtin_add_overflow(cost, amount, &cost))
@@ -246,17 +243,17 @@ cost_of(const VendorSet *set, const SourcingLine *lines, int nlines, const Sourc
 
 /* The smallest, then cheapest, set that serves "target" units. */
 static void
-choose_set_exactly(VendorSet *set, int64_t target, const SourcingLine *lines, int nlines,
-				   const SourcingOffer *offers, SourcingPick *picks)
+choose_set_exactly(VendorSet *set, int64_t target, const SourcingLine *lines, int nlines, const SourcingOffer *offers,
+				   SourcingPick *picks)
 {
-	unsigned	best = (1u << set->count) - 1;
-	int			best_size = set->count + 1;
-	int64_t		best_cost = INT64_MAX;
+	unsigned best = (1u << set->count) - 1;
+	int      best_size = set->count + 1;
+	int64_t  best_cost = INT64_MAX;
 
 	for (unsigned mask = 1; mask < 1u << set->count; mask++)
 	{
-		int			size = __builtin_popcount(mask);
-		int64_t		cost;
+		int     size = __builtin_popcount(mask);
+		int64_t cost;
 
 		if (size > best_size)
 			continue;
@@ -277,19 +274,18 @@ choose_set_exactly(VendorSet *set, int64_t target, const SourcingLine *lines, in
 }
 
 static void
-choose_set_greedily(VendorSet *set, int64_t target, const SourcingLine *lines, int nlines,
-					const SourcingOffer *offers)
+choose_set_greedily(VendorSet *set, int64_t target, const SourcingLine *lines, int nlines, const SourcingOffer *offers)
 {
-	int64_t		served = 0;
+	int64_t served = 0;
 
 	while (served < target)
 	{
-		int			best = -1;
-		int64_t		best_served = served;
+		int     best = -1;
+		int64_t best_served = served;
 
 		for (int v = 0; v < set->count; v++)
 		{
-			int64_t		with;
+			int64_t with;
 
 			if (set->chosen[v])
 				continue;
@@ -310,18 +306,18 @@ choose_set_greedily(VendorSet *set, int64_t target, const SourcingLine *lines, i
 }
 
 int
-sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLine *lines, int nlines,
-				const SourcingOffer *offers, SourcingPick *picks)
+sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLine *lines, int nlines, const SourcingOffer *offers,
+				SourcingPick *picks)
 {
-	VendorSet	set;
-	int64_t		target;
+	VendorSet set;
+	int64_t   target;
 
 	if (strategy != SOURCING_FEWEST_VENDORS)
 		return serve_lines(strategy, allow_partial, NULL, lines, nlines, offers, picks);
 
 	if (!allow_partial)
 	{
-		int			outcome = serve_lines(SOURCING_CHEAPEST, false, NULL, lines, nlines, offers, picks);
+		int outcome = serve_lines(SOURCING_CHEAPEST, false, NULL, lines, nlines, offers, picks);
 
 		if (outcome < 0)
 			return outcome;

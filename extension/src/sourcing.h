@@ -14,37 +14,37 @@
 
 typedef enum SourcingStrategy
 {
-	SOURCING_CHEAPEST,			/* lowest price first */
-	SOURCING_SINGLE_VENDOR,		/* as cheapest, but a line is never split */
-	SOURCING_PRIORITY,			/* lowest vendor priority number first */
-	SOURCING_MOST_STOCK,		/* largest available first */
-	SOURCING_FEWEST_VENDORS		/* as few vendors as possible over the whole order */
+	SOURCING_CHEAPEST,      /* lowest price first */
+	SOURCING_SINGLE_VENDOR, /* as cheapest, but a line is never split */
+	SOURCING_PRIORITY,      /* lowest vendor priority number first */
+	SOURCING_MOST_STOCK,    /* largest available first */
+	SOURCING_FEWEST_VENDORS /* as few vendors as possible over the whole order */
 } SourcingStrategy;
 
 /* One vendor's offer of one product. */
 typedef struct SourcingOffer
 {
-	int64_t		price;			/* in 1/10000 of the currency's unit */
-	int64_t		available;		/* units free to take */
-	int32_t		vendor;			/* any number that names the vendor; breaks ties */
-	int32_t		priority;		/* the vendor's; lower is asked first */
-	bool		excluded;		/* may not serve: it has refused this line already */
+	int64_t price;     /* in 1/10000 of the currency's unit */
+	int64_t available; /* units free to take */
+	int32_t vendor;    /* any number that names the vendor; breaks ties */
+	int32_t priority;  /* the vendor's; lower is asked first */
+	bool    excluded;  /* may not serve: it has refused this line already */
 } SourcingOffer;
 
 /* One line of an order and the range of offers that could serve it. */
 typedef struct SourcingLine
 {
-	int64_t		quantity;
-	int			first_offer;
-	int			noffers;
+	int64_t quantity;
+	int     first_offer;
+	int     noffers;
 } SourcingLine;
 
 /* So many units of one offer for one line. */
 typedef struct SourcingPick
 {
-	int			line;
-	int			offer;
-	int64_t		quantity;
+	int     line;
+	int     offer;
+	int64_t quantity;
 } SourcingPick;
 
 /*
@@ -57,13 +57,12 @@ typedef struct SourcingPick
  * be served fails at line 0. Two lines must not share offers: the caller has
  * added up lines of one product.
  */
-extern int	sourcing_choose(SourcingStrategy strategy, bool allow_partial,
-							const SourcingLine *lines, int nlines,
-							const SourcingOffer *offers, SourcingPick *picks);
+extern int sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLine *lines, int nlines,
+						   const SourcingOffer *offers, SourcingPick *picks);
 
 /* sourcing_strategy_by_name sets *strategy; false if there is none of that name. */
 extern bool sourcing_strategy_by_name(const char *name, SourcingStrategy *strategy);
 
 extern const char *sourcing_strategy_name(SourcingStrategy strategy);
 
-#endif							/* OA_SOURCING_H */
+#endif /* OA_SOURCING_H */

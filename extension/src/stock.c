@@ -51,22 +51,22 @@ enum
 typedef struct VendorFacts
 {
 	const char *vendor_id;
-	int32		vendor_no;
-	int32		priority;
-	bool		is_active;
-	uint32		hash;
-	char		status;
+	int32       vendor_no;
+	int32       priority;
+	bool        is_active;
+	uint32      hash;
+	char        status;
 } VendorFacts;
 
-#define SH_PREFIX vendors
+#define SH_PREFIX       vendors
 #define SH_ELEMENT_TYPE VendorFacts
-#define SH_KEY_TYPE const char *
-#define SH_KEY vendor_id
-#define SH_SCOPE static inline
+#define SH_KEY_TYPE     const char *
+#define SH_KEY          vendor_id
+#define SH_SCOPE        static inline
 #define SH_DECLARE
 #define SH_DEFINE
 #define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) (key), (int) strlen(key))
-#define SH_EQUAL(tb, a, b) (strcmp((a), (b)) == 0)
+#define SH_EQUAL(tb, a, b)   (strcmp((a), (b)) == 0)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) ((a)->hash)
 #include "common/hashfn.h"
@@ -75,9 +75,9 @@ typedef struct VendorFacts
 /* A lookup by the leading columns of a table's primary key. */
 typedef struct KeyScan
 {
-	Relation	table;
-	Relation	index;
-	IndexScanDesc scan;
+	Relation        table;
+	Relation        index;
+	IndexScanDesc   scan;
 	TupleTableSlot *slot;
 } KeyScan;
 
@@ -118,18 +118,18 @@ key_scan_end(KeyScan *scan)
 
 typedef struct Locking
 {
-	KeyScan		stock;
-	KeyScan		vendor;
-	vendors_hash *vendors;
-	TupleTableSlot *locked;		/* the last version of the row */
-	StockRows  *rows;
-	int			room;
+	KeyScan         stock;
+	KeyScan         vendor;
+	vendors_hash   *vendors;
+	TupleTableSlot *locked; /* the last version of the row */
+	StockRows      *rows;
+	int             room;
 } Locking;
 
 static Datum
 column(TupleTableSlot *slot, int number)
 {
-	bool		is_null;
+	bool is_null;
 
 	return slot_getattr(slot, number, &is_null);
 }
@@ -137,7 +137,7 @@ column(TupleTableSlot *slot, int number)
 static const VendorFacts *
 find_vendor(Locking *locking, const char *vendor_id)
 {
-	bool		found;
+	bool         found;
 	VendorFacts *facts = vendors_insert(locking->vendors, vendor_id, &found);
 
 	if (found)
@@ -154,10 +154,10 @@ find_vendor(Locking *locking, const char *vendor_id)
 static void
 add_locked_row(Locking *locking)
 {
-	TupleTableSlot *slot = locking->locked;
-	StockRows  *stock = locking->rows;
-	StockRow   *row;
-	SourcingOffer *offer;
+	TupleTableSlot    *slot = locking->locked;
+	StockRows         *stock = locking->rows;
+	StockRow          *row;
+	SourcingOffer     *offer;
 	const VendorFacts *vendor;
 
 	if (stock->nrows == locking->room)
@@ -180,7 +180,7 @@ add_locked_row(Locking *locking)
 		elog(ERROR, "price of product \"%s\" at vendor \"%s\" is out of range", row->product_id, row->vendor_id);
 	vendor = find_vendor(locking, row->vendor_id);
 	row->free = DatumGetInt64(column(slot, STOCK_ON_HAND)) - DatumGetInt64(column(slot, STOCK_RESERVED)) -
-		DatumGetInt64(column(slot, STOCK_BUFFER));
+				DatumGetInt64(column(slot, STOCK_BUFFER));
 	row->is_active = DatumGetBool(column(slot, STOCK_IS_ACTIVE)) && vendor->is_active;
 	offer->price = row->price.amount;
 	offer->available = row->is_active ? Max(0, row->free) : 0;
@@ -192,15 +192,15 @@ add_locked_row(Locking *locking)
 static void
 lock_found_rows(Locking *locking)
 {
-	KeyScan    *stock = &locking->stock;
-	uint8		flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+	KeyScan *stock = &locking->stock;
+	uint8    flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
 
 	if (!IsolationUsesXactSnapshot())
 		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 	while (index_getnext_slot(stock->scan, ForwardScanDirection, stock->slot))
 	{
 		TM_FailureData failure;
-		TM_Result	result;
+		TM_Result      result;
 
 		CHECK_FOR_INTERRUPTS();
 		result = table_tuple_lock(stock->table, &stock->slot->tts_tid, GetActiveSnapshot(), locking->locked,
@@ -208,9 +208,8 @@ lock_found_rows(Locking *locking)
 		if (result == TM_Ok)
 			add_locked_row(locking);
 		else if (result != TM_Deleted || IsolationUsesXactSnapshot())
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not serialize access to stock due to concurrent update")));
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("could not serialize access to stock due to concurrent update")));
 	}
 }
 
@@ -250,7 +249,7 @@ StockRows *
 stock_lock_offers(const char **product_ids, int count)
 {
 	const char **sorted = palloc(sizeof(char *) * Max(count, 1));
-	Locking		locking;
+	Locking      locking;
 
 	memcpy(sorted, product_ids, sizeof(char *) * count);
 	qsort(sorted, count, sizeof(char *), compare_strings);
@@ -276,7 +275,7 @@ compare_keys(const void *a, const void *b)
 {
 	const StockKey *left = a;
 	const StockKey *right = b;
-	int			order = strcmp(left->product_id, right->product_id);
+	int             order = strcmp(left->product_id, right->product_id);
 
 	return order != 0 ? order : strcmp(left->vendor_id, right->vendor_id);
 }
@@ -284,11 +283,11 @@ compare_keys(const void *a, const void *b)
 StockRows *
 stock_lock_rows(const char **product_ids, const char **vendor_ids, int count)
 {
-	StockKey   *keys = palloc(sizeof(StockKey) * Max(count, 1));
-	Locking		locking;
+	StockKey *keys = palloc(sizeof(StockKey) * Max(count, 1));
+	Locking   locking;
 
 	for (int i = 0; i < count; i++)
-		keys[i] = (StockKey) {product_ids[i], vendor_ids[i]};
+		keys[i] = (StockKey){product_ids[i], vendor_ids[i]};
 	qsort(keys, count, sizeof(StockKey), compare_keys);
 	locking_begin(&locking, 2, count);
 	for (int i = 0; i < count; i++)
@@ -307,14 +306,14 @@ stock_lock_rows(const char **product_ids, const char **vendor_ids, int count)
 static int
 lower_bound(const StockRows *stock, const char *product_id, const char *vendor_id)
 {
-	int			low = 0;
-	int			high = stock->nrows;
+	int low = 0;
+	int high = stock->nrows;
 
 	while (low < high)
 	{
-		int			middle = (low + high) / 2;
+		int             middle = (low + high) / 2;
 		const StockRow *row = &stock->rows[middle];
-		int			order = strcmp(row->product_id, product_id);
+		int             order = strcmp(row->product_id, product_id);
 
 		if (order == 0 && vendor_id != NULL)
 			order = strcmp(row->vendor_id, vendor_id);
@@ -329,7 +328,7 @@ lower_bound(const StockRows *stock, const char *product_id, const char *vendor_i
 void
 stock_find_offers(const StockRows *stock, const char *product_id, int *first, int *count)
 {
-	int			row = lower_bound(stock, product_id, NULL);
+	int row = lower_bound(stock, product_id, NULL);
 
 	*first = row;
 	while (row < stock->nrows && strcmp(stock->rows[row].product_id, product_id) == 0)
@@ -340,7 +339,7 @@ stock_find_offers(const StockRows *stock, const char *product_id, int *first, in
 StockRow *
 stock_find(const StockRows *stock, const char *product_id, const char *vendor_id)
 {
-	int			row = lower_bound(stock, product_id, vendor_id);
+	int row = lower_bound(stock, product_id, vendor_id);
 
 	if (row < stock->nrows && strcmp(stock->rows[row].product_id, product_id) == 0 &&
 		strcmp(stock->rows[row].vendor_id, vendor_id) == 0)
@@ -386,17 +385,16 @@ stock_return(StockRow *row, int64 quantity)
 static HeapTuple
 changed_tuple(const StockRow *row, TupleDesc desc)
 {
-	int			columns[2] = {STOCK_ON_HAND, STOCK_RESERVED};
-	bool		nulls[2] = {false, false};
-	Datum		values[2];
-	int64		on_hand = DatumGetInt64(heap_getattr(row->tuple, STOCK_ON_HAND, desc, &nulls[0])) + row->on_hand_change;
-	int64		reserved = DatumGetInt64(heap_getattr(row->tuple, STOCK_RESERVED, desc, &nulls[1])) + row->reserved_change;
+	int   columns[2] = {STOCK_ON_HAND, STOCK_RESERVED};
+	bool  nulls[2] = {false, false};
+	Datum values[2];
+	int64 on_hand = DatumGetInt64(heap_getattr(row->tuple, STOCK_ON_HAND, desc, &nulls[0])) + row->on_hand_change;
+	int64 reserved = DatumGetInt64(heap_getattr(row->tuple, STOCK_RESERVED, desc, &nulls[1])) + row->reserved_change;
 
 	if (reserved < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_STATE),
-				 errmsg("stock of product \"%s\" at vendor \"%s\" cannot be negative", row->product_id, row->vendor_id),
-				 errdetail("reserved would be " INT64_FORMAT ".", reserved)));
+		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
+						errmsg("stock of product \"%s\" at vendor \"%s\" cannot be negative", row->product_id, row->vendor_id),
+						errdetail("reserved would be " INT64_FORMAT ".", reserved)));
 
 	/*
 	 * A feed may tell of the vendor's decrement before its reply does: then the
@@ -410,33 +408,33 @@ changed_tuple(const StockRow *row, TupleDesc desc)
 void
 stock_write_changes(StockRows *stock)
 {
-	Relation	table = table_open(table_oid("stock"), RowExclusiveLock);
+	Relation        table = table_open(table_oid("stock"), RowExclusiveLock);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
-	EState	   *estate = CreateExecutorState();
-	ResultRelInfo *result_rel = NULL;
+	EState         *estate = CreateExecutorState();
+	ResultRelInfo  *result_rel = NULL;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	for (int i = 0; i < stock->nrows; i++)
 	{
-		StockRow   *row = &stock->rows[i];
-		HeapTuple	tuple;
+		StockRow      *row = &stock->rows[i];
+		HeapTuple      tuple;
 		TM_FailureData failure;
-		LockTupleMode mode;
-		bool		update_indexes;
+		LockTupleMode  mode;
+		bool           update_indexes;
 
 		if (row->on_hand_change == 0 && row->reserved_change == 0)
 			continue;
 		tuple = changed_tuple(row, RelationGetDescr(table));
 		ExecStoreHeapTuple(tuple, slot, false);
-		if (table_tuple_update(table, &row->tuple->t_self, slot, GetCurrentCommandId(true), GetActiveSnapshot(),
-							   InvalidSnapshot, true, &failure, &mode, &update_indexes) != TM_Ok)
+		if (table_tuple_update(table, &row->tuple->t_self, slot, GetCurrentCommandId(true), GetActiveSnapshot(), InvalidSnapshot,
+							   true, &failure, &mode, &update_indexes) != TM_Ok)
 			elog(ERROR, "a locked stock row was changed by someone else");
 		if (update_indexes)
 		{
 			if (result_rel == NULL)
 			{
 				result_rel = makeNode(ResultRelInfo);
-				InitResultRelInfo(result_rel, table, 0, NULL, 0);	/* of no query: it has no range table */
+				InitResultRelInfo(result_rel, table, 0, NULL, 0); /* of no query: it has no range table */
 				ExecOpenIndices(result_rel, false);
 			}
 			ExecInsertIndexTuples(result_rel, slot, estate, true, false, NULL, NIL);

@@ -13,16 +13,16 @@
 /* One locked stock row, and how the transaction will change it. */
 typedef struct StockRow
 {
-	HeapTuple	tuple;			/* as it was locked */
+	HeapTuple   tuple; /* as it was locked */
 	const char *product_id;
 	const char *vendor_id;
 	const char *vendor_sku;
-	Numeric		unit_price;
-	Price		price;
-	int64		free;			/* on_hand - reserved - buffer; negative if oversold */
-	bool		is_active;		/* the offer and its vendor */
-	int64		on_hand_change;
-	int64		reserved_change;
+	Numeric     unit_price;
+	Price       price;
+	int64       free;      /* on_hand - reserved - buffer; negative if oversold */
+	bool        is_active; /* the offer and its vendor */
+	int64       on_hand_change;
+	int64       reserved_change;
 } StockRow;
 
 /*
@@ -31,9 +31,9 @@ typedef struct StockRow
  */
 typedef struct StockRows
 {
-	StockRow   *rows;
+	StockRow      *rows;
 	SourcingOffer *offers;
-	int			nrows;
+	int            nrows;
 } StockRows;
 
 /*
@@ -67,4 +67,4 @@ extern void stock_return(StockRow *row, int64 quantity);
  */
 extern void stock_write_changes(StockRows *stock);
 
-#endif							/* OA_STOCK_H */
+#endif /* OA_STOCK_H */

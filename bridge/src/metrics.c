@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "text.h"
+
 typedef struct Description
 {
 	const char *name;
@@ -75,12 +77,7 @@ metrics_text(void)
 		fprintf(stream, "# HELP order_bridge_%s %s\n# TYPE order_bridge_%s %s\norder_bridge_%s %" PRId64 "\n",
 				descriptions[i].name, descriptions[i].help, descriptions[i].name, descriptions[i].type, descriptions[i].name,
 				metric_get(i));
-	if (fclose(stream) != 0)
-	{
-		free(text);
-		return NULL;
-	}
-	return text;
+	return text_finish(stream, &text);
 }
 
 const char *
@@ -118,10 +115,5 @@ roles_text(bool *all_ready)
 		separator = ", ";
 	}
 	fputc('}', stream);
-	if (fclose(stream) != 0)
-	{
-		free(text);
-		return NULL;
-	}
-	return text;
+	return text_finish(stream, &text);
 }

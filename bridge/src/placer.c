@@ -21,6 +21,7 @@
 #include "metrics.h"
 #include "plans.h"
 #include "stop.h"
+#include "text.h"
 
 static atomic_bool is_connected;
 
@@ -153,12 +154,7 @@ batch_text(const Job *jobs)
 			fputc(',', stream);
 	}
 	fputc(']', stream);
-	if (fclose(stream) != 0)
-	{
-		free(text);
-		return NULL;
-	}
-	return text;
+	return text_finish(stream, &text);
 }
 
 static void

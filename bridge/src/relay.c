@@ -44,6 +44,7 @@
 #include "plans.h"
 #include "snapshot.h"
 #include "stop.h"
+#include "text.h"
 
 #define STANDBY_POLL_MS    1000
 #define NAP_MS_MIN         2
@@ -466,12 +467,7 @@ finished_xids(const Relay *relay)
 		separator = ",";
 	}
 	fputc('}', stream);
-	if (fclose(stream) != 0)
-	{
-		free(text);
-		return NULL;
-	}
-	return text;
+	return text_finish(stream, &text);
 }
 
 /* Sends the query for the page after "after"; its result is fetched by receive_page. */

@@ -25,6 +25,7 @@
 #include "metrics.h"
 #include "plans.h"
 #include "stop.h"
+#include "text.h"
 
 #define WAIT_MS            500
 #define CONFIRM_TIMEOUT_MS 10000
@@ -161,12 +162,7 @@ batch_text(const Replies *replies, int first, int count)
 		separator = ",";
 	}
 	fputc(']', stream);
-	if (fclose(stream) != 0)
-	{
-		free(text);
-		return NULL;
-	}
-	return text;
+	return text_finish(stream, &text);
 }
 
 static void

@@ -410,7 +410,7 @@ stock_write_changes(StockRows *stock)
 {
 	Relation        table = table_open(table_oid("stock"), RowExclusiveLock);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
-	EState         *estate = CreateExecutorState();
+	EState         *estate = NULL; /* this and the next: for updates that are not HOT, which are rare */
 	ResultRelInfo  *result_rel = NULL;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -433,6 +433,7 @@ stock_write_changes(StockRows *stock)
 		{
 			if (result_rel == NULL)
 			{
+				estate = CreateExecutorState();
 				result_rel = makeNode(ResultRelInfo);
 				InitResultRelInfo(result_rel, table, 0, NULL, 0); /* of no query: it has no range table */
 				ExecOpenIndices(result_rel, false);
@@ -445,8 +446,10 @@ stock_write_changes(StockRows *stock)
 	}
 	PopActiveSnapshot();
 	if (result_rel != NULL)
+	{
 		ExecCloseIndices(result_rel);
-	FreeExecutorState(estate);
+		FreeExecutorState(estate);
+	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(table, NoLock);
 	CommandCounterIncrement();

@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
 #define ARGS_MAX 10
 
@@ -19,13 +20,15 @@ typedef struct PlanText
 	const char *sql;
 	int         nargs;
 	Oid         args[ARGS_MAX];
+	bool        by_index; /* never to be answered by reading a table from end to end */
 } PlanText;
 
 static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_KNOWN_PRODUCTS] = {"SELECT p.product_id FROM order_aggregator.product AS p "
 							 "WHERE p.product_id OPERATOR(pg_catalog.=) ANY ($1)",
 							 1,
-							 {TEXTARRAYOID}},
+							 {TEXTARRAYOID},
+							 true},
 
 	/*
 	 * Keys are claimed in the order they are given: sorted, so that two batches
@@ -42,12 +45,14 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_READ_KEYS] = {"SELECT i.key, i.request_hash, i.order_id, i.error FROM order_aggregator.idempotency AS i "
 						"WHERE i.key OPERATOR(pg_catalog.=) ANY ($1)",
 						1,
-						{TEXTARRAYOID}},
+						{TEXTARRAYOID},
+						true},
 	[PLAN_RECORD_ERRORS] = {"UPDATE order_aggregator.idempotency AS i SET order_id = NULL, error = d.error::pg_catalog.jsonb "
 							"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(key, error) "
 							"WHERE i.key OPERATOR(pg_catalog.=) d.key",
 							2,
-							{TEXTARRAYOID, TEXTARRAYOID}},
+							{TEXTARRAYOID, TEXTARRAYOID},
+							true},
 	/* orders as they were placed: the first attempt's holds */
 	[PLAN_REPLAY_ORDERS] = {"SELECT o.order_id, o.customer_id, o.placed_at, o.expires_at, l.line_no, l.product_id, l.quantity, "
 							"  h.vendor_id, h.quantity, h.unit_price "
@@ -58,52 +63,17 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							"WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) "
 							"ORDER BY o.order_id, l.line_no, h.vendor_id",
 							1,
-							{INT8ARRAYOID}},
+							{INT8ARRAYOID},
+							true},
 
-	[PLAN_LOCK_ORDERS] = {"SELECT o.order_id, o.status, o.customer_id, o.placed_at, o.expires_at, o.strategy, o.allow_partial, "
-						  "  o.traceparent, o.close_reason "
-						  "FROM order_aggregator.orders AS o "
-						  "WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) "
-						  "ORDER BY o.order_id FOR NO KEY UPDATE",
-						  1,
-						  {INT8ARRAYOID}},
 	/* an order that someone else has locked is being settled: it is left to the next sweep */
 	[PLAN_LOCK_EXPIRED] = {"SELECT o.order_id FROM order_aggregator.orders AS o "
 						   "WHERE o.status OPERATOR(pg_catalog.=) 'pending' "
 						   "  AND o.expires_at OPERATOR(pg_catalog.<=) $2 "
 						   "ORDER BY o.expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
 						   2,
-						   {INT8OID, TIMESTAMPTZOID}},
-	[PLAN_READ_HOLDS] = {"SELECT h.order_id, h.line_no, h.vendor_id, h.attempt, h.product_id, h.quantity, h.status, h.reason "
-						 "FROM order_aggregator.hold AS h "
-						 "WHERE h.order_id OPERATOR(pg_catalog.=) ANY ($1) "
-						 "ORDER BY h.order_id, h.vendor_id, h.attempt, h.line_no",
-						 1,
-						 {INT8ARRAYOID}},
-	[PLAN_SETTLE_HOLDS] =
-		{"UPDATE order_aggregator.hold AS h "
-		 "SET status = d.status, settled_at = $7, reason = d.reason "
-		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), "
-		 "pg_catalog.unnest($5), pg_catalog.unnest($6)) AS d(order_id, line_no, vendor_id, attempt, status, reason) "
-		 "WHERE h.order_id OPERATOR(pg_catalog.=) d.order_id AND h.line_no OPERATOR(pg_catalog.=) d.line_no "
-		 "  AND h.vendor_id OPERATOR(pg_catalog.=) d.vendor_id AND h.attempt OPERATOR(pg_catalog.=) d.attempt",
-		 7,
-		 {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}},
-	[PLAN_CLOSE_ORDERS] =
-		{"UPDATE order_aggregator.orders AS o "
-		 "SET status = d.status, close_reason = d.reason, closed_at = pg_catalog.now() "
-		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d(order_id, status, reason) "
-		 "WHERE o.order_id OPERATOR(pg_catalog.=) d.order_id",
-		 3,
-		 {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID}},
-	[PLAN_SET_TOTALS] = {"UPDATE order_aggregator.orders AS o SET total_amount = ("
-						 "  SELECT COALESCE(pg_catalog.sum(h.quantity OPERATOR(pg_catalog.*) h.unit_price), 0) "
-						 "  FROM order_aggregator.hold AS h "
-						 "  WHERE h.order_id OPERATOR(pg_catalog.=) o.order_id AND h.status OPERATOR(pg_catalog.<>) 'rejected') "
-						 "WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1)",
-						 1,
-						 {INT8ARRAYOID}},
-
+						   {INT8OID, TIMESTAMPTZOID},
+						   true},
 	[PLAN_REGISTER_VENDOR] = {"INSERT INTO order_aggregator.vendor AS v (vendor_id, name, stock_url, priority) "
 							  "VALUES ($1, $2, $3, $4) "
 							  "ON CONFLICT (vendor_id) DO UPDATE "
@@ -171,7 +141,8 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_MARK_REDRIVEN] = {"UPDATE order_aggregator.parked_event AS p SET redriven_at = pg_catalog.now() "
 							"WHERE p.event_id OPERATOR(pg_catalog.=) ANY ($1)",
 							1,
-							{INT8ARRAYOID}},
+							{INT8ARRAYOID},
+							true},
 	[PLAN_OLD_PARTITIONS] = {"SELECT c.relname FROM pg_catalog.pg_inherits AS i "
 							 "JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid "
 							 "WHERE i.inhparent OPERATOR(pg_catalog.=) $1",
@@ -184,10 +155,27 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 
 static SPIPlanPtr saved_plans[PLAN_COUNT];
 
+/*
+ * A plan is cached for as long as nobody analyzes its tables, and one made while
+ * they were empty would read them from end to end ever after, however large
+ * they grow. For this statement the planner is told not to.
+ */
+static int
+prefer_indexes(void)
+{
+	static const char *const settings[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"};
+	int                      nest_level = NewGUCNestLevel();
+
+	for (unsigned i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest_level;
+}
+
 void
 plan_execute(PlanId plan, Datum *values, const char *nulls, int expected)
 {
 	const PlanText *text = &plan_texts[plan];
+	int             nest_level = 0;
 	int             result;
 
 	if (saved_plans[plan] == NULL)
@@ -199,7 +187,11 @@ plan_execute(PlanId plan, Datum *values, const char *nulls, int expected)
 		SPI_keepplan(prepared);
 		saved_plans[plan] = prepared;
 	}
+	if (text->by_index)
+		nest_level = prefer_indexes();
 	result = SPI_execute_plan(saved_plans[plan], values, nulls, false, 0);
+	if (text->by_index)
+		AtEOXact_GUC(true, nest_level);
 	if (result != expected)
 		elog(ERROR, "SPI_execute_plan returned %s: %s", SPI_result_code_string(result), text->sql);
 }
@@ -228,16 +220,6 @@ int8_array(const int64 *numbers, int count)
 	for (int i = 0; i < count; i++)
 		elements[i] = Int64GetDatum(numbers[i]);
 	return PointerGetDatum(construct_array(elements, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-}
-
-Datum
-int4_array(const int32 *numbers, int count)
-{
-	Datum *elements = palloc(sizeof(Datum) * Max(count, 1));
-
-	for (int i = 0; i < count; i++)
-		elements[i] = Int32GetDatum(numbers[i]);
-	return PointerGetDatum(construct_array(elements, count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
 }
 
 Datum

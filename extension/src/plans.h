@@ -16,12 +16,7 @@ typedef enum PlanId
 	PLAN_READ_KEYS,
 	PLAN_RECORD_ERRORS,
 	PLAN_REPLAY_ORDERS,
-	PLAN_LOCK_ORDERS,
 	PLAN_LOCK_EXPIRED,
-	PLAN_READ_HOLDS,
-	PLAN_SETTLE_HOLDS,
-	PLAN_CLOSE_ORDERS,
-	PLAN_SET_TOTALS,
 	PLAN_REGISTER_VENDOR,
 	PLAN_LOCK_VENDOR,
 	PLAN_VENDOR_APPLIED,
@@ -48,7 +43,6 @@ extern void plan_execute(PlanId plan, Datum *values, const char *nulls, int expe
 /* arrays to pass to unnest() or ANY(); a NULL string becomes a NULL element */
 extern Datum text_array(const char **strings, int count);
 extern Datum int8_array(const int64 *numbers, int count);
-extern Datum int4_array(const int32 *numbers, int count);
 
 /* A column of the current SPI result: by position, counted from 1. */
 extern int64 spi_int64(uint64 row, int column);

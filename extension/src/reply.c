@@ -313,14 +313,6 @@ lock_pending_order(int64 order_id)
 	return settlement;
 }
 
-static text *
-status_of(int64 order_id)
-{
-	Settlement *settlement = settlement_lock(&order_id, 1);
-
-	return cstring_to_text(settlement->orders[0].status);
-}
-
 /* Gives all open holds of the vendor (NULL: of every vendor) their new status. */
 static Datum
 settle_by_hand(int64 order_id, const char *vendor_id, HoldStatus new_status, const char *reason)
@@ -328,7 +320,7 @@ settle_by_hand(int64 order_id, const char *vendor_id, HoldStatus new_status, con
 	Settlement   *settlement;
 	SettledOrder *order;
 	int           matched = 0;
-	text         *status;
+	const char   *status;
 
 	SPI_connect();
 	settlement = lock_pending_order(order_id);
@@ -347,9 +339,9 @@ settle_by_hand(int64 order_id, const char *vendor_id, HoldStatus new_status, con
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
 						errmsg("vendor \"%s\" holds nothing open of order " INT64_FORMAT, vendor_id ? vendor_id : "", order_id)));
 	settlement_write(settlement);
-	status = (text *) DatumGetPointer(SPI_datumTransfer(PointerGetDatum(status_of(order_id)), false, -1));
+	status = order->new_status ? order->new_status : "pending"; /* a literal: it outlives SPI's memory */
 	SPI_finish();
-	PG_RETURN_TEXT_P(status);
+	PG_RETURN_TEXT_P(cstring_to_text(status));
 }
 
 Datum
@@ -371,28 +363,27 @@ oa_reject_order(PG_FUNCTION_ARGS)
 Datum
 oa_cancel_order(PG_FUNCTION_ARGS)
 {
-	const char *status = "cancelled";
 	const char *reason = reason_argument(fcinfo, 1);
-	int64       order_id;
+	Settlement *settlement;
 
 	require_argument(fcinfo, 0, "order_id");
-	order_id = PG_GETARG_INT64(0);
 	SPI_connect();
-	lock_pending_order(order_id);
-	settlement_close(&order_id, &status, &reason, 1);
+	settlement = lock_pending_order(PG_GETARG_INT64(0));
+	settlement->orders[0].new_status = "cancelled";
+	settlement->orders[0].new_reason = reason;
+	settlement_write(settlement);
 	SPI_finish();
-	PG_RETURN_TEXT_P(cstring_to_text(status));
+	PG_RETURN_TEXT_P(cstring_to_text("cancelled"));
 }
 
 Datum
 oa_expire_orders(PG_FUNCTION_ARGS)
 {
-	int32        max_orders = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
-	Datum        values[2] = {Int64GetDatum(max_orders), TimestampTzGetDatum(GetCurrentTimestamp())};
-	int64       *order_ids;
-	const char **statuses;
-	const char **reasons;
-	int          count;
+	int32       max_orders = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
+	Datum       values[2] = {Int64GetDatum(max_orders), TimestampTzGetDatum(GetCurrentTimestamp())};
+	int64      *order_ids;
+	int         count;
+	Settlement *settlement;
 
 	if (max_orders < 1 || max_orders > 100000)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_orders must be from 1 to 100000")));
@@ -400,15 +391,18 @@ oa_expire_orders(PG_FUNCTION_ARGS)
 	plan_execute(PLAN_LOCK_EXPIRED, values, NULL, SPI_OK_SELECT);
 	count = (int) SPI_processed;
 	order_ids = palloc(sizeof(int64) * Max(count, 1));
-	statuses = palloc(sizeof(char *) * Max(count, 1));
-	reasons = palloc(sizeof(char *) * Max(count, 1));
 	for (int i = 0; i < count; i++)
-	{
 		order_ids[i] = spi_int64(i, 1);
-		statuses[i] = "expired";
-		reasons[i] = "not confirmed in time";
+	if (count > 0)
+	{
+		settlement = settlement_lock(order_ids, count);
+		for (int i = 0; i < settlement->norders; i++)
+		{
+			settlement->orders[i].new_status = "expired";
+			settlement->orders[i].new_reason = "not confirmed in time";
+		}
+		settlement_write(settlement);
 	}
-	settlement_close(order_ids, statuses, reasons, count);
 	SPI_finish();
 	PG_RETURN_INT32(count);
 }

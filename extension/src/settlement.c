@@ -2,21 +2,25 @@
  * settlement.c
  *		The end of holds: confirm, release, source anew, return.
  *
- * Locks: order rows by order_id, then all stock rows that may change, in one
- * statement; the trigger that settles a closed order's holds finds its stock
- * rows locked already when it runs below settlement_write().
+ * Locks: order rows by order_id, then all stock rows that may change, in one go.
+ * What becomes of orders, holds and stock is decided in memory, and each row is
+ * then written once. An order that is closed by hand, with UPDATE, comes here by
+ * its trigger.
  */
 #include "settlement.h"
 
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "bulk.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "holds.h"
 #include "miscadmin.h"
-#include "plans.h"
+#include "rows.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(oa_settle_closed_orders);
@@ -35,6 +39,20 @@ enum
 	ORDERS_CLOSED_AT,
 	ORDERS_CLOSE_REASON,
 	ORDERS_TRACEPARENT
+};
+
+/* Columns of "hold". */
+enum
+{
+	HOLD_LINE_NO = 2,
+	HOLD_VENDOR_ID,
+	HOLD_ATTEMPT,
+	HOLD_PRODUCT_ID,
+	HOLD_QUANTITY,
+	HOLD_UNIT_PRICE,
+	HOLD_STATUS,
+	HOLD_SETTLED_AT = 10,
+	HOLD_REASON
 };
 
 static const char *const hold_status_names[] = {
@@ -56,75 +74,136 @@ hold_status_by_name(const char *name)
 
 /* ---------- reading ---------- */
 
-static Hold *
-read_holds(const int64 *order_ids, int count, int *nholds)
+static int
+compare_order_ids(const void *a, const void *b)
 {
-	Datum values[1];
-	Hold *holds;
+	int64 left = *(const int64 *) a;
+	int64 right = *(const int64 *) b;
 
-	values[0] = int8_array(order_ids, count);
-	plan_execute(PLAN_READ_HOLDS, values, NULL, SPI_OK_SELECT);
-	*nholds = (int) SPI_processed;
-	holds = palloc0(sizeof(Hold) * Max(*nholds, 1));
-	for (int i = 0; i < *nholds; i++)
+	return (left > right) - (left < right);
+}
+
+/* By vendor, attempt and line. */
+static int
+compare_holds(const void *a, const void *b)
+{
+	const Hold *left = a;
+	const Hold *right = b;
+	int         order = strcmp(left->vendor_id, right->vendor_id);
+
+	if (order == 0)
+		order = left->attempt - right->attempt;
+	return order != 0 ? order : left->line_no - right->line_no;
+}
+
+static void
+read_order(SettledOrder *order, TupleTableSlot *slot)
+{
+	order->facts.order_id = DatumGetInt64(row_column(slot, ORDERS_ORDER_ID));
+	order->facts.customer_id = row_text(slot, ORDERS_CUSTOMER_ID);
+	order->facts.placed_at = utc_timestamp(DatumGetTimestampTz(row_column(slot, ORDERS_PLACED_AT)));
+	order->facts.expires_at = utc_timestamp(DatumGetTimestampTz(row_column(slot, ORDERS_EXPIRES_AT)));
+	order->facts.traceparent = row_text(slot, ORDERS_TRACEPARENT);
+	order->status = row_text(slot, ORDERS_STATUS);
+	order->strategy = row_text(slot, ORDERS_STRATEGY);
+	order->allow_partial = DatumGetBool(row_column(slot, ORDERS_ALLOW_PARTIAL));
+	order->close_reason = row_text(slot, ORDERS_CLOSE_REASON);
+	order->tuple = ExecCopySlotHeapTuple(slot);
+}
+
+static void
+read_hold(Hold *hold, int64 order_id, TupleTableSlot *slot)
+{
+	char *status = row_text(slot, HOLD_STATUS);
+
+	memset(hold, 0, sizeof(Hold));
+	hold->order_id = order_id;
+	hold->line_no = DatumGetInt32(row_column(slot, HOLD_LINE_NO));
+	hold->vendor_id = row_text(slot, HOLD_VENDOR_ID);
+	hold->attempt = DatumGetInt32(row_column(slot, HOLD_ATTEMPT));
+	hold->product_id = row_text(slot, HOLD_PRODUCT_ID);
+	hold->quantity = DatumGetInt64(row_column(slot, HOLD_QUANTITY));
+	if (!price_from_numeric(DatumGetNumeric(row_column(slot, HOLD_UNIT_PRICE)), &hold->price))
+		elog(ERROR, "price of a hold of order " INT64_FORMAT " is out of range", order_id);
+	hold->status = hold_status_by_name(status);
+	hold->reason = row_text(slot, HOLD_REASON);
+	hold->tuple = ExecCopySlotHeapTuple(slot);
+	pfree(status);
+}
+
+static void
+lock_orders(Settlement *settlement, const int64 *order_ids, int count)
+{
+	RowScan scan;
+
+	rows_see_latest();
+	row_scan_begin(&scan, "orders", RowExclusiveLock, 1);
+	for (int i = 0; i < count; i++)
 	{
-		char *status = spi_string(i, 7);
+		TupleTableSlot *slot;
 
-		holds[i].order_id = spi_int64(i, 1);
-		holds[i].line_no = (int) spi_int64(i, 2);
-		holds[i].vendor_id = spi_string(i, 3);
-		holds[i].attempt = (int) spi_int64(i, 4);
-		holds[i].product_id = spi_string(i, 5);
-		holds[i].quantity = spi_int64(i, 6);
-		holds[i].status = hold_status_by_name(status);
-		holds[i].reason = spi_string(i, 8);
-		pfree(status);
+		if (i > 0 && order_ids[i - 1] == order_ids[i])
+			continue;
+		row_scan_find_int8(&scan, order_ids[i]);
+		slot = row_scan_next_locked(&scan);
+		if (slot != NULL)
+			read_order(&settlement->orders[settlement->norders++], slot);
 	}
-	SPI_freetuptable(SPI_tuptable);
-	return holds;
+	row_scan_end(&scan);
+	PopActiveSnapshot();
+}
+
+/* The orders are locked, so their holds stay as they are found here. */
+static void
+read_holds(Settlement *settlement)
+{
+	RowScan scan;
+	int     room = Max(settlement->norders * 2, 8);
+
+	settlement->holds = palloc(sizeof(Hold) * room);
+	rows_see_latest();
+	row_scan_begin(&scan, "hold", RowExclusiveLock, 1);
+	for (int i = 0; i < settlement->norders; i++)
+	{
+		SettledOrder   *order = &settlement->orders[i];
+		int             first = settlement->nholds;
+		TupleTableSlot *slot;
+
+		CHECK_FOR_INTERRUPTS();
+		row_scan_find_int8(&scan, order->facts.order_id);
+		while ((slot = row_scan_next(&scan)) != NULL)
+		{
+			if (settlement->nholds == room)
+			{
+				room *= 2;
+				settlement->holds = repalloc(settlement->holds, sizeof(Hold) * room);
+			}
+			read_hold(&settlement->holds[settlement->nholds++], order->facts.order_id, slot);
+		}
+		order->nholds = settlement->nholds - first;
+		qsort(&settlement->holds[first], order->nholds, sizeof(Hold), compare_holds);
+	}
+	row_scan_end(&scan);
+	PopActiveSnapshot();
 }
 
 Settlement *
 settlement_lock(const int64 *order_ids, int count)
 {
 	Settlement *settlement = palloc0(sizeof(Settlement));
-	Datum       values[1];
-	int         hold = 0;
+	int64      *sorted = palloc(sizeof(int64) * Max(count, 1));
+	Hold       *holds;
 
-	values[0] = int8_array(order_ids, count);
-	plan_execute(PLAN_LOCK_ORDERS, values, NULL, SPI_OK_SELECT);
-	settlement->norders = (int) SPI_processed;
-	settlement->orders = palloc0(sizeof(SettledOrder) * Max(settlement->norders, 1));
+	memcpy(sorted, order_ids, sizeof(int64) * count);
+	qsort(sorted, count, sizeof(int64), compare_order_ids);
+	settlement->orders = palloc0(sizeof(SettledOrder) * Max(count, 1));
+	lock_orders(settlement, sorted, count);
+	read_holds(settlement);
+	holds = settlement->holds;
 	for (int i = 0; i < settlement->norders; i++)
 	{
-		SettledOrder *order = &settlement->orders[i];
-		bool          is_null;
-
-		order->facts.order_id = spi_int64(i, 1);
-		order->status = spi_string(i, 2);
-		order->facts.customer_id = spi_string(i, 3);
-		order->facts.placed_at = utc_timestamp(DatumGetTimestampTz(spi_datum(i, 4, &is_null)));
-		order->facts.expires_at = utc_timestamp(DatumGetTimestampTz(spi_datum(i, 5, &is_null)));
-		order->strategy = spi_string(i, 6);
-		order->allow_partial = spi_bool(i, 7);
-		order->facts.traceparent = spi_string(i, 8);
-		order->close_reason = spi_string(i, 9);
-	}
-	SPI_freetuptable(SPI_tuptable);
-
-	settlement->holds = read_holds(order_ids, count, &settlement->nholds);
-	for (int i = 0; i < settlement->norders; i++)
-	{
-		SettledOrder *order = &settlement->orders[i];
-
-		while (hold < settlement->nholds && settlement->holds[hold].order_id < order->facts.order_id)
-			hold++;
-		order->holds = &settlement->holds[hold];
-		while (hold < settlement->nholds && settlement->holds[hold].order_id == order->facts.order_id)
-		{
-			order->nholds++;
-			hold++;
-		}
+		settlement->orders[i].holds = holds;
+		holds += settlement->orders[i].nholds;
 	}
 	settlement->events = event_batch_create(settlement->norders);
 	return settlement;
@@ -165,9 +244,10 @@ has_rejection(const SettledOrder *order)
 }
 
 /*
- * Every stock row the settlement may change: those of the holds that change,
- * and, where a vendor has rejected, all offers of all products of the order,
- * because it will be sourced anew or let go of all of them.
+ * Every stock row the settlement may change: those of the holds that change, of
+ * all holds of an order that is closed, and, where a vendor has rejected, all
+ * offers of all products of the order, because it will be sourced anew or let
+ * go of all of them.
  */
 static StockRows *
 lock_stock(const Settlement *settlement)
@@ -185,7 +265,7 @@ lock_stock(const Settlement *settlement)
 		sources_anew |= rejection;
 		for (int h = 0; h < order->nholds; h++)
 		{
-			if (order->holds[h].new_status == HOLD_UNCHANGED && !rejection)
+			if (order->holds[h].new_status == HOLD_UNCHANGED && order->new_status == NULL && !rejection)
 				continue;
 			product_ids[count] = order->holds[h].product_id;
 			vendor_ids[count] = order->holds[h].vendor_id;
@@ -206,6 +286,7 @@ stock_of_hold(const StockRows *stock, const Hold *hold)
 	return row;
 }
 
+/* Moves the hold's units as its new status asks. */
 static void
 apply_to_stock(StockRows *stock, const Hold *hold)
 {
@@ -220,45 +301,6 @@ apply_to_stock(StockRows *stock, const Hold *hold)
 		stock_return(row, hold->quantity);
 	else
 		stock_release(stock, row, hold->quantity);
-}
-
-static void
-write_hold_statuses(const Hold *holds, int nholds)
-{
-	int64       *order_ids = palloc(sizeof(int64) * Max(nholds, 1));
-	int32       *line_nos = palloc(sizeof(int32) * Max(nholds, 1));
-	const char **vendor_ids = palloc(sizeof(char *) * Max(nholds, 1));
-	int32       *attempts = palloc(sizeof(int32) * Max(nholds, 1));
-	const char **statuses = palloc(sizeof(char *) * Max(nholds, 1));
-	const char **reasons = palloc(sizeof(char *) * Max(nholds, 1));
-	int          count = 0;
-	Datum        values[7];
-
-	for (int i = 0; i < nholds; i++)
-	{
-		if (holds[i].new_status == HOLD_UNCHANGED)
-			continue;
-		order_ids[count] = holds[i].order_id;
-		line_nos[count] = holds[i].line_no;
-		vendor_ids[count] = holds[i].vendor_id;
-		attempts[count] = holds[i].attempt;
-		statuses[count] = hold_status_names[holds[i].new_status];
-		reasons[count] = holds[i].reason;
-		count++;
-	}
-	if (count == 0)
-		return;
-	values[0] = int8_array(order_ids, count);
-	values[1] = int4_array(line_nos, count);
-	values[2] = text_array(vendor_ids, count);
-	values[3] = int4_array(attempts, count);
-	values[4] = text_array(statuses, count);
-	values[5] = text_array(reasons, count);
-	/* the time after the locks: a feed applied later must find these units */
-	values[6] = TimestampTzGetDatum(GetCurrentTimestamp());
-	plan_execute(PLAN_SETTLE_HOLDS, values, NULL, SPI_OK_UPDATE);
-	if (SPI_processed != (uint64) count)
-		elog(ERROR, "settled " UINT64_FORMAT " holds of %d", SPI_processed, count);
 }
 
 /* ---------- sourcing anew ---------- */
@@ -335,9 +377,27 @@ rejected_lines(const SettledOrder *order, const StockRows *stock, SourcingLine *
 	return nlines;
 }
 
+/* What the order costs with its new holds and without the rejected ones. */
+static Numeric
+new_total(const SettledOrder *order, const StockRows *stock, const SourcingPick *picks, int npicks)
+{
+	Amount total = {0};
+
+	for (int i = 0; i < order->nholds; i++)
+	{
+		const Hold *hold = &order->holds[i];
+
+		if (hold->new_status != HOLD_REJECTED && hold->status != HOLD_REJECTED)
+			amount_add(&total, hold->price, hold->quantity);
+	}
+	for (int p = 0; p < npicks; p++)
+		amount_add(&total, stock->rows[picks[p].offer].price, picks[p].quantity);
+	return amount_to_numeric(total);
+}
+
 /* Sources the rejected units of one order from vendors that have not refused them. */
 static Resourced
-source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkInsert *new_holds)
+source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkInsert **new_holds)
 {
 	SourcingLine    *lines = palloc(sizeof(SourcingLine) * order->nholds);
 	int             *line_nos = palloc(sizeof(int) * order->nholds);
@@ -362,25 +422,29 @@ source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkI
 			for (int o = lines[l].first_offer; o < lines[l].first_offer + lines[l].noffers; o++)
 				stock->offers[o].excluded = false;
 	}
-	if (npicks < 0)
-		return order->allow_partial && keeps_a_hold(order) ? RESOURCED : RESOURCE_FAILED;
-
+	if (npicks < 0 && !(order->allow_partial && keeps_a_hold(order)))
+		return RESOURCE_FAILED;
+	npicks = Max(npicks, 0);
+	order->new_total = new_total(order, stock, picks, npicks);
+	if (npicks > 0 && *new_holds == NULL)
+		*new_holds = bulk_begin(table_oid("hold"));
 	for (int p = 0; p < npicks; p++)
 	{
 		picks[p].line = line_nos[picks[p].line] - 1;
 		stock_reserve(stock, picks[p].offer, picks[p].quantity);
-		hold_store(new_holds, order->facts.order_id, picks[p].line + 1, attempt, &stock->rows[picks[p].offer], picks[p].quantity,
+		hold_store(*new_holds, order->facts.order_id, picks[p].line + 1, attempt, &stock->rows[picks[p].offer], picks[p].quantity,
 				   GetCurrentTransactionStartTimestamp());
 	}
-	holds_add_placed_events(settlement->events, &order->facts, attempt, stock, picks, npicks);
+	if (npicks > 0)
+		holds_add_placed_events(settlement->events, &order->facts, attempt, stock, picks, npicks);
 	return RESOURCED;
 }
 
-/* Gives a failed order its reason, and its rejected holds the end of a closed order's. */
-static char *
+/* Gives a failed order its end and reason, and its rejected holds the end of a closed order's. */
+static void
 fail_order(SettledOrder *order)
 {
-	char *reason = NULL;
+	order->new_status = "rejected";
 
 	for (int i = 0; i < order->nholds; i++)
 	{
@@ -390,10 +454,137 @@ fail_order(SettledOrder *order)
 			continue;
 		hold->new_status = HOLD_RELEASED;
 		hold->reason = psprintf(VENDOR_REJECTED ": %s", hold->reason ? hold->reason : "no reason given");
-		if (reason == NULL)
-			reason = psprintf("%s: %s", hold->vendor_id, hold->reason);
+		if (order->new_reason == NULL)
+			order->new_reason = psprintf("%s: %s", hold->vendor_id, hold->reason);
 	}
-	return reason;
+}
+
+/* ---------- closing ---------- */
+
+/* What becomes of a hold whose order ends; false if it stays as it is. */
+static bool
+settle_hold_of_closed(const SettledOrder *order, Hold *hold)
+{
+	HoldStatus status = hold->new_status != HOLD_UNCHANGED ? hold->new_status : hold->status;
+	bool       confirmed = strcmp(order->new_status, "confirmed") == 0;
+
+	if (status == HOLD_OPEN)
+		hold->new_status = confirmed ? HOLD_CONFIRMED : HOLD_RELEASED;
+	else if (status == HOLD_CONFIRMED && !confirmed)
+		hold->new_status = HOLD_RETURNED;
+	else
+		return false;
+	if (!confirmed)
+		hold->reason = order->new_reason ? order->new_reason : psprintf("order %s", order->new_status);
+	return true;
+}
+
+/* Settles what an order that has got its new_status still holds; tells the vendors who have to let go. */
+static void
+close_order(SettledOrder *order, StockRows *stock, EventBatch *events)
+{
+	const Hold *told = NULL;
+
+	for (int i = 0; i < order->nholds; i++)
+	{
+		Hold *hold = &order->holds[i];
+
+		if (!settle_hold_of_closed(order, hold))
+			continue;
+		apply_to_stock(stock, hold);
+		if (hold->new_status == HOLD_CONFIRMED ||
+			(told != NULL && told->attempt == hold->attempt && strcmp(told->vendor_id, hold->vendor_id) == 0))
+			continue;
+		event_vendor_cancelled(events, &order->facts, hold->vendor_id, hold->attempt, hold->reason);
+		told = hold;
+	}
+}
+
+/* ---------- writing ---------- */
+
+static void
+write_holds(const Settlement *settlement)
+{
+	/* the time after the locks: a feed applied later must find these units */
+	Datum     settled_at = TimestampTzGetDatum(GetCurrentTimestamp());
+	RowUpdate update;
+
+	row_update_begin(&update, "hold");
+	for (int i = 0; i < settlement->nholds; i++)
+	{
+		const Hold *hold = &settlement->holds[i];
+		int         columns[3] = {HOLD_STATUS, HOLD_SETTLED_AT, HOLD_REASON};
+		Datum       values[3] = {(Datum) 0, settled_at, (Datum) 0};
+		bool        nulls[3] = {false, false, hold->reason == NULL};
+
+		if (hold->new_status == HOLD_UNCHANGED)
+			continue;
+		values[0] = CStringGetTextDatum(hold_status_names[hold->new_status]);
+		if (hold->reason != NULL)
+			values[2] = CStringGetTextDatum(hold->reason);
+		row_update(&update, hold->tuple, 3, columns, values, nulls);
+	}
+	row_update_end(&update);
+}
+
+static void
+write_order(RowUpdate *update, const SettledOrder *order)
+{
+	int   columns[4];
+	Datum values[4];
+	bool  nulls[4] = {false};
+	int   count = 0;
+
+	if (order->new_total != NULL)
+	{
+		columns[count] = ORDERS_TOTAL_AMOUNT;
+		values[count++] = NumericGetDatum(order->new_total);
+	}
+	if (order->new_status != NULL)
+	{
+		columns[count] = ORDERS_STATUS;
+		values[count++] = CStringGetTextDatum(order->new_status);
+		columns[count] = ORDERS_CLOSED_AT;
+		values[count++] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+		columns[count] = ORDERS_CLOSE_REASON;
+		nulls[count] = order->new_reason == NULL;
+		values[count++] = order->new_reason ? CStringGetTextDatum(order->new_reason) : (Datum) 0;
+	}
+	if (count > 0)
+		row_update(update, order->tuple, count, columns, values, nulls);
+}
+
+static void
+write_orders(const Settlement *settlement)
+{
+	RowUpdate update;
+
+	row_update_begin(&update, "orders");
+	for (int i = 0; i < settlement->norders; i++)
+		write_order(&update, &settlement->orders[i]);
+	row_update_end(&update);
+}
+
+/* Each closed order's one closing event. */
+static void
+add_closing_events(const Settlement *settlement)
+{
+	Relation orders = table_open(table_oid("orders"), AccessShareLock);
+
+	for (int i = 0; i < settlement->norders; i++)
+	{
+		const SettledOrder *order = &settlement->orders[i];
+		bool                is_null;
+		Datum               total;
+
+		if (order->new_status == NULL)
+			continue;
+		total = order->new_total ? NumericGetDatum(order->new_total)
+								 : heap_getattr(order->tuple, ORDERS_TOTAL_AMOUNT, RelationGetDescr(orders), &is_null);
+		event_order_closed(settlement->events, &order->facts, order->new_status,
+						   DatumGetCString(DirectFunctionCall1(numeric_out, total)), order->new_reason);
+	}
+	table_close(orders, NoLock);
 }
 
 /* ---------- the whole ---------- */
@@ -414,118 +605,65 @@ is_complete(const SettledOrder *order)
 	return changed && keeps_a_hold(order);
 }
 
-void
-settlement_close(const int64 *order_ids, const char **statuses, const char **reasons, int count)
+/* Decides what becomes of an order: nothing yet, its end, or new holds. */
+static void
+settle_order(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkInsert **new_holds)
 {
-	Datum values[3];
+	int events_before = settlement->events->count;
 
-	if (count == 0)
-		return;
-	values[0] = int8_array(order_ids, count);
-	values[1] = text_array(statuses, count);
-	values[2] = text_array(reasons, count);
-	plan_execute(PLAN_CLOSE_ORDERS, values, NULL, SPI_OK_UPDATE);
+	if (order->new_status == NULL && has_rejection(order))
+	{
+		if (source_anew(settlement, order, stock, new_holds) == RESOURCE_FAILED)
+			fail_order(order);
+		else if (settlement->events->count > events_before)
+			return; /* it holds new units, which are open */
+	}
+	if (order->new_status == NULL && is_complete(order))
+		order->new_status = "confirmed";
+	if (order->new_status != NULL)
+		close_order(order, stock, settlement->events);
+}
+
+/* All but the order rows. */
+static void
+settle(Settlement *settlement)
+{
+	StockRows  *stock = lock_stock(settlement);
+	BulkInsert *new_holds = NULL;
+
+	for (int i = 0; i < settlement->nholds; i++)
+		apply_to_stock(stock, &settlement->holds[i]);
+	for (int i = 0; i < settlement->norders; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		settle_order(settlement, &settlement->orders[i], stock, &new_holds);
+	}
+	if (new_holds != NULL)
+		bulk_end(new_holds);
+	stock_write_changes(stock);
+	write_holds(settlement);
+	add_closing_events(settlement);
+	outbox_write(settlement->events);
 }
 
 void
 settlement_write(Settlement *settlement)
 {
-	StockRows   *stock = lock_stock(settlement);
-	int64       *closed = palloc(sizeof(int64) * Max(settlement->norders, 1));
-	const char **statuses = palloc(sizeof(char *) * Max(settlement->norders, 1));
-	const char **reasons = palloc(sizeof(char *) * Max(settlement->norders, 1));
-	int64       *resourced = palloc(sizeof(int64) * Max(settlement->norders, 1));
-	int          nclosed = 0;
-	int          nresourced = 0;
-	BulkInsert  *new_holds;
-	Datum        values[1];
-
-	for (int i = 0; i < settlement->nholds; i++)
-		apply_to_stock(stock, &settlement->holds[i]);
-
-	new_holds = bulk_begin(table_oid("hold"));
-	for (int i = 0; i < settlement->norders; i++)
-	{
-		SettledOrder *order = &settlement->orders[i];
-		int           events_before = settlement->events->count;
-
-		CHECK_FOR_INTERRUPTS();
-		if (has_rejection(order))
-		{
-			if (source_anew(settlement, order, stock, new_holds) == RESOURCE_FAILED)
-			{
-				reasons[nclosed] = fail_order(order);
-				statuses[nclosed] = "rejected";
-				closed[nclosed++] = order->facts.order_id;
-				continue;
-			}
-			resourced[nresourced++] = order->facts.order_id;
-			if (settlement->events->count > events_before)
-				continue; /* it holds new units, which are open */
-		}
-		if (is_complete(order))
-		{
-			reasons[nclosed] = NULL;
-			statuses[nclosed] = "confirmed";
-			closed[nclosed++] = order->facts.order_id;
-		}
-	}
-	bulk_end(new_holds);
-	stock_write_changes(stock);
-	write_hold_statuses(settlement->holds, settlement->nholds);
-	if (nresourced > 0)
-	{
-		values[0] = int8_array(resourced, nresourced);
-		plan_execute(PLAN_SET_TOTALS, values, NULL, SPI_OK_UPDATE);
-	}
-	outbox_write(settlement->events);
-	settlement_close(closed, statuses, reasons, nclosed);
+	settle(settlement);
+	write_orders(settlement);
 }
 
 /* ---------- the trigger ---------- */
 
-/* An order that the triggering statement has closed. */
-typedef struct ClosedOrder
-{
-	OrderFacts  facts;
-	const char *status;
-	const char *total_amount;
-	const char *reason;
-} ClosedOrder;
-
-static char *
-slot_string(TupleTableSlot *slot, int column)
-{
-	bool  is_null;
-	Datum value = slot_getattr(slot, column, &is_null);
-
-	return is_null ? NULL : TextDatumGetCString(value);
-}
-
-static void
-read_closed_order(TupleTableSlot *slot, ClosedOrder *order)
-{
-	bool is_null;
-
-	order->facts.order_id = DatumGetInt64(slot_getattr(slot, ORDERS_ORDER_ID, &is_null));
-	order->facts.customer_id = slot_string(slot, ORDERS_CUSTOMER_ID);
-	order->facts.placed_at = utc_timestamp(DatumGetTimestampTz(slot_getattr(slot, ORDERS_PLACED_AT, &is_null)));
-	order->facts.expires_at = utc_timestamp(DatumGetTimestampTz(slot_getattr(slot, ORDERS_EXPIRES_AT, &is_null)));
-	order->facts.traceparent = slot_string(slot, ORDERS_TRACEPARENT);
-	order->status = slot_string(slot, ORDERS_STATUS);
-	order->reason = slot_string(slot, ORDERS_CLOSE_REASON);
-	order->total_amount = DatumGetCString(DirectFunctionCall1(numeric_out, slot_getattr(slot, ORDERS_TOTAL_AMOUNT, &is_null)));
-}
-
-/* The orders that were pending before the statement and are not any more. */
-static ClosedOrder *
-read_closed_orders(TriggerData *trigger, int *count)
+/* The ids of the orders that were pending before the statement and are not any more. */
+static int64 *
+closed_order_ids(TriggerData *trigger, int *count)
 {
 	TupleDesc       desc = RelationGetDescr(trigger->tg_relation);
 	TupleTableSlot *old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	TupleTableSlot *new = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	int64        nrows = tuplestore_tuple_count(trigger->tg_newtable);
-	ClosedOrder *orders = palloc(sizeof(ClosedOrder) * Max(nrows, 1));
+	int64  nrows = tuplestore_tuple_count(trigger->tg_newtable);
+	int64 *order_ids = palloc(sizeof(int64) * Max(nrows, 1));
 
 	*count = 0;
 	tuplestore_rescan(trigger->tg_oldtable);
@@ -533,91 +671,25 @@ read_closed_orders(TriggerData *trigger, int *count)
 	while (tuplestore_gettupleslot(trigger->tg_oldtable, true, false, old) &&
 		   tuplestore_gettupleslot(trigger->tg_newtable, true, false, new))
 	{
-		if (strcmp(slot_string(old, ORDERS_STATUS), "pending") == 0 && strcmp(slot_string(new, ORDERS_STATUS), "pending") != 0)
-			read_closed_order(new, &orders[(*count)++]);
+		if (strcmp(row_text(old, ORDERS_STATUS), "pending") == 0 && strcmp(row_text(new, ORDERS_STATUS), "pending") != 0)
+			order_ids[(*count)++] = DatumGetInt64(row_column(new, ORDERS_ORDER_ID));
 	}
 	ExecDropSingleTupleTableSlot(old);
 	ExecDropSingleTupleTableSlot(new);
-	return orders;
-}
-
-static int
-compare_order_ids(const void *a, const void *b)
-{
-	int64 left = ((const ClosedOrder *) a)->facts.order_id;
-	int64 right = ((const ClosedOrder *) b)->facts.order_id;
-
-	return (left > right) - (left < right);
-}
-
-/* What becomes of the holds an order still has; tells their vendors. */
-static void
-settle_hold(const ClosedOrder *order, Hold *hold, const Hold *previous, EventBatch *events)
-{
-	if (strcmp(order->status, "confirmed") == 0)
-	{
-		if (hold->status == HOLD_OPEN)
-			hold->new_status = HOLD_CONFIRMED;
-		return;
-	}
-	if (hold->status != HOLD_OPEN && hold->status != HOLD_CONFIRMED)
-		return;
-	hold->new_status = hold->status == HOLD_OPEN ? HOLD_RELEASED : HOLD_RETURNED;
-	hold->reason = order->reason ? order->reason : psprintf("order %s", order->status);
-	if (previous == NULL || previous->new_status == HOLD_UNCHANGED || previous->order_id != hold->order_id ||
-		previous->attempt != hold->attempt || strcmp(previous->vendor_id, hold->vendor_id) != 0)
-		event_vendor_cancelled(events, &order->facts, hold->vendor_id, hold->attempt, hold->reason);
-}
-
-static void
-settle_holds(const ClosedOrder *orders, int norders, EventBatch *events)
-{
-	int64       *order_ids = palloc(sizeof(int64) * norders);
-	int          nholds;
-	Hold        *holds;
-	const char **product_ids;
-	const char **vendor_ids;
-	int          changed = 0;
-	int          order = 0;
-	StockRows   *stock;
-
-	for (int i = 0; i < norders; i++)
-		order_ids[i] = orders[i].facts.order_id;
-	holds = read_holds(order_ids, norders, &nholds);
-	product_ids = palloc(sizeof(char *) * Max(nholds, 1));
-	vendor_ids = palloc(sizeof(char *) * Max(nholds, 1));
-	for (int i = 0; i < nholds; i++)
-	{
-		while (orders[order].facts.order_id < holds[i].order_id)
-			order++;
-		settle_hold(&orders[order], &holds[i], i > 0 ? &holds[i - 1] : NULL, events);
-		if (holds[i].new_status == HOLD_UNCHANGED)
-			continue;
-		product_ids[changed] = holds[i].product_id;
-		vendor_ids[changed] = holds[i].vendor_id;
-		changed++;
-	}
-	if (changed == 0)
-		return;
-	stock = stock_lock_rows(product_ids, vendor_ids, changed);
-	for (int i = 0; i < nholds; i++)
-		apply_to_stock(stock, &holds[i]);
-	stock_write_changes(stock);
-	write_hold_statuses(holds, nholds);
+	return order_ids;
 }
 
 /*
- * oa_settle_closed_orders runs after any UPDATE of orders, by a function or by
- * hand: it settles the holds of the orders that the statement has closed, tells
- * their vendors, and writes each order's one closing event.
+ * oa_settle_closed_orders runs after any UPDATE of orders by hand: it settles
+ * the holds of the orders that the statement has closed, tells their vendors,
+ * and writes each order's one closing event.
  */
 Datum
 oa_settle_closed_orders(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	ClosedOrder *orders;
-	int          norders;
-	EventBatch  *events;
+	int64       *order_ids;
+	int          count;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
@@ -625,15 +697,17 @@ oa_settle_closed_orders(PG_FUNCTION_ARGS)
 		elog(ERROR, "settle_closed_orders: must be called after UPDATE by a statement trigger with transition tables");
 
 	SPI_connect();
-	orders = read_closed_orders(trigger, &norders);
-	if (norders > 0)
+	order_ids = closed_order_ids(trigger, &count);
+	if (count > 0)
 	{
-		qsort(orders, norders, sizeof(ClosedOrder), compare_order_ids);
-		events = event_batch_create(norders * 2);
-		settle_holds(orders, norders, events);
-		for (int i = 0; i < norders; i++)
-			event_order_closed(events, &orders[i].facts, orders[i].status, orders[i].total_amount, orders[i].reason);
-		outbox_write(events);
+		Settlement *settlement = settlement_lock(order_ids, count);
+
+		for (int i = 0; i < settlement->norders; i++)
+		{
+			settlement->orders[i].new_status = settlement->orders[i].status;
+			settlement->orders[i].new_reason = settlement->orders[i].close_reason;
+		}
+		settle(settlement);
 	}
 	SPI_finish();
 	return PointerGetDatum(NULL);

@@ -5,8 +5,10 @@
 #ifndef OA_SETTLEMENT_H
 #define OA_SETTLEMENT_H
 
-#include "events.h"
 #include "order_aggregator.h"
+
+#include "access/htup.h"
+#include "events.h"
 #include "stock.h"
 
 typedef enum HoldStatus
@@ -30,21 +32,27 @@ typedef struct Hold
 	int         attempt;
 	char       *product_id;
 	int64       quantity;
+	Price       price;
 	HoldStatus  status;
 	HoldStatus  new_status; /* what the caller wants it to become */
 	const char *reason;
+	HeapTuple   tuple; /* as it was found */
 } Hold;
 
 /* A locked order with all its holds, by vendor, attempt and line. */
 typedef struct SettledOrder
 {
-	OrderFacts facts;
-	char      *status;
-	char      *strategy;
-	bool       allow_partial;
-	char      *close_reason;
-	Hold      *holds;
-	int        nholds;
+	OrderFacts  facts;
+	char       *status;
+	char       *strategy;
+	bool        allow_partial;
+	char       *close_reason;
+	const char *new_status; /* the end that the caller, or a settlement of all its holds, gives it; NULL: none */
+	const char *new_reason;
+	Numeric     new_total; /* NULL: unchanged */
+	Hold       *holds;
+	int         nholds;
+	HeapTuple   tuple; /* as it was locked */
 } SettledOrder;
 
 typedef struct Settlement
@@ -58,7 +66,7 @@ typedef struct Settlement
 
 /*
  * settlement_lock locks the orders, in the order of their ids, and reads their
- * holds; unknown ids are left out. Blocks. Needs SPI.
+ * holds; unknown ids are left out, and one may be given repeatedly. Blocks.
  */
 extern Settlement *settlement_lock(const int64 *order_ids, int count);
 
@@ -66,14 +74,12 @@ extern Settlement *settlement_lock(const int64 *order_ids, int count);
 extern SettledOrder *settlement_find(const Settlement *settlement, int64 order_id);
 
 /*
- * settlement_write carries out the holds' new_status: HOLD_CONFIRMED ships the
- * units, HOLD_REJECTED has them sourced anew from other vendors. Orders that
- * have all they wanted become confirmed, those that can no longer be served
- * rejected. Needs SPI.
+ * settlement_write carries out what the caller has decided. The holds'
+ * new_status: HOLD_CONFIRMED ships the units, HOLD_REJECTED has them sourced anew
+ * from other vendors. The orders' new_status: their holds are settled as it asks.
+ * Orders that have all they wanted become confirmed, those that can no longer be
+ * served rejected. Writes their events. Needs SPI.
  */
 extern void settlement_write(Settlement *settlement);
-
-/* settlement_close moves the orders to a terminal state; triggers settle their holds. */
-extern void settlement_close(const int64 *order_ids, const char **statuses, const char **reasons, int count);
 
 #endif /* OA_SETTLEMENT_H */

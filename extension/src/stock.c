@@ -5,22 +5,11 @@
  * The locking order of every path is (product_id, vendor_id), in one go, after
  * any order rows. Changes are folded here in memory, so a row that a thousand
  * orders want is still written once.
- *
- * Rows are locked and updated by the table access method directly: planning and
- * running SQL for it took half of the time of a small order (docs/performance.md).
- * What LockRows and ModifyTable do is done here: wait for the last version, fail
- * with a serialization error under REPEATABLE READ, insert into the indexes
- * unless the update was HOT.
  */
 #include "stock.h"
 
-#include "access/genam.h"
-#include "access/skey.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "executor/executor.h"
-#include "miscadmin.h"
+#include "access/stratnum.h"
+#include "rows.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -72,67 +61,16 @@ typedef struct VendorFacts
 #include "common/hashfn.h"
 #include "lib/simplehash.h"
 
-/* A lookup by the leading columns of a table's primary key. */
-typedef struct KeyScan
-{
-	Relation        table;
-	Relation        index;
-	IndexScanDesc   scan;
-	TupleTableSlot *slot;
-} KeyScan;
-
-static void
-key_scan_begin(KeyScan *scan, const char *table_name, LOCKMODE mode, int nkeys)
-{
-	scan->table = table_open(table_oid(table_name), mode);
-	/* makes the table know its primary key */
-	(void) RelationGetIndexList(scan->table);
-	scan->index = index_open(RelationGetPrimaryKeyIndex(scan->table), AccessShareLock);
-	scan->scan = index_beginscan(scan->table, scan->index, GetActiveSnapshot(), nkeys, 0);
-	scan->slot = table_slot_create(scan->table, NULL);
-}
-
-/* Looks up another key; rows come from index_getnext_slot(). key2 may be NULL if nkeys is 1. */
-static void
-key_scan_find(KeyScan *scan, const char *key1, const char *key2)
-{
-	ScanKeyData keys[2];
-
-	/* ScanKeyInit uses the "C" collation, which is the columns' own */
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(key1));
-	if (key2 != NULL)
-		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(key2));
-	index_rescan(scan->scan, keys, key2 != NULL ? 2 : 1, NULL, 0);
-}
-
-static void
-key_scan_end(KeyScan *scan)
-{
-	index_endscan(scan->scan);
-	ExecDropSingleTupleTableSlot(scan->slot);
-	index_close(scan->index, NoLock);
-	table_close(scan->table, NoLock);
-}
-
 /* ---------- locking ---------- */
 
 typedef struct Locking
 {
-	KeyScan         stock;
-	KeyScan         vendor;
-	vendors_hash   *vendors;
-	TupleTableSlot *locked; /* the last version of the row */
-	StockRows      *rows;
-	int             room;
+	RowScan       stock;
+	RowScan       vendor;
+	vendors_hash *vendors;
+	StockRows    *rows;
+	int           room;
 } Locking;
-
-static Datum
-column(TupleTableSlot *slot, int number)
-{
-	bool is_null;
-
-	return slot_getattr(slot, number, &is_null);
-}
 
 static const VendorFacts *
 find_vendor(Locking *locking, const char *vendor_id)
@@ -142,19 +80,19 @@ find_vendor(Locking *locking, const char *vendor_id)
 
 	if (found)
 		return facts;
-	key_scan_find(&locking->vendor, vendor_id, NULL);
-	if (!index_getnext_slot(locking->vendor.scan, ForwardScanDirection, locking->vendor.slot))
+	row_scan_find_text(&locking->vendor, vendor_id);
+	if (row_scan_next(&locking->vendor) == NULL)
 		elog(ERROR, "vendor \"%s\" of a stock row does not exist", vendor_id);
-	facts->vendor_no = DatumGetInt32(column(locking->vendor.slot, VENDOR_VENDOR_NO));
-	facts->priority = DatumGetInt32(column(locking->vendor.slot, VENDOR_PRIORITY));
-	facts->is_active = DatumGetBool(column(locking->vendor.slot, VENDOR_IS_ACTIVE));
+	facts->vendor_no = DatumGetInt32(row_column(locking->vendor.found, VENDOR_VENDOR_NO));
+	facts->priority = DatumGetInt32(row_column(locking->vendor.found, VENDOR_PRIORITY));
+	facts->is_active = DatumGetBool(row_column(locking->vendor.found, VENDOR_IS_ACTIVE));
 	return facts;
 }
 
 static void
 add_locked_row(Locking *locking)
 {
-	TupleTableSlot    *slot = locking->locked;
+	TupleTableSlot    *slot = locking->stock.locked;
 	StockRows         *stock = locking->rows;
 	StockRow          *row;
 	SourcingOffer     *offer;
@@ -172,56 +110,29 @@ add_locked_row(Locking *locking)
 	memset(offer, 0, sizeof(SourcingOffer));
 
 	row->tuple = ExecCopySlotHeapTuple(slot);
-	row->product_id = TextDatumGetCString(column(slot, STOCK_PRODUCT_ID));
-	row->vendor_id = TextDatumGetCString(column(slot, STOCK_VENDOR_ID));
-	row->vendor_sku = TextDatumGetCString(column(slot, STOCK_VENDOR_SKU));
-	row->unit_price = DatumGetNumericCopy(column(slot, STOCK_PRICE));
+	row->product_id = row_text(slot, STOCK_PRODUCT_ID);
+	row->vendor_id = row_text(slot, STOCK_VENDOR_ID);
+	row->vendor_sku = row_text(slot, STOCK_VENDOR_SKU);
+	row->unit_price = DatumGetNumericCopy(row_column(slot, STOCK_PRICE));
 	if (!price_from_numeric(row->unit_price, &row->price))
 		elog(ERROR, "price of product \"%s\" at vendor \"%s\" is out of range", row->product_id, row->vendor_id);
 	vendor = find_vendor(locking, row->vendor_id);
-	row->free = DatumGetInt64(column(slot, STOCK_ON_HAND)) - DatumGetInt64(column(slot, STOCK_RESERVED)) -
-				DatumGetInt64(column(slot, STOCK_BUFFER));
-	row->is_active = DatumGetBool(column(slot, STOCK_IS_ACTIVE)) && vendor->is_active;
+	row->free = DatumGetInt64(row_column(slot, STOCK_ON_HAND)) - DatumGetInt64(row_column(slot, STOCK_RESERVED)) -
+				DatumGetInt64(row_column(slot, STOCK_BUFFER));
+	row->is_active = DatumGetBool(row_column(slot, STOCK_IS_ACTIVE)) && vendor->is_active;
 	offer->price = row->price.amount;
 	offer->available = row->is_active ? Max(0, row->free) : 0;
 	offer->vendor = vendor->vendor_no;
 	offer->priority = vendor->priority;
 }
 
-/* Locks the rows that the stock scan finds, waiting for whoever holds them. */
-static void
-lock_found_rows(Locking *locking)
-{
-	KeyScan *stock = &locking->stock;
-	uint8    flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
-
-	if (!IsolationUsesXactSnapshot())
-		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
-	while (index_getnext_slot(stock->scan, ForwardScanDirection, stock->slot))
-	{
-		TM_FailureData failure;
-		TM_Result      result;
-
-		CHECK_FOR_INTERRUPTS();
-		result = table_tuple_lock(stock->table, &stock->slot->tts_tid, GetActiveSnapshot(), locking->locked,
-								  GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitBlock, flags, &failure);
-		if (result == TM_Ok)
-			add_locked_row(locking);
-		else if (result != TM_Deleted || IsolationUsesXactSnapshot())
-			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-							errmsg("could not serialize access to stock due to concurrent update")));
-	}
-}
-
 static void
 locking_begin(Locking *locking, int nkeys, int expected)
 {
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	key_scan_begin(&locking->stock, "stock", RowExclusiveLock, nkeys);
-	key_scan_begin(&locking->vendor, "vendor", AccessShareLock, 1);
+	rows_see_latest();
+	row_scan_begin(&locking->stock, "stock", RowExclusiveLock, nkeys);
+	row_scan_begin(&locking->vendor, "vendor", AccessShareLock, 1);
 	locking->vendors = vendors_create(CurrentMemoryContext, 16, NULL);
-	locking->locked = table_slot_create(locking->stock.table, NULL);
 	locking->room = Max(expected, 8);
 	locking->rows = palloc0(sizeof(StockRows));
 	locking->rows->rows = palloc(sizeof(StockRow) * locking->room);
@@ -231,9 +142,8 @@ locking_begin(Locking *locking, int nkeys, int expected)
 static StockRows *
 locking_end(Locking *locking)
 {
-	ExecDropSingleTupleTableSlot(locking->locked);
-	key_scan_end(&locking->vendor);
-	key_scan_end(&locking->stock);
+	row_scan_end(&locking->vendor);
+	row_scan_end(&locking->stock);
 	vendors_destroy(locking->vendors);
 	PopActiveSnapshot();
 	return locking->rows;
@@ -258,8 +168,9 @@ stock_lock_offers(const char **product_ids, int count)
 	{
 		if (i > 0 && strcmp(sorted[i - 1], sorted[i]) == 0)
 			continue;
-		key_scan_find(&locking.stock, sorted[i], NULL);
-		lock_found_rows(&locking);
+		row_scan_find_text(&locking.stock, sorted[i]);
+		while (row_scan_next_locked(&locking.stock) != NULL)
+			add_locked_row(&locking);
 	}
 	return locking_end(&locking);
 }
@@ -292,10 +203,15 @@ stock_lock_rows(const char **product_ids, const char **vendor_ids, int count)
 	locking_begin(&locking, 2, count);
 	for (int i = 0; i < count; i++)
 	{
+		ScanKeyData scan_keys[2];
+
 		if (i > 0 && compare_keys(&keys[i - 1], &keys[i]) == 0)
 			continue;
-		key_scan_find(&locking.stock, keys[i].product_id, keys[i].vendor_id);
-		lock_found_rows(&locking);
+		ScanKeyInit(&scan_keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(keys[i].product_id));
+		ScanKeyInit(&scan_keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(keys[i].vendor_id));
+		row_scan_find(&locking.stock, scan_keys, 2);
+		while (row_scan_next_locked(&locking.stock) != NULL)
+			add_locked_row(&locking);
 	}
 	return locking_end(&locking);
 }
@@ -381,15 +297,15 @@ stock_return(StockRow *row, int64 quantity)
 	row->on_hand_change += quantity;
 }
 
-/* The row with its counters changed. */
-static HeapTuple
-changed_tuple(const StockRow *row, TupleDesc desc)
+static void
+write_changed_row(RowUpdate *update, const StockRow *row)
 {
-	int   columns[2] = {STOCK_ON_HAND, STOCK_RESERVED};
-	bool  nulls[2] = {false, false};
-	Datum values[2];
-	int64 on_hand = DatumGetInt64(heap_getattr(row->tuple, STOCK_ON_HAND, desc, &nulls[0])) + row->on_hand_change;
-	int64 reserved = DatumGetInt64(heap_getattr(row->tuple, STOCK_RESERVED, desc, &nulls[1])) + row->reserved_change;
+	TupleDesc desc = RelationGetDescr(update->table);
+	int       columns[2] = {STOCK_ON_HAND, STOCK_RESERVED};
+	bool      nulls[2] = {false, false};
+	Datum     values[2];
+	int64     on_hand = DatumGetInt64(heap_getattr(row->tuple, STOCK_ON_HAND, desc, &nulls[0])) + row->on_hand_change;
+	int64     reserved = DatumGetInt64(heap_getattr(row->tuple, STOCK_RESERVED, desc, &nulls[1])) + row->reserved_change;
 
 	if (reserved < 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
@@ -402,55 +318,19 @@ changed_tuple(const StockRow *row, TupleDesc desc)
 	 */
 	values[0] = Int64GetDatum(Max(0, on_hand));
 	values[1] = Int64GetDatum(reserved);
-	return heap_modify_tuple_by_cols(row->tuple, desc, 2, columns, values, nulls);
+	row_update(update, row->tuple, 2, columns, values, nulls);
 }
 
 void
 stock_write_changes(StockRows *stock)
 {
-	Relation        table = table_open(table_oid("stock"), RowExclusiveLock);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
-	EState         *estate = NULL; /* this and the next: for updates that are not HOT, which are rare */
-	ResultRelInfo  *result_rel = NULL;
+	RowUpdate update;
 
-	PushActiveSnapshot(GetTransactionSnapshot());
+	row_update_begin(&update, "stock");
 	for (int i = 0; i < stock->nrows; i++)
 	{
-		StockRow      *row = &stock->rows[i];
-		HeapTuple      tuple;
-		TM_FailureData failure;
-		LockTupleMode  mode;
-		bool           update_indexes;
-
-		if (row->on_hand_change == 0 && row->reserved_change == 0)
-			continue;
-		tuple = changed_tuple(row, RelationGetDescr(table));
-		ExecStoreHeapTuple(tuple, slot, false);
-		if (table_tuple_update(table, &row->tuple->t_self, slot, GetCurrentCommandId(true), GetActiveSnapshot(), InvalidSnapshot,
-							   true, &failure, &mode, &update_indexes) != TM_Ok)
-			elog(ERROR, "a locked stock row was changed by someone else");
-		if (update_indexes)
-		{
-			if (result_rel == NULL)
-			{
-				estate = CreateExecutorState();
-				result_rel = makeNode(ResultRelInfo);
-				InitResultRelInfo(result_rel, table, 0, NULL, 0); /* of no query: it has no range table */
-				ExecOpenIndices(result_rel, false);
-			}
-			ExecInsertIndexTuples(result_rel, slot, estate, true, false, NULL, NIL);
-			ResetPerTupleExprContext(estate);
-		}
-		ExecClearTuple(slot);
-		heap_freetuple(tuple);
+		if (stock->rows[i].on_hand_change != 0 || stock->rows[i].reserved_change != 0)
+			write_changed_row(&update, &stock->rows[i]);
 	}
-	PopActiveSnapshot();
-	if (result_rel != NULL)
-	{
-		ExecCloseIndices(result_rel);
-		FreeExecutorState(estate);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(table, NoLock);
-	CommandCounterIncrement();
+	row_update_end(&update);
 }

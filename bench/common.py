@@ -1,0 +1,80 @@
+"""What the benchmarks share: a private server folder, the figures and their file, the check at the end of each load."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import psycopg
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+RUN = TOP / ".run" / "bench"
+OUT = TOP / "build" / "bench"
+SECONDS = int(os.environ.get("BENCH_SECONDS", 10))
+
+
+def servers(command, *words):
+    subprocess.run([TOP / "scripts" / "servers", command, RUN, *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def fresh():
+    """Stops and forgets what an earlier run has left."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    servers("down")
+    shutil.rmtree(RUN, ignore_errors=True)
+
+
+def settings():
+    """DATABASE_URL and the others, as scripts/servers has written them."""
+    return {name: value.strip("'") for name, value in
+            (line.removeprefix("export ").split("=", 1) for line in (RUN / "env").read_text().splitlines())}
+
+
+def connect():
+    return psycopg.connect(settings()["DATABASE_URL"], autocommit=True)
+
+
+def check(db):
+    """Ends the benchmark if anything was lost, done twice or oversold."""
+    problems = db.execute("SELECT * FROM order_aggregator.check_consistency()").fetchall()
+    if problems:
+        sys.exit(f"check_consistency(): {problems[:5]}")
+
+
+def empty(db, products, quantity=1_000_000_000):
+    """A fresh extension with one vendor that has so many of each product-0 .. product-(n-1)."""
+    db.execute("SET client_min_messages = warning")
+    db.execute("DROP EXTENSION IF EXISTS order_aggregator")
+    db.execute("CREATE EXTENSION order_aggregator")
+    db.execute("SELECT order_aggregator.register_vendor('bench', 'Bench')")
+    db.execute("""SELECT order_aggregator.sync_vendor_stock('bench', jsonb_agg(jsonb_build_object(
+                  'id', 'product-' || n, 'quantity', %s::bigint, 'price', 9.99))) FROM generate_series(0, %s - 1) AS n""", [quantity, products])
+    db.execute("VACUUM ANALYZE order_aggregator.stock, order_aggregator.product")
+
+
+class Figures:
+    """The figures of one benchmark, printed as they come and written to build/bench/<name>.json."""
+
+    def __init__(self, name):
+        self.name, self.rows = name, []
+
+    def value(self, name):
+        return next(row["value"] for row in self.rows if row["name"] == name)
+
+    def add(self, name, value, unit, baseline=None, places=0, **more):
+        """Takes down a figure; its ratio to the baseline, an earlier figure, is kept with it."""
+        value = round(value, places) if places else round(value)
+        ratio = round(value / self.value(baseline), 2) if baseline else None
+        self.rows.append({"name": name, "value": value, "unit": unit, "baseline": baseline, "ratio": ratio, **more})
+        details = "  ".join(f"{key} {v:,}" for key, v in more.items())
+        print(f"{name:24} {value:12,} {unit:10} {details}  {f'{ratio} × {baseline}' if baseline else ''}", flush=True)
+
+    def write(self):
+        (OUT / f"{self.name}.json").write_text(json.dumps({"figures": self.rows}, indent=1))
+
+
+def percentile(values, share):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(len(values) * share))]

@@ -1,0 +1,116 @@
+#!/usr/bin/python3
+"""The whole loop: placed, relayed, answered by the vendor simulator, confirmed; `make bench-loop` runs it.
+
+PostgreSQL, RabbitMQ, the bridge, the simulator and the load share this machine.
+loop_orders: orders confirmed a second while batches of place_orders() keep a bounded number under way.
+loop_latency: 100 orders a second by place_order(), from before the call until its order.confirmed event
+is in the hands of a consumer, which is one hop more than the database's own "confirmed".
+
+Environment: LOOP_SECONDS (30).
+"""
+
+import json
+import os
+import threading
+import time
+
+import pika
+import requests
+from common import Figures, check, connect, empty, fresh, percentile, servers, settings
+
+SECONDS = int(os.environ.get("LOOP_SECONDS", 30))
+PRODUCTS, BATCH, UNDER_WAY = 10_000, 500, 4_000
+LATENCY_ORDERS, LATENCY_RATE = 2_000, 100
+
+
+def metric(name):
+    for line in requests.get(settings()["HTTP_URL"] + "/metrics", timeout=10).text.splitlines():
+        if line.startswith(f"order_bridge_{name} "):
+            return int(line.split()[1])
+    raise KeyError(name)
+
+
+def sustained(figures, db):
+    batches = [json.dumps([{"customerId": f"customer {n}", "products": [{"productId": f"product-{(b * BATCH + n) % PRODUCTS}", "quantity": 1}]}
+                           for n in range(BATCH)]) for b in range(PRODUCTS // BATCH)]
+    placed = confirmed = 0
+    before = metric("replies_applied_total")
+    samples = []
+    started = time.monotonic()
+    while time.monotonic() < started + SECONDS:
+        confirmed = metric("replies_applied_total") - before
+        samples.append((time.monotonic() - started, confirmed))
+        while placed - confirmed + BATCH <= UNDER_WAY:
+            db.execute("SELECT count(order_id) FROM order_aggregator.place_orders(%s::jsonb)", [batches[placed // BATCH % len(batches)]])
+            placed += BATCH
+        time.sleep(0.005)
+    seconds, confirmed = time.monotonic() - started, metric("replies_applied_total") - before
+    by_second = [next(c for at, c in samples if at >= second) for second in range(1, int(samples[-1][0]))]
+    slowest = min(later - earlier for earlier, later in zip(by_second, by_second[1:]))
+    drain_until(db, placed)
+    check(db)
+    figures.add("loop_orders", confirmed / seconds, "orders/s", seconds=round(seconds), placed=placed, slowest_second=slowest)
+
+
+def drain_until(db, placed):
+    deadline = time.monotonic() + 60
+    while db.execute("SELECT count(*) FROM order_aggregator.orders WHERE status = 'confirmed'").fetchone()[0] < placed:
+        assert time.monotonic() < deadline, "orders were left pending"
+        time.sleep(0.2)
+
+
+def latency(figures, db):
+    confirmed_at, ready, wanted = {}, threading.Event(), set()
+
+    def consume():
+        connection = pika.BlockingConnection(pika.URLParameters(settings()["RABBITMQ_URL"]))
+        channel = connection.channel()
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, "orders", "order.confirmed")
+        ready.set()
+        for method, _, body in channel.consume(queue, auto_ack=True, inactivity_timeout=5):
+            if method is None:
+                break
+            confirmed_at[json.loads(body)["orderId"]] = time.monotonic()
+            if len(confirmed_at) == LATENCY_ORDERS:
+                break
+        connection.close()
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    ready.wait()
+    placed_at = {}
+    due = time.monotonic()
+    for n in range(LATENCY_ORDERS):
+        due += 1 / LATENCY_RATE
+        time.sleep(max(0, due - time.monotonic()))
+        start = time.monotonic()
+        order_id = db.execute("SELECT order_aggregator.place_order('customer', %s::jsonb)",
+                              [f'[{{"productId": "product-{n}", "quantity": 1}}]'], prepare=True).fetchone()[0]
+        placed_at[order_id] = start
+    consumer.join()
+    times = [(confirmed_at[order_id] - start) * 1000 for order_id, start in placed_at.items()]
+    check(db)
+    figures.add("loop_latency_p50_ms", percentile(times, 0.5), "ms", places=2, orders=len(times), orders_per_second=LATENCY_RATE)
+    figures.add("loop_latency_p99_ms", percentile(times, 0.99), "ms", places=2)
+
+
+def main():
+    figures = Figures("loop")
+    fresh()
+    try:
+        servers("base")
+        with connect() as db:
+            empty(db, PRODUCTS)
+            db.execute("CHECKPOINT")
+        servers("up")
+        with connect() as db:
+            latency(figures, db)
+            sustained(figures, db)
+    finally:
+        servers("down")
+    figures.write()
+
+
+if __name__ == "__main__":
+    main()

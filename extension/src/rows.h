@@ -1,0 +1,74 @@
+/*
+ * rows.h
+ *		Rows of the extension's own tables by primary key: found, locked and updated.
+ */
+#ifndef OA_ROWS_H
+#define OA_ROWS_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/skey.h"
+#include "executor/tuptable.h"
+#include "nodes/execnodes.h"
+#include "utils/relcache.h"
+
+/* A lookup by the leading columns of a table's primary key. */
+typedef struct RowScan
+{
+	Relation        table;
+	Relation        index;
+	IndexScanDesc   scan;
+	TupleTableSlot *found;
+	TupleTableSlot *locked; /* the last version of a row that was locked */
+} RowScan;
+
+/*
+ * row_scan_begin opens the table with the given lock; nkeys is the most columns
+ * a key will have. It sees what the active snapshot sees: rows_see_latest()
+ * pushes one that sees all that is committed now and all that this transaction
+ * has written (at REPEATABLE READ, what had been committed when it began); pop
+ * it after row_scan_end.
+ */
+extern void rows_see_latest(void);
+extern void row_scan_begin(RowScan *scan, const char *table_name, LOCKMODE mode, int nkeys);
+extern void row_scan_end(RowScan *scan);
+
+/* row_scan_find begins with another key; row_scan_find_text and row_scan_find_int8 with one column of it. */
+extern void row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys);
+extern void row_scan_find_text(RowScan *scan, const char *key);
+extern void row_scan_find_int8(RowScan *scan, int64 key);
+
+/*
+ * row_scan_next returns the next row in the order of the key, NULL after the
+ * last. row_scan_next_locked locks it FOR NO KEY UPDATE, waiting for whoever
+ * holds it, and returns its last version; rows deleted meanwhile are passed
+ * over. ERROR 40001 at REPEATABLE READ if the row was changed since.
+ */
+extern TupleTableSlot *row_scan_next(RowScan *scan);
+extern TupleTableSlot *row_scan_next_locked(RowScan *scan);
+
+/* Columns of a slot, and of a tuple; text is palloc'd, and NULL if null. */
+extern Datum row_column(TupleTableSlot *slot, int column);
+extern char *row_text(TupleTableSlot *slot, int column);
+
+/* Updates of rows that this transaction has locked. */
+typedef struct RowUpdate
+{
+	Relation        table;
+	TupleTableSlot *slot;
+	EState         *estate; /* this and the next: only once an update is not HOT */
+	ResultRelInfo  *result_rel;
+} RowUpdate;
+
+/*
+ * row_update replaces some columns of a row as it was found; no trigger and no
+ * CHECK looks at it: the caller builds it right by construction. ERROR 40001 if
+ * someone has changed it since, which a lock prevents. row_update_end makes the
+ * changes visible to later commands.
+ */
+extern void row_update_begin(RowUpdate *update, const char *table_name);
+extern void row_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls);
+extern void row_update_end(RowUpdate *update);
+
+#endif /* OA_ROWS_H */

@@ -54,6 +54,21 @@ def empty(db, products, quantity=1_000_000_000):
     db.execute("VACUUM ANALYZE order_aggregator.stock, order_aggregator.product")
 
 
+def pgbench(script, clients, tag, core=None):
+    """Runs a script for SECONDS and returns (transactions, seconds, p50 ms, p99 ms)."""
+    path = OUT / f"{tag}.sql"
+    path.write_text(script)
+    for old in OUT.glob("pgbench_log.*"):
+        old.unlink()
+    pinned = [] if core is None else ["taskset", "-c", str(core)]
+    text = subprocess.run([*pinned, "pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "1" if clients == 1 else "2", "-T", str(SECONDS),
+                           "-f", path, "-l", "--log-prefix", OUT / "pgbench_log", settings()["DATABASE_URL"]],
+                          check=True, capture_output=True, text=True).stdout
+    latencies = [int(line.split()[2]) / 1000 for log in OUT.glob("pgbench_log.*") for line in log.read_text().splitlines()]
+    tps = next(float(line.split()[2]) for line in text.splitlines() if line.startswith("tps"))
+    return len(latencies), len(latencies) / tps, percentile(latencies, 0.5), percentile(latencies, 0.99)
+
+
 class Figures:
     """The figures of one benchmark, printed as they come and written to build/bench/<name>.json."""
 

@@ -112,6 +112,15 @@ CREATE TABLE hold (
 /* What a vendor's feed cannot know yet: units confirmed since it was taken. */
 CREATE INDEX hold_confirmed_idx ON hold (vendor_id, settled_at) WHERE status = 'confirmed';
 
+/* Each time a vendor that stays silent was asked again for its part of an order. */
+CREATE TABLE vendor_retry (
+	order_id	bigint NOT NULL,
+	vendor_id	text COLLATE "C" NOT NULL,
+	attempt		int NOT NULL,
+	retried_at	timestamptz NOT NULL,
+	PRIMARY KEY (order_id, vendor_id, attempt, retried_at)
+);
+
 CREATE TABLE idempotency (
 	key				text COLLATE "C" PRIMARY KEY,
 	request_hash	bigint NOT NULL,
@@ -194,6 +203,7 @@ SELECT pg_catalog.pg_extension_config_dump('order_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('orders', '');
 SELECT pg_catalog.pg_extension_config_dump('order_line', '');
 SELECT pg_catalog.pg_extension_config_dump('hold', '');
+SELECT pg_catalog.pg_extension_config_dump('vendor_retry', '');
 SELECT pg_catalog.pg_extension_config_dump('idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox', '');
@@ -412,6 +422,13 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 COMMENT ON FUNCTION redrive_parked_events(int) IS
 'Puts parked events back into the outbox under their own message_id and returns how many.';
 
+CREATE FUNCTION ask_silent_vendors(silent_for interval, max_orders int DEFAULT 1000)
+RETURNS int
+AS 'MODULE_PATHNAME', 'oa_ask_silent_vendors'
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION ask_silent_vendors(interval, int) IS
+'Asks again every vendor that has not answered for that long for its part of a pending order: the order.placed event goes out once more, with a message_id of its own and the header x-again, and vendor_retry and the order''s history tell of it. Looks at no more than max_orders orders; returns how many vendors were asked. 22023: malformed argument.';
+
 CREATE FUNCTION record_vendor_sync(vendor_id text, status text, items int, error text, etag text, last_modified text)
 RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -485,12 +502,21 @@ SELECT o.order_id, o.customer_id, o.status, o.total_amount, o.strategy, o.allow_
 		   SELECT DISTINCT h.held_at, 2, 'held', h.vendor_id, h.attempt, NULL
 		   FROM hold AS h WHERE h.order_id = o.order_id
 		   UNION ALL
-		   SELECT DISTINCT h.settled_at, 3, h.status, h.vendor_id, h.attempt, h.reason
+		   SELECT r.retried_at, 3, 'asked again', r.vendor_id, r.attempt, NULL
+		   FROM vendor_retry AS r WHERE r.order_id = o.order_id
+		   UNION ALL
+		   SELECT DISTINCT h.settled_at, 4, h.status, h.vendor_id, h.attempt, h.reason
 		   FROM hold AS h WHERE h.order_id = o.order_id AND h.settled_at IS NOT NULL
 		   UNION ALL
-		   SELECT o.closed_at, 4, o.status, NULL, NULL, o.close_reason WHERE o.closed_at IS NOT NULL) AS e) AS history
+		   SELECT o.closed_at, 5, o.status, NULL, NULL, o.close_reason WHERE o.closed_at IS NOT NULL) AS e) AS history
 FROM orders AS o;
 COMMENT ON VIEW order_summary IS 'Orders with their lines, holds and history.';
+
+CREATE VIEW unroutable_event AS
+SELECT event_id, message_id, routing_key, headers, payload, created_at, reply_code, reply_text, parked_at
+FROM parked_event
+WHERE redriven_at IS NULL;
+COMMENT ON VIEW unroutable_event IS 'Events that no queue took, with the broker''s words; redrive_parked_events() sends them again.';
 
 CREATE VIEW vendor_sync AS
 SELECT vendor_id, name, priority, is_active, stock_url, sync_interval, synced_as_of, last_sync_at, last_sync_status,
@@ -631,9 +657,9 @@ COMMENT ON FUNCTION check_consistency() IS
 ----------------------------------------------------------------------
 
 GRANT USAGE ON SCHEMA order_aggregator TO PUBLIC;
-GRANT SELECT ON vendor_offer, product_stock, order_summary TO PUBLIC;
+GRANT SELECT ON vendor_offer, product_stock, order_summary, unroutable_event TO PUBLIC;
 REVOKE ALL ON FUNCTION make_outbox_partitions(int), outbox_head(), next_xid(), relay_acquire(text),
 	relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint),
 	relay_events(bigint, xid8, xid8[], pg_snapshot, int), park_event(bigint, int, text), redrive_parked_events(int),
 	record_vendor_sync(text, text, int, text, text, text), forget_idempotency_keys(interval),
-	drop_outbox_partitions(interval) FROM PUBLIC;
+	drop_outbox_partitions(interval), ask_silent_vendors(interval, int) FROM PUBLIC;

@@ -18,6 +18,7 @@
 
 #include "log.h"
 #include "stop.h"
+#include "watchdog.h"
 
 #define CHANNEL             1
 #define FRAME_BYTES_MAX     131072
@@ -26,16 +27,23 @@
 #define HEADERS_MAX         32
 #define SHORT_STRING_MAX    255
 #define UNCONFIRMED_MAX     32768 /* publishes in flight; a power of 2 */
+#define CONSUMER_CHECK_MS   3000
 
 struct Amqp
 {
 	amqp_connection_state_t connection;
 	AmqpEvents              events;
+	Watch                  *watch;
 	uint64_t                published; /* tag of the last publish */
 	uint64_t                confirmed; /* all tags up to it have been answered */
 	int                     unconfirmed;
 	bool                    answered[UNCONFIRMED_MAX]; /* by tag, those above "confirmed": confirms may come out of order */
 	bool                    was_refused;               /* a nack since the last wait */
+	const char             *consumed;                  /* queue; NULL: none */
+	long long               consumer_check_due_ms;
+	uint64_t                delivered; /* tag of the last delivery */
+	uint64_t                delivered_at_check;
+	int                     unacked; /* deliveries neither acknowledged nor given back */
 	bool                    is_lost;
 	bool                    is_blocked;
 };
@@ -139,7 +147,7 @@ log_in(Amqp *amqp, const struct amqp_connection_info *info, const char *name)
 }
 
 Amqp *
-amqp_client_open(const char *url, const char *name, const AmqpEvents *events)
+amqp_client_open(const char *url, const char *name, int publish_timeout_ms, const AmqpEvents *events)
 {
 	struct amqp_connection_info info;
 	char                       *copy = strdup(url);
@@ -162,7 +170,10 @@ amqp_client_open(const char *url, const char *name, const AmqpEvents *events)
 		amqp = NULL;
 	}
 	else
+	{
+		amqp->watch = watchdog_watch(amqp_get_sockfd(amqp->connection), publish_timeout_ms);
 		log_info("connected to RabbitMQ host=%s port=%d", info.host, info.port);
+	}
 	free(copy);
 	return amqp;
 }
@@ -172,6 +183,7 @@ amqp_client_close(Amqp *amqp)
 {
 	if (amqp == NULL)
 		return;
+	watchdog_forget(amqp->watch);
 	if (amqp->connection != NULL)
 	{
 		if (!amqp->is_lost)
@@ -319,8 +331,10 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 		properties._flags |= AMQP_BASIC_HEADERS_FLAG;
 		properties.headers = (amqp_table_t){.num_entries = count, .entries = entries};
 	}
+	watchdog_enter(amqp->watch);
 	status = amqp_basic_publish(amqp->connection, CHANNEL, amqp_cstring_bytes(message->exchange),
 								amqp_cstring_bytes(message->routing_key), message->mandatory, 0, &properties, body);
+	watchdog_leave(amqp->watch);
 	if (!check_status(amqp, "publishing", status))
 		return 0;
 	amqp->published++;
@@ -330,7 +344,7 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 }
 
 static void
-note_answer(Amqp *amqp, uint64_t tag)
+note_answer(Amqp *amqp, uint64_t tag, bool is_ack)
 {
 	bool *answered = &amqp->answered[tag % UNCONFIRMED_MAX];
 
@@ -338,6 +352,8 @@ note_answer(Amqp *amqp, uint64_t tag)
 		return;
 	*answered = true;
 	amqp->unconfirmed--;
+	if (amqp->events.on_confirm != NULL)
+		amqp->events.on_confirm(amqp->events.context, tag, is_ack);
 }
 
 /* The broker's answer to one publish, or to all up to it. */
@@ -345,12 +361,10 @@ static void
 on_answer(Amqp *amqp, uint64_t tag, bool multiple, bool is_ack)
 {
 	for (uint64_t t = multiple ? amqp->confirmed + 1 : tag; t <= tag && t <= amqp->published; t++)
-		note_answer(amqp, t);
+		note_answer(amqp, t, is_ack);
 	while (amqp->confirmed < amqp->published && amqp->answered[(amqp->confirmed + 1) % UNCONFIRMED_MAX])
 		amqp->confirmed++;
 	amqp->was_refused |= !is_ack;
-	if (amqp->events.on_confirm != NULL)
-		amqp->events.on_confirm(amqp->events.context, tag, multiple, is_ack);
 }
 
 bool
@@ -378,18 +392,50 @@ amqp_client_consume(Amqp *amqp, const char *queue, int prefetch)
 	if (!check_reply(amqp, "setting the prefetch", amqp_get_rpc_reply(amqp->connection)))
 		return false;
 	amqp_basic_consume(amqp->connection, CHANNEL, amqp_cstring_bytes(queue), amqp_empty_bytes, 0, 0, 0, amqp_empty_table);
+	amqp->consumed = queue;
+	amqp->consumer_check_due_ms = monotonic_ms() + CONSUMER_CHECK_MS;
 	return check_reply(amqp, "consuming", amqp_get_rpc_reply(amqp->connection));
+}
+
+/*
+ * A consumer whose queue is deleted is told so, but not always: if the queue is
+ * soon declared anew, the broker (3.10) goes on as if the consumer were there,
+ * assigns messages to it and never sends them. So now and then we look whether
+ * messages wait while we are idle and get none.
+ */
+static bool
+check_consumer(Amqp *amqp)
+{
+	bool is_idle = amqp->unacked == 0 && amqp->delivered == amqp->delivered_at_check;
+	int  waiting;
+
+	if (amqp->consumed == NULL || monotonic_ms() < amqp->consumer_check_due_ms)
+		return true;
+	amqp->consumer_check_due_ms = monotonic_ms() + CONSUMER_CHECK_MS;
+	amqp->delivered_at_check = amqp->delivered;
+	if (!is_idle)
+		return true;
+	waiting = amqp_client_message_count(amqp, amqp->consumed);
+	/* what came with the answer is not handled yet */
+	if (waiting == 0 || (waiting > 0 && amqp_client_has_frames(amqp)))
+		return true;
+	if (waiting > 0)
+		log_warning("%d messages wait in %s and none comes: connecting anew", waiting, amqp->consumed);
+	amqp->is_lost = true;
+	return false;
 }
 
 bool
 amqp_client_ack(Amqp *amqp, uint64_t tag, bool multiple)
 {
+	amqp->unacked = multiple ? (int) (amqp->delivered - tag) : amqp->unacked - 1;
 	return !amqp->is_lost && check_status(amqp, "acknowledging", amqp_basic_ack(amqp->connection, CHANNEL, tag, multiple));
 }
 
 bool
 amqp_client_requeue(Amqp *amqp, uint64_t tag)
 {
+	amqp->unacked--;
 	return !amqp->is_lost && check_status(amqp, "giving back", amqp_basic_nack(amqp->connection, CHANNEL, tag, 0, 1));
 }
 
@@ -438,6 +484,8 @@ on_deliver(Amqp *amqp, const amqp_basic_deliver_t *deliver)
 	copy_bytes(routing_key, sizeof(routing_key), deliver->routing_key);
 	if (!read_content(amqp, &content))
 		return false;
+	amqp->delivered = tag;
+	amqp->unacked++;
 	copy_bytes(message_id, sizeof(message_id),
 			   content.properties._flags & AMQP_BASIC_MESSAGE_ID_FLAG ? content.properties.message_id : amqp_empty_bytes);
 	copy_traceparent(traceparent, sizeof(traceparent), &content.properties);
@@ -536,7 +584,7 @@ amqp_client_process(Amqp *amqp, int timeout_ms)
 		amqp_maybe_release_buffers(amqp->connection);
 		status = amqp_simple_wait_frame_noblock(amqp->connection, &frame, &wait);
 		if (status == AMQP_STATUS_TIMEOUT)
-			return true;
+			return check_consumer(amqp);
 		if (!check_status(amqp, "waiting for RabbitMQ", status))
 			return false;
 		if (frame.frame_type == AMQP_FRAME_METHOD && !on_method(amqp, &frame.payload.method))

@@ -57,8 +57,8 @@ typedef struct AmqpMessage
 typedef struct AmqpEvents
 {
 	void *context;
-	/* an ack, or else a nack, of one publish or of all up to it */
-	void (*on_confirm)(void *context, uint64_t tag, bool multiple, bool is_ack);
+	/* an ack, or else a nack, of one publish; each publish gets one, in any order */
+	void (*on_confirm)(void *context, uint64_t tag, bool is_ack);
 	/* a mandatory message that no queue takes; its ack follows */
 	void (*on_return)(void *context, const char *message_id, int reply_code, const char *reply_text);
 	void (*on_delivery)(void *context, uint64_t tag, const AmqpMessage *message);
@@ -66,9 +66,10 @@ typedef struct AmqpEvents
 
 /*
  * amqp_client_open connects, logs in and opens a channel in confirm mode; NULL,
- * and a line in the log, if that fails. Blocks at most a few seconds.
+ * and a line in the log, if that fails. Blocks at most a few seconds. A publish
+ * that the broker does not take within publish_timeout_ms ends the connection.
  */
-extern Amqp *amqp_client_open(const char *url, const char *name, const AmqpEvents *events);
+extern Amqp *amqp_client_open(const char *url, const char *name, int publish_timeout_ms, const AmqpEvents *events);
 
 /* amqp_client_close closes politely if the connection still works. NULL is fine. */
 extern void amqp_client_close(Amqp *amqp);
@@ -86,7 +87,7 @@ extern int amqp_client_message_count(Amqp *amqp, const char *queue);
 /*
  * amqp_client_publish returns the delivery tag, counting from 1 on each
  * connection; 0 if the connection is lost. May block while the socket is full,
- * until the heartbeat gives up.
+ * until the publish timeout.
  */
 extern uint64_t amqp_client_publish(Amqp *amqp, const AmqpMessage *message) __attribute__((warn_unused_result));
 
@@ -97,7 +98,11 @@ extern uint64_t amqp_client_publish(Amqp *amqp, const AmqpMessage *message) __at
  */
 extern bool amqp_client_wait_confirms(Amqp *amqp, int timeout_ms) __attribute__((warn_unused_result));
 
-/* amqp_client_consume starts deliveries, at most "prefetch" of them not acknowledged. */
+/*
+ * amqp_client_consume starts deliveries, at most "prefetch" of them not
+ * acknowledged. The queue's name is kept, not copied. If the queue is deleted the
+ * connection counts as lost.
+ */
 extern bool amqp_client_consume(Amqp *amqp, const char *queue, int prefetch) __attribute__((warn_unused_result));
 
 extern bool amqp_client_ack(Amqp *amqp, uint64_t tag, bool multiple) __attribute__((warn_unused_result));

@@ -20,13 +20,17 @@ typedef struct Config
 	int         request_timeout_s;
 	int         body_bytes_max;
 	int         connections_max;
-	int         relay_page;
+	int         relay_window;
 	int         relay_poll_ms;
+	int         relay_linger_ms;
+	int         relay_lease_s;
+	int         broker_timeout_s;
 	int         replies_prefetch;
 	int         replies_batch_max;
 	int         sync_timeout_s;
 	int         feed_bytes_max;
 	int         expire_interval_ms;
+	int         ask_again_s;
 	int         outbox_retention_hours;
 	int         idempotency_retention_hours;
 } Config;

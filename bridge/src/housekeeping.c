@@ -54,6 +54,31 @@ expire(Db *db)
 }
 
 static void
+ask_again(Db *db)
+{
+	int asked;
+
+	do
+	{
+		asked = run(db, "asking silent vendors again", SQL_ASK_SILENT, &config.ask_again_s);
+		if (asked > 0)
+		{
+			log_info("%d questions repeated to vendors that were silent for %d s", asked, config.ask_again_s);
+			metric_add(METRIC_VENDORS_ASKED_AGAIN, asked);
+		}
+	} while (asked > 0 && !stop_requested());
+}
+
+/* Often enough that no question is late by more than a tenth. */
+static int
+ask_again_every_ms(void)
+{
+	int tenth = config.ask_again_s > 600 ? 60000 : config.ask_again_s * 100;
+
+	return tenth < 1000 ? 1000 : tenth;
+}
+
+static void
 retain(Db *db)
 {
 	int keys = run(db, "forgetting idempotency keys", SQL_FORGET_KEYS, &config.idempotency_retention_hours);
@@ -69,6 +94,7 @@ housekeeping_run(void *unused)
 	Db        db;
 	long long partitions_due = 0;
 	long long retention_due = 0;
+	long long ask_due = 0;
 
 	(void) unused;
 	log_set_role("housekeeping");
@@ -89,6 +115,11 @@ housekeeping_run(void *unused)
 			retention_due = monotonic_ms() + RETENTION_EVERY_MS;
 		}
 		expire(&db);
+		if (config.ask_again_s > 0 && monotonic_ms() >= ask_due)
+		{
+			ask_again(&db);
+			ask_due = monotonic_ms() + ask_again_every_ms();
+		}
 		role_set_ready(ROLE_HOUSEKEEPING, db_is_connected(&db));
 		stop_wait_ms(config.expire_interval_ms);
 	}

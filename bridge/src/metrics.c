@@ -36,6 +36,7 @@ static const Description descriptions[METRIC_COUNT] = {
 	[METRIC_SYNCS] = {"vendor_syncs_total", "counter", "Vendors' feeds applied."},
 	[METRIC_SYNC_FAILURES] = {"vendor_sync_failures_total", "counter", "Vendors' feeds that could not be had or applied."},
 	[METRIC_ORDERS_EXPIRED] = {"orders_expired_total", "counter", "Orders expired by this bridge."},
+	[METRIC_VENDORS_ASKED_AGAIN] = {"vendors_asked_again_total", "counter", "Questions repeated to vendors that stayed silent."},
 	[METRIC_RECONNECTS] = {"reconnects_total", "counter", "Connections to PostgreSQL or RabbitMQ made anew."},
 };
 

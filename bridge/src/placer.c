@@ -17,6 +17,7 @@
 
 #include "config.h"
 #include "db.h"
+#include "fault.h"
 #include "log.h"
 #include "metrics.h"
 #include "plans.h"
@@ -244,6 +245,7 @@ place(Db *db, Job *jobs)
 		if (text == NULL)
 			continue;
 		outcome = db_query(db, "placing orders", SQL_PLACE, 1, params, &result);
+		FAULT_POINT("placer.after_commit");
 		free(text);
 		if (outcome == DB_OK)
 		{

@@ -15,6 +15,9 @@ const char SQL_APPLY_REPLIES[] = "SELECT outcome, detail FROM order_aggregator.a
 /* a checkpoint that is lost in a crash costs duplicates only */
 const char SQL_RELAY_SESSION[] = "SET synchronous_commit = off; LISTEN order_aggregator";
 
+/* a leader that is stopped or cut off loses its session, and with it the lock, so that another can take over */
+const char SQL_RELAY_LEASE[] = "SELECT set_config('idle_session_timeout', $1, false), set_config('tcp_user_timeout', $1, false)";
+
 /* 28513 is the class of our advisory locks: 1 is held by the leader, 2 by a leader that sleeps (outbox.c) */
 const char SQL_RELAY_TRY_LEAD[] = "SELECT pg_try_advisory_lock(28513, 1)";
 
@@ -41,6 +44,8 @@ const char SQL_REDRIVE_PARKED[] = "SELECT order_aggregator.redrive_parked_events
 /* ---------- housekeeping ---------- */
 
 const char SQL_EXPIRE[] = "SELECT order_aggregator.expire_orders($1)";
+
+const char SQL_ASK_SILENT[] = "SELECT order_aggregator.ask_silent_vendors(make_interval(secs => $1), 1000)";
 
 const char SQL_MAKE_PARTITIONS[] = "SELECT order_aggregator.make_outbox_partitions(1)";
 

@@ -9,6 +9,7 @@ extern const char SQL_PLACE[];
 extern const char SQL_APPLY_REPLIES[];
 
 extern const char SQL_RELAY_SESSION[];
+extern const char SQL_RELAY_LEASE[];
 extern const char SQL_RELAY_TRY_LEAD[];
 extern const char SQL_RELAY_ACQUIRE[];
 extern const char SQL_RELAY_HORIZON[];
@@ -20,6 +21,7 @@ extern const char SQL_RELAY_UNMARK_IDLE[];
 extern const char SQL_REDRIVE_PARKED[];
 
 extern const char SQL_EXPIRE[];
+extern const char SQL_ASK_SILENT[];
 extern const char SQL_MAKE_PARTITIONS[];
 extern const char SQL_DROP_PARTITIONS[];
 extern const char SQL_FORGET_KEYS[];

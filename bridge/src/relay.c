@@ -21,9 +21,12 @@
  * it ends, and nothing is looked at twice. (A snapshot's xmax would not do in
  * place of the next id: it is one more than the last id that has ended.)
  *
- * The checkpoint moves only over events that the broker has confirmed, or that
- * are parked because no queue takes them. Whatever is lost on the way there is
- * published again under the same message_id.
+ * Some pages are under way at once: the next is read and published while the
+ * broker still confirms the ones before, because a queue may confirm late (a
+ * classic one does so by a timer) and must not stop the rest. They are retired
+ * in their order. The checkpoint moves only over events that the broker has
+ * confirmed, or that are parked because no queue takes them. Whatever is lost on
+ * the way there is published again under the same message_id.
  */
 #include "relay.h"
 
@@ -39,6 +42,7 @@
 #include "amqp.h"
 #include "config.h"
 #include "db.h"
+#include "fault.h"
 #include "log.h"
 #include "metrics.h"
 #include "plans.h"
@@ -46,19 +50,22 @@
 #include "stop.h"
 #include "text.h"
 
-#define STANDBY_POLL_MS    1000
-#define NAP_MS_MIN         2
-#define NAP_MS_MAX         200
-#define CONFIRM_TIMEOUT_MS 30000
-#define RESEND_MS_MIN      50
-#define RESEND_MS_MAX      2000
-#define HEADERS_MAX        32
+#define STANDBY_POLL_MS 1000
+#define NAP_MS_MIN      2
+#define NAP_MS_MAX      200
+#define RESEND_MS_MIN   50
+#define RESEND_MS_MAX   2000
+#define HEADERS_MAX     32
+#define PAGES_MAX       4
+#define SENT_MAX        16384 /* more than are ever in flight; a power of 2 */
+#define BUSY_EVENTS_MIN 8     /* a round that brings so many is not one order's */
 
 typedef enum EventState
 {
 	EVENT_TO_SEND,  /* not published yet, or nacked */
 	EVENT_SENT,     /* published; the broker has not answered */
-	EVENT_RETURNED, /* no queue takes it; its ack is still to come */
+	EVENT_RETURNED, /* no queue takes it, and it is parked; its ack is still to come */
+	EVENT_UNROUTED, /* no queue took it, though ours should have; its ack is still to come */
 	EVENT_DONE      /* confirmed or parked */
 } EventState;
 
@@ -68,18 +75,24 @@ typedef struct Page
 	PGresult   *rows;
 	int         count;
 	EventState *states;
-	int        *by_tag;    /* event of each publish of this page */
-	uint64_t    first_tag; /* tag of by_tag[0] */
-	int         npublishes;
-	int         unanswered; /* EVENT_SENT and EVENT_RETURNED */
-	int         nacked;
+	int         unanswered; /* EVENT_SENT, EVENT_RETURNED and EVENT_UNROUTED */
+	int         refused;    /* to be sent again: nacked, or unrouted */
+	bool        declared;   /* what we declare was declared anew for this page */
 } Page;
+
+/* Which event a publish was. */
+typedef struct Sent
+{
+	Page *page;
+	int   event;
+} Sent;
 
 typedef struct Relay
 {
 	Db      db;
 	Amqp   *amqp;
 	Backoff backoff; /* between attempts to lead */
+	Backoff resend;  /* between attempts to publish what the broker refused */
 	char    holder[128];
 	char    epoch[24];
 
@@ -94,8 +107,31 @@ typedef struct Relay
 	uint64_t next_xid; /* when the last window was opened */
 	int64_t  cursor;   /* all of the window up to here is done */
 
-	Page page;
+	Page      pages[PAGES_MAX]; /* those under way: npages from first_page on, round the array */
+	int       first_page;
+	int       npages;
+	Sent      sent[SENT_MAX]; /* by tag */
+	long long answer_due_ms;  /* when the broker must have answered again */
+	long long lease_due_ms;   /* when the database must hear of us again */
 } Relay;
+
+static int
+lease_ms(void)
+{
+	return config.relay_lease_s * 1000;
+}
+
+static int
+broker_timeout_ms(void)
+{
+	return config.broker_timeout_s * 1000;
+}
+
+static int
+page_events(void)
+{
+	return config.relay_window < PAGES_MAX ? 1 : config.relay_window / PAGES_MAX;
+}
 
 enum EventColumn
 {
@@ -110,58 +146,90 @@ enum EventColumn
 
 /* ---------- what the broker says ---------- */
 
-static void
-on_confirm(void *context, uint64_t tag, bool multiple, bool is_ack)
+static Page *
+page_under_way(Relay *relay, int n)
 {
-	Page *page = &((Relay *) context)->page;
-	int   last = (int) (tag - page->first_tag);
+	return &relay->pages[(relay->first_page + n) % PAGES_MAX];
+}
 
-	if (tag < page->first_tag || last >= page->npublishes)
-		return;
-	for (int i = multiple ? 0 : last; i <= last; i++)
+static void
+on_confirm(void *context, uint64_t tag, bool is_ack)
+{
+	Relay      *relay = context;
+	Sent       *sent = &relay->sent[tag % SENT_MAX];
+	Page       *page = sent->page;
+	EventState *state = &page->states[sent->event];
+
+	relay->answer_due_ms = monotonic_ms() + broker_timeout_ms();
+	page->unanswered--;
+	if (!is_ack || *state == EVENT_UNROUTED)
 	{
-		int event = page->by_tag[i];
-
-		if (event < 0)
-			continue;
-		page->by_tag[i] = -1;
-		page->unanswered--;
-		if (!is_ack)
-		{
-			page->states[event] = EVENT_TO_SEND;
-			page->nacked++;
-			metric_add(METRIC_EVENTS_NACKED, 1);
-		}
-		else if (page->states[event] == EVENT_SENT)
-			page->states[event] = EVENT_DONE;
-		/* EVENT_RETURNED: the ack only says that the broker is through with it */
+		*state = EVENT_TO_SEND;
+		page->refused++;
+		metric_add(METRIC_EVENTS_NACKED, !is_ack);
 	}
+	else if (*state == EVENT_SENT)
+		*state = EVENT_DONE;
+	/* EVENT_RETURNED: the ack only says that the broker is through with it */
+}
+
+/* True for the keys that the queue orders.placed is bound to: if it is there, it takes them. */
+static bool
+is_for_our_queue(const char *routing_key)
+{
+	static const char prefix[] = "order.placed.";
+
+	return strncmp(routing_key, prefix, strlen(prefix)) == 0 && strchr(routing_key + strlen(prefix), '.') == NULL;
+}
+
+/* The sent event of that message_id, if it is on the page; -1 if not. */
+static int
+find_sent(const Page *page, const char *message_id)
+{
+	for (int i = 0; i < page->count; i++)
+	{
+		if (page->states[i] == EVENT_SENT && strcmp(PQgetvalue(page->rows, i, COLUMN_MESSAGE_ID), message_id) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/* Keeps the event aside before the checkpoint can pass it; if that fails, its page is not done. */
+static void
+park(Relay *relay, Page *page, int event, int reply_code, const char *reply_text)
+{
+	char        code[12];
+	const char *params[3] = {PQgetvalue(page->rows, event, COLUMN_EVENT_ID), code, reply_text};
+	PGresult   *result;
+
+	snprintf(code, sizeof(code), "%d", reply_code);
+	log_warning("no queue takes event %s, key %s: %d %s; parked", params[0], PQgetvalue(page->rows, event, COLUMN_ROUTING_KEY),
+				reply_code, reply_text);
+	if (db_query(&relay->db, "parking an event", SQL_RELAY_PARK, 3, params, &result) == DB_OK)
+		page->states[event] = EVENT_RETURNED;
+	else
+		db_close(&relay->db);
+	FAULT_POINT("relay.after_park");
+	PQclear(result);
+	metric_add(METRIC_EVENTS_RETURNED, 1);
 }
 
 static void
 on_return(void *context, const char *message_id, int reply_code, const char *reply_text)
 {
 	Relay *relay = context;
-	Page  *page = &relay->page;
 
-	for (int i = 0; i < page->count; i++)
+	for (int n = 0; n < relay->npages; n++)
 	{
-		char        code[12];
-		const char *params[3] = {PQgetvalue(page->rows, i, COLUMN_EVENT_ID), code, reply_text};
-		PGresult   *result;
+		Page *page = page_under_way(relay, n);
+		int   event = find_sent(page, message_id);
 
-		if (page->states[i] != EVENT_SENT || strcmp(PQgetvalue(page->rows, i, COLUMN_MESSAGE_ID), message_id) != 0)
+		if (event < 0)
 			continue;
-		snprintf(code, sizeof(code), "%d", reply_code);
-		log_warning("no queue takes event %s, key %s: %d %s; parked", params[0], PQgetvalue(page->rows, i, COLUMN_ROUTING_KEY),
-					reply_code, reply_text);
-		/* parked before the checkpoint can pass it; if this fails, the page is not done */
-		if (db_query(&relay->db, "parking an event", SQL_RELAY_PARK, 3, params, &result) == DB_OK)
-			page->states[i] = EVENT_RETURNED;
+		if (!page->declared && is_for_our_queue(PQgetvalue(page->rows, event, COLUMN_ROUTING_KEY)))
+			page->states[event] = EVENT_UNROUTED;
 		else
-			db_close(&relay->db);
-		PQclear(result);
-		metric_add(METRIC_EVENTS_RETURNED, 1);
+			park(relay, page, event, reply_code, reply_text);
 		return;
 	}
 }
@@ -211,9 +279,8 @@ read_headers(const json_t *object, AmqpHeader *headers)
 }
 
 static bool
-publish_event(Relay *relay, int event)
+publish_event(Relay *relay, Page *page, int event)
 {
-	Page       *page = &relay->page;
 	AmqpHeader  headers[HEADERS_MAX];
 	json_t     *object = NULL;
 	uint64_t    tag;
@@ -240,77 +307,89 @@ publish_event(Relay *relay, int event)
 	json_decref(object);
 	if (tag == 0)
 		return false;
-	if (page->npublishes == 0)
-		page->first_tag = tag;
-	assert(tag == page->first_tag + page->npublishes);
-	page->by_tag[page->npublishes++] = event;
+	relay->sent[tag % SENT_MAX] = (Sent){page, event};
 	page->states[event] = EVENT_SENT;
 	page->unanswered++;
 	return true;
 }
 
-/* Publishes what is to be sent and waits until the broker has answered for all of it. */
+/* Keeps our session while there is nothing else to ask the database: an idle one is taken for a relay that hangs. */
 static bool
-send_once(Relay *relay)
+keep_lease(Relay *relay)
 {
-	Page     *page = &relay->page;
-	long long deadline = monotonic_ms() + CONFIRM_TIMEOUT_MS;
+	PGresult *result;
+	bool      ok = true;
 
-	page->npublishes = 0;
-	page->nacked = 0;
+	if (monotonic_ms() < relay->lease_due_ms)
+		return true;
+	ok = db_query(&relay->db, "keeping the relay's lease", SQL_PING, 0, NULL, &result) == DB_OK;
+	PQclear(result);
+	relay->lease_due_ms = monotonic_ms() + lease_ms() / 3;
+	return ok;
+}
+
+/* Handles what the broker says for up to timeout_ms; false if either connection is lost. */
+static bool
+listen_to_broker(Relay *relay, int timeout_ms)
+{
+	return amqp_client_process(relay->amqp, timeout_ms) && db_is_connected(&relay->db) && keep_lease(relay);
+}
+
+/* Publishes what of the page is to be sent. */
+static bool
+publish_page(Relay *relay, Page *page)
+{
+	page->refused = 0;
 	for (int i = 0; i < page->count; i++)
 	{
 		if (page->states[i] != EVENT_TO_SEND)
 			continue;
 		while (amqp_client_is_blocked(relay->amqp) && !stop_requested())
 		{
-			if (!amqp_client_process(relay->amqp, 100))
+			if (!listen_to_broker(relay, 100))
 				return false;
-			deadline = monotonic_ms() + CONFIRM_TIMEOUT_MS;
 		}
-		if (amqp_client_is_blocked(relay->amqp) || !publish_event(relay, i))
+		FAULT_POINT("relay.before_publish");
+		if (amqp_client_is_blocked(relay->amqp) || !publish_event(relay, page, i))
 			return false;
-		if (i % 64 == 63 && !amqp_client_process(relay->amqp, 0))
+		if (i % 64 == 63 && !listen_to_broker(relay, 0))
 			return false;
 	}
-	while (page->unanswered > 0)
-	{
-		if (!amqp_client_process(relay->amqp, 100))
-			return false;
-		if (stop_requested() && amqp_client_is_blocked(relay->amqp))
-			return false;
-		if (monotonic_ms() > deadline && !amqp_client_is_blocked(relay->amqp))
-		{
-			log_warning("RabbitMQ has not confirmed %d events for %d ms", page->unanswered, CONFIRM_TIMEOUT_MS);
-			return false;
-		}
-	}
-	return db_is_connected(&relay->db);
+	relay->answer_due_ms = monotonic_ms() + broker_timeout_ms();
+	FAULT_POINT("relay.before_confirm");
+	return true;
 }
 
+/* What was refused is sent again: the first time our queue is declared anew, in case it is gone, later after a little while. */
 static bool
-publish_page(Relay *relay)
+publish_again(Relay *relay, Page *page)
 {
-	Page   *page = &relay->page;
-	Backoff resend = {.delay_ms_min = RESEND_MS_MIN, .delay_ms_max = RESEND_MS_MAX};
-
-	page->states = calloc(page->count, sizeof(EventState));
-	page->by_tag = calloc(page->count, sizeof(int));
-	if (page->states == NULL || page->by_tag == NULL)
-		return false;
-	while (send_once(relay))
+	log_warning("RabbitMQ did not take %d events; they are published again", page->refused);
+	if (!page->declared)
 	{
-		if (page->nacked == 0)
-		{
-			metric_add(METRIC_EVENTS_PUBLISHED, page->count);
-			return true;
-		}
-		log_warning("RabbitMQ refused %d events; they are published again", page->nacked);
-		stop_wait_ms(backoff_next(&resend));
-		if (stop_requested())
+		page->declared = true;
+		if (!amqp_client_declare(relay->amqp))
 			return false;
 	}
-	return false;
+	else
+		stop_wait_ms(backoff_next(&relay->resend));
+	return !stop_requested() && publish_page(relay, page);
+}
+
+/* Waits a little for the broker's answers; false if a connection is lost or it does not answer any more. */
+static bool
+wait_for_answers(Relay *relay)
+{
+	bool is_blocked;
+
+	if (!listen_to_broker(relay, 100))
+		return false;
+	is_blocked = amqp_client_is_blocked(relay->amqp);
+	if (is_blocked)
+		relay->answer_due_ms = monotonic_ms() + broker_timeout_ms();
+	if (monotonic_ms() > relay->answer_due_ms)
+		log_warning("RabbitMQ has confirmed nothing for %d s", config.broker_timeout_s);
+	return monotonic_ms() <= relay->answer_due_ms && !(stop_requested() && is_blocked);
 }
 
 static void
@@ -318,8 +397,15 @@ free_page(Page *page)
 {
 	PQclear(page->rows);
 	free(page->states);
-	free(page->by_tag);
 	*page = (Page){0};
+}
+
+static void
+free_pages(Relay *relay)
+{
+	for (int i = 0; i < PAGES_MAX; i++)
+		free_page(&relay->pages[i]);
+	relay->first_page = relay->npages = 0;
 }
 
 /* ---------- the checkpoint ---------- */
@@ -481,7 +567,7 @@ request_page(Relay *relay, const char *finished, int64_t after)
 
 	snprintf(after_text, sizeof(after_text), "%" PRId64, after);
 	snprintf(from_xid, sizeof(from_xid), "%" PRIu64, relay->snapshot.xmax);
-	snprintf(limit, sizeof(limit), "%d", config.relay_page);
+	snprintf(limit, sizeof(limit), "%d", page_events());
 	if (db_is_connected(&relay->db) && PQsendQueryParams(relay->db.connection, SQL_RELAY_EVENTS, 5, NULL, params, NULL, NULL, 0))
 		return true;
 	db_close(&relay->db);
@@ -489,17 +575,25 @@ request_page(Relay *relay, const char *finished, int64_t after)
 }
 
 static bool
-receive_page(Relay *relay)
+receive_page(Relay *relay, Page *page)
 {
 	PGresult *extra;
 
-	relay->page.rows = PQgetResult(relay->db.connection);
+	page->rows = PQgetResult(relay->db.connection);
 	while ((extra = PQgetResult(relay->db.connection)) != NULL)
 		PQclear(extra);
-	if (db_outcome(&relay->db, "reading events", relay->page.rows) != DB_OK)
+	if (db_outcome(&relay->db, "reading events", page->rows) != DB_OK)
 		return false;
-	relay->page.count = PQntuples(relay->page.rows);
-	return true;
+	relay->lease_due_ms = monotonic_ms() + lease_ms() / 3;
+	page->count = PQntuples(page->rows);
+	page->states = calloc(page->count > 0 ? page->count : 1, sizeof(EventState));
+	return page->states != NULL;
+}
+
+static int64_t
+last_event_id(const Page *page)
+{
+	return strtoll(PQgetvalue(page->rows, page->count - 1, COLUMN_EVENT_ID), NULL, 10);
 }
 
 /* The window is done: its end is the new checkpoint. */
@@ -515,47 +609,96 @@ close_window(Relay *relay)
 	relay->low = snapshot_low_event_id(&relay->snapshot, relay->head);
 }
 
+/* Reads the page after *after and publishes it; *more tells whether another follows. */
+static bool
+send_next_page(Relay *relay, const char *finished, int64_t *after, bool *more)
+{
+	Page *page = page_under_way(relay, relay->npages);
+
+	if (!request_page(relay, finished, *after) || !receive_page(relay, page))
+		return false;
+	*more = page->count == page_events();
+	if (page->count == 0)
+	{
+		free_page(page);
+		return true;
+	}
+	*after = last_event_id(page);
+	relay->npages++;
+	return publish_page(relay, page);
+}
+
+/* Moves the cursor over the first pages if they are done; sends again what was refused. Returns how many events, -1 on failure.
+ */
+static int
+retire_pages(Relay *relay)
+{
+	int retired = 0;
+
+	while (relay->npages > 0)
+	{
+		Page *page = page_under_way(relay, 0);
+
+		if (page->unanswered > 0)
+			break;
+		if (page->refused > 0)
+		{
+			if (!publish_again(relay, page))
+				return -1;
+			break;
+		}
+		retired += page->count;
+		relay->cursor = last_event_id(page);
+		free_page(page);
+		relay->first_page = (relay->first_page + 1) % PAGES_MAX;
+		relay->npages--;
+	}
+	if (retired > 0)
+		backoff_reset(&relay->resend);
+	metric_add(METRIC_EVENTS_PUBLISHED, retired);
+	return retired;
+}
+
 /*
- * Publishes one page after another until the window is done. *published counts
- * its events. False if a connection is lost or a stop is requested; what is done
- * is then in the checkpoint, up to the page.
+ * Publishes page after page until the window is done. *published counts its
+ * events. False if a connection is lost or a stop is requested; what is done is
+ * then in the checkpoint, up to the page.
  */
 static bool
 drain_window(Relay *relay, int *published)
 {
-	char *finished = finished_xids(relay);
-	bool  ok = finished != NULL;
-	bool  more = true;
+	char   *finished = finished_xids(relay);
+	bool    ok = finished != NULL;
+	bool    more = true;
+	int64_t after = relay->cursor;
 
 	*published = 0;
-	while (ok && more)
+	while (ok && (more || relay->npages > 0))
 	{
-		ok = !stop_requested() && request_page(relay, finished, relay->cursor) && receive_page(relay);
-		if (ok && relay->page.count > 0)
-		{
-			int     count = relay->page.count;
-			int64_t last = strtoll(PQgetvalue(relay->page.rows, count - 1, COLUMN_EVENT_ID), NULL, 10);
+		int retired = 0;
 
-			more = count == config.relay_page;
-			ok = publish_page(relay);
-			if (ok)
-			{
-				relay->cursor = last;
-				*published += count;
-				if (!more)
-					close_window(relay);
-				ok = write_checkpoint(relay, count);
-			}
-		}
-		else if (ok)
-		{
-			more = false;
+		if (stop_requested() && relay->npages == 0)
+			break;
+		if (more && relay->npages < PAGES_MAX && !stop_requested())
+			ok = send_next_page(relay, finished, &after, &more);
+		else
+			ok = wait_for_answers(relay);
+		if (ok)
+			retired = retire_pages(relay);
+		ok = ok && retired >= 0;
+		if (ok && !more && relay->npages == 0)
 			close_window(relay);
+		if (ok && retired > 0)
+		{
+			*published += retired;
+			FAULT_POINT("relay.before_checkpoint");
+			ok = write_checkpoint(relay, retired);
+			FAULT_POINT("relay.after_checkpoint");
 		}
-		free_page(&relay->page);
 	}
 	free(finished);
-	return ok;
+	free_pages(relay);
+	return ok && !more;
 }
 
 /* Drains until nothing is left; *published counts the events. */
@@ -581,6 +724,9 @@ drain(Relay *relay, int *published)
 		if (!drain_window(relay, &count))
 			return false;
 		*published += count;
+		/* under load, let a few more gather: each round costs the database the same, however many events it brings */
+		if (count >= BUSY_EVENTS_MIN && count < config.relay_window)
+			stop_wait_ms(config.relay_linger_ms);
 	} while (count > 0 && !stop_requested());
 	return true;
 }
@@ -614,7 +760,7 @@ wait_for_bell(Relay *relay, int timeout_ms, bool *rung)
 	}
 	if (!*rung && !amqp_client_has_frames(relay->amqp))
 		poll(waits, 3, timeout_ms);
-	if (!amqp_client_process(relay->amqp, 0))
+	if (!listen_to_broker(relay, 0))
 		return false;
 	if (!PQconsumeInput(relay->db.connection))
 	{
@@ -651,8 +797,9 @@ idle(Relay *relay)
 	{
 		bool      may_be_unrung = relay->snapshot.xmin < unrung_below;
 		long long left = until - monotonic_ms();
+		int       wait_ms = left < lease_ms() / 3 ? (int) left : lease_ms() / 3;
 
-		if (!wait_for_bell(relay, may_be_unrung && nap_ms < left ? nap_ms : (int) left, &rung))
+		if (!wait_for_bell(relay, may_be_unrung && nap_ms < wait_ms ? nap_ms : wait_ms, &rung))
 			return false;
 		if (may_be_unrung && !rung)
 		{
@@ -672,12 +819,27 @@ connect_broker(Relay *relay)
 	const AmqpEvents events = {.context = relay, .on_confirm = on_confirm, .on_return = on_return};
 
 	amqp_client_close(relay->amqp);
-	relay->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge relay", &events);
+	relay->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge relay", broker_timeout_ms(), &events);
 	if (relay->amqp != NULL && amqp_client_declare(relay->amqp))
 		return true;
 	amqp_client_close(relay->amqp);
 	relay->amqp = NULL;
 	return false;
+}
+
+/* From now on the server ends our session, and gives back its lock, if it hears nothing of us. */
+static bool
+take_lease(Relay *relay)
+{
+	char        milliseconds[12];
+	const char *params[1] = {milliseconds};
+	PGresult   *result;
+	bool        ok;
+
+	snprintf(milliseconds, sizeof(milliseconds), "%d", lease_ms());
+	ok = db_query(&relay->db, "taking the relay's lease", SQL_RELAY_LEASE, 1, params, &result) == DB_OK;
+	PQclear(result);
+	return ok;
 }
 
 /* True if the lock that makes a relay the leader is ours. */
@@ -719,6 +881,7 @@ relay_run(void *unused)
 	snprintf(relay->holder + strlen(relay->holder), 16, " %d", (int) getpid());
 	db_init(&relay->db, config.database_url, "order-bridge relay", SQL_RELAY_SESSION);
 	relay->backoff = (Backoff){.delay_ms_min = 100, .delay_ms_max = 5000};
+	relay->resend = (Backoff){.delay_ms_min = RESEND_MS_MIN, .delay_ms_max = RESEND_MS_MAX};
 	role_set_ready(ROLE_RELAY, false);
 
 	while (db_connect_until_stopped(&relay->db))
@@ -730,7 +893,7 @@ relay_run(void *unused)
 			stop_wait_ms(STANDBY_POLL_MS);
 			continue;
 		}
-		if (connect_broker(relay) && acquire_checkpoint(relay))
+		if (take_lease(relay) && connect_broker(relay) && acquire_checkpoint(relay))
 			lead(relay);
 		role_set_ready(ROLE_RELAY, false);
 		db_close(&relay->db); /* gives back the lock */
@@ -740,7 +903,7 @@ relay_run(void *unused)
 			stop_wait_ms(backoff_next(&relay->backoff));
 		}
 	}
-	free_page(&relay->page);
+	free_pages(relay);
 	amqp_client_close(relay->amqp);
 	db_close(&relay->db);
 	snapshot_free(&relay->snapshot);

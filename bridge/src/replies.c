@@ -21,15 +21,15 @@
 #include "amqp.h"
 #include "config.h"
 #include "db.h"
+#include "fault.h"
 #include "log.h"
 #include "metrics.h"
 #include "plans.h"
 #include "stop.h"
 #include "text.h"
 
-#define WAIT_MS            500
-#define CONFIRM_TIMEOUT_MS 10000
-#define REASON_BYTES_MAX   1000
+#define WAIT_MS          500
+#define REASON_BYTES_MAX 1000
 
 /* One delivery, not acknowledged yet. */
 typedef struct Delivery
@@ -117,7 +117,7 @@ bury(Replies *replies)
 															  .body_bytes = delivery->bytes}) == 0)
 			return false;
 	}
-	return amqp_client_wait_confirms(replies->amqp, CONFIRM_TIMEOUT_MS);
+	return amqp_client_wait_confirms(replies->amqp, config.broker_timeout_s * 1000);
 }
 
 /* ---------- applying ---------- */
@@ -237,7 +237,9 @@ apply_range(Replies *replies, int first, int count)
 
 		if (text == NULL)
 			return false;
+		FAULT_POINT("replies.before_commit");
 		outcome = db_query(&replies->db, "applying replies", SQL_APPLY_REPLIES, 1, params, &result);
+		FAULT_POINT("replies.after_commit");
 		free(text);
 		if (outcome == DB_OK)
 			take_outcomes(replies, first, count, result);
@@ -288,7 +290,10 @@ settle_deliveries(Replies *replies)
 		ok = apply_range(replies, first, left < config.replies_batch_max ? left : config.replies_batch_max);
 	}
 	/* while waiting for confirms more may arrive: they are not part of this ack */
-	ok = ok && bury(replies) && amqp_client_ack(replies->amqp, replies->deliveries[count - 1].tag, true);
+	ok = ok && bury(replies);
+	FAULT_POINT("replies.before_ack");
+	ok = ok && amqp_client_ack(replies->amqp, replies->deliveries[count - 1].tag, true);
+	FAULT_POINT("replies.after_ack");
 	if (!ok)
 		return false;
 	for (int i = 0; i < count; i++)
@@ -311,7 +316,7 @@ connect_broker(Replies *replies)
 
 	amqp_client_close(replies->amqp);
 	forget_deliveries(replies); /* the broker delivers them again */
-	replies->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge replies", &events);
+	replies->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge replies", config.broker_timeout_s * 1000, &events);
 	return replies->amqp != NULL && amqp_client_declare(replies->amqp) &&
 		   amqp_client_consume(replies->amqp, QUEUE_REPLIES, config.replies_prefetch);
 }
@@ -378,8 +383,8 @@ on_dead_letter(void *context, uint64_t tag, const AmqpMessage *message)
 
 	if (redrive->failed || redrive->moved == redrive->max)
 		return; /* not acknowledged: it stays where it is */
-	if (amqp_client_publish(redrive->amqp, &copy) == 0 || !amqp_client_wait_confirms(redrive->amqp, CONFIRM_TIMEOUT_MS) ||
-		!amqp_client_ack(redrive->amqp, tag, false))
+	if (amqp_client_publish(redrive->amqp, &copy) == 0 ||
+		!amqp_client_wait_confirms(redrive->amqp, config.broker_timeout_s * 1000) || !amqp_client_ack(redrive->amqp, tag, false))
 		redrive->failed = true;
 	else
 		redrive->moved++;
@@ -393,7 +398,7 @@ replies_redrive(int max)
 	int              before = -1;
 	int              waiting;
 
-	redrive.amqp = amqp_client_open(config.rabbitmq_url, "order-bridge redrive", &events);
+	redrive.amqp = amqp_client_open(config.rabbitmq_url, "order-bridge redrive", config.broker_timeout_s * 1000, &events);
 	/* one at a time: a delivery must not arrive while another waits for its confirm */
 	if (redrive.amqp == NULL || !amqp_client_declare(redrive.amqp) ||
 		(waiting = amqp_client_message_count(redrive.amqp, QUEUE_REPLIES_DEAD)) < 0 ||

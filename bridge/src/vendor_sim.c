@@ -356,7 +356,7 @@ work(void *unused)
 	assert(worker->taken != NULL);
 	while (!stop_requested())
 	{
-		worker->amqp = amqp_client_open(options.rabbitmq_url, "vendor-sim", &events);
+		worker->amqp = amqp_client_open(options.rabbitmq_url, "vendor-sim", CONFIRM_TIMEOUT_MS, &events);
 		if (worker->amqp != NULL && amqp_client_declare(worker->amqp) &&
 			amqp_client_consume(worker->amqp, QUEUE_PLACED, options.prefetch))
 		{

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pika
@@ -55,6 +56,9 @@ class Servers:
     def start(self, name):
         self.run("start", name)
 
+    def rabbitmqctl(self, *words):
+        self.run("rabbitmqctl", *words)
+
 
 @pytest.fixture(scope="session")
 def servers():
@@ -69,12 +73,12 @@ def die_with_the_test():
 class Program:
     """A program under test, with its log."""
 
-    def __init__(self, name, words, env, tmp_path):
+    def __init__(self, name, words, env, tmp_path, folder=BUILD):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = tmp_path / f"{name}-{self.port}.log"
         self.log = open(self.log_path, "w")
-        self.process = subprocess.Popen([BUILD / name, *words], env={**os.environ, **env, "PORT": str(self.port)},
+        self.process = subprocess.Popen([folder / name, *words], env={**os.environ, **env, "PORT": str(self.port)},
                                         stdout=self.log, stderr=self.log, preexec_fn=die_with_the_test)
 
     def wait_for(self, path):
@@ -98,11 +102,62 @@ class Program:
         return self.kill(signal.SIGTERM)
 
 
+class Proxy:
+    """Stands between a program and the broker; can cut a connection inside a frame, or stop reading."""
+
+    def __init__(self, url):
+        self.upstream = pika.URLParameters(url)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = url.replace(f":{self.upstream.port}/", f":{self.listener.getsockname()[1]}/")
+        self.cut_after = None       # bytes from the program that still pass
+        self.cuts = 0
+        self.flows = threading.Event()
+        self.flows.set()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection((self.upstream.host, self.upstream.port))
+            threading.Thread(target=self.pump, args=[client, server, True], daemon=True).start()
+            threading.Thread(target=self.pump, args=[server, client, False], daemon=True).start()
+
+    def pump(self, source, target, from_program):
+        try:
+            while True:
+                if from_program:
+                    self.flows.wait()
+                data = source.recv(4096)
+                if from_program and self.cut_after is not None:
+                    data, self.cut_after = data[:self.cut_after], self.cut_after - len(data)
+                    if self.cut_after <= 0:
+                        target.sendall(data)
+                        self.cut_after, self.cuts = None, self.cuts + 1
+                        break
+                if not data:
+                    break
+                target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self):
+        self.flows.set()
+        self.listener.close()
+
+
 class World:
     """One test's database, queues and programs."""
 
     def __init__(self, servers, tmp_path):
-        self.servers, self.tmp_path, self.programs = servers, tmp_path, []
+        self.servers, self.tmp_path, self.programs, self.listening = servers, tmp_path, [], []
         self.name = f"test_{next(numbers)}"
         base = servers.env["DATABASE_URL"].rsplit("/", 1)[0]
         with psycopg.connect(servers.env["DATABASE_URL"], autocommit=True) as admin:
@@ -163,6 +218,7 @@ class World:
         channel = self.channel()
         channel.exchange_declare("orders", "topic", durable=True)
         queue = f"{self.name}.{next(numbers)}"
+        self.listening.append(queue)
         channel.queue_declare(queue, durable=True)
         for key in keys:
             channel.queue_bind(queue, "orders", key)
@@ -197,6 +253,12 @@ class World:
     def ready_bridge(self, *words, **env):
         return self.bridge(*words, **env).wait_for("/readyz")
 
+    def faulty_bridge(self, fault, **env):
+        """A bridge that is killed at a fault point (fault.h)."""
+        program = Program("order-bridge", ["run"], {**self.env, "EXPIRE_INTERVAL_MS": "100", "FAULT": fault, **env}, self.tmp_path, BUILD / "faults")
+        self.programs.append(program)
+        return program
+
     def vendors(self, *words):
         program = Program("vendor-sim", words, self.env, self.tmp_path)
         self.programs.append(program)
@@ -210,6 +272,10 @@ class World:
             if program.process.poll() is None:
                 program.stop()
         self.db.close()
+        channel = self.channel()
+        for queue in self.listening:
+            channel.queue_delete(queue)
+        channel.connection.close()
         with psycopg.connect(self.servers.env["DATABASE_URL"], autocommit=True) as admin:
             admin.execute(f"DROP DATABASE {self.name} WITH (FORCE)")
 

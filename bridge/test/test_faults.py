@@ -234,7 +234,7 @@ def test_sigterm_finishes_and_exits_0(world):
 
 
 def test_bad_settings_are_refused_by_name(world):
-    for words, name in ((["run", "--port=0"], "--port"), (["run", "--roles=http,cook"], "cook"), (["run", "--relay-page=x"], "--relay-page"),
+    for words, name in ((["run", "--port=0"], "--port"), (["run", "--roles=http,cook"], "cook"), (["run", "--relay-window=x"], "--relay-window"),
                         (["run", "--nonsense=1"], "nonsense"), (["dance"], "dance"), ([], "say what to do")):
         result = world.command(*words)
         assert result.returncode == 64 and name in result.stderr, words

@@ -58,11 +58,12 @@ add_order_event(EventBatch *batch, const OrderFacts *order, char *routing_key, S
 	return event;
 }
 
-void
+Event *
 event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt, const VendorLine *lines,
 				   int nlines)
 {
 	StringInfoData body;
+	Event         *event;
 
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"orderId\": ");
@@ -93,7 +94,9 @@ event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendo
 		appendStringInfoString(&body, "\"}");
 	}
 	appendStringInfoString(&body, "]}");
-	add_order_event(batch, order, psprintf("order.placed.%s", vendor_id), &body)->mandatory = true;
+	event = add_order_event(batch, order, psprintf("order.placed.%s", vendor_id), &body);
+	event->mandatory = true;
+	return event;
 }
 
 void

@@ -37,9 +37,9 @@ extern char *utc_timestamp(TimestampTz at);
 /* json_append_string appends the text as a JSON string, or null. */
 extern void json_append_string(StringInfo json, const char *text);
 
-/* order.placed.<vendor_id>: one vendor's lines of one attempt; mandatory. */
-extern void event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
-							   const VendorLine *lines, int nlines);
+/* order.placed.<vendor_id>: one vendor's lines of one attempt; mandatory. Returns the event, for more headers. */
+extern Event *event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
+								 const VendorLine *lines, int nlines);
 
 /* order.confirmed, order.rejected, order.cancelled, order.expired */
 extern void event_order_closed(EventBatch *batch, const OrderFacts *order, const char *status, const char *total_amount,

@@ -105,6 +105,16 @@ event_batch_add(EventBatch *batch)
 	return event;
 }
 
+char *
+event_headers_again(const char *headers, const char *why)
+{
+	if (headers == NULL || strcmp(headers, "{}") == 0)
+		return psprintf("{\"x-again\": \"%s\"}", why);
+	if (strstr(headers, "\"x-again\"") != NULL)
+		return pstrdup(headers);
+	return psprintf("%.*s, \"x-again\": \"%s\"}", (int) (strrchr(headers, '}') - headers), headers, why);
+}
+
 /* ---------- partitions ---------- */
 
 static char *
@@ -435,17 +445,6 @@ oa_publish_event(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(event_id);
 }
 
-/* The headers of an event that goes out once more; consistency counts it once. */
-static char *
-headers_again(const char *headers, const char *why)
-{
-	if (headers == NULL || strcmp(headers, "{}") == 0)
-		return psprintf("{\"x-again\": \"%s\"}", why);
-	if (strstr(headers, "\"x-again\"") != NULL)
-		return pstrdup(headers);
-	return psprintf("%.*s, \"x-again\": \"%s\"}", (int) (strrchr(headers, '}') - headers), headers, why);
-}
-
 Datum
 oa_redrive_parked_events(PG_FUNCTION_ARGS)
 {
@@ -473,7 +472,7 @@ oa_redrive_parked_events(PG_FUNCTION_ARGS)
 		memcpy(message_id, DatumGetUUIDP(spi_datum(i, 2, &is_null)), sizeof(pg_uuid_t));
 		event->message_id = message_id;
 		event->routing_key = spi_string(i, 3);
-		event->headers = headers_again(spi_string(i, 4), "redrive");
+		event->headers = event_headers_again(spi_string(i, 4), "redrive");
 		event->payload = spi_string(i, 5);
 		event->mandatory = true;
 	}

@@ -39,4 +39,11 @@ extern Event *event_batch_add(EventBatch *batch);
  */
 extern int64 outbox_write(EventBatch *batch);
 
+/*
+ * event_headers_again returns the headers of an event that goes out once more:
+ * with "x-again" saying why, palloc'd. check_consistency() counts such an event
+ * as none of a state change's own. headers may be NULL.
+ */
+extern char *event_headers_again(const char *headers, const char *why);
+
 #endif /* OA_OUTBOX_H */

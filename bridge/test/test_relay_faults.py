@@ -1,0 +1,229 @@
+"""The relay and the replies role, killed and cut off at every step: 0 lost, 0 applied twice, repeats under the same message_id."""
+
+import json
+import os
+import signal
+import time
+
+import psycopg
+import pytest
+import requests
+from conftest import Proxy, wait_until
+from test_faults import place_in_background
+
+FOREIGN_SECONDS = float(os.environ.get("FOREIGN_SECONDS", 4))
+
+
+def relayed_all(world):
+    return world.value("SELECT published >= order_aggregator.outbox_head() FROM order_aggregator.relay_checkpoint")
+
+
+def settled(world, orders, queue):
+    """All are confirmed; each event is at the broker, repeats with the message_id of the first. Returns how many repeats."""
+    wait_until(lambda: world.statuses() == {"confirmed": orders}, 60, "all to be confirmed")
+    wait_until(lambda: relayed_all(world), 30, "the relay")
+    ids = {}
+    messages = world.take(queue)
+    for properties, body, key in messages:
+        ids.setdefault((key, json.loads(body)["orderId"]), set()).add(properties.message_id)
+    assert len(ids) == 2 * orders and all(len(found) == 1 for found in ids.values())
+    assert world.value("SELECT on_hand + reserved FROM order_aggregator.stock WHERE product_id = 'x'") == 0
+    world.consistent()
+    return len(messages) - len(ids)
+
+
+@pytest.mark.parametrize("fault", ["relay.before_publish:57", "relay.before_confirm", "relay.before_checkpoint", "relay.after_checkpoint",
+                                   "replies.before_commit", "replies.after_commit", "replies.before_ack", "replies.after_ack"])
+def test_killed_at(world, fault):
+    world.stock(a={"x": 300})
+    queue = world.listen("order.placed.a", "order.confirmed")
+    world.vendors()
+    assert world.place(150) == 150
+    faulty = world.faulty_bridge(fault)
+    assert faulty.process.wait(timeout=20) == -signal.SIGKILL, "the fault point was not reached"
+    assert world.place(150) == 150
+    world.ready_bridge()
+    repeats = settled(world, 300, queue)
+    print(f"{fault}: {repeats} of 600 events were sent more than once")
+    assert repeats <= 300
+
+
+def test_killed_after_parking(world):
+    faulty = world.faulty_bridge("relay.after_park")
+    world.db.execute("SELECT order_aggregator.publish_event('nobody.listens', '{}', '{}', true)")
+    assert faulty.process.wait(timeout=20) == -signal.SIGKILL
+    bridge = world.ready_bridge()
+    wait_until(lambda: bridge.logged("no queue takes event"), what="the event to be returned once more")
+    wait_until(lambda: world.value("SELECT low_event_id FROM order_aggregator.relay_checkpoint") == 1, what="the checkpoint")
+    assert world.value("SELECT count(*) FROM order_aggregator.unroutable_event") == 1
+    assert world.command("redrive").stdout.startswith("parked events redriven: 1")
+
+
+def test_killed_after_the_order_s_commit_the_key_finds_it(world):
+    world.stock(a={"x": 10})
+    faulty = world.faulty_bridge("placer.after_commit").wait_for("/readyz")
+    order, key = {"productId": "x", "quantity": 1}, {"Idempotency-Key": "k"}
+    with pytest.raises(requests.ConnectionError):
+        requests.post(f"{faulty.url}/order", json=order, headers=key, timeout=10)
+    bridge = world.ready_bridge()
+    answer = requests.post(f"{bridge.url}/order", json=order, headers=key, timeout=10)
+    assert answer.status_code == 201 and answer.json()["orderId"] == 1
+    assert world.value("SELECT count(*) FROM order_aggregator.orders") == 1
+    world.consistent()
+
+
+def test_parking_that_fails_is_tried_again(world):
+    world.db.execute("ALTER TABLE order_aggregator.parked_event RENAME TO elsewhere")
+    bridge = world.ready_bridge()
+    world.db.execute("SELECT order_aggregator.publish_event('nobody.listens', '{}', '{}', true)")
+    wait_until(lambda: bridge.logged("parking an event"), what="parking to fail")
+    assert world.value("SELECT low_event_id FROM order_aggregator.relay_checkpoint") == 0
+    world.db.execute("ALTER TABLE order_aggregator.elsewhere RENAME TO parked_event")
+    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.unroutable_event") == 1, what="the event to be parked")
+
+
+def test_the_network_is_cut_inside_a_frame(world):
+    world.stock(a={"x": 1000})
+    queue = world.listen("order.placed.a", "order.confirmed")
+    world.vendors()
+    proxy = Proxy(world.env["RABBITMQ_URL"])
+    world.ready_bridge(RABBITMQ_URL=proxy.url)
+    for round in range(5):
+        proxy.cut_after = 10_007 + 911 * round
+        assert world.place(200) == 200
+        wait_until(lambda: proxy.cuts == round + 1, what="the cut")
+    settled(world, 1000, queue)
+    proxy.close()
+
+
+def test_a_broker_that_reads_nothing_is_broken_off_by_the_watchdog(world):
+    proxy = Proxy(world.env["RABBITMQ_URL"])
+    queue = world.listen("big")
+    bridge = world.ready_bridge(RABBITMQ_URL=proxy.url, BROKER_TIMEOUT_S="2")
+    proxy.flows.clear()
+    world.db.execute("""SELECT order_aggregator.publish_event('big', to_jsonb(repeat('x', 4000000)), '{}', true) FROM generate_series(1, 12)""")
+    wait_until(lambda: bridge.logged("RabbitMQ has taken nothing for 2000 ms"), what="the watchdog")
+    proxy.flows.set()
+    wait_until(lambda: world.depth(queue) >= 12, 30, what="the events")
+    wait_until(lambda: world.value("SELECT low_event_id FROM order_aggregator.relay_checkpoint") == 12, what="the checkpoint")
+    assert len({properties.message_id for properties, _, _ in world.take(queue)}) == 12
+    proxy.close()
+
+
+@pytest.mark.parametrize("alarm, calm", [(["set_vm_memory_high_watermark", "absolute", "1MB"], ["set_vm_memory_high_watermark", "0.4"]),
+                                         (["set_disk_free_limit", "100000GB"], ["set_disk_free_limit", "200MB"])], ids=["memory", "full disk"])
+def test_the_broker_s_alarm_stops_nothing_for_good(world, alarm, calm):
+    world.stock(a={"x": 2000})
+    queue = world.listen("order.placed.a", "order.confirmed")
+    world.vendors()
+    bridge = world.ready_bridge()
+    try:
+        world.servers.rabbitmqctl(*alarm)
+        for _ in range(20):
+            assert world.place(100) == 100      # orders are placed all the same
+        wait_until(lambda: bridge.logged("RabbitMQ blocks publishing"), what="the relay to hear of it")
+    finally:
+        world.servers.rabbitmqctl(*calm)
+    settled(world, 2000, queue)
+
+
+def test_queues_deleted_under_us_are_declared_anew(world):
+    world.stock(a={"x": 300})
+    queue = world.listen("order.confirmed")
+    relay = world.ready_bridge("--roles=http,relay")
+    assert world.place(100) == 100
+    wait_until(lambda: world.depth("orders.placed") == 100, what="the first events")
+    channel = world.channel()
+    channel.queue_delete("orders.placed")       # and with it 100 questions: their vendor stays silent
+    assert world.place(200) == 200
+    wait_until(lambda: relay.logged("they are published again") and relayed_all(world), what="the relay")
+    wait_until(lambda: world.depth("orders.placed") == 200, what="the events")
+    assert world.value("SELECT count(*) FROM order_aggregator.parked_event") == 0
+    world.ready_bridge("--roles=http,replies,housekeeping", ASK_AGAIN_S="1")
+    channel.queue_delete("orders.replies")
+    world.vendors()
+    wait_until(lambda: world.statuses() == {"confirmed": 300}, 60, "the lost questions to be asked again")
+    wait_until(lambda: world.depth(queue) == 300, what="the events")
+    channel.connection.close()
+    world.consistent()
+
+
+def test_a_silent_vendor_is_asked_again_and_each_retry_is_seen(world):
+    world.stock(a={"x": 5}, b={"y": 5})
+    queue = world.listen("order.placed.*")
+    world.vendors("--silent-vendor=a")
+    bridge = world.ready_bridge(ASK_AGAIN_S="1")
+    order = [{"productId": "x", "quantity": 2}, {"productId": "y", "quantity": 1}]
+    world.db.execute("SELECT order_aggregator.place_order('c', %s)", [psycopg.types.json.Jsonb(order)])
+    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.vendor_retry") >= 2, what="two retries")
+    world.programs[0].kill()
+    world.vendors()
+    wait_until(lambda: world.statuses() == {"confirmed": 1}, what="the vendor to find its voice")
+    asked = world.value("SELECT count(*) FROM order_aggregator.vendor_retry")
+    assert {"asked again"} < {step["event"] for step in world.value("SELECT history FROM order_aggregator.order_summary")}
+    assert f"order_bridge_vendors_asked_again_total {asked}" in requests.get(f"{bridge.url}/metrics", timeout=10).text
+    wait_until(lambda: world.depth(queue) == 2 + asked, what="the events")
+    messages = world.take(queue)
+    first, *again = [(p, json.loads(body)) for p, body, key in messages if key == "order.placed.a"]
+    assert len(again) == asked == len([p for p, _ in again if p.headers["x-again"] == "silent"])
+    assert all(body == first[1] for _, body in again) and len({p.message_id for p, _, _ in messages}) == 2 + asked
+    world.consistent()
+
+
+def test_100000_events_wait_at_start_and_memory_stays_flat(world):
+    world.stock(a={"x": 110000})
+    queue = world.listen("order.placed.a")
+    for _ in range(10):
+        assert world.place(10000) == 10000
+    bridge = world.bridge("--roles=http,relay")
+    published = lambda: world.value("SELECT coalesce(max(published), 0) FROM order_aggregator.relay_checkpoint")
+
+    def resident_kb():
+        with open(f"/proc/{bridge.process.pid}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+    wait_until(lambda: published() >= 10000, 30, "the first of them")
+    early = resident_kb()
+    wait_until(lambda: relayed_all(world), 60, "all events")
+    assert abs(resident_kb() - early) < 10_000
+    assert world.depth(queue) == 100000 == world.depth("orders.placed")
+    world.consistent()
+
+
+def test_a_foreign_transaction_held_open_neither_stalls_nor_loses(world):
+    """It has an id, so every snapshot lists it; among ours one is as old."""
+    world.stock(a={"x": 100000})
+    queue = world.listen("order.placed.a")
+    with psycopg.connect(world.servers.env["DATABASE_URL"]) as foreign, psycopg.connect(world.env["DATABASE_URL"]) as late:
+        foreign.execute("SELECT pg_current_xact_id()")
+        world.db.execute("SELECT order_aggregator.sync_vendor_stock('a', '[{\"id\": \"x\", \"quantity\": 99999, \"price\": 1}, {\"id\": \"y\", \"quantity\": 1, \"price\": 1}]')")
+        late.execute("SELECT order_aggregator.place_order('late', '[{\"productId\": \"y\", \"quantity\": 1}]')")
+        world.ready_bridge()
+        until, placed = time.monotonic() + FOREIGN_SECONDS, 0
+        while time.monotonic() < until:
+            placed += world.place(500)
+            wait_until(lambda: world.depth(queue) == placed, what="the events, which are not held up")
+        late.commit()
+        wait_until(lambda: world.depth(queue) == placed + 1, what="the late one")
+    assert len({properties.message_id for properties, _, _ in world.take(queue)}) == placed + 1
+
+
+def test_a_stopped_leader_is_replaced_and_harms_nothing_when_it_wakes(world):
+    world.stock(a={"x": 3000})
+    queue = world.listen("order.placed.a", "order.confirmed")
+    world.vendors()
+    first = world.ready_bridge(RELAY_LEASE_S="1")
+    second = world.ready_bridge(RELAY_LEASE_S="1")
+    placing = place_in_background(world, 3000)
+    wait_until(lambda: world.statuses().get("confirmed", 0) > 100, what="some to be confirmed")
+    leader, other = (first, second) if first.logged("leading, epoch") else (second, first)
+    leader.process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: other.logged("leading, epoch"), 15, "the other to take over")
+    placing.join()
+    leader.process.send_signal(signal.SIGCONT)
+    settled(world, 3000, queue)
+    time.sleep(1)
+    leader.wait_for("/readyz")
+    epochs = world.value("SELECT epoch FROM order_aggregator.relay_checkpoint")
+    assert epochs == 2, "the one that woke stands by"
+

@@ -15,8 +15,9 @@ help:
 	@echo 'make check    all tests; ends with "N passed, N failed"'
 	@echo 'make up       private PostgreSQL, RabbitMQ, bridge and vendor simulator; source .run/env'
 	@echo 'make down     stop them'
-	@echo 'make bench    all benchmarks (bench-placement)'
+	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop)'
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
+	@echo 'make soak     the concurrent and fault tests for minutes each'
 	@echo 'also: build clean format tidy asan valgrind packages'
 
 packages:
@@ -41,10 +42,20 @@ demo: build
 check: build
 	@$(PYTHON) scripts/check.py
 
-bench: bench-placement
+# what the check does in seconds, for minutes
+soak: build
+	@MODEL_SECONDS=60 FOREIGN_SECONDS=120 SOAK_EVENTS=1000000 $(PYTHON) scripts/check.py daemon
+
+bench: bench-placement bench-relay bench-loop
 
 bench-placement: build
 	@$(PYTHON) bench/placement.py
+
+bench-relay: build
+	@$(PYTHON) bench/relay.py
+
+bench-loop: build
+	@$(PYTHON) bench/loop.py
 
 install:
 	$(MAKE) -C extension install DESTDIR=$(DESTDIR)
@@ -77,4 +88,4 @@ clean:
 	$(MAKE) -C bridge BUILD=$(BUILD) clean
 	rm -rf build
 
-.PHONY: help packages build up down demo check bench bench-placement install format tidy asan valgrind clean
+.PHONY: help packages build up down demo check bench bench-placement bench-relay bench-loop soak install format tidy asan valgrind clean

@@ -56,3 +56,18 @@ SELECT confirm_order(1);
 SELECT confirm_order(NULL);
 SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
 SELECT reject_order(8, 'b', 'not asked');
+-- a vendor that stays silent is asked again, with the same words, as often as the interval passes
+SELECT place_order('silence', '[{"productId": "y", "quantity": 1}]') AS silent \gset
+SELECT ask_silent_vendors('1 hour');
+UPDATE orders SET placed_at = placed_at - interval '2 hours' WHERE order_id = :silent;
+UPDATE hold SET held_at = held_at - interval '2 hours' WHERE order_id = :silent;
+SELECT ask_silent_vendors('1 hour'), ask_silent_vendors('1 hour') AS not_yet;
+SELECT vendor_id, attempt FROM vendor_retry WHERE order_id = :silent;
+SELECT count(*), count(DISTINCT payload::jsonb - 'placedAt') AS bodies, count(DISTINCT message_id) AS message_ids, max(headers->>'x-again') AS again, bool_and(mandatory) AS mandatory
+FROM outbox WHERE order_id = :silent;
+SELECT event FROM order_summary, json_to_recordset(history) AS h(event text) WHERE order_id = :silent;
+SELECT confirm_order(:silent), ask_silent_vendors('1 hour') AS nobody;
+SELECT ask_silent_vendors('0');
+SELECT ask_silent_vendors(NULL);
+SELECT ask_silent_vendors('1 hour', 0);
+SELECT * FROM check_consistency();

@@ -11,6 +11,7 @@ import requests
 from conftest import Proxy, wait_until
 from test_faults import place_in_background
 
+EVENTS = int(os.environ.get("SOAK_EVENTS", 100_000))
 FOREIGN_SECONDS = float(os.environ.get("FOREIGN_SECONDS", 4))
 
 
@@ -171,9 +172,8 @@ def test_a_silent_vendor_is_asked_again_and_each_retry_is_seen(world):
 
 
 def test_100000_events_wait_at_start_and_memory_stays_flat(world):
-    world.stock(a={"x": 110000})
-    queue = world.listen("order.placed.a")
-    for _ in range(10):
+    world.stock(a={"x": EVENTS})
+    for _ in range(EVENTS // 10000):
         assert world.place(10000) == 10000
     bridge = world.bridge("--roles=http,relay")
     published = lambda: world.value("SELECT coalesce(max(published), 0) FROM order_aggregator.relay_checkpoint")
@@ -184,9 +184,9 @@ def test_100000_events_wait_at_start_and_memory_stays_flat(world):
 
     wait_until(lambda: published() >= 10000, 30, "the first of them")
     early = resident_kb()
-    wait_until(lambda: relayed_all(world), 60, "all events")
+    wait_until(lambda: relayed_all(world), EVENTS / 1000, "all events")
     assert abs(resident_kb() - early) < 10_000
-    assert world.depth(queue) == 100000 == world.depth("orders.placed")
+    assert world.depth("orders.placed") == EVENTS
     world.consistent()
 
 

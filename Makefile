@@ -15,7 +15,7 @@ help:
 	@echo 'make check    all tests; ends with "N passed, N failed"'
 	@echo 'make up       private PostgreSQL, RabbitMQ, bridge and vendor simulator; source .run/env'
 	@echo 'make down     stop them'
-	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop)'
+	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http)'
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
 	@echo 'make soak     the concurrent and fault tests for minutes each'
 	@echo 'also: build clean format tidy asan valgrind packages'
@@ -46,7 +46,7 @@ check: build
 soak: build
 	@MODEL_SECONDS=60 FOREIGN_SECONDS=120 SOAK_EVENTS=1000000 $(PYTHON) scripts/check.py daemon
 
-bench: bench-placement bench-relay bench-loop
+bench: bench-placement bench-relay bench-loop bench-http
 
 bench-placement: build
 	@$(PYTHON) bench/placement.py
@@ -56,6 +56,12 @@ bench-relay: build
 
 bench-loop: build
 	@$(PYTHON) bench/loop.py
+
+# the peer needs Node: an installed one if there is one, else Debian's
+bench-http: build
+	@scripts/install-packages wrk $$(command -v node >/dev/null || echo nodejs) $$(command -v npm >/dev/null || echo npm)
+	@cd bench/peers && npm ci --silent --no-audit --no-fund
+	@$(PYTHON) bench/http.py
 
 install:
 	$(MAKE) -C extension install DESTDIR=$(DESTDIR)
@@ -88,4 +94,4 @@ clean:
 	$(MAKE) -C bridge BUILD=$(BUILD) clean
 	rm -rf build
 
-.PHONY: help packages build up down demo check bench bench-placement bench-relay bench-loop soak install format tidy asan valgrind clean
+.PHONY: help packages build up down demo check bench bench-placement bench-relay bench-loop bench-http soak install format tidy asan valgrind clean

@@ -161,7 +161,8 @@ CREATE TABLE outbox (
  * How far the relay has got. Everything visible in "snapshot" is with the
  * broker. While a window is being relayed, window_snapshot is its upper end and
  * every event of it up to window_event_id is with the broker too. No event at
- * or below low_event_id remains to be relayed.
+ * or below low_event_id remains to be relayed, nor any that was committed before
+ * relayed_until.
  * system_identifier names the cluster whose transaction ids these are. Events
  * up to restored_upto came with a dump from another cluster: their ids mean
  * nothing here, and what may not have been relayed there is relayed here.
@@ -177,6 +178,7 @@ CREATE TABLE relay_checkpoint (
 	system_identifier	bigint NOT NULL,
 	restored_upto		bigint NOT NULL DEFAULT 0,
 	published			bigint NOT NULL DEFAULT 0,
+	relayed_until		timestamptz,
 	advanced_at			timestamptz,
 	dropped_until		timestamptz
 );
@@ -366,18 +368,19 @@ COMMENT ON FUNCTION relay_acquire(text) IS
 'Makes the caller the relay: raises the fencing epoch, so that no earlier holder can advance the checkpoint again.';
 
 CREATE FUNCTION relay_advance(epoch bigint, snapshot pg_snapshot, low_event_id bigint, window_snapshot pg_snapshot,
-							  window_event_id bigint, published bigint)
+							  window_event_id bigint, published bigint, relayed_until timestamptz)
 RETURNS boolean
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	UPDATE order_aggregator.relay_checkpoint AS c
 	SET snapshot = relay_advance.snapshot, low_event_id = relay_advance.low_event_id,
 		window_snapshot = relay_advance.window_snapshot, window_event_id = relay_advance.window_event_id,
-		published = c.published + relay_advance.published, advanced_at = pg_catalog.now()
+		published = c.published + relay_advance.published, advanced_at = pg_catalog.now(),
+		relayed_until = coalesce(relay_advance.relayed_until, c.relayed_until)
 	WHERE c.epoch OPERATOR(pg_catalog.=) relay_advance.epoch
 	RETURNING true
 $$;
-COMMENT ON FUNCTION relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint) IS
+COMMENT ON FUNCTION relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint, timestamptz) IS
 'Moves the checkpoint; returns NULL, and moves nothing, if another relay has taken over since.';
 
 CREATE FUNCTION relay_events(after_event_id bigint, from_xid xid8, finished xid8[], upto pg_snapshot, max_events int)
@@ -427,7 +430,7 @@ RETURNS int
 AS 'MODULE_PATHNAME', 'oa_ask_silent_vendors'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION ask_silent_vendors(interval, int) IS
-'Asks again every vendor that has not answered for that long for its part of a pending order: the order.placed event goes out once more, with a message_id of its own and the header x-again, and vendor_retry and the order''s history tell of it. Looks at no more than max_orders orders; returns how many vendors were asked. 22023: malformed argument.';
+'Asks again every vendor that has not answered for that long for its part of a pending order, if the relay has sent the question and a queue took it: the order.placed event goes out once more, with a message_id of its own and the header x-again, and vendor_retry and the order''s history tell of it. Looks at no more than max_orders orders; returns how many vendors were asked. 22023: malformed argument.';
 
 CREATE FUNCTION record_vendor_sync(vendor_id text, status text, items int, error text, etag text, last_modified text)
 RETURNS void
@@ -513,7 +516,7 @@ FROM orders AS o;
 COMMENT ON VIEW order_summary IS 'Orders with their lines, holds and history.';
 
 CREATE VIEW unroutable_event AS
-SELECT event_id, message_id, routing_key, headers, payload, created_at, reply_code, reply_text, parked_at
+SELECT event_id, message_id, routing_key, created_at, reply_code, reply_text, parked_at
 FROM parked_event
 WHERE redriven_at IS NULL;
 COMMENT ON VIEW unroutable_event IS 'Events that no queue took, with the broker''s words; redrive_parked_events() sends them again.';
@@ -659,7 +662,7 @@ COMMENT ON FUNCTION check_consistency() IS
 GRANT USAGE ON SCHEMA order_aggregator TO PUBLIC;
 GRANT SELECT ON vendor_offer, product_stock, order_summary, unroutable_event TO PUBLIC;
 REVOKE ALL ON FUNCTION make_outbox_partitions(int), outbox_head(), next_xid(), relay_acquire(text),
-	relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint),
+	relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint, timestamptz),
 	relay_events(bigint, xid8, xid8[], pg_snapshot, int), park_event(bigint, int, text), redrive_parked_events(int),
 	record_vendor_sync(text, text, int, text, text, text), forget_idempotency_keys(interval),
 	drop_outbox_partitions(interval), ask_silent_vendors(interval, int) FROM PUBLIC;

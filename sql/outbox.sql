@@ -24,8 +24,8 @@ SELECT headers FROM outbox WHERE routing_key = 'mine.created' ORDER BY event_id;
 -- nothing is dropped before it is relayed, or before its time
 SELECT drop_outbox_partitions('0 seconds');
 SELECT (relay_acquire('test')).epoch;
-SELECT relay_advance(1, pg_current_snapshot(), 1048579, NULL, NULL, 0);
-SELECT relay_advance(0, pg_current_snapshot(), 1048579, NULL, NULL, 0) AS fenced;
+SELECT relay_advance(1, pg_current_snapshot(), 1048579, NULL, NULL, 0, now());
+SELECT relay_advance(0, pg_current_snapshot(), 1048579, NULL, NULL, 0, now()) AS fenced;
 SELECT drop_outbox_partitions('1 hour'), drop_outbox_partitions('0 seconds');
 SELECT min(event_id) FROM outbox;
 SELECT * FROM check_consistency();

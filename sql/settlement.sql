@@ -56,11 +56,28 @@ SELECT confirm_order(1);
 SELECT confirm_order(NULL);
 SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
 SELECT reject_order(8, 'b', 'not asked');
+-- units that a failed order gives back serve the next order of the same batch
+SELECT sync_vendor_stock('b', '[{"id": "p", "quantity": 1, "price": 9}, {"id": "q", "quantity": 1, "price": 9}]') IS NOT NULL AS b,
+       sync_vendor_stock('a', '[{"id": "p", "quantity": 1, "price": 1}, {"id": "y", "quantity": 9, "price": 1}]') IS NOT NULL AS a;
+SELECT place_order('fails', '[{"productId": "p", "quantity": 1}, {"productId": "q", "quantity": 1}]') AS fails \gset
+SELECT place_order('goes on', '[{"productId": "p", "quantity": 1}]') AS goes_on \gset
+SELECT outcome FROM apply_vendor_replies(jsonb_build_array(
+	jsonb_build_object('orderId', :fails, 'vendorId', 'a', 'attempt', 1, 'status', 'confirmed'),
+	jsonb_build_object('orderId', :fails, 'vendorId', 'b', 'attempt', 1, 'status', 'rejected'),
+	jsonb_build_object('orderId', :goes_on, 'vendorId', 'b', 'attempt', 1, 'status', 'rejected')));
+SELECT customer_id, o.status, vendor_id, attempt, h.status AS hold FROM orders AS o JOIN hold AS h USING (order_id)
+WHERE product_id = 'p' ORDER BY order_id, attempt;
 -- a vendor that stays silent is asked again, with the same words, as often as the interval passes
 SELECT place_order('silence', '[{"productId": "y", "quantity": 1}]') AS silent \gset
 SELECT ask_silent_vendors('1 hour');
 UPDATE orders SET placed_at = placed_at - interval '2 hours' WHERE order_id = :silent;
 UPDATE hold SET held_at = held_at - interval '2 hours' WHERE order_id = :silent;
+SELECT ask_silent_vendors('1 hour') AS not_relayed;
+SELECT epoch FROM relay_acquire('test');
+SELECT relay_advance(1, '3:3:', 0, NULL, NULL, 0, now());
+INSERT INTO parked_event SELECT event_id, message_id, routing_key, NULL, payload, created_at, 312, 'NO_ROUTE' FROM outbox WHERE order_id = :silent;
+SELECT ask_silent_vendors('1 hour') AS no_queue_takes_it;
+DELETE FROM parked_event;
 SELECT ask_silent_vendors('1 hour'), ask_silent_vendors('1 hour') AS not_yet;
 SELECT vendor_id, attempt FROM vendor_retry WHERE order_id = :silent;
 SELECT count(*), count(DISTINCT payload::jsonb - 'placedAt') AS bodies, count(DISTINCT message_id) AS message_ids, max(headers->>'x-again') AS again, bool_and(mandatory) AS mandatory

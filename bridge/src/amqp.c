@@ -21,12 +21,12 @@
 #include "watchdog.h"
 
 #define CHANNEL             1
+#define CHANNEL_DECLARE     2 /* a refused declaration closes its channel: not the one with the publishes */
 #define FRAME_BYTES_MAX     131072
 #define HEARTBEAT_S         10
 #define HANDSHAKE_TIMEOUT_S 5
 #define HEADERS_MAX         32
 #define SHORT_STRING_MAX    255
-#define UNCONFIRMED_MAX     32768 /* publishes in flight; a power of 2 */
 #define CONSUMER_CHECK_MS   3000
 
 struct Amqp
@@ -37,9 +37,9 @@ struct Amqp
 	uint64_t                published; /* tag of the last publish */
 	uint64_t                confirmed; /* all tags up to it have been answered */
 	int                     unconfirmed;
-	bool                    answered[UNCONFIRMED_MAX]; /* by tag, those above "confirmed": confirms may come out of order */
-	bool                    was_refused;               /* a nack since the last wait */
-	const char             *consumed;                  /* queue; NULL: none */
+	bool                    answered[AMQP_UNCONFIRMED_MAX]; /* by tag, those above "confirmed": confirms may come out of order */
+	bool                    was_refused;                    /* a nack since the last wait */
+	const char             *consumed;                       /* queue; NULL: none */
 	long long               consumer_check_due_ms;
 	uint64_t                delivered; /* tag of the last delivery */
 	uint64_t                delivered_at_check;
@@ -120,6 +120,13 @@ open_socket(Amqp *amqp, const struct amqp_connection_info *info)
 	return true;
 }
 
+static bool
+open_channel(Amqp *amqp, amqp_channel_t channel)
+{
+	amqp_channel_open(amqp->connection, channel);
+	return check_reply(amqp, "opening a channel", amqp_get_rpc_reply(amqp->connection));
+}
+
 /* Announces that we understand connection.blocked, and who we are. */
 static bool
 log_in(Amqp *amqp, const struct amqp_connection_info *info, const char *name)
@@ -139,8 +146,7 @@ log_in(Amqp *amqp, const struct amqp_connection_info *info, const char *name)
 					 amqp_login_with_properties(amqp->connection, info->vhost, 0, FRAME_BYTES_MAX, HEARTBEAT_S, &table,
 												AMQP_SASL_METHOD_PLAIN, info->user, info->password)))
 		return false;
-	amqp_channel_open(amqp->connection, CHANNEL);
-	if (!check_reply(amqp, "opening a channel", amqp_get_rpc_reply(amqp->connection)))
+	if (!open_channel(amqp, CHANNEL))
 		return false;
 	amqp_confirm_select(amqp->connection, CHANNEL);
 	return check_reply(amqp, "asking for confirms", amqp_get_rpc_reply(amqp->connection));
@@ -186,7 +192,8 @@ amqp_client_close(Amqp *amqp)
 	watchdog_forget(amqp->watch);
 	if (amqp->connection != NULL)
 	{
-		if (!amqp->is_lost)
+		/* one that owes us answers may not answer this either */
+		if (!amqp->is_lost && !amqp->is_blocked && amqp->unconfirmed == 0)
 			amqp_connection_close(amqp->connection, AMQP_REPLY_SUCCESS);
 		amqp_destroy_connection(amqp->connection);
 	}
@@ -196,8 +203,8 @@ amqp_client_close(Amqp *amqp)
 /* ---------- declaring ---------- */
 
 /*
- * After a refused declaration the channel is closed: logs why and opens it
- * anew. False if the connection is lost.
+ * After a refused declaration its channel is closed: logs why and opens it anew.
+ * False if the connection is lost.
  */
 static bool
 survive_refusal(Amqp *amqp, const char *what)
@@ -210,15 +217,8 @@ survive_refusal(Amqp *amqp, const char *what)
 	if (reply.reply_type != AMQP_RESPONSE_SERVER_EXCEPTION || reply.reply.id != AMQP_CHANNEL_CLOSE_METHOD)
 		return check_reply(amqp, what, reply);
 	log_close_reason(what, &reply.reply);
-	if (!check_status(amqp, what, amqp_send_method(amqp->connection, CHANNEL, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok)))
-		return false;
-	amqp_channel_open(amqp->connection, CHANNEL);
-	if (!check_reply(amqp, what, amqp_get_rpc_reply(amqp->connection)))
-		return false;
-	amqp_confirm_select(amqp->connection, CHANNEL);
-	amqp->published = amqp->confirmed = 0;
-	amqp->unconfirmed = 0;
-	return check_reply(amqp, what, amqp_get_rpc_reply(amqp->connection));
+	return check_status(amqp, what, amqp_send_method(amqp->connection, CHANNEL_DECLARE, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok)) &&
+		   open_channel(amqp, CHANNEL_DECLARE);
 }
 
 static bool
@@ -229,7 +229,7 @@ declare_quorum_queue(Amqp *amqp, const char *queue)
 	char               what[SHORT_STRING_MAX];
 
 	snprintf(what, sizeof(what), "declaring queue %s", queue);
-	amqp_queue_declare(amqp->connection, CHANNEL, amqp_cstring_bytes(queue), 0, 1, 0, 0,
+	amqp_queue_declare(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(queue), 0, 1, 0, 0,
 					   (amqp_table_t){.num_entries = 1, .entries = &type});
 	return survive_refusal(amqp, what);
 }
@@ -239,8 +239,10 @@ amqp_client_declare(Amqp *amqp)
 {
 	static const char *const queues[] = {QUEUE_PLACED, QUEUE_PLACED_DEAD, QUEUE_REPLIES, QUEUE_REPLIES_DEAD};
 
-	amqp_exchange_declare(amqp->connection, CHANNEL, amqp_cstring_bytes(EXCHANGE_ORDERS), amqp_cstring_bytes("topic"), 0, 1, 0, 0,
-						  amqp_empty_table);
+	if (!open_channel(amqp, CHANNEL_DECLARE))
+		return false;
+	amqp_exchange_declare(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(EXCHANGE_ORDERS), amqp_cstring_bytes("topic"), 0,
+						  1, 0, 0, amqp_empty_table);
 	if (!survive_refusal(amqp, "declaring exchange " EXCHANGE_ORDERS))
 		return false;
 	for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++)
@@ -248,9 +250,11 @@ amqp_client_declare(Amqp *amqp)
 		if (!declare_quorum_queue(amqp, queues[i]))
 			return false;
 	}
-	amqp_queue_bind(amqp->connection, CHANNEL, amqp_cstring_bytes(QUEUE_PLACED), amqp_cstring_bytes(EXCHANGE_ORDERS),
+	amqp_queue_bind(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(QUEUE_PLACED), amqp_cstring_bytes(EXCHANGE_ORDERS),
 					amqp_cstring_bytes("order.placed.*"), amqp_empty_table);
-	return survive_refusal(amqp, "binding queue " QUEUE_PLACED);
+	if (!survive_refusal(amqp, "binding queue " QUEUE_PLACED))
+		return false;
+	return check_reply(amqp, "closing a channel", amqp_channel_close(amqp->connection, CHANNEL_DECLARE, AMQP_REPLY_SUCCESS));
 }
 
 int
@@ -305,7 +309,7 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 	amqp_bytes_t body = {.len = message->body_bytes, .bytes = (void *) message->body};
 	int          status;
 
-	if (amqp->is_lost || amqp->published - amqp->confirmed == UNCONFIRMED_MAX)
+	if (amqp->is_lost || amqp->published - amqp->confirmed == AMQP_UNCONFIRMED_MAX)
 		return 0;
 	if (message->message_id != NULL)
 	{
@@ -339,14 +343,14 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 		return 0;
 	amqp->published++;
 	amqp->unconfirmed++;
-	amqp->answered[amqp->published % UNCONFIRMED_MAX] = false;
+	amqp->answered[amqp->published % AMQP_UNCONFIRMED_MAX] = false;
 	return amqp->published;
 }
 
 static void
 note_answer(Amqp *amqp, uint64_t tag, bool is_ack)
 {
-	bool *answered = &amqp->answered[tag % UNCONFIRMED_MAX];
+	bool *answered = &amqp->answered[tag % AMQP_UNCONFIRMED_MAX];
 
 	if (tag <= amqp->confirmed || tag > amqp->published || *answered)
 		return;
@@ -362,7 +366,7 @@ on_answer(Amqp *amqp, uint64_t tag, bool multiple, bool is_ack)
 {
 	for (uint64_t t = multiple ? amqp->confirmed + 1 : tag; t <= tag && t <= amqp->published; t++)
 		note_answer(amqp, t, is_ack);
-	while (amqp->confirmed < amqp->published && amqp->answered[(amqp->confirmed + 1) % UNCONFIRMED_MAX])
+	while (amqp->confirmed < amqp->published && amqp->answered[(amqp->confirmed + 1) % AMQP_UNCONFIRMED_MAX])
 		amqp->confirmed++;
 	amqp->was_refused |= !is_ack;
 }

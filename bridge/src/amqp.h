@@ -17,6 +17,9 @@
 #define QUEUE_REPLIES      "orders.replies"
 #define QUEUE_REPLIES_DEAD "orders.replies.dead"
 
+/* Most publishes from the oldest that is not confirmed to the last; a power of 2. */
+#define AMQP_UNCONFIRMED_MAX 32768
+
 typedef struct Amqp Amqp;
 
 typedef enum AmqpHeaderKind
@@ -66,7 +69,7 @@ typedef struct AmqpEvents
 
 /*
  * amqp_client_open connects, logs in and opens a channel in confirm mode; NULL,
- * and a line in the log, if that fails. Blocks at most a few seconds. A publish
+ * and a line in the log, if that fails. Each of its steps may take some seconds. A publish
  * that the broker does not take within publish_timeout_ms ends the connection.
  */
 extern Amqp *amqp_client_open(const char *url, const char *name, int publish_timeout_ms, const AmqpEvents *events);

@@ -19,6 +19,7 @@
 #include "metrics.h"
 #include "openapi.h"
 #include "stop.h"
+#include "tokens.h"
 
 #define KEY_BYTES_MAX 1024
 #define PAGE_ROWS_MAX 10000
@@ -30,6 +31,7 @@ typedef struct Route
 {
 	const char  *method;
 	const char  *path;
+	Scope        scope; /* that a token must have, if tokens are asked for */
 	RouteHandler handler;
 } Route;
 
@@ -397,12 +399,46 @@ get_openapi(HttpExchange *exchange, const char *parameter)
 }
 
 static const Route routes[] = {
-	{"POST", "/order", post_order},        {"GET", "/order/%", get_order},        {"POST", "/order/%/cancel", post_cancel},
-	{"GET", "/products", get_products},    {"GET", "/products/%", get_product},   {"GET", "/vendorSync", sync_all},
-	{"POST", "/vendors/sync", sync_all},   {"POST", "/vendors/%/sync", sync_one}, {"GET", "/vendors", get_vendors},
-	{"GET", "/healthz", get_healthz},      {"GET", "/readyz", get_readyz},        {"GET", "/metrics", get_metrics},
-	{"GET", "/openapi.json", get_openapi},
+	{"POST", "/order", SCOPE_ORDER, post_order},
+	{"GET", "/order/%", SCOPE_READ, get_order},
+	{"POST", "/order/%/cancel", SCOPE_ORDER, post_cancel},
+	{"GET", "/products", SCOPE_READ, get_products},
+	{"GET", "/products/%", SCOPE_READ, get_product},
+	{"GET", "/vendorSync", SCOPE_ADMIN, sync_all},
+	{"POST", "/vendors/sync", SCOPE_ADMIN, sync_all},
+	{"POST", "/vendors/%/sync", SCOPE_ADMIN, sync_one},
+	{"GET", "/vendors", SCOPE_READ, get_vendors},
+	{"GET", "/healthz", SCOPE_NONE, get_healthz},
+	{"GET", "/readyz", SCOPE_NONE, get_readyz},
+	{"GET", "/metrics", SCOPE_READ, get_metrics},
+	{"GET", "/openapi.json", SCOPE_NONE, get_openapi},
 };
+
+/* True if the request's token allows it; replies 401 or 403 if not. */
+static bool
+is_allowed(HttpExchange *exchange, Scope scope)
+{
+	char challenge[128];
+	char detail[128];
+
+	switch (tokens_check(http_header(exchange, "Authorization"), scope))
+	{
+		case TOKEN_ACCEPTED:
+			return true;
+		case TOKEN_UNKNOWN:
+			http_set_header(exchange, "WWW-Authenticate", "Bearer realm=\"order-bridge\"");
+			http_problem(exchange, 401, "Unauthorized", "a valid bearer token is needed", "Authorization", NULL);
+			return false;
+		case TOKEN_LACKS_SCOPE:
+			break;
+	}
+	snprintf(challenge, sizeof(challenge), "Bearer realm=\"order-bridge\", error=\"insufficient_scope\", scope=\"%s\"",
+			 scope_name(scope));
+	snprintf(detail, sizeof(detail), "the token lacks the scope %s", scope_name(scope));
+	http_set_header(exchange, "WWW-Authenticate", challenge);
+	http_problem(exchange, 403, "Forbidden", detail, "Authorization", NULL);
+	return false;
+}
 
 /* True if the path fits; the segment that "%" stands for is copied to parameter. */
 static bool
@@ -443,7 +479,8 @@ api_handle(HttpExchange *exchange)
 		/* the server leaves the body of a reply to HEAD out */
 		if (strcmp(routes[i].method, is_head ? "GET" : method) == 0)
 		{
-			routes[i].handler(exchange, parameter);
+			if (is_allowed(exchange, routes[i].scope))
+				routes[i].handler(exchange, parameter);
 			return;
 		}
 		if (strstr(allow, routes[i].method) == NULL)

@@ -13,6 +13,9 @@ typedef struct Config
 	const char *rabbitmq_url;
 	const char *http_listen;
 	int         port;
+	const char *http_tokens_file;
+	bool        http_without_tokens;
+	bool        access_log;
 	const char *roles;
 	const char *log_level;
 	int         intake_max;
@@ -20,6 +23,8 @@ typedef struct Config
 	int         request_timeout_s;
 	int         body_bytes_max;
 	int         connections_max;
+	int         connections_per_address_max;
+	int         header_bytes_max;
 	int         relay_window;
 	int         relay_poll_ms;
 	int         relay_linger_ms;

@@ -53,20 +53,17 @@ expire(Db *db)
 	} while (expired == batch && !stop_requested());
 }
 
-static void
+/* A batch at a time, so that expiry does not wait for all of them; false if there may be more. */
+static bool
 ask_again(Db *db)
 {
-	int asked;
+	int asked = run(db, "asking silent vendors again", SQL_ASK_SILENT, &config.ask_again_s);
 
-	do
-	{
-		asked = run(db, "asking silent vendors again", SQL_ASK_SILENT, &config.ask_again_s);
-		if (asked > 0)
-		{
-			log_info("%d questions repeated to vendors that were silent for %d s", asked, config.ask_again_s);
-			metric_add(METRIC_VENDORS_ASKED_AGAIN, asked);
-		}
-	} while (asked > 0 && !stop_requested());
+	if (asked <= 0)
+		return true;
+	log_info("%d questions repeated to vendors that were silent for %d s", asked, config.ask_again_s);
+	metric_add(METRIC_VENDORS_ASKED_AGAIN, asked);
+	return false;
 }
 
 /* Often enough that no question is late by more than a tenth. */
@@ -115,11 +112,8 @@ housekeeping_run(void *unused)
 			retention_due = monotonic_ms() + RETENTION_EVERY_MS;
 		}
 		expire(&db);
-		if (config.ask_again_s > 0 && monotonic_ms() >= ask_due)
-		{
-			ask_again(&db);
+		if (config.ask_again_s > 0 && monotonic_ms() >= ask_due && ask_again(&db))
 			ask_due = monotonic_ms() + ask_again_every_ms();
-		}
 		role_set_ready(ROLE_HOUSEKEEPING, db_is_connected(&db));
 		stop_wait_ms(config.expire_interval_ms);
 	}

@@ -13,10 +13,13 @@
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -26,6 +29,19 @@
 #define REPLY_HEADERS_MAX 8
 #define BODY_BYTES_FIRST  1024
 #define FINISH_MS_MAX     5000 /* for replies to be sent at the end */
+#define SWEEP_MS          250
+#define DESCRIPTORS_SPARE 200
+#define REFUSED_SURPLUS   (-1)
+
+/* An open connection, in the server's list. */
+typedef struct Connection
+{
+	struct Connection *next;
+	struct Connection *previous;
+	int                descriptor;
+	bool               is_surplus; /* one more than there may be */
+	_Atomic long long  since_ms;   /* since when the client has been due to send or to take; 0: it waits for us */
+} Connection;
 
 struct HttpServer
 {
@@ -33,12 +49,18 @@ struct HttpServer
 	HttpLimits         limits;
 	HttpHandler        handler;
 	atomic_int         exchanges; /* begun and not completed */
+	pthread_mutex_t    mutex;     /* of the list */
+	Connection        *connections;
+	int                nconnections;
+	pthread_t          sweeper;
+	atomic_bool        is_stopping;
 };
 
 struct HttpExchange
 {
 	HttpServer            *server;
 	struct MHD_Connection *connection;
+	Connection            *client; /* NULL if memory was short */
 	char                  *method;
 	char                  *path;
 	char                  *body;
@@ -55,8 +77,99 @@ struct HttpExchange
 		char *value;
 	} headers[REPLY_HEADERS_MAX];
 	int       nheaders;
-	long long began_ms;
+	size_t    reply_bytes;
+	long long began_us;
 };
+
+/* ---------- slow clients ---------- */
+
+/*
+ * libmicrohttpd's own timeout begins anew with every byte, so a client that
+ * sends one a second would be waited for as long as it likes. Here the whole
+ * request, and then the whole reply, must be over in time.
+ */
+static void
+expect_client(HttpExchange *exchange, bool expected)
+{
+	if (exchange->client != NULL)
+		atomic_store(&exchange->client->since_ms, expected ? monotonic_ms() : 0);
+}
+
+/* Shuts the overdue connections down; the server's thread then closes them. */
+static void
+sweep(HttpServer *server)
+{
+	long long now = monotonic_ms();
+	int       closed = 0;
+
+	pthread_mutex_lock(&server->mutex);
+	for (Connection *client = server->connections; client != NULL; client = client->next)
+	{
+		long long since = atomic_load(&client->since_ms);
+
+		if (since == 0 || now - since < server->limits.idle_timeout_s * 1000LL)
+			continue;
+		shutdown(client->descriptor, SHUT_RDWR);
+		atomic_store(&client->since_ms, 0);
+		closed++;
+	}
+	pthread_mutex_unlock(&server->mutex);
+	if (closed > 0)
+		log_debug("%d slow connections closed", closed);
+}
+
+static void *
+sweep_until_stopped(void *context)
+{
+	HttpServer *server = context;
+
+	log_set_role("http.sweeper");
+	while (!atomic_load(&server->is_stopping))
+	{
+		poll(NULL, 0, SWEEP_MS);
+		sweep(server);
+	}
+	return NULL;
+}
+
+static void
+on_connection(void *context, struct MHD_Connection *connection, void **socket_context, enum MHD_ConnectionNotificationCode code)
+{
+	HttpServer                     *server = context;
+	Connection                     *client = *socket_context;
+	const union MHD_ConnectionInfo *info;
+
+	if (code == MHD_CONNECTION_NOTIFY_STARTED)
+	{
+		info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+		*socket_context = client = calloc(1, sizeof(Connection));
+		if (client == NULL || info == NULL)
+			return;
+		client->descriptor = info->connect_fd;
+		atomic_store(&client->since_ms, monotonic_ms());
+		pthread_mutex_lock(&server->mutex);
+		client->next = server->connections;
+		if (client->next != NULL)
+			client->next->previous = client;
+		server->connections = client;
+		client->is_surplus = ++server->nconnections > server->limits.connections_max;
+		pthread_mutex_unlock(&server->mutex);
+		return;
+	}
+	if (client == NULL)
+		return;
+	pthread_mutex_lock(&server->mutex);
+	if (client->previous != NULL)
+		client->previous->next = client->next;
+	else
+		server->connections = client->next;
+	if (client->next != NULL)
+		client->next->previous = client->previous;
+	server->nconnections--;
+	pthread_mutex_unlock(&server->mutex);
+	free(client);
+	*socket_context = NULL;
+}
 
 /* ---------- replying ---------- */
 
@@ -80,14 +193,17 @@ http_set_header(HttpExchange *exchange, const char *name, const char *value)
 void
 http_reply(HttpExchange *exchange, int status, const char *content_type, char *body)
 {
-	struct MHD_Response *response = MHD_create_response_from_buffer(body ? strlen(body) : 0, body, MHD_RESPMEM_MUST_FREE);
+	size_t               bytes = body ? strlen(body) : 0;
+	struct MHD_Response *response = MHD_create_response_from_buffer(bytes, body, MHD_RESPMEM_MUST_FREE);
 
 	for (int i = 0; response != NULL && i < exchange->nheaders; i++)
 		MHD_add_response_header(response, exchange->headers[i].name, exchange->headers[i].value);
 	if (response != NULL && body != NULL)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
 	exchange->status = status;
+	exchange->reply_bytes = bytes;
 	exchange->response = response;
+	expect_client(exchange, true);
 	if (exchange->deferred)
 		MHD_resume_connection(exchange->connection); /* the exchange is the server's again from here */
 }
@@ -213,7 +329,11 @@ refuse(HttpExchange *exchange)
 	else if (exchange->refused == MHD_HTTP_URI_TOO_LONG)
 		http_problem(exchange, exchange->refused, "URI Too Long", "the path is too long", NULL, NULL);
 	else
-		http_problem(exchange, exchange->refused, "Service Unavailable", "out of memory", NULL, NULL);
+	{
+		http_set_header(exchange, "Retry-After", "1");
+		http_problem(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "Service Unavailable",
+					 exchange->refused == REFUSED_SURPLUS ? "too many connections are open" : "out of memory", NULL, NULL);
+	}
 }
 
 /* ---------- libmicrohttpd's callbacks ---------- */
@@ -221,8 +341,9 @@ refuse(HttpExchange *exchange)
 static HttpExchange *
 begin_exchange(HttpServer *server, struct MHD_Connection *connection, const char *method, const char *path)
 {
-	HttpExchange *exchange = calloc(1, sizeof(HttpExchange));
-	const char   *length;
+	HttpExchange                   *exchange = calloc(1, sizeof(HttpExchange));
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	const char                     *length;
 
 	if (exchange == NULL)
 		return NULL;
@@ -231,11 +352,14 @@ begin_exchange(HttpServer *server, struct MHD_Connection *connection, const char
 	exchange->connection = connection;
 	exchange->method = strdup(method);
 	exchange->path = strdup(path);
-	exchange->began_ms = monotonic_ms();
+	exchange->client = info != NULL ? info->socket_context : NULL;
+	exchange->began_us = monotonic_us();
 	if (exchange->method == NULL || exchange->path == NULL)
 		exchange->refused = MHD_HTTP_SERVICE_UNAVAILABLE;
 	else if (strlen(path) > PATH_BYTES_MAX)
 		exchange->refused = MHD_HTTP_URI_TOO_LONG;
+	else if (exchange->client != NULL && exchange->client->is_surplus)
+		exchange->refused = REFUSED_SURPLUS;
 	length = http_header(exchange, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	if (length != NULL && strtoll(length, NULL, 10) > server->limits.body_bytes_max)
 		exchange->refused = MHD_HTTP_CONTENT_TOO_LARGE;
@@ -272,6 +396,7 @@ on_access(void *context, struct MHD_Connection *connection, const char *path, co
 	if (!exchange->handled)
 	{
 		exchange->handled = true;
+		expect_client(exchange, false);
 		if (exchange->refused != 0)
 			refuse(exchange);
 		else
@@ -280,6 +405,36 @@ on_access(void *context, struct MHD_Connection *connection, const char *path, co
 			return MHD_YES; /* resumed when there is a reply, and called again */
 	}
 	return send_response(exchange);
+}
+
+/* A stranger's text as it may stand in a line of the log: without spaces, quotes and control characters. */
+static const char *
+printable(const char *text, char *buffer, size_t size)
+{
+	size_t length = 0;
+
+	for (; text != NULL && *text != '\0' && length + 4 < size; text++)
+		length += (size_t) snprintf(buffer + length, size - length, *text > ' ' && *text < 0x7f && *text != '"' ? "%c" : "%%%02X",
+									(unsigned char) *text);
+	buffer[length] = '\0';
+	return length > 0 ? buffer : "-";
+}
+
+static void
+log_request(HttpExchange *exchange, bool is_complete)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	char                            address[INET_ADDRSTRLEN] = "-";
+	char                            method[32];
+	char                            path[256];
+	char                            trace[80];
+
+	if (info != NULL && info->client_addr->sa_family == AF_INET)
+		inet_ntop(AF_INET, &((struct sockaddr_in *) info->client_addr)->sin_addr, address, sizeof(address));
+	log_info("request client=%s method=%s path=%s status=%d bytes=%zu us=%lld traceparent=%s%s", address,
+			 printable(exchange->method, method, sizeof(method)), printable(exchange->path, path, sizeof(path)), exchange->status,
+			 exchange->reply_bytes, monotonic_us() - exchange->began_us,
+			 printable(http_header(exchange, "traceparent"), trace, sizeof(trace)), is_complete ? "" : " aborted=yes");
 }
 
 static void
@@ -291,9 +446,9 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 	(void) connection;
 	if (exchange == NULL)
 		return;
-	log_debug("%s %s status=%d ms=%lld%s", exchange->method ? exchange->method : "?", exchange->path ? exchange->path : "?",
-			  exchange->status, monotonic_ms() - exchange->began_ms,
-			  code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " aborted");
+	expect_client(exchange, true);
+	if (exchange->server->limits.log_requests)
+		log_request(exchange, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 	if (exchange->response != NULL)
 		MHD_destroy_response(exchange->response);
 	for (int i = 0; i < exchange->nheaders; i++)
@@ -321,6 +476,20 @@ on_log(void *context, const char *format, va_list args)
 
 /* ---------- starting and stopping ---------- */
 
+/* Raises the soft limit of open files, as far as the hard one lets it. */
+static void
+allow_descriptors(int connections)
+{
+	struct rlimit limit;
+	rlim_t        wanted = (rlim_t) connections + DESCRIPTORS_SPARE;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+		return;
+	limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted)
+		log_warning("only %lu files may be open: not enough for %d connections", (unsigned long) limit.rlim_cur, connections);
+}
+
 HttpServer *
 http_start(const char *address, int port, const HttpLimits *limits, HttpHandler handler)
 {
@@ -335,13 +504,17 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 	}
 	server->limits = *limits;
 	server->handler = handler;
+	pthread_mutex_init(&server->mutex, NULL);
+	allow_descriptors(limits->connections_max * 2);
 	server->daemon = MHD_start_daemon(
 		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_ITC, (uint16_t) port, NULL, NULL,
 		on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *) &in,
-		MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u, MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned) limits->connections_max, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) limits->idle_timeout_s,
-		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
-	if (server->daemon == NULL)
+		MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096u, MHD_OPTION_CONNECTION_LIMIT,
+		(unsigned) limits->connections_max * 2, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+		(unsigned) limits->connections_per_address_max * 2, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		(size_t) limits->header_bytes_max * 2, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) limits->idle_timeout_s,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+	if (server->daemon == NULL || pthread_create(&server->sweeper, NULL, sweep_until_stopped, server) != 0)
 	{
 		log_error("cannot listen on %s:%d", address, port);
 		free(server);
@@ -368,6 +541,9 @@ http_stop(HttpServer *server)
 	/* stopping closes connections whose replies are not sent yet */
 	while (atomic_load(&server->exchanges) > 0 && monotonic_ms() < deadline)
 		poll(NULL, 0, 5);
+	atomic_store(&server->is_stopping, true);
+	pthread_join(server->sweeper, NULL);
 	MHD_stop_daemon(server->daemon);
+	pthread_mutex_destroy(&server->mutex);
 	free(server);
 }

@@ -23,9 +23,12 @@ typedef void (*HttpHandler)(HttpExchange *exchange);
 
 typedef struct HttpLimits
 {
-	int connections_max;
-	int body_bytes_max;
-	int idle_timeout_s;
+	int  connections_max; /* beyond it a request is answered with 503, and beyond twice that none is accepted */
+	int  connections_per_address_max;
+	int  header_bytes_max;
+	int  body_bytes_max;
+	int  idle_timeout_s; /* a request must be there within that, byte by byte or not, and so must its reply be taken */
+	bool log_requests;
 } HttpLimits;
 
 /* http_start listens; NULL, and a line in the log, if it cannot. */

@@ -29,6 +29,7 @@
 #include "settings.h"
 #include "stop.h"
 #include "sync.h"
+#include "tokens.h"
 
 #define QUERY_THREADS  2
 #define QUERY_JOBS_MAX 1000
@@ -43,6 +44,11 @@ static const Setting settings[] = {
 	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &config.rabbitmq_url, "amqp://localhost", 0, 0, "AMQP URL"},
 	{"HTTP_LISTEN", "http-listen", SETTING_TEXT, &config.http_listen, "127.0.0.1", 0, 0, "IPv4 address to listen on"},
 	{"PORT", "port", SETTING_NUMBER, &config.port, "3000", 1, 65535, "port to listen on"},
+	{"HTTP_TOKENS_FILE", "http-tokens-file", SETTING_TEXT, &config.http_tokens_file, "", 0, 0,
+	 "bearer tokens, one a line: token scope[,scope]; scopes: read, order, admin; read again on SIGHUP"},
+	{"HTTP_WITHOUT_TOKENS", "http-without-tokens", SETTING_FLAG, &config.http_without_tokens, "no", 0, 0,
+	 "listen beyond loopback though there are no tokens: yes or no"},
+	{"ACCESS_LOG", "access-log", SETTING_FLAG, &config.access_log, "yes", 0, 0, "a line in the log for each request: yes or no"},
 	{"ROLES", "roles", SETTING_TEXT, &config.roles, "http,relay,replies,sync,housekeeping", 0, 0, "roles to run"},
 	{"LOG_LEVEL", "log-level", SETTING_TEXT, &config.log_level, "info", 0, 0, "debug, info, warning or error"},
 	{"INTAKE_MAX", "intake-max", SETTING_NUMBER, &config.intake_max, "10000", 1, 1000000, "orders that may wait"},
@@ -52,13 +58,18 @@ static const Setting settings[] = {
 	 "a request is answered within that, with 503 if need be"},
 	{"BODY_BYTES_MAX", "body-bytes-max", SETTING_NUMBER, &config.body_bytes_max, "1048576", 1024, 67108864,
 	 "largest request body"},
-	{"CONNECTIONS_MAX", "connections-max", SETTING_NUMBER, &config.connections_max, "4000", 1, 100000, "open HTTP connections"},
+	{"CONNECTIONS_MAX", "connections-max", SETTING_NUMBER, &config.connections_max, "4000", 1, 100000,
+	 "open HTTP connections; more are answered with 503"},
+	{"CONNECTIONS_PER_ADDRESS_MAX", "connections-per-address-max", SETTING_NUMBER, &config.connections_per_address_max, "4000", 1,
+	 100000, "of them from one address"},
+	{"HEADER_BYTES_MAX", "header-bytes-max", SETTING_NUMBER, &config.header_bytes_max, "16384", 1024, 1048576,
+	 "largest request head"},
 	{"RELAY_WINDOW", "relay-window", SETTING_NUMBER, &config.relay_window, "1000", 4, 10000, "events in flight to the broker"},
 	{"RELAY_POLL_MS", "relay-poll-ms", SETTING_NUMBER, &config.relay_poll_ms, "1000", 10, 60000,
 	 "the relay looks at least that often"},
 	{"RELAY_LINGER_MS", "relay-linger-ms", SETTING_NUMBER, &config.relay_linger_ms, "10", 0, 1000,
 	 "under load the relay lets events gather that long"},
-	{"RELAY_LEASE_S", "relay-lease-s", SETTING_NUMBER, &config.relay_lease_s, "10", 1, 3600,
+	{"RELAY_LEASE_S", "relay-lease-s", SETTING_NUMBER, &config.relay_lease_s, "10", 3, 3600,
 	 "another relay takes over from one that is silent that long"},
 	{"BROKER_TIMEOUT_S", "broker-timeout-s", SETTING_NUMBER, &config.broker_timeout_s, "30", 1, 3600,
 	 "RabbitMQ must take and confirm a message within that, or is connected to anew"},
@@ -153,6 +164,11 @@ check_settings(void)
 		fprintf(stderr, "DATABASE_URL must be set\n");
 		known = false;
 	}
+	if (*config.http_tokens_file == '\0' && !config.http_without_tokens && strncmp(config.http_listen, "127.", 4) != 0)
+	{
+		fprintf(stderr, "HTTP_LISTEN=%s is not loopback: set HTTP_TOKENS_FILE, or HTTP_WITHOUT_TOKENS=yes\n", config.http_listen);
+		known = false;
+	}
 	return known;
 }
 
@@ -206,18 +222,26 @@ start_thread(Threads *threads, void *(*run)(void *), void *argument)
 	return true;
 }
 
-/* Waits for SIGTERM or SIGINT, then asks all to stop; a second one leaves at once. */
+/* Waits for SIGTERM or SIGINT, then asks all to stop; a second one leaves at once. SIGHUP has the tokens read again. */
 static void *
 watch_signals(void *set)
 {
+	int seen = 0;
+
 	log_set_role("signals");
-	for (int seen = 0;; seen++)
+	for (;;)
 	{
 		int number;
 
 		if (sigwait(set, &number) != 0)
 			continue;
-		if (seen > 0)
+		if (number == SIGHUP)
+		{
+			if (*config.http_tokens_file != '\0' && !tokens_load(config.http_tokens_file))
+				log_warning("the tokens stay as they were");
+			continue;
+		}
+		if (seen++ > 0)
 		{
 			log_warning("told to stop twice: leaving at once");
 			_exit(EX_TEMPFAIL);
@@ -241,10 +265,15 @@ static bool
 start_http(HttpRole *http)
 {
 	const HttpLimits limits = {.connections_max = config.connections_max,
+							   .connections_per_address_max = config.connections_per_address_max,
+							   .header_bytes_max = config.header_bytes_max,
+							   .log_requests = config.access_log,
 							   .body_bytes_max = config.body_bytes_max,
 							   .idle_timeout_s = config.request_timeout_s};
 
 	role_set_ready(ROLE_HTTP, true);
+	if (*config.http_tokens_file != '\0' && !tokens_load(config.http_tokens_file))
+		return false;
 	http->orders = intake_create(config.intake_max);
 	http->syncs = intake_create(SYNC_JOBS_MAX);
 	http->queries = intake_create(QUERY_JOBS_MAX);
@@ -293,6 +322,7 @@ run(void)
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	if (pthread_create(&watcher, NULL, watch_signals, &signals) != 0)
 		return EX_OSERR;

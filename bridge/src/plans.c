@@ -30,12 +30,12 @@ const char SQL_RELAY_ACQUIRE[] = "SELECT epoch, snapshot, low_event_id, window_s
 
 /* three statements: they must be read in this order (relay.c) */
 const char SQL_RELAY_HORIZON[] =
-	"SELECT order_aggregator.outbox_head(); SELECT order_aggregator.next_xid(); SELECT pg_current_snapshot()";
+	"SELECT order_aggregator.outbox_head(); SELECT order_aggregator.next_xid(), clock_timestamp(); SELECT pg_current_snapshot()";
 
 const char SQL_RELAY_EVENTS[] = "SELECT event_id, message_id, routing_key, mandatory, headers, payload, created_at_us "
 								"FROM order_aggregator.relay_events($1, $2, $3, $4, $5)";
 
-const char SQL_RELAY_ADVANCE[] = "SELECT order_aggregator.relay_advance($1, $2, $3, $4, $5, $6)";
+const char SQL_RELAY_ADVANCE[] = "SELECT order_aggregator.relay_advance($1, $2, $3, $4, $5, $6, $7)";
 
 const char SQL_RELAY_PARK[] = "SELECT order_aggregator.park_event($1, $2, $3)";
 
@@ -45,7 +45,7 @@ const char SQL_REDRIVE_PARKED[] = "SELECT order_aggregator.redrive_parked_events
 
 const char SQL_EXPIRE[] = "SELECT order_aggregator.expire_orders($1)";
 
-const char SQL_ASK_SILENT[] = "SELECT order_aggregator.ask_silent_vendors(make_interval(secs => $1), 1000)";
+const char SQL_ASK_SILENT[] = "SELECT order_aggregator.ask_silent_vendors(make_interval(secs => $1), 10000)";
 
 const char SQL_MAKE_PARTITIONS[] = "SELECT order_aggregator.make_outbox_partitions(1)";
 

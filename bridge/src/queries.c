@@ -4,6 +4,7 @@
  */
 #include "queries.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,6 +109,35 @@ cancel_order(Db *db, Job *job)
 	http_reply(job->exchange, 200, "application/json", body);
 }
 
+/* True if the tag is in the list, or the list is "*" (RFC 9110, 13.1.2; compared weakly). */
+static bool
+matches_etag(const char *list, const char *etag)
+{
+	return list != NULL && (strcmp(list, "*") == 0 || strstr(list, etag) != NULL);
+}
+
+/* Replies with the body and its ETag, or with 304 if the client has it already. Takes the body over. */
+static void
+reply_cacheable(Job *job, char *body)
+{
+	uint64_t hash = 14695981039346656037ULL;
+	char     etag[40];
+
+	/* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
+	for (const char *p = body; *p != '\0'; p++)
+		hash = (hash ^ (unsigned char) *p) * 1099511628211ULL;
+	snprintf(etag, sizeof(etag), "\"%016" PRIx64 "-%zx\"", hash, strlen(body));
+	http_set_header(job->exchange, "ETag", etag);
+	http_set_header(job->exchange, "Cache-Control", "no-cache");
+	if (matches_etag(http_header(job->exchange, "If-None-Match"), etag))
+	{
+		free(body);
+		http_reply(job->exchange, 304, NULL, NULL);
+	}
+	else
+		http_reply(job->exchange, 200, "application/json", body);
+}
+
 /* "product/vendor" goes on after that offer, "product" after all of its offers. */
 static void
 get_products(Db *db, Job *job)
@@ -135,7 +165,10 @@ get_products(Db *db, Job *job)
 	if (next_text == NULL ||
 		asprintf(&body, "{\"isSuccess\": true, \"data\": %s, \"next\": %s}", PQgetvalue(result, 0, 0), next_text) < 0)
 		body = NULL;
-	http_reply(job->exchange, 200, "application/json", body);
+	if (body != NULL)
+		reply_cacheable(job, body);
+	else
+		http_reply(job->exchange, 503, "application/json", NULL);
 	free(next_text);
 	json_decref(next);
 	PQclear(result);

@@ -54,11 +54,12 @@
 #define NAP_MS_MIN      2
 #define NAP_MS_MAX      200
 #define RESEND_MS_MIN   50
-#define RESEND_MS_MAX   2000
+#define RESEND_MS_MAX   1000
+#define STOP_MS_MAX     5000 /* for the broker's answers once a stop is requested */
 #define HEADERS_MAX     32
 #define PAGES_MAX       4
-#define SENT_MAX        16384 /* more than are ever in flight; a power of 2 */
-#define BUSY_EVENTS_MIN 8     /* a round that brings so many is not one order's */
+#define NOTE_MS         5000
+#define BUSY_EVENTS_MIN 8 /* a round that brings so many is not one order's */
 
 typedef enum EventState
 {
@@ -78,6 +79,7 @@ typedef struct Page
 	int         unanswered; /* EVENT_SENT, EVENT_RETURNED and EVENT_UNROUTED */
 	int         refused;    /* to be sent again: nacked, or unrouted */
 	bool        declared;   /* what we declare was declared anew for this page */
+	long long   due_ms;     /* when the broker must have answered for all of it */
 } Page;
 
 /* Which event a publish was. */
@@ -98,21 +100,24 @@ typedef struct Relay
 
 	char     snapshot_text[65536]; /* the checkpoint */
 	Snapshot snapshot;
-	int64_t  head; /* transactions not running at the checkpoint have events above it only */
-	int64_t  low;  /* nothing is left to relay up to here */
+	int64_t  head;              /* transactions not running at the checkpoint have events above it only */
+	int64_t  low;               /* nothing is left to relay up to here */
+	char     relayed_until[40]; /* what was committed before is with the broker; empty: not known yet */
 
 	char     window_text[65536]; /* the window being drained; empty: none */
 	Snapshot window;
 	int64_t  window_head;
-	uint64_t next_xid; /* when the last window was opened */
-	int64_t  cursor;   /* all of the window up to here is done */
+	char     window_opened[40]; /* the server's time then: what was committed before is in it, or was before */
+	uint64_t next_xid;          /* when the last window was opened */
+	int64_t  cursor;            /* all of the window up to here is done */
 
 	Page      pages[PAGES_MAX]; /* those under way: npages from first_page on, round the array */
 	int       first_page;
 	int       npages;
-	Sent      sent[SENT_MAX]; /* by tag */
-	long long answer_due_ms;  /* when the broker must have answered again */
-	long long lease_due_ms;   /* when the database must hear of us again */
+	Sent      sent[AMQP_UNCONFIRMED_MAX]; /* by tag */
+	long long note_due_ms;                /* when the checkpoint is to be written though no event came */
+	long long stop_due_ms;                /* 0: no stop was requested yet */
+	long long lease_due_ms;               /* when the database must hear of us again */
 } Relay;
 
 static int
@@ -127,10 +132,19 @@ broker_timeout_ms(void)
 	return config.broker_timeout_s * 1000;
 }
 
+/* A publish that blocks must not outlast the lease. */
+static int
+publish_timeout_ms(void)
+{
+	int two_thirds = lease_ms() / 3 * 2;
+
+	return broker_timeout_ms() < two_thirds ? broker_timeout_ms() : two_thirds;
+}
+
 static int
 page_events(void)
 {
-	return config.relay_window < PAGES_MAX ? 1 : config.relay_window / PAGES_MAX;
+	return config.relay_window / PAGES_MAX;
 }
 
 enum EventColumn
@@ -156,11 +170,10 @@ static void
 on_confirm(void *context, uint64_t tag, bool is_ack)
 {
 	Relay      *relay = context;
-	Sent       *sent = &relay->sent[tag % SENT_MAX];
+	Sent       *sent = &relay->sent[tag % AMQP_UNCONFIRMED_MAX];
 	Page       *page = sent->page;
 	EventState *state = &page->states[sent->event];
 
-	relay->answer_due_ms = monotonic_ms() + broker_timeout_ms();
 	page->unanswered--;
 	if (!is_ack || *state == EVENT_UNROUTED)
 	{
@@ -307,7 +320,7 @@ publish_event(Relay *relay, Page *page, int event)
 	json_decref(object);
 	if (tag == 0)
 		return false;
-	relay->sent[tag % SENT_MAX] = (Sent){page, event};
+	relay->sent[tag % AMQP_UNCONFIRMED_MAX] = (Sent){page, event};
 	page->states[event] = EVENT_SENT;
 	page->unanswered++;
 	return true;
@@ -318,7 +331,7 @@ static bool
 keep_lease(Relay *relay)
 {
 	PGresult *result;
-	bool      ok = true;
+	bool      ok;
 
 	if (monotonic_ms() < relay->lease_due_ms)
 		return true;
@@ -355,7 +368,7 @@ publish_page(Relay *relay, Page *page)
 		if (i % 64 == 63 && !listen_to_broker(relay, 0))
 			return false;
 	}
-	relay->answer_due_ms = monotonic_ms() + broker_timeout_ms();
+	page->due_ms = monotonic_ms() + broker_timeout_ms();
 	FAULT_POINT("relay.before_confirm");
 	return true;
 }
@@ -376,20 +389,35 @@ publish_again(Relay *relay, Page *page)
 	return !stop_requested() && publish_page(relay, page);
 }
 
-/* Waits a little for the broker's answers; false if a connection is lost or it does not answer any more. */
+/* True if the broker has had its time for a page, or for all of them since a stop was requested. */
+static bool
+is_overdue(Relay *relay)
+{
+	long long now = monotonic_ms();
+
+	if (stop_requested() && relay->stop_due_ms == 0)
+		relay->stop_due_ms = now + STOP_MS_MAX;
+	if (relay->stop_due_ms != 0 && now > relay->stop_due_ms)
+		return true;
+	for (int n = 0; n < relay->npages; n++)
+	{
+		Page *page = page_under_way(relay, n);
+
+		if (amqp_client_is_blocked(relay->amqp))
+			page->due_ms = now + broker_timeout_ms();
+		if (page->unanswered == 0 || now <= page->due_ms)
+			continue;
+		log_warning("RabbitMQ has not confirmed %d events for %d s", page->unanswered, config.broker_timeout_s);
+		return true;
+	}
+	return false;
+}
+
+/* Waits a little for the broker's answers; false if a connection is lost or the broker is overdue. */
 static bool
 wait_for_answers(Relay *relay)
 {
-	bool is_blocked;
-
-	if (!listen_to_broker(relay, 100))
-		return false;
-	is_blocked = amqp_client_is_blocked(relay->amqp);
-	if (is_blocked)
-		relay->answer_due_ms = monotonic_ms() + broker_timeout_ms();
-	if (monotonic_ms() > relay->answer_due_ms)
-		log_warning("RabbitMQ has confirmed nothing for %d s", config.broker_timeout_s);
-	return monotonic_ms() <= relay->answer_due_ms && !(stop_requested() && is_blocked);
+	return listen_to_broker(relay, 100) && !is_overdue(relay);
 }
 
 static void
@@ -461,15 +489,20 @@ write_checkpoint(Relay *relay, int published)
 	char        cursor[24];
 	char        count[12];
 	bool        in_window = relay->window_text[0] != '\0';
-	const char *params[6] = {
-		relay->epoch, relay->snapshot_text, low, in_window ? relay->window_text : NULL, in_window ? cursor : NULL, count};
-	PGresult *result;
-	bool      ok;
+	const char *params[7] = {relay->epoch,
+							 relay->snapshot_text,
+							 low,
+							 in_window ? relay->window_text : NULL,
+							 in_window ? cursor : NULL,
+							 count,
+							 *relay->relayed_until ? relay->relayed_until : NULL};
+	PGresult   *result;
+	bool        ok;
 
 	snprintf(low, sizeof(low), "%" PRId64, relay->low);
 	snprintf(cursor, sizeof(cursor), "%" PRId64, relay->cursor);
 	snprintf(count, sizeof(count), "%d", published);
-	ok = db_query(&relay->db, "moving the checkpoint", SQL_RELAY_ADVANCE, 6, params, &result) == DB_OK;
+	ok = db_query(&relay->db, "moving the checkpoint", SQL_RELAY_ADVANCE, 7, params, &result) == DB_OK;
 	if (ok && PQgetisnull(result, 0, 0))
 	{
 		log_warning("another relay has taken over since epoch %s", relay->epoch);
@@ -504,7 +537,10 @@ open_window(Relay *relay)
 		if (ok && nresults == 0)
 			relay->window_head = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
 		else if (ok && nresults == 1)
+		{
 			relay->next_xid = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
+			snprintf(relay->window_opened, sizeof(relay->window_opened), "%s", PQgetvalue(result, 0, 1));
+		}
 		else if (ok)
 			ok = copy_snapshot(relay->window_text, sizeof(relay->window_text), PQgetvalue(result, 0, 0), relay->head,
 							   &relay->window);
@@ -556,9 +592,8 @@ finished_xids(const Relay *relay)
 	return text_finish(stream, &text);
 }
 
-/* Sends the query for the page after "after"; its result is fetched by receive_page. */
 static bool
-request_page(Relay *relay, const char *finished, int64_t after)
+read_page(Relay *relay, Page *page, const char *finished, int64_t after)
 {
 	char        after_text[24];
 	char        from_xid[24];
@@ -568,21 +603,7 @@ request_page(Relay *relay, const char *finished, int64_t after)
 	snprintf(after_text, sizeof(after_text), "%" PRId64, after);
 	snprintf(from_xid, sizeof(from_xid), "%" PRIu64, relay->snapshot.xmax);
 	snprintf(limit, sizeof(limit), "%d", page_events());
-	if (db_is_connected(&relay->db) && PQsendQueryParams(relay->db.connection, SQL_RELAY_EVENTS, 5, NULL, params, NULL, NULL, 0))
-		return true;
-	db_close(&relay->db);
-	return false;
-}
-
-static bool
-receive_page(Relay *relay, Page *page)
-{
-	PGresult *extra;
-
-	page->rows = PQgetResult(relay->db.connection);
-	while ((extra = PQgetResult(relay->db.connection)) != NULL)
-		PQclear(extra);
-	if (db_outcome(&relay->db, "reading events", page->rows) != DB_OK)
+	if (db_query(&relay->db, "reading events", SQL_RELAY_EVENTS, 5, params, &page->rows) != DB_OK)
 		return false;
 	relay->lease_due_ms = monotonic_ms() + lease_ms() / 3;
 	page->count = PQntuples(page->rows);
@@ -605,6 +626,7 @@ close_window(Relay *relay)
 	relay->window = (Snapshot){0};
 	memcpy(relay->snapshot_text, relay->window_text, sizeof(relay->snapshot_text));
 	relay->window_text[0] = '\0';
+	memcpy(relay->relayed_until, relay->window_opened, sizeof(relay->relayed_until));
 	relay->head = relay->window_head;
 	relay->low = snapshot_low_event_id(&relay->snapshot, relay->head);
 }
@@ -615,7 +637,7 @@ send_next_page(Relay *relay, const char *finished, int64_t *after, bool *more)
 {
 	Page *page = page_under_way(relay, relay->npages);
 
-	if (!request_page(relay, finished, *after) || !receive_page(relay, page))
+	if (!read_page(relay, page, finished, *after))
 		return false;
 	*more = page->count == page_events();
 	if (page->count == 0)
@@ -717,6 +739,7 @@ drain(Relay *relay, int *published)
 			if (strcmp(relay->window_text, relay->snapshot_text) == 0)
 			{
 				relay->window_text[0] = '\0';
+				memcpy(relay->relayed_until, relay->window_opened, sizeof(relay->relayed_until));
 				return true; /* no transaction has begun or ended since */
 			}
 			relay->cursor = window_start(relay);
@@ -792,6 +815,13 @@ idle(Relay *relay)
 
 	if (!execute(relay, "falling asleep", SQL_RELAY_MARK_IDLE) || !drain(relay, &published))
 		return false;
+	/* tells how far we are also when nothing comes */
+	if (monotonic_ms() >= relay->note_due_ms)
+	{
+		if (!write_checkpoint(relay, 0))
+			return false;
+		relay->note_due_ms = monotonic_ms() + NOTE_MS;
+	}
 	unrung_below = relay->next_xid;
 	while (!rung && published == 0 && !stop_requested() && monotonic_ms() < until)
 	{
@@ -819,7 +849,7 @@ connect_broker(Relay *relay)
 	const AmqpEvents events = {.context = relay, .on_confirm = on_confirm, .on_return = on_return};
 
 	amqp_client_close(relay->amqp);
-	relay->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge relay", broker_timeout_ms(), &events);
+	relay->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge relay", publish_timeout_ms(), &events);
 	if (relay->amqp != NULL && amqp_client_declare(relay->amqp))
 		return true;
 	amqp_client_close(relay->amqp);
@@ -893,7 +923,7 @@ relay_run(void *unused)
 			stop_wait_ms(STANDBY_POLL_MS);
 			continue;
 		}
-		if (take_lease(relay) && connect_broker(relay) && acquire_checkpoint(relay))
+		if (connect_broker(relay) && take_lease(relay) && acquire_checkpoint(relay))
 			lead(relay);
 		role_set_ready(ROLE_RELAY, false);
 		db_close(&relay->db); /* gives back the lock */

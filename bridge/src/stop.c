@@ -52,10 +52,16 @@ stop_wait_ms(int milliseconds)
 }
 
 long long
-monotonic_ms(void)
+monotonic_us(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
+long long
+monotonic_ms(void)
+{
+	return monotonic_us() / 1000;
 }

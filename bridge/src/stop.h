@@ -23,5 +23,6 @@ extern void stop_wait_ms(int milliseconds);
 
 /* Milliseconds of a clock that never goes back. */
 extern long long monotonic_ms(void);
+extern long long monotonic_us(void);
 
 #endif /* BRIDGE_STOP_H */

@@ -379,7 +379,11 @@ work(void *unused)
 int
 main(int argc, char **argv)
 {
-	const HttpLimits limits = {.connections_max = 1000, .body_bytes_max = 65536, .idle_timeout_s = 30};
+	const HttpLimits limits = {.connections_max = 1000,
+							   .connections_per_address_max = 1000,
+							   .header_bytes_max = 16384,
+							   .body_bytes_max = 65536,
+							   .idle_timeout_s = 30};
 	sigset_t         signals;
 	HttpServer      *server;
 	pthread_t        worker = 0;

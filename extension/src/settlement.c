@@ -11,6 +11,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "bulk.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -153,10 +154,15 @@ lock_orders(Settlement *settlement, const int64 *order_ids, int count)
 	PopActiveSnapshot();
 }
 
-/* The orders are locked, so their holds stay as they are found here. */
+/*
+ * The orders are locked, so their holds stay as they are found here. At
+ * REPEATABLE READ the snapshot may be older than the lock: then the holds are
+ * locked too, which fails if one has changed since.
+ */
 static void
 read_holds(Settlement *settlement)
 {
+	bool    may_be_stale = IsolationUsesXactSnapshot();
 	RowScan scan;
 	int     room = Max(settlement->norders * 2, 8);
 
@@ -171,7 +177,7 @@ read_holds(Settlement *settlement)
 
 		CHECK_FOR_INTERRUPTS();
 		row_scan_find_int8(&scan, order->facts.order_id);
-		while ((slot = row_scan_next(&scan)) != NULL)
+		while ((slot = may_be_stale ? row_scan_next_locked(&scan) : row_scan_next(&scan)) != NULL)
 		{
 			if (settlement->nholds == room)
 			{
@@ -298,7 +304,7 @@ apply_to_stock(StockRows *stock, const Hold *hold)
 	if (hold->new_status == HOLD_CONFIRMED)
 		stock_ship(row, hold->quantity);
 	else if (hold->new_status == HOLD_RETURNED)
-		stock_return(row, hold->quantity);
+		stock_return(stock, row, hold->quantity);
 	else
 		stock_release(stock, row, hold->quantity);
 }
@@ -308,7 +314,8 @@ apply_to_stock(StockRows *stock, const Hold *hold)
 /* How an order that lost a hold goes on. */
 typedef enum Resourced
 {
-	RESOURCED,      /* all its units are held again, or as many as a partial order needs */
+	RESOURCED,      /* it holds new units, which are open */
+	RESOURCED_LESS, /* a partial order goes on with what it has */
 	RESOURCE_FAILED /* it cannot be served any more */
 } Resourced;
 
@@ -435,8 +442,9 @@ source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkI
 		hold_store(*new_holds, order->facts.order_id, picks[p].line + 1, attempt, &stock->rows[picks[p].offer], picks[p].quantity,
 				   GetCurrentTransactionStartTimestamp());
 	}
-	if (npicks > 0)
-		holds_add_placed_events(settlement->events, &order->facts, attempt, stock, picks, npicks);
+	if (npicks == 0)
+		return RESOURCED_LESS;
+	holds_add_placed_events(settlement->events, &order->facts, attempt, stock, picks, npicks);
 	return RESOURCED;
 }
 
@@ -609,14 +617,14 @@ is_complete(const SettledOrder *order)
 static void
 settle_order(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkInsert **new_holds)
 {
-	int events_before = settlement->events->count;
-
 	if (order->new_status == NULL && has_rejection(order))
 	{
-		if (source_anew(settlement, order, stock, new_holds) == RESOURCE_FAILED)
+		Resourced resourced = source_anew(settlement, order, stock, new_holds);
+
+		if (resourced == RESOURCED)
+			return;
+		if (resourced == RESOURCE_FAILED)
 			fail_order(order);
-		else if (settlement->events->count > events_before)
-			return; /* it holds new units, which are open */
 	}
 	if (order->new_status == NULL && is_complete(order))
 		order->new_status = "confirmed";

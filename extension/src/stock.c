@@ -275,13 +275,20 @@ stock_reserve(StockRows *stock, int row, int64 quantity)
 	stock->rows[row].reserved_change += quantity;
 }
 
+/* Units that are free again can be sold to another order of the batch. */
+static void
+add_free(StockRows *stock, StockRow *row, int64 quantity)
+{
+	row->free += quantity;
+	if (row->is_active)
+		stock->offers[row - stock->rows].available = Max(0, row->free);
+}
+
 void
 stock_release(StockRows *stock, StockRow *row, int64 quantity)
 {
 	row->reserved_change -= quantity;
-	row->free += quantity;
-	if (row->is_active)
-		stock->offers[row - stock->rows].available = Max(0, row->free);
+	add_free(stock, row, quantity);
 }
 
 void
@@ -292,9 +299,10 @@ stock_ship(StockRow *row, int64 quantity)
 }
 
 void
-stock_return(StockRow *row, int64 quantity)
+stock_return(StockRows *stock, StockRow *row, int64 quantity)
 {
 	row->on_hand_change += quantity;
+	add_free(stock, row, quantity);
 }
 
 static void

@@ -59,7 +59,7 @@ extern StockRow *stock_find(const StockRows *stock, const char *product_id, cons
 extern void stock_reserve(StockRows *stock, int row, int64 quantity);
 extern void stock_release(StockRows *stock, StockRow *row, int64 quantity);
 extern void stock_ship(StockRow *row, int64 quantity);
-extern void stock_return(StockRow *row, int64 quantity);
+extern void stock_return(StockRows *stock, StockRow *row, int64 quantity);
 
 /*
  * stock_write_changes updates every changed row once; in place of triggers and

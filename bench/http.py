@@ -1,0 +1,131 @@
+#!/usr/bin/python3
+"""POST /order against a Node service; `make bench-http` runs it.
+
+The same wrk, the same order of one line, durable commits on, all on this machine: order-bridge (role http) against
+Fastify with a pg pool of 16 that calls one plpgsql function writing the same facts (bench/peers/), over 10 000
+products and on one. Then one client alone, and the bridge at half of its top load. Every accepted order is counted in
+the database, and check_consistency() ends each load.
+
+Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (64).
+"""
+
+import json
+import os
+import socket
+import subprocess
+import time
+
+from common import SECONDS, TOP, Figures, check, connect, empty, fresh, servers, settings
+
+CONNECTIONS = int(os.environ.get("HTTP_CONNECTIONS", 64))
+PRODUCTS = 10_000
+
+
+def wrk(url, products, connections, delay_ms=0):
+    """Runs the load and returns wrk's summary; latencies in ms."""
+    text = subprocess.run(["wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{SECONDS}s", "--timeout", "20s", "--latency",
+                           "-s", TOP / "bench" / "order.lua", url], check=True, capture_output=True, text=True,
+                          env={**os.environ, "PRODUCTS": str(products), "DELAY_MS": str(delay_ms)}).stdout
+    summary = json.loads(next(line for line in text.splitlines() if line.startswith("JSON"))[5:])
+    assert summary["errors"] == 0, text
+    return summary
+
+
+class Node:
+    """The peer, while it runs."""
+
+    def __init__(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self):
+        self.process = subprocess.Popen(["node", "server.js"], cwd=TOP / "bench" / "peers",
+                                        env={**os.environ, "DATABASE_URL": settings()["DATABASE_URL"], "PORT": str(self.port), "NODE_ENV": "production"})
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return self
+            except ConnectionRefusedError:
+                assert self.process.poll() is None, "the Node service did not start"
+                time.sleep(0.05)
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Bridge:
+    """order-bridge with the role http, while it runs."""
+
+    def __enter__(self):
+        os.environ["ROLES"] = "http"
+        servers("start", "bridge")
+        self.url = settings()["HTTP_URL"]
+        return self
+
+    def __exit__(self, *_):
+        servers("stop", "bridge")
+
+
+def prepare_node(db):
+    db.execute((TOP / "bench" / "plpgsql.sql").read_text())
+    db.execute("INSERT INTO bench.stock SELECT 'product-' || n, 'vendor-a', 9.99, 1000000000 FROM generate_series(0, %s - 1) AS n", [PRODUCTS])
+    db.execute("VACUUM ANALYZE bench.stock")
+    db.execute("CHECKPOINT")
+
+
+def prepare_bridge(db):
+    empty(db, PRODUCTS)
+    db.execute("CHECKPOINT")
+
+
+def run(figures, db, name, server, table, products, baseline=None):
+    with server as running:
+        summary = wrk(running.url, products, CONNECTIONS)
+    stored = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    assert stored >= summary["requests"], (stored, summary)
+    figures.add(name, summary["requests"] / summary["us"] * 1e6, "orders/s", baseline, p50_ms=summary["p50"], p99_ms=summary["p99"])
+
+
+def single(figures, name, server, baseline=None):
+    with server as running:
+        figures.add(name, wrk(running.url, PRODUCTS, 1)["p50"], "ms", baseline, places=3)
+
+
+def half_load(figures):
+    """As many connections, each waiting long enough between two orders that they come to half of the top load."""
+    wait_ms = 2 * CONNECTIONS / figures.value("http_uniform") * 1000
+    with Bridge() as bridge:
+        summary = wrk(bridge.url, PRODUCTS, CONNECTIONS, wait_ms)
+    figures.add("http_p99_ms_half_load", summary["p99"], "ms", places=2, orders_per_second=round(summary["requests"] / summary["us"] * 1e6),
+                p50_ms=summary["p50"])
+
+
+def main():
+    figures = Figures("http")
+    fresh()
+    try:
+        servers("base")
+        servers("stop", "rabbitmq")     # it is not part of this
+        with connect() as db:
+            for spread, products in (("uniform", PRODUCTS), ("hot", 1)):
+                prepare_node(db)
+                run(figures, db, f"node_{spread}", Node(), "bench.orders", products)
+                prepare_bridge(db)
+                run(figures, db, f"http_{spread}", Bridge(), "order_aggregator.orders", products, f"node_{spread}")
+                check(db)
+            prepare_node(db)
+            single(figures, "node_p50_ms_single", Node())
+            prepare_bridge(db)
+            single(figures, "http_p50_ms_single", Bridge(), "node_p50_ms_single")
+            half_load(figures)
+            check(db)
+    finally:
+        servers("down")
+    figures.write()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""The HTTP shim holds its ground: tokens, limits, slow and hostile clients, and what good HTTP services do."""
+
+import json
+import re
+import signal
+import socket
+import time
+
+import pytest
+import requests
+from conftest import BUILD, wait_until
+
+ORDER = {"productId": "x", "quantity": 1}
+
+
+def raw(program, data, seconds=5):
+    """Sends bytes on a connection of its own and returns what comes back until it is closed or quiet."""
+    with socket.create_connection(("127.0.0.1", program.port), timeout=seconds) as s:
+        s.sendall(data)
+        s.settimeout(1)
+        answer = b""
+        try:
+            while piece := s.recv(65536):
+                answer += piece
+        except (TimeoutError, ConnectionResetError):
+            pass
+    return answer
+
+
+def statuses(answer):
+    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3})", answer)]
+
+
+@pytest.fixture
+def shop(world):
+    """A world with a bridge that takes orders only."""
+    world.stock(a={"x": 1000000})
+    world.shop = world.ready_bridge("--roles=http", LOG_LEVEL="debug")
+    return world
+
+
+# ---- tokens ----
+
+TOKENS = """# who may do what
+reader-0123456789abcdef   read
+buyer-0123456789abcdef\tread,order   # the shop
+chief-0123456789abcdef    read,order,admin
+"""
+
+
+def bearer(name):
+    return {"Authorization": f"Bearer {name}-0123456789abcdef"}
+
+
+def test_tokens_and_scopes(world, tmp_path):
+    world.stock(a={"x": 10})
+    tokens = tmp_path / "tokens"
+    tokens.write_text(TOKENS)
+    bridge = world.ready_bridge("--roles=http", HTTP_TOKENS_FILE=str(tokens))
+
+    def status(method, path, headers=None, **more):
+        return requests.request(method, bridge.url + path, headers=headers, timeout=10, **more).status_code
+
+    for path in ("/healthz", "/readyz", "/openapi.json"):
+        assert status("GET", path) == 200
+    for headers in (None, bearer("nobody"), {"Authorization": "Bearer "}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer reader-0123456789abcde"},
+                    {"Authorization": "Bearer reader-0123456789abcdef0"}, {"Authorization": "Bearer " + "x" * 5000}):
+        answer = requests.get(f"{bridge.url}/products", headers=headers, timeout=10)
+        assert answer.status_code == 401 and answer.headers["WWW-Authenticate"].startswith("Bearer") and answer.json()["field"] == "Authorization"
+    assert status("GET", "/products", bearer("reader")) == 200
+    answer = requests.post(f"{bridge.url}/order", json=ORDER, headers=bearer("reader"), timeout=10)
+    assert answer.status_code == 403 and 'scope="order"' in answer.headers["WWW-Authenticate"]
+    assert world.statuses() == {}
+    assert status("POST", "/order", bearer("buyer"), json=ORDER) == 201
+    assert status("POST", "/vendors/sync", bearer("buyer")) == 403
+    assert status("POST", "/vendors/sync", bearer("chief")) == 200
+    assert status("GET", "/metrics", bearer("reader")) == 200
+
+    tokens.write_text("later-0123456789abcdef read\n")
+    bridge.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: status("GET", "/products", bearer("later")) == 200, what="the new token")
+    assert status("GET", "/products", bearer("reader")) == 401
+    tokens.write_text("short read\n")
+    bridge.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: bridge.logged("the tokens stay as they were"), what="the bad file to be refused")
+    assert status("GET", "/products", bearer("later")) == 200
+
+
+def test_beyond_loopback_only_with_tokens_or_by_name(world, tmp_path):
+    result = world.command("run", "--roles=http", "--http-listen=0.0.0.0")
+    assert result.returncode == 64 and "HTTP_TOKENS_FILE" in result.stderr
+    world.ready_bridge("--roles=http", HTTP_LISTEN="0.0.0.0", HTTP_WITHOUT_TOKENS="yes")
+    for text in ("short read\n", "long-enough-0123456789\n", "long-enough-0123456789 everything\n"):
+        (tmp_path / "tokens").write_text(text)
+        bridge = world.bridge("--roles=relay", HTTP_TOKENS_FILE=str(tmp_path / "tokens"))
+        bridge.stop()   # no http, no tokens
+        result = world.command("run", "--roles=http", f"--http-tokens-file={tmp_path / 'tokens'}")
+        assert result.returncode == 71 and "line 1" in result.stderr, text
+
+
+# ---- comforts ----
+
+def test_etag_of_products(shop):
+    first = requests.get(f"{shop.shop.url}/products", timeout=10)
+    assert first.headers["ETag"].startswith('"')
+    again = requests.get(f"{shop.shop.url}/products", headers={"If-None-Match": f'"other", {first.headers["ETag"]}'}, timeout=10)
+    assert again.status_code == 304 and again.content == b"" and again.headers["ETag"] == first.headers["ETag"]
+    assert requests.get(f"{shop.shop.url}/products", headers={"If-None-Match": "*"}, timeout=10).status_code == 304
+    shop.place(1)
+    changed = requests.get(f"{shop.shop.url}/products", headers={"If-None-Match": first.headers["ETag"]}, timeout=10)
+    assert changed.status_code == 200 and changed.headers["ETag"] != first.headers["ETag"]
+
+
+def test_access_log_is_one_structured_line_a_request(shop):
+    requests.post(f"{shop.shop.url}/order", json=ORDER, headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, timeout=10)
+    raw(shop.shop, b"GET /a%20b\"c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    wait_until(lambda: shop.shop.logged("path=/a%20b%22c status=404"), what="the line")
+    assert re.search(r"request client=127\.0\.0\.1 method=POST path=/order status=201 bytes=\d+ us=\d+ traceparent=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n",
+                     shop.shop.log_path.read_text())
+
+
+def test_traceparent_goes_from_the_request_to_event_and_reply(world):
+    world.stock(a={"x": 10})
+    queue = world.listen("order.placed.a", "order.confirmed")
+    world.vendors()
+    bridge = world.ready_bridge()
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    requests.post(f"{bridge.url}/order", json=ORDER, headers={"traceparent": trace}, timeout=10)
+    wait_until(lambda: world.depth(queue) == 2, what="both events")
+    assert [properties.headers["traceparent"] for properties, _, _ in world.take(queue)] == [trace, trace]
+
+
+# ---- the API's own description ----
+
+def check_schema(schema, value, document, where):
+    """As much of JSON Schema as openapi.json uses."""
+    while "$ref" in schema:
+        target = document
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+        schema = target
+    for option in schema.get("allOf", []):
+        check_schema(option, value, document, where)
+    types = schema.get("type")
+    if types:
+        names = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool, "null": type(None)}
+        wanted = [types] if isinstance(types, str) else types
+        if schema.get("nullable"):
+            wanted = [*wanted, "null"]
+        assert any(isinstance(value, names[name]) for name in wanted), f"{where}: {value!r} is not {wanted}"
+    if "enum" in schema:
+        assert value in schema["enum"], f"{where}: {value!r} is not in {schema['enum']}"
+    if isinstance(value, dict):
+        for name in schema.get("required", []):
+            assert name in value, f"{where}: {name} is missing"
+        for name, member in value.items():
+            if name in schema.get("properties", {}):
+                check_schema(schema["properties"][name], member, document, f"{where}.{name}")
+            elif schema.get("additionalProperties") is False:
+                raise AssertionError(f"{where}: {name} is not described")
+    if isinstance(value, list) and "items" in schema:
+        for number, item in enumerate(value):
+            check_schema(schema["items"], item, document, f"{where}[{number}]")
+
+
+def test_openapi_describes_every_route_and_real_answers(shop):
+    document = requests.get(f"{shop.shop.url}/openapi.json", timeout=10).json()
+    source = (BUILD.parent / "bridge" / "src" / "api.c").read_text() if BUILD.name == "build" else (BUILD.parent.parent / "bridge" / "src" / "api.c").read_text()
+    routes = set(re.findall(r'\{"(GET|POST)", "(/[^"]*)", SCOPE', source))
+    described = {(method.upper(), re.sub(r"\{[^}]*\}", "%", path)) for path, methods in document["paths"].items() for method in methods if method in ("get", "post")}
+    assert routes == described and len(routes) > 10
+
+    def check(method, path, template, **more):
+        answer = requests.request(method, shop.shop.url + path, timeout=10, **more)
+        responses = document["paths"][template][method.lower()]["responses"]
+        response = responses.get(str(answer.status_code)) or responses["default"]
+        while "$ref" in response:
+            response = document["components"]["responses"][response["$ref"].rsplit("/", 1)[1]]
+        kind = answer.headers["Content-Type"].split(";")[0]
+        assert kind in response["content"], f"{method} {path} {answer.status_code}: {kind}"
+        if "json" in kind:
+            check_schema(response["content"][kind].get("schema", {}), answer.json(), document, f"{method} {path} {answer.status_code}")
+        return answer
+
+    assert check("POST", "/order", "/order", json=ORDER).status_code == 201
+    assert check("POST", "/order", "/order", json={"productId": "x", "quantity": 0}).status_code == 400
+    assert check("POST", "/order", "/order", json={"productId": "nope", "quantity": 1}).status_code == 404
+    assert check("POST", "/order", "/order", json={"productId": "x", "quantity": 10000000}).status_code == 409
+    assert check("POST", "/order", "/order", data="x", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert check("GET", "/order/1", "/order/{id}").status_code == 200
+    assert check("GET", "/order/99", "/order/{id}").status_code == 404
+    assert check("POST", "/order/1/cancel", "/order/{id}/cancel").status_code == 200
+    assert check("POST", "/order/1/cancel", "/order/{id}/cancel").status_code == 409
+    for path, template in (("/products", "/products"), ("/products/x", "/products/{id}"), ("/vendors", "/vendors"), ("/healthz", "/healthz"),
+                           ("/readyz", "/readyz"), ("/metrics", "/metrics"), ("/vendorSync", "/vendorSync")):
+        assert check("GET", path, template).status_code == 200
+    assert check("POST", "/vendors/sync", "/vendors/sync").status_code == 200
+    assert check("POST", "/vendors/a/sync", "/vendors/{id}/sync").status_code == 404
+
+
+# ---- hostile clients ----
+
+def order_head(length, more=b""):
+    return b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n" % (length, more)
+
+
+BODY = json.dumps(ORDER).encode()
+
+
+def test_raw_bytes(shop):
+    bridge = shop.shop
+    close = b"Connection: close\r\n"
+    assert statuses(raw(bridge, order_head(len(BODY), close) + BODY)) == [201]
+    # pipelined: every one answered, in order
+    assert statuses(raw(bridge, (order_head(len(BODY)) + BODY) * 5 + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) == [201] * 5 + [200]
+    # chunked
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (BODY[:7], BODY[7:])) + b"0\r\n\r\n"
+    head = b"POST /order HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    assert statuses(raw(bridge, head + chunks)) == [201]
+    assert shop.statuses() == {"pending": 7}
+    # cut off in the middle, malformed chunks, two lengths, no such method or version: nothing is placed, nothing crashes
+    for data in (order_head(len(BODY)) + BODY[:9], order_head(1000) + BODY, head + b"zz\r\n{}\r\n", head + b"ffffffffffffffffff\r\n", b"\x00" * 100, b"\r\n" * 50,
+                 b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+                 b"BREW /order HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /products HTTP/9.9\r\n\r\n", b"GET\r\n\r\n", bytes(range(256)) * 4,
+                 order_head(6) + b"\xff\xfe{}\xc3\x28", order_head(2) + b"[]", order_head(4) + b"null"):
+        assert set(statuses(raw(bridge, data))) <= {400, 404, 405, 413, 415, 501, 505}, data[:60]
+    # heads that are too large
+    assert statuses(raw(bridge, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Big: " + b"y" * 60000 + b"\r\n\r\n"))[:1] in ([431], [413], [400])
+    assert statuses(raw(bridge, b"GET /" + b"z" * 6000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) == [414]
+    assert statuses(raw(bridge, order_head(2_000_000)))[:1] == [413]
+    assert requests.get(f"{bridge.url}/healthz", timeout=5).status_code == 200
+    assert shop.statuses() == {"pending": 7}
+    shop.consistent()
+
+
+def test_2000_clients_of_a_byte_a_second_do_not_stop_an_ordinary_one(world):
+    world.stock(a={"x": 1000})
+    bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="4")
+    slow = [socket.create_connection(("127.0.0.1", bridge.port)) for _ in range(2000)]
+    data, until, sent, answers = order_head(len(BODY)) + BODY, time.monotonic() + 8, 0, []
+    while time.monotonic() < until:
+        for s in slow:
+            try:
+                s.send(data[sent:sent + 1])
+            except OSError:
+                pass
+        sent += 1
+        for _ in range(10):
+            began = time.monotonic()
+            assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=10).status_code == 201
+            answers.append(time.monotonic() - began)
+            time.sleep(0.05)
+    assert sorted(answers)[len(answers) // 2] < 0.1
+    # none of them is waited for longer than a request may take
+    def is_closed(s):
+        s.setblocking(False)
+        try:
+            return s.recv(1024) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    wait_until(lambda: all(is_closed(s) for s in slow[::100]), 10, "the slow ones to be closed")
+    for s in slow:
+        s.close()
+
+
+def test_10000_connections_are_refused_politely(world):
+    import resource
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 12000:
+        pytest.skip(f"only {hard} files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    world.stock(a={"x": 1000})
+    bridge = world.ready_bridge("--roles=http", CONNECTIONS_MAX="500", CONNECTIONS_PER_ADDRESS_MAX="500", REQUEST_TIMEOUT_S="3")
+    held, answers = [], []
+    for _ in range(10000):
+        s = socket.socket()
+        s.setblocking(False)
+        s.connect_ex(("127.0.0.1", bridge.port))
+        held.append(s)
+    time.sleep(0.5)
+    for s in held[600:900:50]:
+        s.setblocking(True)
+        s.settimeout(5)
+        try:
+            s.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            answers += statuses(s.recv(4096))
+        except OSError:
+            pass
+    assert answers and set(answers) == {503}, answers
+    for s in held:
+        s.close()
+    assert bridge.process.poll() is None
+    wait_until(lambda: requests.post(f"{bridge.url}/order", json=ORDER, timeout=10).status_code == 201, what="an ordinary client to be served again")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

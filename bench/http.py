@@ -6,7 +6,7 @@ Fastify with a pg pool of 16 that calls one plpgsql function writing the same fa
 products and on one. Then one client alone, and the bridge at half of its top load. Every accepted order is counted in
 the database, and check_consistency() ends each load.
 
-Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (64).
+Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (128).
 """
 
 import json
@@ -17,7 +17,7 @@ import time
 
 from common import SECONDS, TOP, Figures, check, connect, empty, fresh, servers, settings
 
-CONNECTIONS = int(os.environ.get("HTTP_CONNECTIONS", 64))
+CONNECTIONS = int(os.environ.get("HTTP_CONNECTIONS", 128))
 PRODUCTS = 10_000
 
 

@@ -9,11 +9,13 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "config.h"
 #include "metrics.h"
@@ -137,20 +139,33 @@ parse_body(HttpExchange *exchange)
 	return json;
 }
 
+/* Milliseconds first, so that the keys' index grows at its end; 80 random bits. */
 static char *
 make_key(void)
 {
-	unsigned char random[16];
-	char         *key = malloc(sizeof("http-") + 2 * sizeof(random));
+	static const char digits[] = "0123456789abcdef";
+	static const char prefix[] = "http-";
+	unsigned char     bytes[16];
+	struct timespec   now;
+	uint64_t          now_ms;
+	char             *key = malloc(sizeof(prefix) + 2 * sizeof(bytes));
 
-	if (key == NULL || getrandom(random, sizeof(random), 0) != sizeof(random))
+	if (key == NULL || getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
 	{
 		free(key);
 		return NULL;
 	}
-	memcpy(key, "http-", sizeof("http-"));
-	for (size_t i = 0; i < sizeof(random); i++)
-		snprintf(key + strlen("http-") + 2 * i, 3, "%02x", random[i]);
+	clock_gettime(CLOCK_REALTIME, &now);
+	now_ms = (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
+	for (int i = 0; i < 6; i++)
+		bytes[i] = (unsigned char) (now_ms >> (40 - 8 * i));
+	memcpy(key, prefix, sizeof(prefix));
+	for (size_t i = 0; i < sizeof(bytes); i++)
+	{
+		key[strlen(prefix) + 2 * i] = digits[bytes[i] >> 4];
+		key[strlen(prefix) + 2 * i + 1] = digits[bytes[i] & 15];
+	}
+	key[strlen(prefix) + 2 * sizeof(bytes)] = '\0';
 	return key;
 }
 

@@ -75,6 +75,21 @@ ask_again_every_ms(void)
 	return tenth < 1000 ? 1000 : tenth;
 }
 
+/* For the metrics. */
+static void
+measure(Db *db)
+{
+	static const Metric gauges[] = {METRIC_OUTBOX_BACKLOG_EVENTS, METRIC_OUTBOX_BACKLOG_SECONDS, METRIC_PARKED_EVENTS};
+	PGresult           *result;
+
+	if (db_query(db, "measuring the backlog", SQL_BACKLOG, 0, NULL, &result) == DB_OK)
+	{
+		for (int i = 0; i < 3; i++)
+			metric_set(gauges[i], strtoll(PQgetvalue(result, 0, i), NULL, 10));
+	}
+	PQclear(result);
+}
+
 static void
 retain(Db *db)
 {
@@ -104,6 +119,7 @@ housekeeping_run(void *unused)
 		{
 			if (run(&db, "making outbox partitions", SQL_MAKE_PARTITIONS, NULL) > 0)
 				log_info("outbox partitions made");
+			measure(&db);
 			partitions_due = monotonic_ms() + PARTITIONS_EVERY_MS;
 		}
 		if (monotonic_ms() >= retention_due)

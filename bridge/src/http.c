@@ -447,6 +447,8 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 	if (exchange == NULL)
 		return;
 	expect_client(exchange, true);
+	if (exchange->server->limits.on_completed != NULL)
+		exchange->server->limits.on_completed(exchange->status, (double) (monotonic_us() - exchange->began_us) / 1e6);
 	if (exchange->server->limits.log_requests)
 		log_request(exchange, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 	if (exchange->response != NULL)

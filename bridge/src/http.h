@@ -29,6 +29,7 @@ typedef struct HttpLimits
 	int  body_bytes_max;
 	int  idle_timeout_s; /* a request must be there within that, byte by byte or not, and so must its reply be taken */
 	bool log_requests;
+	void (*on_completed)(int status, double seconds); /* may be NULL */
 } HttpLimits;
 
 /* http_start listens; NULL, and a line in the log, if it cannot. */

@@ -261,6 +261,13 @@ typedef struct HttpRole
 	Threads     threads;
 } HttpRole;
 
+static void
+count_request(int status, double seconds)
+{
+	metric_add(METRIC_HTTP_SERVER_ERRORS, status >= 500);
+	metric_observe(HISTOGRAM_HTTP_SECONDS, seconds);
+}
+
 static bool
 start_http(HttpRole *http)
 {
@@ -268,6 +275,7 @@ start_http(HttpRole *http)
 							   .connections_per_address_max = config.connections_per_address_max,
 							   .header_bytes_max = config.header_bytes_max,
 							   .log_requests = config.access_log,
+							   .on_completed = count_request,
 							   .body_bytes_max = config.body_bytes_max,
 							   .idle_timeout_s = config.request_timeout_s};
 

@@ -1,6 +1,6 @@
 /*
  * metrics.h
- *		Counters and gauges that every role may change, and their Prometheus text.
+ *		Counters, gauges and histograms that every role may change, and their Prometheus text.
  */
 #ifndef BRIDGE_METRICS_H
 #define BRIDGE_METRICS_H
@@ -12,18 +12,21 @@ typedef enum Metric
 {
 	METRIC_HTTP_REQUESTS,
 	METRIC_HTTP_REFUSED,
+	METRIC_HTTP_SERVER_ERRORS,
 	METRIC_INTAKE_DEPTH,
-	METRIC_PLACE_BATCHES,
 	METRIC_ORDERS_PLACED,
 	METRIC_ORDERS_REFUSED,
-	METRIC_PLACE_MICROSECONDS,
 	METRIC_EVENTS_PUBLISHED,
 	METRIC_EVENTS_RETURNED,
 	METRIC_EVENTS_NACKED,
 	METRIC_RELAY_LEADS,
+	METRIC_OUTBOX_BACKLOG_EVENTS,
+	METRIC_OUTBOX_BACKLOG_SECONDS,
+	METRIC_PARKED_EVENTS,
 	METRIC_REPLIES_APPLIED,
 	METRIC_REPLIES_WITHOUT_EFFECT,
 	METRIC_REPLIES_DEAD,
+	METRIC_DEAD_LETTERS,
 	METRIC_SYNCS,
 	METRIC_SYNC_FAILURES,
 	METRIC_ORDERS_EXPIRED,
@@ -31,6 +34,16 @@ typedef enum Metric
 	METRIC_RECONNECTS,
 	METRIC_COUNT
 } Metric;
+
+typedef enum Histogram
+{
+	HISTOGRAM_HTTP_SECONDS,
+	HISTOGRAM_PLACE_SECONDS,
+	HISTOGRAM_PLACE_BATCH,
+	HISTOGRAM_PUBLISHED_SECONDS,
+	HISTOGRAM_CONFIRMED_SECONDS,
+	HISTOGRAM_COUNT
+} Histogram;
 
 typedef enum Role
 {
@@ -45,6 +58,9 @@ typedef enum Role
 extern void    metric_add(Metric metric, int64_t by);
 extern void    metric_set(Metric metric, int64_t value);
 extern int64_t metric_get(Metric metric);
+
+/* metric_observe counts a value in a histogram; it should not be negative. */
+extern void metric_observe(Histogram histogram, double value);
 
 /* metrics_text returns the Prometheus text, malloc'd; NULL if memory is short. */
 extern char *metrics_text(void);

@@ -288,11 +288,11 @@ placer_run(void *context)
 		atomic_store(&is_connected, true);
 	while ((jobs = intake_take(intake, config.place_batch_max, &count)) != NULL)
 	{
-		long long began = monotonic_ms();
+		long long began = monotonic_us();
 
 		place(&db, jobs);
-		metric_add(METRIC_PLACE_BATCHES, 1);
-		metric_add(METRIC_PLACE_MICROSECONDS, (monotonic_ms() - began) * 1000);
+		metric_observe(HISTOGRAM_PLACE_BATCH, count);
+		metric_observe(HISTOGRAM_PLACE_SECONDS, (double) (monotonic_us() - began) / 1e6);
 	}
 	db_close(&db);
 	return NULL;

@@ -21,6 +21,7 @@ extern const char SQL_RELAY_UNMARK_IDLE[];
 extern const char SQL_REDRIVE_PARKED[];
 
 extern const char SQL_EXPIRE[];
+extern const char SQL_BACKLOG[];
 extern const char SQL_ASK_SILENT[];
 extern const char SQL_MAKE_PARTITIONS[];
 extern const char SQL_DROP_PARTITIONS[];

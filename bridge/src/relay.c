@@ -37,6 +37,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "amqp.h"
@@ -650,6 +651,42 @@ send_next_page(Relay *relay, const char *finished, int64_t *after, bool *more)
 	return publish_page(relay, page);
 }
 
+/* The time in "placedAt", which order events have, as microseconds since 1970; 0 if there is none. */
+static int64_t
+placed_at_us(const char *payload)
+{
+	static const char name[] = "\"placedAt\": \"";
+	const char       *text = strstr(payload, name);
+	struct tm         tm = {0};
+	const char       *rest;
+
+	rest = text != NULL ? strptime(text + strlen(name), "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+	return rest != NULL ? timegm(&tm) * INT64_C(1000000) + (*rest == '.' ? strtol(rest + 1, NULL, 10) : 0) : 0;
+}
+
+/* How long the orders of a page that the broker has confirmed took to get there, and to be confirmed by their vendors. */
+static void
+observe(const Page *page)
+{
+	struct timespec now;
+	int64_t         now_us;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	now_us = now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
+	for (int i = 0; i < page->count; i++)
+	{
+		const char *routing_key = PQgetvalue(page->rows, i, COLUMN_ROUTING_KEY);
+		int64_t     created_us = strtoll(PQgetvalue(page->rows, i, COLUMN_CREATED_AT_US), NULL, 10);
+		int64_t     placed_us;
+
+		if (is_for_our_queue(routing_key))
+			metric_observe(HISTOGRAM_PUBLISHED_SECONDS, (double) (now_us - created_us) / 1e6);
+		else if (strcmp(routing_key, "order.confirmed") == 0 &&
+				 (placed_us = placed_at_us(PQgetvalue(page->rows, i, COLUMN_PAYLOAD))) != 0)
+			metric_observe(HISTOGRAM_CONFIRMED_SECONDS, (double) (created_us - placed_us) / 1e6);
+	}
+}
+
 /* Moves the cursor over the first pages if they are done; sends again what was refused. Returns how many events, -1 on failure.
  */
 static int
@@ -670,6 +707,7 @@ retire_pages(Relay *relay)
 			break;
 		}
 		retired += page->count;
+		observe(page);
 		relay->cursor = last_event_id(page);
 		free_page(page);
 		relay->first_page = (relay->first_page + 1) % PAGES_MAX;

@@ -29,6 +29,7 @@
 #include "text.h"
 
 #define WAIT_MS          500
+#define MEASURE_MS       5000
 #define REASON_BYTES_MAX 1000
 
 /* One delivery, not acknowledged yet. */
@@ -49,6 +50,7 @@ typedef struct Replies
 	Delivery *deliveries;
 	int       count;
 	int       room;
+	long long measure_due_ms;
 } Replies;
 
 /* ---------- what the broker says ---------- */
@@ -262,6 +264,20 @@ apply_range(Replies *replies, int first, int count)
 	return false;
 }
 
+/* For the metrics, now and then. */
+static void
+measure(Replies *replies)
+{
+	int waiting;
+
+	if (monotonic_ms() < replies->measure_due_ms)
+		return;
+	replies->measure_due_ms = monotonic_ms() + MEASURE_MS;
+	waiting = amqp_client_message_count(replies->amqp, QUEUE_REPLIES_DEAD);
+	if (waiting >= 0)
+		metric_set(METRIC_DEAD_LETTERS, waiting);
+}
+
 static void
 forget_deliveries(Replies *replies)
 {
@@ -344,7 +360,7 @@ replies_run(void *unused)
 		role_set_ready(ROLE_REPLIES, true);
 		while (!stop_requested() && amqp_client_process(replies.amqp, replies.count > 0 ? 0 : WAIT_MS) &&
 			   settle_deliveries(&replies))
-			;
+			measure(&replies);
 		role_set_ready(ROLE_REPLIES, false);
 		if (!stop_requested())
 		{

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import requests
-from conftest import BUILD, wait_until
+from conftest import TOP, wait_until
 
 ORDER = {"productId": "x", "quantity": 1}
 
@@ -165,7 +165,7 @@ def check_schema(schema, value, document, where):
 
 def test_openapi_describes_every_route_and_real_answers(shop):
     document = requests.get(f"{shop.shop.url}/openapi.json", timeout=10).json()
-    source = (BUILD.parent / "bridge" / "src" / "api.c").read_text() if BUILD.name == "build" else (BUILD.parent.parent / "bridge" / "src" / "api.c").read_text()
+    source = (TOP / "bridge" / "src" / "api.c").read_text()
     routes = set(re.findall(r'\{"(GET|POST)", "(/[^"]*)", SCOPE', source))
     described = {(method.upper(), re.sub(r"\{[^}]*\}", "%", path)) for path, methods in document["paths"].items() for method in methods if method in ("get", "post")}
     assert routes == described and len(routes) > 10
@@ -294,3 +294,30 @@ def test_10000_connections_are_refused_politely(world):
     assert bridge.process.poll() is None
     wait_until(lambda: requests.post(f"{bridge.url}/order", json=ORDER, timeout=10).status_code == 201, what="an ordinary client to be served again")
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_metrics_have_histograms_and_the_dashboard_knows_them(world):
+    world.stock(a={"x": 100})
+    world.vendors()
+    bridge = world.ready_bridge()
+    world.db.execute("SELECT order_aggregator.publish_event('nobody.listens', '{}', '{}', true)")
+    world.reply("{}")
+    for _ in range(5):
+        assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=10).status_code == 201
+    wait_until(lambda: world.statuses() == {"confirmed": 5}, what="the orders")
+
+    def metrics():
+        text = requests.get(f"{bridge.url}/metrics", timeout=10).text
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))}
+
+    wait_until(lambda: metrics()["order_bridge_placed_to_confirmed_seconds_count"] == 5, what="the relay to see them")
+    wait_until(lambda: metrics()["order_bridge_parked_events"] == 1 == metrics()["order_bridge_dead_letters"], 15, "the gauges")
+    found = metrics()
+    assert found["order_bridge_placed_to_published_seconds_count"] == 5 and found["order_bridge_place_batch_orders_sum"] == 5
+    assert 0 < found["order_bridge_placed_to_confirmed_seconds_sum"] < 50
+    for name in {name.split("{")[0].removesuffix("_bucket") for name in found if "_bucket{" in name}:
+        values = [value for key, value in found.items() if key.startswith(f"{name}_bucket")]
+        assert values == sorted(values) and values[-1] == found[f"{name}_count"], name
+    dashboard = (TOP / "docs" / "grafana.json").read_text()
+    for name in re.findall(r"order_bridge_\w+", dashboard):
+        assert name in {key.split("{")[0] for key in found}, name

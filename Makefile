@@ -18,7 +18,7 @@ help:
 	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http)'
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
 	@echo 'make soak     the concurrent and fault tests for minutes each'
-	@echo 'also: build clean format tidy asan valgrind packages'
+	@echo 'also: build clean format tidy asan valgrind fuzz packages'
 
 packages:
 	@scripts/install-packages $(PACKAGES)
@@ -72,7 +72,7 @@ install:
 
 format:
 	@scripts/install-packages clang-format
-	clang-format -i extension/src/*.[ch] bridge/src/*.[ch] bridge/test/*.c
+	clang-format -i extension/src/*.[ch] bridge/src/*.[ch] bridge/test/*.c bridge/fuzz/*.c bench/*.c
 
 tidy: build
 	@scripts/install-packages clang-tidy
@@ -89,9 +89,16 @@ valgrind: build
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) unit-programs
 	@for program in $(BUILD)/unit/*_test; do valgrind -q --error-exitcode=1 --leak-check=full $$program || exit 1; done
 
+# libFuzzer on what parses a stranger's request; FUZZ_SECONDS (300). New inputs are kept in build/fuzz/corpus
+fuzz: build
+	@scripts/install-packages clang libclang-rt-14-dev
+	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) libfuzzer-program
+	@mkdir -p $(BUILD)/fuzz/corpus
+	cd $(BUILD)/fuzz && ./order_libfuzzer -max_total_time=$${FUZZ_SECONDS:-300} corpus $(CURDIR)/bridge/fuzz/corpus
+
 clean:
 	$(MAKE) -C extension clean
 	$(MAKE) -C bridge BUILD=$(BUILD) clean
 	rm -rf build
 
-.PHONY: help packages build up down demo check bench bench-placement bench-relay bench-loop bench-http soak install format tidy asan valgrind clean
+.PHONY: help packages build up down demo check bench bench-placement bench-relay bench-loop bench-http soak install format tidy asan valgrind fuzz clean

@@ -402,6 +402,19 @@ $$;
 COMMENT ON FUNCTION relay_events(bigint, xid8, xid8[], pg_snapshot, int) IS
 'One page of the events committed between two snapshots: those of transactions from from_xid on, or among the finished ones that the earlier snapshot saw running, and visible in upto.';
 
+CREATE FUNCTION settled_events(after_event_id bigint, upto_event_id bigint, max_events int)
+RETURNS TABLE (event_id bigint, routing_key text, payload text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT o.event_id, o.routing_key, o.payload::text
+	FROM order_aggregator.outbox AS o
+	WHERE o.event_id > settled_events.after_event_id AND o.event_id <= settled_events.upto_event_id
+	ORDER BY o.event_id
+	LIMIT settled_events.max_events
+$$;
+COMMENT ON FUNCTION settled_events(bigint, bigint, int) IS
+'Events by id, for listeners; the caller sees to it that no transaction with an id up to upto_event_id still runs.';
+
 CREATE FUNCTION park_event(event_id bigint, reply_code int, reply_text text)
 RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -663,6 +676,6 @@ GRANT USAGE ON SCHEMA order_aggregator TO PUBLIC;
 GRANT SELECT ON vendor_offer, product_stock, order_summary, unroutable_event TO PUBLIC;
 REVOKE ALL ON FUNCTION make_outbox_partitions(int), outbox_head(), next_xid(), relay_acquire(text),
 	relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint, timestamptz),
-	relay_events(bigint, xid8, xid8[], pg_snapshot, int), park_event(bigint, int, text), redrive_parked_events(int),
+	relay_events(bigint, xid8, xid8[], pg_snapshot, int), settled_events(bigint, bigint, int), park_event(bigint, int, text), redrive_parked_events(int),
 	record_vendor_sync(text, text, int, text, text, text), forget_idempotency_keys(interval),
 	drop_outbox_partitions(interval), ask_silent_vendors(interval, int) FROM PUBLIC;

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """All tests, against private servers in .run/check; `make check` runs it.
 
-    check.py [regress] [isolation] [unit] [daemon]     all of them by default
+    check.py [regress] [isolation] [unit] [regress] [isolation] [fuzz] [daemon]     all of them by default
 
 Ends with the line "N passed, N failed"; exits 1 if anything failed, or if a
 part ran no test.
@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 RUN = TOP / ".run" / "check"
@@ -70,6 +71,15 @@ def unit():
     return passed, failed or code != 0
 
 
+def fuzz():
+    """What parses a stranger's request, under sanitizers: the corpus and FUZZ_SECONDS of mutations, another seed each day."""
+    code, _ = run(["make", "-s", "--no-print-directory", "-C", "bridge", f"BUILD={BUILD}", "fuzz-program"])
+    if code == 0:
+        corpus = sorted((TOP / "bridge" / "fuzz" / "corpus").iterdir())
+        code, _ = run([BUILD / "fuzz" / "order_fuzz", os.environ.get("FUZZ_SECONDS", "5"), str(int(time.time()) // 86400), *corpus])
+    return int(code == 0), int(code != 0)
+
+
 def daemon():
     code, text = run(["/usr/bin/python3", "-m", "pytest", "-v", "--durations=5", "-p", "no:cacheprovider", "bridge/test"], CHECK_RUN=str(RUN))
     summary = text.splitlines()[-1] if text else ""
@@ -78,7 +88,7 @@ def daemon():
 
 
 def main():
-    parts = {"unit": unit, "regress": regress, "isolation": isolation, "daemon": daemon}
+    parts = {"unit": unit, "regress": regress, "isolation": isolation, "fuzz": fuzz, "daemon": daemon}
     wanted = sys.argv[1:] or list(parts)
     passed = failed = 0
     # what an earlier run left, perhaps killed half-way

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "config.h"
+#include "listeners.h"
 #include "metrics.h"
 #include "openapi.h"
 #include "stop.h"
@@ -121,6 +122,12 @@ parse_body(HttpExchange *exchange)
 	if (!content_type_is_json(exchange))
 	{
 		http_problem(exchange, 415, "Unsupported Media Type", "Content-Type must be application/json", "Content-Type", NULL);
+		return NULL;
+	}
+	/* jansson takes one for the end of a body that is whole so far */
+	if (bytes > 0 && memchr(body, '\0', bytes) != NULL)
+	{
+		bad_request(exchange, "body", "body is not JSON: it has a NUL character");
 		return NULL;
 	}
 	json = json_loadb(body ? body : "", bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL | JSON_DECODE_ANY, &error);
@@ -413,20 +420,39 @@ get_openapi(HttpExchange *exchange, const char *parameter)
 	http_reply(exchange, 200, "application/json", strdup(openapi_json));
 }
 
+static void
+get_events(HttpExchange *exchange, const char *parameter)
+{
+	const char *last = http_header(exchange, "Last-Event-ID");
+	long long   number = -1;
+
+	(void) parameter;
+	if (last != NULL)
+	{
+		char *end;
+
+		errno = 0;
+		number = strtoll(last, &end, 10);
+		if (errno != 0 || end == last || *end != '\0' || number < 0)
+		{
+			bad_request(exchange, "Last-Event-ID", "Last-Event-ID must be the id of an event");
+			return;
+		}
+	}
+	if (strcmp(http_method(exchange), "HEAD") == 0)
+		http_reply(exchange, 200, "text/event-stream", NULL);
+	else
+		listeners_add(exchange, number);
+}
+
 static const Route routes[] = {
-	{"POST", "/order", SCOPE_ORDER, post_order},
-	{"GET", "/order/%", SCOPE_READ, get_order},
-	{"POST", "/order/%/cancel", SCOPE_ORDER, post_cancel},
-	{"GET", "/products", SCOPE_READ, get_products},
-	{"GET", "/products/%", SCOPE_READ, get_product},
-	{"GET", "/vendorSync", SCOPE_ADMIN, sync_all},
-	{"POST", "/vendors/sync", SCOPE_ADMIN, sync_all},
-	{"POST", "/vendors/%/sync", SCOPE_ADMIN, sync_one},
-	{"GET", "/vendors", SCOPE_READ, get_vendors},
-	{"GET", "/healthz", SCOPE_NONE, get_healthz},
-	{"GET", "/readyz", SCOPE_NONE, get_readyz},
-	{"GET", "/metrics", SCOPE_READ, get_metrics},
-	{"GET", "/openapi.json", SCOPE_NONE, get_openapi},
+	{"POST", "/order", SCOPE_ORDER, post_order},           {"GET", "/order/%", SCOPE_READ, get_order},
+	{"POST", "/order/%/cancel", SCOPE_ORDER, post_cancel}, {"GET", "/products", SCOPE_READ, get_products},
+	{"GET", "/products/%", SCOPE_READ, get_product},       {"GET", "/vendorSync", SCOPE_ADMIN, sync_all},
+	{"POST", "/vendors/sync", SCOPE_ADMIN, sync_all},      {"POST", "/vendors/%/sync", SCOPE_ADMIN, sync_one},
+	{"GET", "/vendors", SCOPE_READ, get_vendors},          {"GET", "/events", SCOPE_READ, get_events},
+	{"GET", "/healthz", SCOPE_NONE, get_healthz},          {"GET", "/readyz", SCOPE_NONE, get_readyz},
+	{"GET", "/metrics", SCOPE_READ, get_metrics},          {"GET", "/openapi.json", SCOPE_NONE, get_openapi},
 };
 
 /* True if the request's token allows it; replies 401 or 403 if not. */

@@ -25,6 +25,7 @@ typedef struct Config
 	int         connections_max;
 	int         connections_per_address_max;
 	int         header_bytes_max;
+	int         listeners_max;
 	int         relay_window;
 	int         relay_poll_ms;
 	int         relay_linger_ms;

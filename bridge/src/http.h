@@ -68,4 +68,19 @@ extern void http_reply(HttpExchange *exchange, int status, const char *content_t
 extern void http_problem(HttpExchange *exchange, int status, const char *title, const char *detail, const char *field,
 						 const char *details_json);
 
+/* A reply that goes on: any thread may send more of it. */
+typedef struct HttpStream HttpStream;
+
+/*
+ * http_stream_begin replies 200 with a body that is yet to come; NULL, with
+ * nothing replied, if memory is short. Within the handler only. The caller gets a
+ * reference and gives it back with http_stream_release, which ends the reply.
+ */
+extern HttpStream *http_stream_begin(HttpExchange *exchange, const char *content_type);
+
+/* http_stream_send returns false if the client is gone, or more than bytes_max behind. */
+extern bool http_stream_send(HttpStream *stream, const char *text, size_t bytes, size_t bytes_max)
+	__attribute__((warn_unused_result));
+extern void http_stream_release(HttpStream *stream);
+
 #endif /* BRIDGE_HTTP_H */

@@ -19,6 +19,7 @@
 #include "housekeeping.h"
 #include "http.h"
 #include "intake.h"
+#include "listeners.h"
 #include "log.h"
 #include "metrics.h"
 #include "placer.h"
@@ -64,6 +65,7 @@ static const Setting settings[] = {
 	 100000, "of them from one address"},
 	{"HEADER_BYTES_MAX", "header-bytes-max", SETTING_NUMBER, &config.header_bytes_max, "16384", 1024, 1048576,
 	 "largest request head"},
+	{"LISTENERS_MAX", "listeners-max", SETTING_NUMBER, &config.listeners_max, "100", 0, 10000, "listeners to GET /events"},
 	{"RELAY_WINDOW", "relay-window", SETTING_NUMBER, &config.relay_window, "1000", 4, 10000, "events in flight to the broker"},
 	{"RELAY_POLL_MS", "relay-poll-ms", SETTING_NUMBER, &config.relay_poll_ms, "1000", 10, 60000,
 	 "the relay looks at least that often"},
@@ -293,6 +295,8 @@ start_http(HttpRole *http)
 		if (!start_thread(&http->threads, queries_run, http->queries))
 			return false;
 	}
+	if (!start_thread(&http->threads, listeners_run, NULL))
+		return false;
 	api_init(http->orders, http->syncs, http->queries);
 	http->server = http_start(config.http_listen, config.port, &limits, api_handle);
 	return http->server != NULL;

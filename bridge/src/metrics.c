@@ -23,6 +23,7 @@ static const Description descriptions[METRIC_COUNT] = {
 	[METRIC_HTTP_REFUSED] = {"http_refused_total", "counter", "HTTP requests answered with 503 at once."},
 	[METRIC_HTTP_SERVER_ERRORS] = {"http_server_errors_total", "counter", "HTTP requests answered with 5xx."},
 	[METRIC_INTAKE_DEPTH] = {"intake_depth", "gauge", "Orders waiting for the placer."},
+	[METRIC_LISTENERS] = {"listeners", "gauge", "Clients of GET /events."},
 	[METRIC_ORDERS_PLACED] = {"orders_placed_total", "counter", "Orders placed over HTTP."},
 	[METRIC_ORDERS_REFUSED] = {"orders_refused_total", "counter", "Order requests over HTTP that were not served."},
 	[METRIC_EVENTS_PUBLISHED] = {"events_published_total", "counter", "Events confirmed by the broker."},

@@ -102,6 +102,12 @@ const char SQL_GET_VENDORS[] =
 	"    'items', last_sync_items, 'asOf', synced_as_of)) ORDER BY vendor_id), '[]') "
 	"FROM order_aggregator.vendor_sync";
 
+const char SQL_OUTBOX_HEAD[] = "SELECT order_aggregator.outbox_head()";
+
+const char SQL_NEXT_AND_OLDEST_XID[] = "SELECT order_aggregator.next_xid(), pg_snapshot_xmin(pg_current_snapshot())";
+
+const char SQL_SETTLED_EVENTS[] = "SELECT event_id, routing_key, payload FROM order_aggregator.settled_events($1, $2, $3)";
+
 const char SQL_PING[] = "SELECT 1";
 
 const char SQL_STATUS[] = "SELECT json_build_object("

@@ -135,7 +135,9 @@ check_bodies(Replies *replies)
 		json_t      *json = json_loadb(delivery->body, delivery->bytes, JSON_DECODE_INT_AS_REAL | JSON_DECODE_ANY, &error);
 		char         reason[JSON_ERROR_TEXT_LENGTH + 32];
 
-		if (json == NULL)
+		if (memchr(delivery->body, '\0', delivery->bytes) != NULL)
+			mark_dead(delivery, "body is not JSON: it has a NUL character");
+		else if (json == NULL)
 		{
 			snprintf(reason, sizeof(reason), "body is not JSON: %s", error.text);
 			mark_dead(delivery, reason);

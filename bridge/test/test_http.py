@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 
+import psycopg
 import pytest
 import requests
 from conftest import TOP, wait_until
@@ -321,3 +322,58 @@ def test_metrics_have_histograms_and_the_dashboard_knows_them(world):
     dashboard = (TOP / "docs" / "grafana.json").read_text()
     for name in re.findall(r"order_bridge_\w+", dashboard):
         assert name in {key.split("{")[0] for key in found}, name
+
+
+# ---- server-sent events ----
+
+class EventSource:
+    """Reads GET /events as a browser would."""
+
+    def __init__(self, bridge, last_event_id=None):
+        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+        self.answer = requests.get(f"{bridge.url}/events", headers=headers, stream=True, timeout=15)
+        self.lines = self.answer.iter_lines(chunk_size=1)
+
+    def next(self, count):
+        """The next events, as (id, event, data)."""
+        found, event = [], {}
+        while len(found) < count:
+            line = next(self.lines).decode()
+            if line == "" and "data" in event:
+                found.append((int(event["id"]), event["event"], json.loads(event["data"])))
+                event = {}
+            elif ": " in line:
+                name, value = line.split(": ", 1)
+                event[name] = value
+        return found
+
+
+def test_events_are_streamed_in_order_and_resumed_from_history(world):
+    world.stock(a={"x": 1000, "y": 10})
+    bridge = world.ready_bridge("--roles=http", LISTENERS_MAX="3")
+    first, second = EventSource(bridge), EventSource(bridge)
+    assert first.answer.status_code == 200 and first.answer.headers["Content-Type"] == "text/event-stream"
+    time.sleep(0.3)
+    with psycopg.connect(world.env["DATABASE_URL"]) as late:
+        late.execute("SELECT order_aggregator.place_order('late', '[{\"productId\": \"y\", \"quantity\": 1}]')")
+        world.place(3)
+        late.commit()   # a lower id that is committed later comes first all the same
+    world.place(200)
+    events = first.next(204)
+    assert events == second.next(204) and [event for _, event, _ in events] == ["order.placed.a"] * 204
+    ids = [number for number, _, _ in events]
+    assert ids == sorted(ids) and [data["orderId"] for _, _, data in events] == list(range(1, 205))
+    again = EventSource(bridge, ids[99])
+    assert again.next(104) == events[100:]
+    refused = requests.get(f"{bridge.url}/events", timeout=5)
+    assert refused.status_code == 503 and refused.headers["Retry-After"] == "5"
+    assert requests.get(f"{bridge.url}/events", headers={"Last-Event-ID": "x"}, timeout=5).status_code == 400
+    assert "order_bridge_listeners 3" in requests.get(f"{bridge.url}/metrics", timeout=5).text
+    world.db.execute("SELECT order_aggregator.cancel_order(1, 'no')")
+    assert [event for _, event, _ in again.next(2)] == ["order.cancelled.a", "order.cancelled"]
+    for source in (first, second):
+        source.answer.close()
+    wait_until(lambda: "order_bridge_listeners 1" in requests.get(f"{bridge.url}/metrics", timeout=5).text, 25, "the ones that left to be noticed")
+    assert bridge.stop() == 0
+    with pytest.raises((StopIteration, requests.RequestException)):
+        again.next(1)

@@ -1,0 +1,205 @@
+/*
+ * order_fuzz.c
+ *		A stranger's request through the routes of api.c, without a server.
+ *
+ * Input: the method, the path, the Idempotency-Key, the traceparent and the body,
+ * each ended by a newline but the last. Whatever comes, each exchange must get
+ * exactly one reply or one job, and the text of a job must be JSON that carries
+ * its key.
+ *
+ * With libFuzzer (make fuzz) this is a target; without, fuzz_driver.c feeds it
+ * the corpus and mutations of it (make check).
+ */
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api.h"
+#include "config.h"
+#include "http.h"
+#include "intake.h"
+#include "listeners.h"
+#include "metrics.h"
+
+Config config = {.request_timeout_s = 1, .listeners_max = 0};
+
+struct HttpExchange
+{
+	char       *fields[5]; /* method, path, key, traceparent, body */
+	size_t      body_bytes;
+	int         replies;
+	int         jobs;
+	const char *deferred;
+};
+
+static Job *last_job;
+
+static void
+require(bool ok, const char *what)
+{
+	if (ok)
+		return;
+	fprintf(stderr, "order_fuzz: %s\n", what);
+	abort();
+}
+
+/* ---------- in place of http.c ---------- */
+
+const char *
+http_method(const HttpExchange *exchange)
+{
+	return exchange->fields[0];
+}
+
+const char *
+http_path(const HttpExchange *exchange)
+{
+	return exchange->fields[1];
+}
+
+const char *
+http_query(const HttpExchange *exchange, const char *name)
+{
+	return strcmp(name, "limit") == 0 && *exchange->fields[2] ? exchange->fields[2] : NULL;
+}
+
+const char *
+http_header(const HttpExchange *exchange, const char *name)
+{
+	if (strcmp(name, "Idempotency-Key") == 0 || strcmp(name, "Last-Event-ID") == 0)
+		return *exchange->fields[2] ? exchange->fields[2] : NULL;
+	return strcmp(name, "traceparent") == 0 && *exchange->fields[3] ? exchange->fields[3] : NULL;
+}
+
+const char *
+http_body(const HttpExchange *exchange, size_t *bytes)
+{
+	*bytes = exchange->body_bytes;
+	return exchange->body_bytes > 0 ? exchange->fields[4] : NULL;
+}
+
+void
+http_defer(HttpExchange *exchange)
+{
+	exchange->deferred = "deferred";
+}
+
+void
+http_set_header(HttpExchange *exchange, const char *name, const char *value)
+{
+	(void) exchange;
+	require(strpbrk(name, "\r\n") == NULL && strpbrk(value, "\r\n") == NULL, "a header with a line break");
+}
+
+void
+http_reply(HttpExchange *exchange, int status, const char *content_type, char *body)
+{
+	(void) content_type;
+	require(status >= 200 && status < 600, "no such status");
+	exchange->replies++;
+	free(body);
+}
+
+void
+http_problem(HttpExchange *exchange, int status, const char *title, const char *detail, const char *field,
+			 const char *details_json)
+{
+	(void) details_json;
+	require(status >= 400 && *title && *detail && (field == NULL || *field || status == 400), "a problem without words");
+	exchange->replies++;
+}
+
+void
+listeners_add(HttpExchange *exchange, long long last_event_id)
+{
+	require(last_event_id >= -1, "no such event id");
+	exchange->replies++;
+}
+
+/* ---------- in place of intake.c ---------- */
+
+Job *
+job_create(HttpExchange *exchange, JobKind kind)
+{
+	Job *job = calloc(1, sizeof(Job));
+
+	job->exchange = exchange;
+	job->kind = kind;
+	return job;
+}
+
+void
+job_free(Job *job)
+{
+	free(job->key);
+	free(job->text);
+	free(job);
+}
+
+bool
+intake_add(Intake *intake, Job *job)
+{
+	(void) intake;
+	job->exchange->jobs++;
+	last_job = job;
+	return true;
+}
+
+int
+intake_depth(Intake *intake)
+{
+	(void) intake;
+	return 0;
+}
+
+/* ---------- the target ---------- */
+
+static void
+check_order(const Job *job)
+{
+	json_t *json = json_loads(job->text, JSON_DECODE_INT_AS_REAL, NULL);
+	json_t *key = json_object_get(json, "idempotencyKey");
+
+	require(json_is_object(json), "the request handed over is not a JSON object");
+	require(key != NULL && (!json_is_string(key) || strcmp(json_string_value(key), job->key) == 0), "it does not carry its key");
+	json_decref(json);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	HttpExchange exchange = {.replies = 0};
+	char        *copy = malloc(bytes + 1);
+	char        *rest = copy;
+	char        *end = copy + bytes;
+
+	memcpy(copy, data, bytes);
+	*end = '\0';
+	for (int i = 0; i < 4; i++)
+	{
+		char *newline = memchr(rest, '\n', (size_t) (end - rest));
+
+		exchange.fields[i] = rest;
+		rest = newline != NULL ? newline + 1 : end;
+		if (newline != NULL)
+			*newline = '\0';
+	}
+	exchange.fields[4] = rest;
+	exchange.body_bytes = (size_t) (end - rest);
+	api_handle(&exchange);
+	require(exchange.replies + exchange.jobs == 1, "not exactly one reply or job");
+	if (last_job != NULL)
+	{
+		if (last_job->kind == JOB_PLACE)
+			check_order(last_job);
+		job_free(last_job);
+		last_job = NULL;
+	}
+	free(copy);
+	return 0;
+}

@@ -235,6 +235,8 @@ on_transfer_done(Db *db, const Pull *pull, CURLcode code, json_t *results)
 		snprintf(error, sizeof(error), "the vendor answered with status %ld", status);
 		record(db, pull, "failed", NULL, error, results);
 	}
+	else if (pull->body_bytes > 0 && memchr(pull->body, '\0', pull->body_bytes) != NULL)
+		record(db, pull, "failed", NULL, "the feed is not JSON: it has a NUL character", results);
 	else
 		apply(db, pull, results);
 }

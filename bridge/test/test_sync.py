@@ -1,5 +1,6 @@
 """The sync role against good, bad and hostile vendors."""
 
+import gzip
 import http.server
 import json
 import threading
@@ -43,6 +44,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, b"[" * 100000)
         elif self.path == "/large":
             self.answer(200, b"[" + b" " * 3_000_000 + b"]")
+        elif self.path == "/nul":
+            self.answer(200, b'[{"id": "x", "quantity": 500, "price": 1}]\0[')
+        elif self.path == "/bomb":
+            self.answer(200, gzip.compress(b"[" + b" " * 300_000_000), **{"Content-Encoding": "gzip"})
+        elif self.path == "/endless":
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(b" " * 65536)
+            except OSError:
+                pass
+        elif self.path == "/drip":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            try:
+                for _ in range(30):
+                    self.wfile.write(b" ")
+                    time.sleep(0.2)
+            except OSError:
+                pass
         elif self.path == "/slow":
             time.sleep(5)
 
@@ -60,7 +83,7 @@ def feeds():
 
 
 def test_a_bad_vendor_harms_nothing_but_its_own_entry(world, feeds):
-    bad = ["html", "object", "error", "redirect", "nested", "large", "slow"]
+    bad = ["html", "object", "error", "redirect", "nested", "large", "slow", "nul", "bomb", "endless", "drip"]
     for name in ["good", *bad]:
         world.db.execute("SELECT order_aggregator.register_vendor(%s, %s, %s)", [name, name, f"{feeds}/{name}"])
     world.db.execute("SELECT order_aggregator.register_vendor('gone', 'gone', 'http://127.0.0.1:1/stock')")

@@ -146,7 +146,7 @@ scopes_of(const char *token)
 
 	if (strlen(token) > TOKEN_BYTES_MAX)
 		return 0;
-	memcpy(padded, token, strlen(token));
+	snprintf(padded, sizeof(padded), "%s", token);
 	for (int i = 0; i < ntokens; i++)
 	{
 		if (is_same(tokens[i].text, padded))

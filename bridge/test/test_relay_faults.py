@@ -8,7 +8,7 @@ import time
 import psycopg
 import pytest
 import requests
-from conftest import Proxy, wait_until
+from conftest import BUILD, Proxy, wait_until
 from test_faults import place_in_background
 
 EVENTS = int(os.environ.get("SOAK_EVENTS", 100_000))
@@ -185,7 +185,8 @@ def test_100000_events_wait_at_start_and_memory_stays_flat(world):
     wait_until(lambda: published() >= 10000, 30, "the first of them")
     early = resident_kb()
     wait_until(lambda: relayed_all(world), EVENTS / 1000, "all events")
-    assert abs(resident_kb() - early) < 10_000
+    if BUILD.name != "asan":    # its quarantine keeps what is freed
+        assert abs(resident_kb() - early) < 10_000
     assert world.depth("orders.placed") == EVENTS
     world.consistent()
 

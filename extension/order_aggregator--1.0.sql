@@ -359,6 +359,7 @@ AS $$
 	SET epoch = c.epoch + 1, holder = EXCLUDED.holder, system_identifier = EXCLUDED.system_identifier,
 		snapshot = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.snapshot ELSE EXCLUDED.snapshot END,
 		window_snapshot = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.window_snapshot END,
+		relayed_until = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.relayed_until END,
 		window_event_id = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.window_event_id END,
 		restored_upto = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.restored_upto
 						ELSE order_aggregator.outbox_head() END
@@ -406,14 +407,27 @@ CREATE FUNCTION settled_events(after_event_id bigint, upto_event_id bigint, max_
 RETURNS TABLE (event_id bigint, routing_key text, payload text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT o.event_id, o.routing_key, o.payload::text
-	FROM order_aggregator.outbox AS o
-	WHERE o.event_id > settled_events.after_event_id AND o.event_id <= settled_events.upto_event_id
-	ORDER BY o.event_id
-	LIMIT settled_events.max_events
+	SELECT e.event_id, e.routing_key, e.payload
+	FROM (SELECT p.event_id, p.routing_key, p.payload,
+			sum(octet_length(p.payload)) OVER (ORDER BY p.event_id ROWS UNBOUNDED PRECEDING) - octet_length(p.payload) AS bytes_before
+		  FROM (SELECT o.event_id, o.routing_key, o.payload::text
+				FROM order_aggregator.outbox AS o
+				WHERE o.event_id > settled_events.after_event_id AND o.event_id <= settled_events.upto_event_id
+				ORDER BY o.event_id
+				LIMIT settled_events.max_events) AS p) AS e
+	WHERE e.bytes_before < 1000000
+	ORDER BY e.event_id
 $$;
 COMMENT ON FUNCTION settled_events(bigint, bigint, int) IS
-'Events by id, for listeners; the caller sees to it that no transaction with an id up to upto_event_id still runs.';
+'Events by id, for listeners, about a megabyte at most; the caller sees to it that no transaction with an id up to upto_event_id still runs.';
+
+CREATE FUNCTION outbox_tail() RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT min(o.event_id) FROM order_aggregator.outbox AS o
+	HAVING (SELECT c.dropped_until FROM order_aggregator.relay_checkpoint AS c) IS NOT NULL
+$$;
+COMMENT ON FUNCTION outbox_tail() IS 'The first event that is kept, if earlier ones were dropped; else NULL.';
 
 CREATE FUNCTION park_event(event_id bigint, reply_code int, reply_text text)
 RETURNS void
@@ -676,6 +690,6 @@ GRANT USAGE ON SCHEMA order_aggregator TO PUBLIC;
 GRANT SELECT ON vendor_offer, product_stock, order_summary, unroutable_event TO PUBLIC;
 REVOKE ALL ON FUNCTION make_outbox_partitions(int), outbox_head(), next_xid(), relay_acquire(text),
 	relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint, timestamptz),
-	relay_events(bigint, xid8, xid8[], pg_snapshot, int), settled_events(bigint, bigint, int), park_event(bigint, int, text), redrive_parked_events(int),
+	relay_events(bigint, xid8, xid8[], pg_snapshot, int), settled_events(bigint, bigint, int), outbox_tail(), park_event(bigint, int, text), redrive_parked_events(int),
 	record_vendor_sync(text, text, int, text, text, text), forget_idempotency_keys(interval),
 	drop_outbox_partitions(interval), ask_silent_vendors(interval, int) FROM PUBLIC;

@@ -191,7 +191,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	}
 	exchange.fields[4] = rest;
 	exchange.body_bytes = (size_t) (end - rest);
-	api_handle(&exchange);
+	if (api_admit(&exchange))
+		api_handle(&exchange);
 	require(exchange.replies + exchange.jobs == 1, "not exactly one reply or job");
 	if (last_job != NULL)
 	{

@@ -303,16 +303,13 @@ post_cancel(HttpExchange *exchange, const char *parameter)
 			return;
 		json_object_foreach(json, name, value)
 		{
-			char detail[128];
-
 			if (strcmp(name, "reason") == 0 && (json_is_string(value) || json_is_null(value)))
 			{
 				reason = value;
 				continue;
 			}
-			snprintf(detail, sizeof(detail), "%.64s %s", name,
-					 strcmp(name, "reason") == 0 ? "must be a string" : "is not a known field");
-			bad_request(exchange, name, detail);
+			bad_request(exchange, name,
+						strcmp(name, "reason") == 0 ? "reason must be a string" : "the body has an unknown field");
 			json_decref(json);
 			return;
 		}
@@ -504,29 +501,54 @@ path_fits(const char *pattern, const char *path, char *parameter, size_t size)
 	return *path == '\0';
 }
 
-void
-api_handle(HttpExchange *exchange)
+/*
+ * The route of a request, and the segment that is its parameter; NULL if there
+ * is none: then *allow lists the methods that the path takes, empty if there is
+ * nothing at it.
+ */
+static const Route *
+find_route(const HttpExchange *exchange, char *parameter, size_t parameter_size, char *allow, size_t allow_size)
 {
 	const char *method = http_method(exchange);
 	bool        is_head = strcmp(method, "HEAD") == 0;
-	char        allow[128] = "";
-	char        parameter[1024];
 
-	metric_add(METRIC_HTTP_REQUESTS, 1);
+	*allow = '\0';
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 	{
-		if (!path_fits(routes[i].path, http_path(exchange), parameter, sizeof(parameter)))
+		if (!path_fits(routes[i].path, http_path(exchange), parameter, parameter_size))
 			continue;
 		/* the server leaves the body of a reply to HEAD out */
 		if (strcmp(routes[i].method, is_head ? "GET" : method) == 0)
-		{
-			if (is_allowed(exchange, routes[i].scope))
-				routes[i].handler(exchange, parameter);
-			return;
-		}
+			return &routes[i];
 		if (strstr(allow, routes[i].method) == NULL)
-			snprintf(allow + strlen(allow), sizeof(allow) - strlen(allow), "%s%s%s", *allow ? ", " : "", routes[i].method,
+			snprintf(allow + strlen(allow), allow_size - strlen(allow), "%s%s%s", *allow ? ", " : "", routes[i].method,
 					 strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
+	}
+	return NULL;
+}
+
+bool
+api_admit(HttpExchange *exchange)
+{
+	char         allow[128];
+	char         parameter[1024];
+	const Route *route = find_route(exchange, parameter, sizeof(parameter), allow, sizeof(allow));
+
+	return route == NULL || is_allowed(exchange, route->scope);
+}
+
+void
+api_handle(HttpExchange *exchange)
+{
+	char         allow[128];
+	char         parameter[1024];
+	const Route *route = find_route(exchange, parameter, sizeof(parameter), allow, sizeof(allow));
+
+	metric_add(METRIC_HTTP_REQUESTS, 1);
+	if (route != NULL)
+	{
+		route->handler(exchange, parameter);
+		return;
 	}
 	if (*allow == '\0')
 	{
@@ -535,7 +557,7 @@ api_handle(HttpExchange *exchange)
 	}
 	snprintf(allow + strlen(allow), sizeof(allow) - strlen(allow), ", OPTIONS");
 	http_set_header(exchange, "Allow", allow);
-	if (strcmp(method, "OPTIONS") == 0)
+	if (strcmp(http_method(exchange), "OPTIONS") == 0)
 		http_reply(exchange, 204, NULL, NULL);
 	else
 		http_problem(exchange, 405, "Method Not Allowed", "this path does not take that method", NULL, NULL);

@@ -11,7 +11,10 @@
 /* api_init: orders, syncs, which may take long, and everything else that needs the database have a queue each. */
 extern void api_init(Intake *orders, Intake *syncs, Intake *queries);
 
-/* api_handle is the server's HttpHandler. */
+/* api_admit looks at the token before a body is taken: false after a reply of 401 or 403. */
+extern bool api_admit(HttpExchange *exchange);
+
+/* api_handle is the server's HttpHandler; api_admit has let the request in. */
 extern void api_handle(HttpExchange *exchange);
 
 #endif /* BRIDGE_API_H */

@@ -110,8 +110,10 @@ sweep(HttpServer *server)
 
 		if (since == 0 || now - since < server->limits.idle_timeout_s * 1000LL)
 			continue;
+		/* unless its request has just become whole */
+		if (!atomic_compare_exchange_strong(&client->since_ms, &since, 0))
+			continue;
 		shutdown(client->descriptor, SHUT_RDWR);
-		atomic_store(&client->since_ms, 0);
 		closed++;
 	}
 	pthread_mutex_unlock(&server->mutex);
@@ -205,6 +207,8 @@ http_reply(HttpExchange *exchange, int status, const char *content_type, char *b
 	exchange->reply_bytes = bytes;
 	exchange->response = response;
 	expect_client(exchange, true);
+	if (exchange->server->limits.on_replied != NULL)
+		exchange->server->limits.on_replied(status, (double) (monotonic_us() - exchange->began_us) / 1e6);
 	if (exchange->deferred)
 		MHD_resume_connection(exchange->connection); /* the exchange is the server's again from here */
 }
@@ -241,6 +245,7 @@ struct HttpStream
 {
 	pthread_mutex_t        mutex;
 	struct MHD_Connection *connection;
+	Connection            *client;  /* while has_client; NULL if memory was short */
 	char                  *waiting; /* to be sent: bytes from start on */
 	size_t                 start;
 	size_t                 bytes;
@@ -248,6 +253,7 @@ struct HttpStream
 	bool                   is_suspended; /* until there is something to send */
 	bool                   has_owner;
 	bool                   has_client;
+	bool                   is_aborted;
 };
 
 /* Frees the stream when neither its owner nor the server needs it. Called with the mutex locked. */
@@ -283,7 +289,7 @@ on_stream_read(void *context, uint64_t position, char *buffer, size_t max)
 		result = (ssize_t) bytes;
 	}
 	else if (!stream->has_owner)
-		result = MHD_CONTENT_READER_END_OF_STREAM;
+		result = stream->is_aborted ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
 	else
 	{
 		stream->is_suspended = true;
@@ -323,6 +329,7 @@ http_stream_begin(HttpExchange *exchange, const char *content_type)
 		return NULL;
 	pthread_mutex_init(&stream->mutex, NULL);
 	stream->connection = exchange->connection;
+	stream->client = exchange->client;
 	stream->has_owner = stream->has_client = true;
 	response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, on_stream_read, stream, on_stream_free);
 	if (response == NULL)
@@ -339,12 +346,12 @@ http_stream_begin(HttpExchange *exchange, const char *content_type)
 }
 
 bool
-http_stream_send(HttpStream *stream, const char *text, size_t bytes, size_t bytes_max)
+http_stream_send(HttpStream *stream, const char *text, size_t bytes)
 {
 	bool ok;
 
 	pthread_mutex_lock(&stream->mutex);
-	ok = stream->has_client && stream->bytes + bytes <= bytes_max;
+	ok = stream->has_client;
 	if (ok && stream->start + stream->bytes + bytes > stream->room)
 	{
 		size_t room = (stream->bytes + bytes) * 2;
@@ -371,14 +378,43 @@ http_stream_send(HttpStream *stream, const char *text, size_t bytes, size_t byte
 	return ok;
 }
 
-void
-http_stream_release(HttpStream *stream)
+size_t
+http_stream_waiting(HttpStream *stream)
+{
+	size_t bytes;
+
+	pthread_mutex_lock(&stream->mutex);
+	bytes = stream->has_client ? stream->bytes : 0;
+	unlock_stream(stream);
+	return bytes;
+}
+
+/* Ends the reply; from now on the client has as long as any other to take it. */
+static void
+end_stream(HttpStream *stream, bool abort)
 {
 	pthread_mutex_lock(&stream->mutex);
 	stream->has_owner = false;
+	stream->is_aborted = abort;
+	if (abort)
+		stream->bytes = 0;
+	if (stream->has_client && stream->client != NULL)
+		atomic_store(&stream->client->since_ms, monotonic_ms());
 	if (stream->has_client)
 		resume_stream(stream);
 	unlock_stream(stream);
+}
+
+void
+http_stream_release(HttpStream *stream)
+{
+	end_stream(stream, false);
+}
+
+void
+http_stream_abort(HttpStream *stream)
+{
+	end_stream(stream, true);
 }
 
 static enum MHD_Result
@@ -448,6 +484,8 @@ receive(HttpExchange *exchange, const char *data, size_t bytes)
 
 		while (room < needed)
 			room *= 2;
+		if (room > (size_t) exchange->server->limits.body_bytes_max + 1)
+			room = (size_t) exchange->server->limits.body_bytes_max + 1;
 		body = realloc(exchange->body, room);
 		if (body == NULL)
 		{
@@ -501,6 +539,7 @@ begin_exchange(HttpServer *server, struct MHD_Connection *connection, const char
 	exchange->path = strdup(path);
 	exchange->client = info != NULL ? info->socket_context : NULL;
 	exchange->began_us = monotonic_us();
+	expect_client(exchange, true);
 	if (exchange->method == NULL || exchange->path == NULL)
 		exchange->refused = MHD_HTTP_SERVICE_UNAVAILABLE;
 	else if (strlen(path) > PATH_BYTES_MAX)
@@ -532,6 +571,8 @@ on_access(void *context, struct MHD_Connection *connection, const char *path, co
 			refuse(exchange);
 			return send_response(exchange);
 		}
+		if (exchange->refused == 0 && server->limits.admit != NULL && !server->limits.admit(exchange))
+			return send_response(exchange);
 		return MHD_YES;
 	}
 	if (*upload_bytes > 0)
@@ -594,8 +635,6 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 	if (exchange == NULL)
 		return;
 	expect_client(exchange, true);
-	if (exchange->server->limits.on_completed != NULL)
-		exchange->server->limits.on_completed(exchange->status, (double) (monotonic_us() - exchange->began_us) / 1e6);
 	if (exchange->server->limits.log_requests)
 		log_request(exchange, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 	if (exchange->response != NULL)
@@ -660,10 +699,15 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 		on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *) &in,
 		MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096u, MHD_OPTION_CONNECTION_LIMIT,
 		(unsigned) limits->connections_max * 2, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-		(unsigned) limits->connections_per_address_max * 2, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-		(size_t) limits->header_bytes_max * 2, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) limits->idle_timeout_s,
-		MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
-	if (server->daemon == NULL || pthread_create(&server->sweeper, NULL, sweep_until_stopped, server) != 0)
+		(unsigned) limits->connections_per_address_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) limits->header_bytes_max * 2,
+		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) limits->idle_timeout_s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
+		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+	if (server->daemon != NULL && pthread_create(&server->sweeper, NULL, sweep_until_stopped, server) != 0)
+	{
+		MHD_stop_daemon(server->daemon);
+		server->daemon = NULL;
+	}
+	if (server->daemon == NULL)
 	{
 		log_error("cannot listen on %s:%d", address, port);
 		free(server);

@@ -29,7 +29,10 @@ typedef struct HttpLimits
 	int  body_bytes_max;
 	int  idle_timeout_s; /* a request must be there within that, byte by byte or not, and so must its reply be taken */
 	bool log_requests;
-	void (*on_completed)(int status, double seconds); /* may be NULL */
+	/* called with a request's head, before its body is taken; false if it has replied to refuse it. May be NULL */
+	bool (*admit)(HttpExchange *exchange);
+	/* a reply was ready after that time; not called for streams. May be NULL */
+	void (*on_replied)(int status, double seconds);
 } HttpLimits;
 
 /* http_start listens; NULL, and a line in the log, if it cannot. */
@@ -78,9 +81,14 @@ typedef struct HttpStream HttpStream;
  */
 extern HttpStream *http_stream_begin(HttpExchange *exchange, const char *content_type);
 
-/* http_stream_send returns false if the client is gone, or more than bytes_max behind. */
-extern bool http_stream_send(HttpStream *stream, const char *text, size_t bytes, size_t bytes_max)
-	__attribute__((warn_unused_result));
+/* http_stream_send returns false if the client is gone or memory is short. */
+extern bool http_stream_send(HttpStream *stream, const char *text, size_t bytes) __attribute__((warn_unused_result));
+
+/* http_stream_waiting returns how many bytes the client has not taken yet. */
+extern size_t http_stream_waiting(HttpStream *stream);
+
+/* http_stream_release lets the client take what is waiting, within the limits; http_stream_abort does not. */
 extern void http_stream_release(HttpStream *stream);
+extern void http_stream_abort(HttpStream *stream);
 
 #endif /* BRIDGE_HTTP_H */

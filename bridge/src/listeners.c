@@ -9,6 +9,10 @@
  * transaction running is not older than that. A transaction that stays open
  * therefore holds the stream up, unlike the relay.
  *
+ * In each round a page is read for those who have most, and one for whoever has
+ * least, so that one who catches up with a long history holds up nobody. Who does
+ * not take what it was sent is fed no more, and let go after a while.
+ *
  * (The format: https://html.spec.whatwg.org/multipage/server-sent-events.html)
  */
 #include "listeners.h"
@@ -26,16 +30,19 @@
 #include "plans.h"
 #include "stop.h"
 
-#define LOOK_MS          50
-#define HEARTBEAT_MS 5000 /* also finds out who is gone: a suspended connection does not show it */
-#define PAGE_EVENTS      "1000"
-#define BEHIND_BYTES_MAX 4194304 /* one that does not read is let go; it may come back for the rest */
+#define LOOK_MS           50
+#define HEARTBEAT_MS      5000 /* also finds out who is gone: a suspended connection does not show it */
+#define PAGE_EVENTS       "500"
+#define WAITING_BYTES_MAX 262144 /* with more waiting than that, a client is fed no more */
+#define STUCK_MS          30000  /* and let go if that lasts: it may come back for the rest */
 
 typedef struct Listener
 {
 	struct Listener *next;
 	HttpStream      *stream;
-	int64_t          after; /* has all events up to this one; -1: begins with the next settled head */
+	int64_t          after;       /* has all events up to this one; -1: begins with the next settled head */
+	bool             is_greeted;  /* told where it begins */
+	long long        stuck_at_ms; /* since when too much has been waiting; 0: it is not */
 } Listener;
 
 typedef struct Horizon
@@ -52,9 +59,8 @@ static int             nlisteners;
 void
 listeners_add(HttpExchange *exchange, long long last_event_id)
 {
-	static const char hello[] = "retry: 1000\n\n";
-	Listener         *listener = calloc(1, sizeof(Listener));
-	bool              may_join;
+	Listener *listener = calloc(1, sizeof(Listener));
+	bool      may_join;
 
 	pthread_mutex_lock(&mutex);
 	may_join = listener != NULL && nlisteners < config.listeners_max && !stop_requested();
@@ -64,8 +70,6 @@ listeners_add(HttpExchange *exchange, long long last_event_id)
 	if (may_join)
 	{
 		listener->after = last_event_id;
-		if (!http_stream_send(listener->stream, hello, strlen(hello), BEHIND_BYTES_MAX))
-			log_debug("a listener had no memory for a hello");
 		listener->next = joined;
 		joined = listener;
 		metric_set(METRIC_LISTENERS, ++nlisteners);
@@ -79,38 +83,58 @@ listeners_add(HttpExchange *exchange, long long last_event_id)
 }
 
 static void
-let_go(Listener *listener)
+let_go(Listener *listener, bool abort)
 {
-	http_stream_release(listener->stream);
+	if (abort)
+		http_stream_abort(listener->stream);
+	else
+		http_stream_release(listener->stream);
 	free(listener);
 	pthread_mutex_lock(&mutex);
 	metric_set(METRIC_LISTENERS, --nlisteners);
 	pthread_mutex_unlock(&mutex);
 }
 
-/* Sends a text to the listeners that have not got the event yet (-1: to all), and lets go of those who cannot take it. */
+static bool
+is_fed(const Listener *listener)
+{
+	return listener->is_greeted && listener->stuck_at_ms == 0;
+}
+
+/* Sends a text to one; a listener that cannot take it is found gone by the next round. */
+static bool
+say(Listener *listener, const char *text)
+{
+	if (http_stream_send(listener->stream, text, strlen(text)))
+		return true;
+	listener->stuck_at_ms = 1;
+	return false;
+}
+
+/* Notes who does not read, and lets go of those who are gone or have not read for long. */
 static void
-send_to_all(Listener **listeners, const char *text, int64_t event_id)
+sort_out(Listener **listeners, bool is_heartbeat_due)
 {
 	Listener **link = listeners;
 
 	while (*link != NULL)
 	{
 		Listener *listener = *link;
+		bool      is_behind = http_stream_waiting(listener->stream) > WAITING_BYTES_MAX;
 
-		if (event_id >= 0 && listener->after >= event_id)
-			link = &listener->next;
-		else if (http_stream_send(listener->stream, text, strlen(text), BEHIND_BYTES_MAX))
-		{
-			if (event_id >= 0)
-				listener->after = event_id;
-			link = &listener->next;
-		}
-		else
+		if (is_heartbeat_due && !is_behind && listener->is_greeted)
+			is_behind = !say(listener, ":\n\n");
+		if (is_behind && listener->stuck_at_ms == 0)
+			listener->stuck_at_ms = monotonic_ms();
+		else if (!is_behind && listener->stuck_at_ms != 1)
+			listener->stuck_at_ms = 0;
+		if (listener->stuck_at_ms != 0 && monotonic_ms() - listener->stuck_at_ms > STUCK_MS)
 		{
 			*link = listener->next;
-			let_go(listener);
+			let_go(listener, true);
 		}
+		else
+			link = &listener->next;
 	}
 }
 
@@ -129,9 +153,13 @@ look(Db *db, Horizon *horizon)
 	if (ok)
 		head = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
 	PQclear(result);
-	ok = ok && db_query(db, "reading the transactions", SQL_NEXT_AND_OLDEST_XID, 0, NULL, &result) == DB_OK;
 	if (!ok)
 		return false;
+	if (db_query(db, "reading the transactions", SQL_NEXT_AND_OLDEST_XID, 0, NULL, &result) != DB_OK)
+	{
+		PQclear(result);
+		return false;
+	}
 	next_xid = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
 	oldest_xid = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
 	PQclear(result);
@@ -149,46 +177,99 @@ look(Db *db, Horizon *horizon)
 	return true;
 }
 
-/* Sends what is settled and some listener has not got, a page at most; false if the database is away. */
+/*
+ * Tells those who have joined where they begin: an id without an event, which
+ * they will ask from again should they lose us before the first one. Those who ask
+ * from where there is no history are told that there is a gap.
+ */
 static bool
-send_settled(Db *db, Listener **listeners, int64_t settled)
+greet(Db *db, Listener *listeners, const Horizon *horizon)
 {
-	int64_t     after = settled;
+	for (Listener *listener = listeners; listener != NULL && horizon->settled >= 0; listener = listener->next)
+	{
+		char      text[160];
+		bool      has_gap = false;
+		PGresult *result;
+
+		if (listener->is_greeted)
+			continue;
+		if (listener->after >= 0)
+		{
+			bool ok = db_query(db, "looking for the first event", SQL_OUTBOX_TAIL, 0, NULL, &result) == DB_OK;
+
+			has_gap = ok && (listener->after > horizon->head ||
+							 (!PQgetisnull(result, 0, 0) && strtoll(PQgetvalue(result, 0, 0), NULL, 10) > listener->after + 1));
+			PQclear(result);
+			if (!ok)
+				return false;
+		}
+		if (listener->after < 0 || listener->after > horizon->head)
+			listener->after = horizon->settled;
+		snprintf(text, sizeof(text), "id: %" PRId64 "\nretry: 1000\n%s\n", listener->after,
+				 has_gap ? "event: gap\ndata: {\"reason\": \"not all events since then are kept\"}\n" : "");
+		listener->is_greeted = true;
+		if (!say(listener, text))
+			log_debug("a listener left at once");
+	}
+	return true;
+}
+
+/* Reads the page after that event and sends it to those who have all up to there; false if the database is away. */
+static bool
+send_page(Db *db, Listener *listeners, int64_t after, int64_t settled)
+{
 	char        after_text[24];
 	char        settled_text[24];
 	const char *params[3] = {after_text, settled_text, PAGE_EVENTS};
 	PGresult   *result;
 	bool        ok;
 
-	for (Listener *listener = *listeners; listener != NULL; listener = listener->next)
-	{
-		if (listener->after < 0)
-			listener->after = settled;
-		after = listener->after < after ? listener->after : after;
-	}
-	if (after >= settled)
-		return true;
 	snprintf(after_text, sizeof(after_text), "%" PRId64, after);
 	snprintf(settled_text, sizeof(settled_text), "%" PRId64, settled);
 	ok = db_query(db, "reading events for listeners", SQL_SETTLED_EVENTS, 3, params, &result) == DB_OK;
-	for (int i = 0; ok && i < PQntuples(result); i++)
+	for (Listener *listener = listeners; ok && listener != NULL; listener = listener->next)
 	{
-		char *text = NULL;
+		if (!is_fed(listener) || listener->after < after)
+			continue;
+		for (int i = 0; i < PQntuples(result) && is_fed(listener); i++)
+		{
+			int64_t event_id = strtoll(PQgetvalue(result, i, 0), NULL, 10);
+			char   *text;
 
-		if (asprintf(&text, "id: %s\nevent: %s\ndata: %s\n\n", PQgetvalue(result, i, 0), PQgetvalue(result, i, 1),
-					 PQgetvalue(result, i, 2)) < 0)
-			break;
-		send_to_all(listeners, text, strtoll(PQgetvalue(result, i, 0), NULL, 10));
-		free(text);
-	}
-	/* ids of transactions that were rolled back are passed over */
-	if (ok && PQntuples(result) < atoi(PAGE_EVENTS))
-	{
-		for (Listener *listener = *listeners; listener != NULL; listener = listener->next)
-			listener->after = settled > listener->after ? settled : listener->after;
+			if (event_id <= listener->after)
+				continue;
+			if (asprintf(&text, "id: %s\nevent: %s\ndata: %s\n\n", PQgetvalue(result, i, 0), PQgetvalue(result, i, 1),
+						 PQgetvalue(result, i, 2)) < 0)
+				break; /* the rest comes with a later page */
+			if (say(listener, text))
+				listener->after = event_id;
+			free(text);
+		}
+		/* the ids up to there are of transactions that were rolled back */
+		if (PQntuples(result) == 0 && listener->after < settled)
+			listener->after = settled;
 	}
 	PQclear(result);
 	return ok;
+}
+
+/* A page for those who have most and still lack something, and one for who has least. */
+static bool
+send_settled(Db *db, Listener *listeners, int64_t settled)
+{
+	int64_t most = -1;
+	int64_t least = settled;
+
+	for (Listener *listener = listeners; listener != NULL; listener = listener->next)
+	{
+		if (!is_fed(listener) || listener->after >= settled)
+			continue;
+		most = listener->after > most ? listener->after : most;
+		least = listener->after < least ? listener->after : least;
+	}
+	if (most < 0)
+		return true;
+	return send_page(db, listeners, most, settled) && (least == most || send_page(db, listeners, least, settled));
 }
 
 /* Takes over those who have joined since. */
@@ -207,6 +288,19 @@ take_joined(Listener **listeners)
 	pthread_mutex_unlock(&mutex);
 }
 
+/* Reads and sends what is new; false if the database is away. */
+static bool
+serve(Db *db, Listener *listeners, Horizon *horizon)
+{
+	if (!db_is_connected(db))
+	{
+		*horizon = (Horizon){.settled = -1}; /* it may be another database than before */
+		if (!db_connect(db))
+			return false;
+	}
+	return look(db, horizon) && greet(db, listeners, horizon) && send_settled(db, listeners, horizon->settled);
+}
+
 void *
 listeners_run(void *unused)
 {
@@ -214,25 +308,23 @@ listeners_run(void *unused)
 	Listener *listeners = NULL;
 	Horizon   horizon = {.settled = -1};
 	long long heartbeat_due = 0;
+	long long serve_due = 0;
 
 	(void) unused;
 	log_set_role("http.listeners");
 	db_init(&db, config.database_url, "order-bridge listeners", NULL);
 	while (!stop_requested())
 	{
+		bool is_heartbeat_due = monotonic_ms() >= heartbeat_due;
+
 		take_joined(&listeners);
+		sort_out(&listeners, is_heartbeat_due);
+		if (is_heartbeat_due)
+			heartbeat_due = monotonic_ms() + HEARTBEAT_MS;
 		if (listeners == NULL)
 			horizon = (Horizon){.settled = -1}; /* the next listener must not begin with an old one */
-		if (listeners != NULL && (db_is_connected(&db) || db_connect(&db)))
-		{
-			if (!look(&db, &horizon) || !send_settled(&db, &listeners, horizon.settled))
-				stop_wait_ms(backoff_next(&db.backoff));
-		}
-		if (monotonic_ms() >= heartbeat_due)
-		{
-			send_to_all(&listeners, ":\n\n", -1);
-			heartbeat_due = monotonic_ms() + HEARTBEAT_MS;
-		}
+		else if (monotonic_ms() >= serve_due && !serve(&db, listeners, &horizon))
+			serve_due = monotonic_ms() + backoff_next(&db.backoff);
 		stop_wait_ms(LOOK_MS);
 	}
 	take_joined(&listeners);
@@ -241,7 +333,7 @@ listeners_run(void *unused)
 		Listener *listener = listeners;
 
 		listeners = listener->next;
-		let_go(listener);
+		let_go(listener, false);
 	}
 	db_close(&db);
 	return NULL;

@@ -166,11 +166,6 @@ check_settings(void)
 		fprintf(stderr, "DATABASE_URL must be set\n");
 		known = false;
 	}
-	if (*config.http_tokens_file == '\0' && !config.http_without_tokens && strncmp(config.http_listen, "127.", 4) != 0)
-	{
-		fprintf(stderr, "HTTP_LISTEN=%s is not loopback: set HTTP_TOKENS_FILE, or HTTP_WITHOUT_TOKENS=yes\n", config.http_listen);
-		known = false;
-	}
 	return known;
 }
 
@@ -277,7 +272,8 @@ start_http(HttpRole *http)
 							   .connections_per_address_max = config.connections_per_address_max,
 							   .header_bytes_max = config.header_bytes_max,
 							   .log_requests = config.access_log,
-							   .on_completed = count_request,
+							   .admit = api_admit,
+							   .on_replied = count_request,
 							   .body_bytes_max = config.body_bytes_max,
 							   .idle_timeout_s = config.request_timeout_s};
 
@@ -331,6 +327,12 @@ run(void)
 
 	if (!parse_roles(wanted))
 		return EX_USAGE;
+	if (wanted[ROLE_HTTP] && *config.http_tokens_file == '\0' && !config.http_without_tokens &&
+		strncmp(config.http_listen, "127.", 4) != 0)
+	{
+		fprintf(stderr, "HTTP_LISTEN=%s is not loopback: set HTTP_TOKENS_FILE, or HTTP_WITHOUT_TOKENS=yes\n", config.http_listen);
+		return EX_USAGE;
+	}
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);

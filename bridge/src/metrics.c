@@ -104,6 +104,8 @@ metric_observe(Histogram histogram, double value)
 	const double *bounds = histograms[histogram].bounds;
 	int           bucket = 0;
 
+	if (value < 0) /* two clocks that differ */
+		value = 0;
 	while (bucket < BOUNDS_MAX && bounds[bucket] > 0 && value > bounds[bucket])
 		bucket++;
 	atomic_fetch_add_explicit(&buckets[histogram][bucket], 1, memory_order_relaxed);

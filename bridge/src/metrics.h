@@ -60,7 +60,7 @@ extern void    metric_add(Metric metric, int64_t by);
 extern void    metric_set(Metric metric, int64_t value);
 extern int64_t metric_get(Metric metric);
 
-/* metric_observe counts a value in a histogram; it should not be negative. */
+/* metric_observe counts a value in a histogram; a negative one counts as 0. */
 extern void metric_observe(Histogram histogram, double value);
 
 /* metrics_text returns the Prometheus text, malloc'd; NULL if memory is short. */

@@ -96,7 +96,7 @@ reply_refused(Job *job, const char *code, const char *error_text)
 static void
 reply_unavailable(Job *job, bool may_be_placed)
 {
-	char detail[512];
+	char detail[2048];
 
 	http_set_header(job->exchange, "Retry-After", "1");
 	if (may_be_placed)

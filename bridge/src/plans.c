@@ -108,6 +108,8 @@ const char SQL_NEXT_AND_OLDEST_XID[] = "SELECT order_aggregator.next_xid(), pg_s
 
 const char SQL_SETTLED_EVENTS[] = "SELECT event_id, routing_key, payload FROM order_aggregator.settled_events($1, $2, $3)";
 
+const char SQL_OUTBOX_TAIL[] = "SELECT order_aggregator.outbox_tail()";
+
 const char SQL_PING[] = "SELECT 1";
 
 const char SQL_STATUS[] = "SELECT json_build_object("

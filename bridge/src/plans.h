@@ -39,6 +39,7 @@ extern const char SQL_GET_VENDORS[];
 extern const char SQL_OUTBOX_HEAD[];
 extern const char SQL_NEXT_AND_OLDEST_XID[];
 extern const char SQL_SETTLED_EVENTS[];
+extern const char SQL_OUTBOX_TAIL[];
 extern const char SQL_PING[];
 extern const char SQL_STATUS[];
 

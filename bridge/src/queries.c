@@ -261,7 +261,7 @@ queries_run(void *context)
 	db.statement_timeout_ms = config.request_timeout_s * 1000;
 	while ((job = intake_take(intake, 1, &count)) != NULL)
 	{
-		PGresult *result;
+		PGresult *result = NULL;
 
 		if (monotonic_ms() > job->deadline_ms || stop_requested())
 		{
@@ -275,8 +275,7 @@ queries_run(void *context)
 			if (db_connect(&db))
 				log_debug("queries can be answered again");
 		}
-		else
-			PQclear(result);
+		PQclear(result);
 		if (db_is_connected(&db))
 			answer(&db, job);
 		else

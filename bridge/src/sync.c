@@ -96,6 +96,11 @@ copy_header(char *to, const char *line, size_t bytes, const char *name)
 	}
 	while (bytes > 0 && (line[bytes - 1] == '\r' || line[bytes - 1] == '\n'))
 		bytes--;
+	for (size_t i = 0; i < bytes; i++)
+	{
+		if (line[i] < ' ' || line[i] > '~') /* it would not go into the database */
+			return;
+	}
 	if (bytes < HEADER_BYTES_MAX)
 	{
 		memcpy(to, line, bytes);

@@ -273,7 +273,7 @@ def test_10000_connections_are_refused_politely(world):
         pytest.skip(f"only {hard} files may be open here")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     world.stock(a={"x": 1000})
-    bridge = world.ready_bridge("--roles=http", CONNECTIONS_MAX="500", CONNECTIONS_PER_ADDRESS_MAX="500", REQUEST_TIMEOUT_S="3")
+    bridge = world.ready_bridge("--roles=http", CONNECTIONS_MAX="500", CONNECTIONS_PER_ADDRESS_MAX="5000", REQUEST_TIMEOUT_S="3")
     held, answers = [], []
     for _ in range(10000):
         s = socket.socket()
@@ -332,7 +332,8 @@ class EventSource:
     def __init__(self, bridge, last_event_id=None):
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
         self.answer = requests.get(f"{bridge.url}/events", headers=headers, stream=True, timeout=15)
-        self.lines = self.answer.iter_lines(chunk_size=1)
+        self.lines = self.answer.iter_lines(chunk_size=65536)
+        self.begins_after = next(self.lines) if self.answer.status_code == 200 else None
 
     def next(self, count):
         """The next events, as (id, event, data)."""
@@ -353,7 +354,6 @@ def test_events_are_streamed_in_order_and_resumed_from_history(world):
     bridge = world.ready_bridge("--roles=http", LISTENERS_MAX="3")
     first, second = EventSource(bridge), EventSource(bridge)
     assert first.answer.status_code == 200 and first.answer.headers["Content-Type"] == "text/event-stream"
-    time.sleep(0.3)
     with psycopg.connect(world.env["DATABASE_URL"]) as late:
         late.execute("SELECT order_aggregator.place_order('late', '[{\"productId\": \"y\", \"quantity\": 1}]')")
         world.place(3)
@@ -365,6 +365,8 @@ def test_events_are_streamed_in_order_and_resumed_from_history(world):
     assert ids == sorted(ids) and [data["orderId"] for _, _, data in events] == list(range(1, 205))
     again = EventSource(bridge, ids[99])
     assert again.next(104) == events[100:]
+    big = world.db.execute("SELECT order_aggregator.publish_event('big', to_jsonb(repeat('x', 6000000)))").fetchone()[0]
+    assert [source.next(1)[0][0] for source in (first, again)] == [big, big]
     refused = requests.get(f"{bridge.url}/events", timeout=5)
     assert refused.status_code == 503 and refused.headers["Retry-After"] == "5"
     assert requests.get(f"{bridge.url}/events", headers={"Last-Event-ID": "x"}, timeout=5).status_code == 400
@@ -374,6 +376,8 @@ def test_events_are_streamed_in_order_and_resumed_from_history(world):
     for source in (first, second):
         source.answer.close()
     wait_until(lambda: "order_bridge_listeners 1" in requests.get(f"{bridge.url}/metrics", timeout=5).text, 25, "the ones that left to be noticed")
+    beyond = EventSource(bridge, 99999)
+    assert [next(beyond.lines) for _ in range(2)] == [b"retry: 1000", b"event: gap"]
     assert bridge.stop() == 0
     with pytest.raises((StopIteration, requests.RequestException)):
         again.next(1)

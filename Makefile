@@ -61,7 +61,7 @@ bench-loop: build
 bench-http: build
 	@scripts/install-packages wrk $$(command -v node >/dev/null || echo nodejs) $$(command -v npm >/dev/null || echo npm)
 	@cd bench/peers && npm ci --silent --no-audit --no-fund
-	@$(PYTHON) bench/http.py
+	@$(PYTHON) bench/http_api.py
 
 install:
 	$(MAKE) -C extension install DESTDIR=$(DESTDIR)

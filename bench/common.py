@@ -52,6 +52,22 @@ def empty(db, products, quantity=1_000_000_000):
     db.execute("""SELECT order_aggregator.sync_vendor_stock('bench', jsonb_agg(jsonb_build_object(
                   'id', 'product-' || n, 'quantity', %s::bigint, 'price', 9.99))) FROM generate_series(0, %s - 1) AS n""", [quantity, products])
     db.execute("VACUUM ANALYZE order_aggregator.stock, order_aggregator.product")
+    db.execute("CHECKPOINT")
+
+
+def empty_plpgsql(db, products):
+    """The baseline's own tables (plpgsql.sql), with the same stock."""
+    db.execute((TOP / "bench" / "plpgsql.sql").read_text())
+    db.execute("INSERT INTO bench.stock SELECT 'product-' || n, 'vendor-a', 9.99, 1000000000 FROM generate_series(0, %s - 1) AS n", [products])
+    db.execute("VACUUM ANALYZE bench.stock")
+    db.execute("CHECKPOINT")
+
+
+def place_order_script(products):
+    """For pgbench: one order of one unit of one of so many products."""
+    return f"""\\set n random(0, {products - 1})
+SELECT order_aggregator.place_order('customer 7', ('[{{"productId": "product-' || :n || '", "quantity": 1}}]')::jsonb);
+"""
 
 
 def pgbench(script, clients, tag, core=None):

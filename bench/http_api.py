@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 
-from common import SECONDS, TOP, Figures, check, connect, empty, fresh, servers, settings
+from common import SECONDS, TOP, Figures, check, connect, empty, empty_plpgsql, fresh, servers, settings
 
 CONNECTIONS = int(os.environ.get("HTTP_CONNECTIONS", 128))
 PRODUCTS = 10_000
@@ -69,18 +69,6 @@ class Bridge:
         servers("stop", "bridge")
 
 
-def prepare_node(db):
-    db.execute((TOP / "bench" / "plpgsql.sql").read_text())
-    db.execute("INSERT INTO bench.stock SELECT 'product-' || n, 'vendor-a', 9.99, 1000000000 FROM generate_series(0, %s - 1) AS n", [PRODUCTS])
-    db.execute("VACUUM ANALYZE bench.stock")
-    db.execute("CHECKPOINT")
-
-
-def prepare_bridge(db):
-    empty(db, PRODUCTS)
-    db.execute("CHECKPOINT")
-
-
 def run(figures, db, name, server, table, products, baseline=None):
     with server as running:
         summary = wrk(running.url, products, CONNECTIONS)
@@ -111,14 +99,14 @@ def main():
         servers("stop", "rabbitmq")     # it is not part of this
         with connect() as db:
             for spread, products in (("uniform", PRODUCTS), ("hot", 1)):
-                prepare_node(db)
+                empty_plpgsql(db, PRODUCTS)
                 run(figures, db, f"node_{spread}", Node(), "bench.orders", products)
-                prepare_bridge(db)
+                empty(db, PRODUCTS)
                 run(figures, db, f"http_{spread}", Bridge(), "order_aggregator.orders", products, f"node_{spread}")
                 check(db)
-            prepare_node(db)
+            empty_plpgsql(db, PRODUCTS)
             single(figures, "node_p50_ms_single", Node())
-            prepare_bridge(db)
+            empty(db, PRODUCTS)
             single(figures, "http_p50_ms_single", Bridge(), "node_p50_ms_single")
             half_load(figures)
             check(db)

@@ -60,7 +60,7 @@ def drain_until(db, placed):
 
 
 def latency(figures, db):
-    confirmed_at, ready, wanted = {}, threading.Event(), set()
+    confirmed_at, ready = {}, threading.Event()
 
     def consume():
         connection = pika.BlockingConnection(pika.URLParameters(settings()["RABBITMQ_URL"]))
@@ -102,7 +102,6 @@ def main():
         servers("base")
         with connect() as db:
             empty(db, PRODUCTS)
-            db.execute("CHECKPOINT")
         servers("up")
         with connect() as db:
             latency(figures, db)

@@ -10,12 +10,13 @@ Environment: BENCH_SECONDS (10), BENCH_GROWTH_ORDERS (10000000; 0 leaves growth_
 
 import os
 
-from common import TOP, Figures, check, connect, empty, fresh, pgbench, servers
+from common import Figures, check, connect, empty, empty_plpgsql, fresh, pgbench, place_order_script, servers
 
 GROWTH = int(os.environ.get("BENCH_GROWTH_ORDERS", 10_000_000))
 PRODUCTS, BATCH, BATCHES = 10_000, 1000, 200
 PICK = {"uniform": "floor(random() * %d)::int" % PRODUCTS, "zipf": "least(%d, floor(exp(random() * ln(%d + 1)))::int) - 1" % (PRODUCTS, PRODUCTS),
         "hot": "0"}
+SPREADS = {"uniform": PRODUCTS, "hot": 1}     # of how many products one is chosen
 
 figures = Figures("placement")
 
@@ -36,24 +37,16 @@ def report(name, accepted, rejected, seconds, p50, p99, baseline=None):
 
 
 def run_plpgsql(db, spread):
-    db.execute((TOP / "bench" / "plpgsql.sql").read_text())
-    db.execute("INSERT INTO bench.stock SELECT 'product-' || n, 'vendor-a', 9.99, 1000000000 FROM generate_series(0, %s - 1) AS n", [PRODUCTS])
-    db.execute("VACUUM ANALYZE bench.stock")
-    db.execute("CHECKPOINT")
-    number = f"random(0, {PRODUCTS - 1})" if spread == "uniform" else "0"
-    done, seconds, p50, p99 = pgbench(f"\\set n {number}\nSELECT bench.place_order('customer 7', 'product-' || :n, 1);\n", 16, f"plpgsql_{spread}")
+    empty_plpgsql(db, PRODUCTS)
+    done, seconds, p50, p99 = pgbench(f"\\set n random(0, {SPREADS[spread] - 1})\nSELECT bench.place_order('customer 7', 'product-' || :n, 1);\n",
+                                      16, f"plpgsql_{spread}")
     accepted = db.execute("SELECT count(*) FROM bench.orders").fetchone()[0]
     report(f"plpgsql_{spread}", accepted, done - accepted, seconds, p50, p99)
 
 
 def run_place_order(db, spread):
     empty(db, PRODUCTS)
-    db.execute("CHECKPOINT")
-    number = f"random(0, {PRODUCTS - 1})" if spread == "uniform" else "0"
-    script = f"""\\set n {number}
-SELECT order_aggregator.place_order('customer 7', ('[{{"productId": "product-' || :n || '", "quantity": 1}}]')::jsonb);
-"""
-    done, seconds, p50, p99 = pgbench(script, 16, f"place_order_{spread}")
+    done, seconds, p50, p99 = pgbench(place_order_script(SPREADS[spread]), 16, f"place_order_{spread}")
     accepted = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0]
     check(db)
     report(f"place_order_{spread}", accepted, done - accepted, seconds, p50, p99, f"plpgsql_{spread}")
@@ -123,9 +116,9 @@ def main():
         servers("base")
         servers("stop", "rabbitmq")     # it is not part of this
         db = connect()
-        for spread in ("uniform", "hot"):
+        for spread in SPREADS:
             run_plpgsql(db, spread)
-        for spread in ("uniform", "hot"):
+        for spread in SPREADS:
             run_place_order(db, spread)
         for spread in ("uniform", "zipf", "hot"):
             run_place_orders(db, spread)

@@ -18,7 +18,7 @@ import subprocess
 import time
 
 import pika
-from common import OUT, RUN, SECONDS, TOP, Figures, check, connect, empty, fresh, pgbench, servers, settings
+from common import OUT, RUN, SECONDS, TOP, Figures, check, connect, empty, fresh, pgbench, place_order_script, servers, settings
 
 EVENTS = int(os.environ.get("RELAY_EVENTS", 100_000))
 ROUNDS = int(os.environ.get("RELAY_ROUNDS", 3))
@@ -100,10 +100,7 @@ def relay_against_raw(figures, db):
 
 
 def place_orders_one_by_one(core):
-    script = f"""\\set n random(0, {PRODUCTS - 1})
-SELECT order_aggregator.place_order('customer 7', ('[{{"productId": "product-' || :n || '", "quantity": 1}}]')::jsonb);
-"""
-    done, seconds, _, _ = pgbench(script, 16, "doorbell", core)
+    done, seconds, _, _ = pgbench(place_order_script(PRODUCTS), 16, "doorbell", core)
     return done / seconds
 
 
@@ -124,13 +121,11 @@ def doorbell(figures, db, alone_name, listening_name, pinned):
     pin("postgresql", client_core)
     for _ in range(ROUNDS):
         empty(db, PRODUCTS)
-        db.execute("CHECKPOINT")
         alone.append(place_orders_one_by_one(client_core))
         empty(db, PRODUCTS)
         forget("orders.placed")
         servers("start", "bridge")
         pin("bridge", 1 if pinned else None)
-        db.execute("CHECKPOINT")
         listening.append(place_orders_one_by_one(client_core))
         servers("stop", "bridge")
         check(db)

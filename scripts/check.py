@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """All tests, against private servers in .run/check; `make check` runs it.
 
-    check.py [regress] [isolation] [unit] [regress] [isolation] [fuzz] [daemon]     all of them by default
+    check.py [unit] [regress] [isolation] [fuzz] [daemon]     all of them by default
 
 Ends with the line "N passed, N failed"; exits 1 if anything failed, or if a
 part ran no test.

@@ -31,11 +31,10 @@ struct HttpExchange
 	char       *fields[5]; /* method, path, key, traceparent, body */
 	size_t      body_bytes;
 	int         replies;
-	int         jobs;
-	const char *deferred;
+	const void *note;
 };
 
-static Job *last_job;
+static Intake *intake; /* for all jobs */
 
 static void
 require(bool ok, const char *what)
@@ -82,9 +81,21 @@ http_body(const HttpExchange *exchange, size_t *bytes)
 }
 
 void
+http_set_note(HttpExchange *exchange, const void *note)
+{
+	exchange->note = note;
+}
+
+const void *
+http_note(const HttpExchange *exchange)
+{
+	return exchange->note;
+}
+
+void
 http_defer(HttpExchange *exchange)
 {
-	exchange->deferred = "deferred";
+	(void) exchange; /* whether it is replied to or handed over is counted */
 }
 
 void
@@ -119,42 +130,6 @@ listeners_add(HttpExchange *exchange, long long last_event_id)
 	exchange->replies++;
 }
 
-/* ---------- in place of intake.c ---------- */
-
-Job *
-job_create(HttpExchange *exchange, JobKind kind)
-{
-	Job *job = calloc(1, sizeof(Job));
-
-	job->exchange = exchange;
-	job->kind = kind;
-	return job;
-}
-
-void
-job_free(Job *job)
-{
-	free(job->key);
-	free(job->text);
-	free(job);
-}
-
-bool
-intake_add(Intake *intake, Job *job)
-{
-	(void) intake;
-	job->exchange->jobs++;
-	last_job = job;
-	return true;
-}
-
-int
-intake_depth(Intake *intake)
-{
-	(void) intake;
-	return 0;
-}
-
 /* ---------- the target ---------- */
 
 static void
@@ -177,7 +152,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	char        *copy = malloc(bytes + 1);
 	char        *rest = copy;
 	char        *end = copy + bytes;
+	int          jobs;
 
+	if (intake == NULL)
+	{
+		intake = intake_create(1);
+		api_init(intake, intake, intake);
+	}
 	memcpy(copy, data, bytes);
 	*end = '\0';
 	for (int i = 0; i < 4; i++)
@@ -193,13 +174,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	exchange.body_bytes = (size_t) (end - rest);
 	if (api_admit(&exchange))
 		api_handle(&exchange);
-	require(exchange.replies + exchange.jobs == 1, "not exactly one reply or job");
-	if (last_job != NULL)
+	jobs = intake_depth(intake);
+	require(exchange.replies + jobs == 1, "not exactly one reply or job");
+	if (jobs > 0)
 	{
-		if (last_job->kind == JOB_PLACE)
-			check_order(last_job);
-		job_free(last_job);
-		last_job = NULL;
+		Job *job = intake_take(intake, 1, &jobs);
+
+		if (job->kind == JOB_PLACE)
+			check_order(job);
+		job_free(job);
 	}
 	free(copy);
 	return 0;

@@ -22,10 +22,12 @@
 #include "metrics.h"
 #include "openapi.h"
 #include "stop.h"
+#include "text.h"
 #include "tokens.h"
 
-#define KEY_BYTES_MAX 1024
-#define PAGE_ROWS_MAX 10000
+#define KEY_BYTES_MAX       1024
+#define PAGE_ROWS_MAX       10000
+#define PARAMETER_BYTES_MAX 1024
 
 typedef void (*RouteHandler)(HttpExchange *exchange, const char *parameter);
 
@@ -124,8 +126,7 @@ parse_body(HttpExchange *exchange)
 		http_problem(exchange, 415, "Unsupported Media Type", "Content-Type must be application/json", "Content-Type", NULL);
 		return NULL;
 	}
-	/* jansson takes one for the end of a body that is whole so far */
-	if (bytes > 0 && memchr(body, '\0', bytes) != NULL)
+	if (text_has_nul(body, bytes))
 	{
 		bad_request(exchange, "body", "body is not JSON: it has a NUL character");
 		return NULL;
@@ -501,55 +502,60 @@ path_fits(const char *pattern, const char *path, char *parameter, size_t size)
 	return *path == '\0';
 }
 
-/*
- * The route of a request, and the segment that is its parameter; NULL if there
- * is none: then *allow lists the methods that the path takes, empty if there is
- * nothing at it.
- */
+/* The route of a request; NULL if there is none. */
 static const Route *
-find_route(const HttpExchange *exchange, char *parameter, size_t parameter_size, char *allow, size_t allow_size)
+find_route(const HttpExchange *exchange)
 {
-	const char *method = http_method(exchange);
-	bool        is_head = strcmp(method, "HEAD") == 0;
+	/* the server leaves the body of a reply to HEAD out */
+	const char *method = strcmp(http_method(exchange), "HEAD") == 0 ? "GET" : http_method(exchange);
+	char        parameter[PARAMETER_BYTES_MAX];
+
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+	{
+		if (strcmp(routes[i].method, method) == 0 && path_fits(routes[i].path, http_path(exchange), parameter, sizeof(parameter)))
+			return &routes[i];
+	}
+	return NULL;
+}
+
+/* Lists the methods that a path takes; an empty text if there is nothing at it. */
+static void
+list_methods(const char *path, char *allow, size_t size)
+{
+	char parameter[PARAMETER_BYTES_MAX];
 
 	*allow = '\0';
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 	{
-		if (!path_fits(routes[i].path, http_path(exchange), parameter, parameter_size))
-			continue;
-		/* the server leaves the body of a reply to HEAD out */
-		if (strcmp(routes[i].method, is_head ? "GET" : method) == 0)
-			return &routes[i];
-		if (strstr(allow, routes[i].method) == NULL)
-			snprintf(allow + strlen(allow), allow_size - strlen(allow), "%s%s%s", *allow ? ", " : "", routes[i].method,
+		if (path_fits(routes[i].path, path, parameter, sizeof(parameter)) && strstr(allow, routes[i].method) == NULL)
+			snprintf(allow + strlen(allow), size - strlen(allow), "%s%s%s", *allow ? ", " : "", routes[i].method,
 					 strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
 	}
-	return NULL;
 }
 
 bool
 api_admit(HttpExchange *exchange)
 {
-	char         allow[128];
-	char         parameter[1024];
-	const Route *route = find_route(exchange, parameter, sizeof(parameter), allow, sizeof(allow));
+	const Route *route = find_route(exchange);
 
+	metric_add(METRIC_HTTP_REQUESTS, 1);
+	http_set_note(exchange, route);
 	return route == NULL || is_allowed(exchange, route->scope);
 }
 
 void
 api_handle(HttpExchange *exchange)
 {
+	const Route *route = http_note(exchange);
+	char         parameter[PARAMETER_BYTES_MAX];
 	char         allow[128];
-	char         parameter[1024];
-	const Route *route = find_route(exchange, parameter, sizeof(parameter), allow, sizeof(allow));
 
-	metric_add(METRIC_HTTP_REQUESTS, 1);
-	if (route != NULL)
+	if (route != NULL && path_fits(route->path, http_path(exchange), parameter, sizeof(parameter)))
 	{
 		route->handler(exchange, parameter);
 		return;
 	}
+	list_methods(http_path(exchange), allow, sizeof(allow));
 	if (*allow == '\0')
 	{
 		http_problem(exchange, 404, "Not Found", "there is nothing at this path", NULL, NULL);

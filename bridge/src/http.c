@@ -77,9 +77,10 @@ struct HttpExchange
 		char *name;
 		char *value;
 	} headers[REPLY_HEADERS_MAX];
-	int       nheaders;
-	size_t    reply_bytes;
-	long long began_us;
+	int         nheaders;
+	size_t      reply_bytes;
+	long long   began_us;
+	const void *note;
 };
 
 /* ---------- slow clients ---------- */
@@ -462,6 +463,18 @@ http_body(const HttpExchange *exchange, size_t *bytes)
 {
 	*bytes = exchange->body_bytes;
 	return exchange->body;
+}
+
+void
+http_set_note(HttpExchange *exchange, const void *note)
+{
+	exchange->note = note;
+}
+
+const void *
+http_note(const HttpExchange *exchange)
+{
+	return exchange->note;
 }
 
 /* Takes in a piece of the body, NUL-terminated as a whole; past the limit it is thrown away. */

@@ -51,6 +51,10 @@ extern const char *http_query(const HttpExchange *exchange, const char *name);
 extern const char *http_header(const HttpExchange *exchange, const char *name);
 extern const char *http_body(const HttpExchange *exchange, size_t *bytes);
 
+/* A note that "admit" may leave for the handler; NULL if it left none. */
+extern void        http_set_note(HttpExchange *exchange, const void *note);
+extern const void *http_note(const HttpExchange *exchange);
+
 /* http_defer: another thread will reply. Call it before that thread can. */
 extern void http_defer(HttpExchange *exchange);
 

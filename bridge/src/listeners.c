@@ -40,8 +40,9 @@ typedef struct Listener
 {
 	struct Listener *next;
 	HttpStream      *stream;
-	int64_t          after;       /* has all events up to this one; -1: begins with the next settled head */
-	bool             is_greeted;  /* told where it begins */
+	int64_t          after;      /* has all events up to this one; -1: begins with the next settled head */
+	bool             is_greeted; /* told where it begins */
+	bool             is_gone;
 	long long        stuck_at_ms; /* since when too much has been waiting; 0: it is not */
 } Listener;
 
@@ -98,17 +99,25 @@ let_go(Listener *listener, bool abort)
 static bool
 is_fed(const Listener *listener)
 {
-	return listener->is_greeted && listener->stuck_at_ms == 0;
+	return listener->is_greeted && !listener->is_gone && listener->stuck_at_ms == 0;
 }
 
-/* Sends a text to one; a listener that cannot take it is found gone by the next round. */
-static bool
+/* Sends a text to one, or finds it gone. */
+static void
 say(Listener *listener, const char *text)
 {
-	if (http_stream_send(listener->stream, text, strlen(text)))
-		return true;
-	listener->stuck_at_ms = 1;
-	return false;
+	listener->is_gone = !http_stream_send(listener->stream, text, strlen(text));
+}
+
+/* True if too much has been waiting for the listener for too long. */
+static bool
+is_stuck(Listener *listener)
+{
+	if (http_stream_waiting(listener->stream) <= WAITING_BYTES_MAX)
+		listener->stuck_at_ms = 0;
+	else if (listener->stuck_at_ms == 0)
+		listener->stuck_at_ms = monotonic_ms();
+	return listener->stuck_at_ms != 0 && monotonic_ms() - listener->stuck_at_ms > STUCK_MS;
 }
 
 /* Notes who does not read, and lets go of those who are gone or have not read for long. */
@@ -120,15 +129,11 @@ sort_out(Listener **listeners, bool is_heartbeat_due)
 	while (*link != NULL)
 	{
 		Listener *listener = *link;
-		bool      is_behind = http_stream_waiting(listener->stream) > WAITING_BYTES_MAX;
+		bool      stuck = is_stuck(listener);
 
-		if (is_heartbeat_due && !is_behind && listener->is_greeted)
-			is_behind = !say(listener, ":\n\n");
-		if (is_behind && listener->stuck_at_ms == 0)
-			listener->stuck_at_ms = monotonic_ms();
-		else if (!is_behind && listener->stuck_at_ms != 1)
-			listener->stuck_at_ms = 0;
-		if (listener->stuck_at_ms != 0 && monotonic_ms() - listener->stuck_at_ms > STUCK_MS)
+		if (is_heartbeat_due && is_fed(listener))
+			say(listener, ":\n\n");
+		if (stuck || listener->is_gone)
 		{
 			*link = listener->next;
 			let_go(listener, true);
@@ -208,8 +213,7 @@ greet(Db *db, Listener *listeners, const Horizon *horizon)
 		snprintf(text, sizeof(text), "id: %" PRId64 "\nretry: 1000\n%s\n", listener->after,
 				 has_gap ? "event: gap\ndata: {\"reason\": \"not all events since then are kept\"}\n" : "");
 		listener->is_greeted = true;
-		if (!say(listener, text))
-			log_debug("a listener left at once");
+		say(listener, text);
 	}
 	return true;
 }
@@ -241,8 +245,8 @@ send_page(Db *db, Listener *listeners, int64_t after, int64_t settled)
 			if (asprintf(&text, "id: %s\nevent: %s\ndata: %s\n\n", PQgetvalue(result, i, 0), PQgetvalue(result, i, 1),
 						 PQgetvalue(result, i, 2)) < 0)
 				break; /* the rest comes with a later page */
-			if (say(listener, text))
-				listener->after = event_id;
+			say(listener, text);
+			listener->after = event_id;
 			free(text);
 		}
 		/* the ids up to there are of transactions that were rolled back */

@@ -19,6 +19,7 @@
 #include "plans.h"
 #include "stop.h"
 #include "sync.h"
+#include "text.h"
 
 /* Frees the result and replies to a statement that did not succeed. */
 static void
@@ -120,13 +121,9 @@ matches_etag(const char *list, const char *etag)
 static void
 reply_cacheable(Job *job, char *body)
 {
-	uint64_t hash = 14695981039346656037ULL;
-	char     etag[40];
+	char etag[40];
 
-	/* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
-	for (const char *p = body; *p != '\0'; p++)
-		hash = (hash ^ (unsigned char) *p) * 1099511628211ULL;
-	snprintf(etag, sizeof(etag), "\"%016" PRIx64 "-%zx\"", hash, strlen(body));
+	snprintf(etag, sizeof(etag), "\"%016" PRIx64 "-%zx\"", text_hash(body), strlen(body));
 	http_set_header(job->exchange, "ETag", etag);
 	http_set_header(job->exchange, "Cache-Control", "no-cache");
 	if (matches_etag(http_header(job->exchange, "If-None-Match"), etag))

@@ -327,19 +327,30 @@ publish_event(Relay *relay, Page *page, int event)
 	return true;
 }
 
+static bool
+execute(Relay *relay, const char *doing, const char *sql)
+{
+	PGresult *result;
+	bool      ok = db_query(&relay->db, doing, sql, 0, NULL, &result) == DB_OK;
+
+	PQclear(result);
+	return ok;
+}
+
+static void
+renew_lease(Relay *relay)
+{
+	relay->lease_due_ms = monotonic_ms() + lease_ms() / 3;
+}
+
 /* Keeps our session while there is nothing else to ask the database: an idle one is taken for a relay that hangs. */
 static bool
 keep_lease(Relay *relay)
 {
-	PGresult *result;
-	bool      ok;
-
 	if (monotonic_ms() < relay->lease_due_ms)
 		return true;
-	ok = db_query(&relay->db, "keeping the relay's lease", SQL_PING, 0, NULL, &result) == DB_OK;
-	PQclear(result);
-	relay->lease_due_ms = monotonic_ms() + lease_ms() / 3;
-	return ok;
+	renew_lease(relay);
+	return execute(relay, "keeping the relay's lease", SQL_PING);
 }
 
 /* Handles what the broker says for up to timeout_ms; false if either connection is lost. */
@@ -606,7 +617,7 @@ read_page(Relay *relay, Page *page, const char *finished, int64_t after)
 	snprintf(limit, sizeof(limit), "%d", page_events());
 	if (db_query(&relay->db, "reading events", SQL_RELAY_EVENTS, 5, params, &page->rows) != DB_OK)
 		return false;
-	relay->lease_due_ms = monotonic_ms() + lease_ms() / 3;
+	renew_lease(relay);
 	page->count = PQntuples(page->rows);
 	page->states = calloc(page->count > 0 ? page->count : 1, sizeof(EventState));
 	return page->states != NULL;
@@ -793,16 +804,6 @@ drain(Relay *relay, int *published)
 }
 
 /* ---------- idling ---------- */
-
-static bool
-execute(Relay *relay, const char *doing, const char *sql)
-{
-	PGresult *result;
-	bool      ok = db_query(&relay->db, doing, sql, 0, NULL, &result) == DB_OK;
-
-	PQclear(result);
-	return ok;
-}
 
 /* Waits for the bell, a stop, or the time; keeps the broker's heartbeat. False if a connection is lost. */
 static bool

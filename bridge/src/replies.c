@@ -135,7 +135,7 @@ check_bodies(Replies *replies)
 		json_t      *json = json_loadb(delivery->body, delivery->bytes, JSON_DECODE_INT_AS_REAL | JSON_DECODE_ANY, &error);
 		char         reason[JSON_ERROR_TEXT_LENGTH + 32];
 
-		if (memchr(delivery->body, '\0', delivery->bytes) != NULL)
+		if (text_has_nul(delivery->body, delivery->bytes))
 			mark_dead(delivery, "body is not JSON: it has a NUL character");
 		else if (json == NULL)
 		{

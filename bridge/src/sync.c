@@ -23,6 +23,7 @@
 #include "metrics.h"
 #include "plans.h"
 #include "stop.h"
+#include "text.h"
 
 #define VENDORS_MAX      1000
 #define HEADER_BYTES_MAX 256
@@ -240,7 +241,7 @@ on_transfer_done(Db *db, const Pull *pull, CURLcode code, json_t *results)
 		snprintf(error, sizeof(error), "the vendor answered with status %ld", status);
 		record(db, pull, "failed", NULL, error, results);
 	}
-	else if (pull->body_bytes > 0 && memchr(pull->body, '\0', pull->body_bytes) != NULL)
+	else if (text_has_nul(pull->body, pull->body_bytes))
 		record(db, pull, "failed", NULL, "the feed is not JSON: it has a NUL character", results);
 	else
 		apply(db, pull, results);

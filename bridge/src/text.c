@@ -1,10 +1,11 @@
 /*
  * text.c
- *		Text built up in memory through a stream.
+ *		Text: built up in memory through a stream, looked at, hashed.
  */
 #include "text.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 char *
 text_finish(FILE *stream, char **text)
@@ -13,4 +14,20 @@ text_finish(FILE *stream, char **text)
 		return *text;
 	free(*text);
 	return NULL;
+}
+
+bool
+text_has_nul(const char *text, size_t bytes)
+{
+	return bytes > 0 && memchr(text, '\0', bytes) != NULL;
+}
+
+uint64_t
+text_hash(const char *text)
+{
+	uint64_t hash = 14695981039346656037ULL;
+
+	for (; *text != '\0'; text++)
+		hash = (hash ^ (unsigned char) *text) * 1099511628211ULL;
+	return hash;
 }

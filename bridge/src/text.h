@@ -1,10 +1,13 @@
 /*
  * text.h
- *		Text built up in memory through a stream.
+ *		Text: built up in memory through a stream, looked at, hashed.
  */
 #ifndef BRIDGE_TEXT_H
 #define BRIDGE_TEXT_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 /*
@@ -12,5 +15,14 @@
  * to it, malloc'd; NULL if memory was short.
  */
 extern char *text_finish(FILE *stream, char **text);
+
+/*
+ * text_has_nul: a stranger's text with a NUL character is not JSON, but jansson
+ * and the database take the character for its end. text may be NULL if bytes is 0.
+ */
+extern bool text_has_nul(const char *text, size_t bytes);
+
+/* text_hash is FNV-1a, 64 bits: http://www.isthe.com/chongo/tech/comp/fnv/ */
+extern uint64_t text_hash(const char *text);
 
 #endif /* BRIDGE_TEXT_H */

@@ -24,6 +24,7 @@
 #include "settings.h"
 #include "shelf.h"
 #include "stop.h"
+#include "text.h"
 
 #define CONFIRM_TIMEOUT_MS 10000
 #define DECISIONS          (1u << 20)
@@ -157,14 +158,10 @@ by_chance(int percent)
 static uint64_t
 order_hash(json_int_t order_id, json_int_t attempt, const char *vendor_id)
 {
-	uint64_t hash = 14695981039346656037ULL;
+	char key[128];
 
-	/* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
-	for (const char *p = vendor_id; *p != '\0'; p++)
-		hash = (hash ^ (unsigned char) *p) * 1099511628211ULL;
-	hash = (hash ^ (uint64_t) order_id) * 1099511628211ULL;
-	hash = (hash ^ (uint64_t) attempt) * 1099511628211ULL;
-	return hash | 1;
+	snprintf(key, sizeof(key), "%s/%" JSON_INTEGER_FORMAT "/%" JSON_INTEGER_FORMAT, vendor_id, order_id, attempt);
+	return text_hash(key) | 1;
 }
 
 /* Confirms or rejects an order, the same way every time it comes. */

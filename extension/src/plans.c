@@ -15,12 +15,19 @@
 
 #define ARGS_MAX 10
 
-/* A question that the relay has not sent yet, or that no queue takes, is no vendor's silence. */
-#define QUESTION_ARRIVED                                                                                                         \
+/*
+ * A hold h whose vendor was asked before $2, and not again since. A question
+ * that the relay has not sent yet, or that no queue takes, is no vendor's silence.
+ */
+#define IS_SILENT                                                                                                                \
+	"h.status OPERATOR(pg_catalog.=) 'open' AND h.held_at OPERATOR(pg_catalog.<=) $2 "                                           \
 	"AND h.held_at OPERATOR(pg_catalog.<) "                                                                                      \
 	"  (SELECT c.relayed_until FROM order_aggregator.relay_checkpoint AS c) "                                                    \
 	"AND NOT EXISTS (SELECT FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL "                                \
-	"  AND p.routing_key OPERATOR(pg_catalog.=) ('order.placed.' OPERATOR(pg_catalog.||) h.vendor_id)) "
+	"  AND p.routing_key OPERATOR(pg_catalog.=) ('order.placed.' OPERATOR(pg_catalog.||) h.vendor_id)) "                         \
+	"AND NOT EXISTS (SELECT FROM order_aggregator.vendor_retry AS r "                                                            \
+	"  WHERE r.order_id OPERATOR(pg_catalog.=) h.order_id AND r.vendor_id OPERATOR(pg_catalog.=) h.vendor_id "                   \
+	"    AND r.attempt OPERATOR(pg_catalog.=) h.attempt AND r.retried_at OPERATOR(pg_catalog.>) $2) "
 
 typedef struct PlanText
 {
@@ -81,40 +88,29 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 						   2,
 						   {INT8OID, TIMESTAMPTZOID},
 						   true},
-	/* orders of which a part was asked for before $2, and not again since */
+	/* orders of which a part is at a silent vendor */
 	[PLAN_LOCK_SILENT] =
 		{"SELECT o.order_id FROM order_aggregator.orders AS o "
 		 "WHERE o.status OPERATOR(pg_catalog.=) 'pending' AND o.expires_at OPERATOR(pg_catalog.>) pg_catalog.now() "
 		 "  AND o.placed_at OPERATOR(pg_catalog.<=) $2 "
 		 "  AND EXISTS (SELECT FROM order_aggregator.hold AS h "
-		 "    WHERE h.order_id OPERATOR(pg_catalog.=) o.order_id "
-		 "      AND h.status OPERATOR(pg_catalog.=) 'open' AND h.held_at OPERATOR(pg_catalog.<=) $2 " QUESTION_ARRIVED
-		 "      AND NOT EXISTS (SELECT FROM order_aggregator.vendor_retry AS r "
-		 "        WHERE r.order_id OPERATOR(pg_catalog.=) h.order_id "
-		 "          AND r.vendor_id OPERATOR(pg_catalog.=) h.vendor_id "
-		 "          AND r.attempt OPERATOR(pg_catalog.=) h.attempt AND r.retried_at OPERATOR(pg_catalog.>) $2)) "
+		 "    WHERE h.order_id OPERATOR(pg_catalog.=) o.order_id AND " IS_SILENT ") "
 		 "ORDER BY o.expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
 		 2,
 		 {INT8OID, TIMESTAMPTZOID},
 		 true},
 	/* their silent vendors' lines, as order.placed tells of them */
-	[PLAN_READ_SILENT] =
-		{"SELECT o.order_id, o.customer_id, o.placed_at, o.expires_at, o.traceparent, "
-		 "  h.vendor_id, h.attempt, h.line_no, h.product_id, s.vendor_sku, h.quantity, h.unit_price "
-		 "FROM order_aggregator.orders AS o "
-		 "JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) o.order_id "
-		 "JOIN order_aggregator.stock AS s ON s.product_id OPERATOR(pg_catalog.=) h.product_id "
-		 "  AND s.vendor_id OPERATOR(pg_catalog.=) h.vendor_id "
-		 "WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) "
-		 "  AND h.status OPERATOR(pg_catalog.=) 'open' AND h.held_at OPERATOR(pg_catalog.<=) $2 " QUESTION_ARRIVED
-		 "  AND NOT EXISTS (SELECT FROM order_aggregator.vendor_retry AS r "
-		 "    WHERE r.order_id OPERATOR(pg_catalog.=) h.order_id "
-		 "      AND r.vendor_id OPERATOR(pg_catalog.=) h.vendor_id "
-		 "      AND r.attempt OPERATOR(pg_catalog.=) h.attempt AND r.retried_at OPERATOR(pg_catalog.>) $2) "
-		 "ORDER BY o.order_id, h.vendor_id, h.attempt, h.line_no",
-		 2,
-		 {INT8ARRAYOID, TIMESTAMPTZOID},
-		 true},
+	[PLAN_READ_SILENT] = {"SELECT o.order_id, o.customer_id, o.placed_at, o.expires_at, o.traceparent, "
+						  "  h.vendor_id, h.attempt, h.line_no, h.product_id, s.vendor_sku, h.quantity, h.unit_price "
+						  "FROM order_aggregator.orders AS o "
+						  "JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) o.order_id "
+						  "JOIN order_aggregator.stock AS s ON s.product_id OPERATOR(pg_catalog.=) h.product_id "
+						  "  AND s.vendor_id OPERATOR(pg_catalog.=) h.vendor_id "
+						  "WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) AND " IS_SILENT
+						  "ORDER BY o.order_id, h.vendor_id, h.attempt, h.line_no",
+						  2,
+						  {INT8ARRAYOID, TIMESTAMPTZOID},
+						  true},
 	[PLAN_RECORD_RETRIES] = {"INSERT INTO order_aggregator.vendor_retry (order_id, vendor_id, attempt, retried_at) "
 							 "SELECT d.order_id, d.vendor_id, d.attempt, pg_catalog.now() "
 							 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS "

@@ -156,29 +156,18 @@ parse_replies(Jsonb *json, int *count)
 
 /* ---------- deciding ---------- */
 
-/* What the hold is, with what this batch will make of it. */
-static HoldStatus
-current_status(const Hold *hold)
-{
-	return hold->new_status != HOLD_UNCHANGED ? hold->new_status : hold->status;
-}
-
 /* A reply to holds that are settled already. */
 static void
 decide_settled(Settlement *settlement, const SettledOrder *order, const Hold *hold, Reply *reply)
 {
-	HoldStatus status = current_status(hold);
+	HoldStatus status = hold_current_status(hold);
 	bool       same_answer = reply->is_confirmation
 								 ? status == HOLD_CONFIRMED
 								 : status == HOLD_REJECTED || (status == HOLD_RELEASED && hold->reason != NULL &&
                                                          strncmp(hold->reason, VENDOR_REJECTED, strlen(VENDOR_REJECTED)) == 0);
 
-	reply->detail =
-		psprintf("order " INT64_FORMAT " is %s, and its part at %s was %s", order->facts.order_id, order->status, hold->vendor_id,
-				 status == HOLD_CONFIRMED  ? "confirmed"
-				 : status == HOLD_REJECTED ? "rejected"
-				 : status == HOLD_RETURNED ? "returned"
-										   : "released");
+	reply->detail = psprintf("order " INT64_FORMAT " is %s, and its part at %s was %s", order->facts.order_id, order->status,
+							 hold->vendor_id, hold_status_name(status));
 	if (same_answer)
 	{
 		reply->outcome = "duplicate";
@@ -211,7 +200,7 @@ decide(Settlement *settlement, Reply *reply)
 		if (hold->attempt != reply->attempt || strcmp(hold->vendor_id, reply->vendor_id) != 0)
 			continue;
 		found = true;
-		if (current_status(hold) != HOLD_OPEN)
+		if (hold_current_status(hold) != HOLD_OPEN)
 		{
 			settled = hold;
 			continue;

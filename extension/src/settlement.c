@@ -61,6 +61,12 @@ static const char *const hold_status_names[] = {
 	[HOLD_RELEASED] = "released", [HOLD_RETURNED] = "returned",
 };
 
+const char *
+hold_status_name(HoldStatus status)
+{
+	return hold_status_names[status];
+}
+
 static HoldStatus
 hold_status_by_name(const char *name)
 {
@@ -107,6 +113,7 @@ read_order(SettledOrder *order, TupleTableSlot *slot)
 	order->facts.traceparent = row_text(slot, ORDERS_TRACEPARENT);
 	order->status = row_text(slot, ORDERS_STATUS);
 	order->strategy = row_text(slot, ORDERS_STRATEGY);
+	order->total = DatumGetNumericCopy(row_column(slot, ORDERS_TOTAL_AMOUNT));
 	order->allow_partial = DatumGetBool(row_column(slot, ORDERS_ALLOW_PARTIAL));
 	order->close_reason = row_text(slot, ORDERS_CLOSE_REASON);
 	order->tuple = ExecCopySlotHeapTuple(slot);
@@ -473,7 +480,7 @@ fail_order(SettledOrder *order)
 static bool
 settle_hold_of_closed(const SettledOrder *order, Hold *hold)
 {
-	HoldStatus status = hold->new_status != HOLD_UNCHANGED ? hold->new_status : hold->status;
+	HoldStatus status = hold_current_status(hold);
 	bool       confirmed = strcmp(order->new_status, "confirmed") == 0;
 
 	if (status == HOLD_OPEN)
@@ -527,7 +534,7 @@ write_holds(const Settlement *settlement)
 
 		if (hold->new_status == HOLD_UNCHANGED)
 			continue;
-		values[0] = CStringGetTextDatum(hold_status_names[hold->new_status]);
+		values[0] = CStringGetTextDatum(hold_status_name(hold->new_status));
 		if (hold->reason != NULL)
 			values[2] = CStringGetTextDatum(hold->reason);
 		row_update(&update, hold->tuple, 3, columns, values, nulls);
@@ -577,22 +584,15 @@ write_orders(const Settlement *settlement)
 static void
 add_closing_events(const Settlement *settlement)
 {
-	Relation orders = table_open(table_oid("orders"), AccessShareLock);
-
 	for (int i = 0; i < settlement->norders; i++)
 	{
 		const SettledOrder *order = &settlement->orders[i];
-		bool                is_null;
-		Datum               total;
+		Numeric             total = order->new_total ? order->new_total : order->total;
 
-		if (order->new_status == NULL)
-			continue;
-		total = order->new_total ? NumericGetDatum(order->new_total)
-								 : heap_getattr(order->tuple, ORDERS_TOTAL_AMOUNT, RelationGetDescr(orders), &is_null);
-		event_order_closed(settlement->events, &order->facts, order->new_status,
-						   DatumGetCString(DirectFunctionCall1(numeric_out, total)), order->new_reason);
+		if (order->new_status != NULL)
+			event_order_closed(settlement->events, &order->facts, order->new_status,
+							   DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(total))), order->new_reason);
 	}
-	table_close(orders, NoLock);
 }
 
 /* ---------- the whole ---------- */

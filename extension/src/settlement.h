@@ -39,6 +39,15 @@ typedef struct Hold
 	HeapTuple   tuple; /* as it was found */
 } Hold;
 
+/* What the hold is, with what this settlement will make of it. */
+static inline HoldStatus
+hold_current_status(const Hold *hold)
+{
+	return hold->new_status != HOLD_UNCHANGED ? hold->new_status : hold->status;
+}
+
+extern const char *hold_status_name(HoldStatus status);
+
 /* A locked order with all its holds, by vendor, attempt and line. */
 typedef struct SettledOrder
 {
@@ -49,6 +58,7 @@ typedef struct SettledOrder
 	char       *close_reason;
 	const char *new_status; /* the end that the caller, or a settlement of all its holds, gives it; NULL: none */
 	const char *new_reason;
+	Numeric     total;
 	Numeric     new_total; /* NULL: unchanged */
 	Hold       *holds;
 	int         nholds;

@@ -16,6 +16,8 @@
 #define OFFERS_MAX 8
 #define CASES      20000
 
+static const SourcingLimit no_limit = {.max_vendors = 0};
+
 static int64_t
 picked(const SourcingPick *picks, int npicks, int line)
 {
@@ -156,7 +158,7 @@ agrees_with_brute_force(void **state)
 		memcpy(before, offers, sizeof(offers));
 		for (SourcingStrategy s = SOURCING_CHEAPEST; s <= SOURCING_FEWEST_VENDORS; s++)
 		{
-			int npicks = sourcing_choose(s, false, lines, nlines, offers, picks);
+			int npicks = sourcing_choose(s, false, &no_limit, lines, nlines, offers, picks);
 
 			assert_memory_equal(before, offers, sizeof(offers));
 			assert_int_equal(npicks > 0, s == SOURCING_SINGLE_VENDOR ? single_vendor_can(lines, nlines, offers) : can);
@@ -199,7 +201,7 @@ partial_takes_all_there_is(void **state)
 	for (int n = 0; n < CASES; n++)
 	{
 		int     nlines = make_case(lines, offers);
-		int     npicks = sourcing_choose(SOURCING_CHEAPEST, true, lines, nlines, offers, picks);
+		int     npicks = sourcing_choose(SOURCING_CHEAPEST, true, &no_limit, lines, nlines, offers, picks);
 		int64_t all = 0;
 
 		for (int i = 0; i < nlines; i++)
@@ -225,7 +227,204 @@ says_which_line_fails(void **state)
 
 	(void) state;
 	for (SourcingStrategy s = SOURCING_CHEAPEST; s <= SOURCING_FEWEST_VENDORS; s++)
-		assert_int_equal(sourcing_choose(s, false, lines, 2, offers, picks), -2);
+		assert_int_equal(sourcing_choose(s, false, &no_limit, lines, 2, offers, picks), -2);
+}
+
+/* ---------- at most so many vendors ---------- */
+
+/* The preference of a strategy between two offers, by its words in docs/api.md. */
+static bool
+is_preferred(SourcingStrategy strategy, const SourcingOffer *a, const SourcingOffer *b)
+{
+	int64_t left[4] = {0, a->price, a->priority, a->vendor};
+	int64_t right[4] = {0, b->price, b->priority, b->vendor};
+
+	if (strategy == SOURCING_PRIORITY)
+	{
+		left[0] = a->priority;
+		right[0] = b->priority;
+	}
+	if (strategy == SOURCING_MOST_STOCK)
+	{
+		left[0] = -a->available;
+		right[0] = -b->available;
+	}
+	for (int i = 0; i < 4; i++)
+	{
+		if (left[i] != right[i])
+			return left[i] < right[i];
+	}
+	return false;
+}
+
+/* What the vendors of the mask can do: units served, the strategy's own cost, money. */
+typedef struct Outcome
+{
+	int64_t served;
+	int64_t own;
+	int64_t money;
+} Outcome;
+
+static void
+take(Outcome *outcome, SourcingStrategy strategy, const SourcingOffer *offer, int64_t units)
+{
+	outcome->served += units;
+	outcome->money += units * offer->price;
+	outcome->own += strategy == SOURCING_PRIORITY ? units * offer->priority : 0;
+}
+
+/* One line by the rule: whole from the preferred offer that has it, else split, preferred first. */
+static void
+serve_by_rule(SourcingStrategy strategy, const SourcingLine *line, const SourcingOffer *offers, unsigned mask, Outcome *outcome)
+{
+	const SourcingOffer *sorted[OFFERS_MAX];
+	const SourcingOffer *most = NULL;
+	int                  count = 0;
+	int64_t              left = line->quantity;
+
+	for (int o = line->first_offer; o < line->first_offer + line->noffers; o++)
+	{
+		int at = count;
+
+		if (!usable(&offers[o], mask))
+			continue;
+		for (count++; at > 0 && is_preferred(strategy, &offers[o], sorted[at - 1]); at--)
+			sorted[at] = sorted[at - 1];
+		sorted[at] = &offers[o];
+	}
+	for (int i = 0; i < count; i++)
+	{
+		if (sorted[i]->available >= left)
+		{
+			take(outcome, strategy, sorted[i], left);
+			return;
+		}
+		if (most == NULL || sorted[i]->available > most->available)
+			most = sorted[i];
+	}
+	if (strategy == SOURCING_SINGLE_VENDOR && most != NULL)
+		take(outcome, strategy, most, most->available);
+	for (int i = 0; i < count && left > 0 && strategy != SOURCING_SINGLE_VENDOR; i++)
+	{
+		int64_t units = sorted[i]->available < left ? sorted[i]->available : left;
+
+		take(outcome, strategy, sorted[i], units);
+		left -= units;
+	}
+}
+
+static Outcome
+outcome_of(SourcingStrategy strategy, const SourcingLine *lines, int nlines, const SourcingOffer *offers, unsigned mask)
+{
+	Outcome outcome = {0};
+
+	for (int i = 0; i < nlines; i++)
+	{
+		serve_by_rule(strategy == SOURCING_FEWEST_VENDORS ? SOURCING_CHEAPEST : strategy, &lines[i], offers, mask, &outcome);
+		for (int o = lines[i].first_offer; o < lines[i].first_offer + lines[i].noffers && strategy == SOURCING_MOST_STOCK; o++)
+			outcome.own -= usable(&offers[o], mask) ? offers[o].available : 0;
+	}
+	if (strategy == SOURCING_FEWEST_VENDORS)
+		outcome.own = __builtin_popcount(mask);
+	return outcome;
+}
+
+static bool
+beats(Outcome a, Outcome b)
+{
+	if (a.served != b.served)
+		return a.served > b.served;
+	return a.own != b.own ? a.own < b.own : a.money < b.money;
+}
+
+static void
+a_limit_takes_the_best_set_of_vendors(void **state)
+{
+	SourcingLine  lines[2];
+	SourcingOffer offers[OFFERS_MAX];
+	SourcingPick  picks[2 * OFFERS_MAX];
+	int           limited = 0;
+	int           refused = 0;
+
+	(void) state;
+	srand(9);
+	for (int n = 0; n < CASES; n++)
+	{
+		int           nlines = make_case(lines, offers);
+		int32_t       used[1] = {rand() % (OFFERS_MAX / 2)};
+		SourcingLimit limit = {1 + rand() % 3, used, rand() % 2};
+		unsigned      free_mask = limit.nused ? 1u << used[0] : 0;
+		bool          partial = rand() % 2;
+		int64_t       wanted = lines[0].quantity + (nlines > 1 ? lines[1].quantity : 0);
+
+		for (SourcingStrategy s = SOURCING_CHEAPEST; s <= SOURCING_FEWEST_VENDORS; s++)
+		{
+			Outcome  best = {0};
+			Outcome  got = {0};
+			unsigned vendors = 0;
+			int      unlimited = sourcing_choose(s, partial, &no_limit, lines, nlines, offers, picks);
+			int      npicks;
+
+			for (int p = 0; p < unlimited; p++)
+			{
+				vendors |= 1u << offers[picks[p].offer].vendor;
+				take(&got, s, &offers[picks[p].offer], picks[p].quantity);
+			}
+			if (unlimited > 0)
+				assert_int_equal(got.served, outcome_of(s, lines, nlines, offers, ~0u).served);
+			got = (Outcome){0};
+			if (unlimited > 0 && s != SOURCING_FEWEST_VENDORS &&
+				__builtin_popcount(vendors & ~free_mask) <= limit.max_vendors - limit.nused)
+			{
+				SourcingPick same[2 * OFFERS_MAX];
+
+				/* the limit changes nothing of a choice that keeps to it */
+				assert_int_equal(sourcing_choose(s, partial, &limit, lines, nlines, offers, same), unlimited);
+				assert_memory_equal(same, picks, sizeof(SourcingPick) * unlimited);
+				continue;
+			}
+			for (unsigned mask = 0; mask < 1u << (OFFERS_MAX / 2); mask++)
+			{
+				Outcome outcome;
+
+				if ((mask & free_mask) || __builtin_popcount(mask) > limit.max_vendors - limit.nused)
+					continue;
+				outcome = outcome_of(s, lines, nlines, offers, mask | free_mask);
+				if (s == SOURCING_FEWEST_VENDORS)
+					outcome.own = __builtin_popcount(mask);
+				if (beats(outcome, best))
+					best = outcome;
+			}
+			npicks = sourcing_choose(s, partial, &limit, lines, nlines, offers, picks);
+			if (unlimited < 0)
+			{
+				assert_int_equal(npicks, unlimited);
+				continue;
+			}
+			limited++;
+			if (best.served == 0 || (!partial && best.served < wanted))
+			{
+				assert_int_equal(npicks, SOURCING_TOO_MANY_VENDORS);
+				refused++;
+				continue;
+			}
+			vendors = 0;
+			for (int p = 0; p < npicks; p++)
+			{
+				vendors |= 1u << offers[picks[p].offer].vendor;
+				take(&got, s, &offers[picks[p].offer], picks[p].quantity);
+			}
+			assert_true(npicks > 0);
+			assert_true(__builtin_popcount(vendors & ~free_mask) <= limit.max_vendors - limit.nused);
+			assert_int_equal(got.served, best.served);
+			if (s == SOURCING_PRIORITY)
+				assert_int_equal(got.own, best.own);
+			if (s == SOURCING_FEWEST_VENDORS)
+				assert_true(__builtin_popcount(vendors & ~free_mask) <= best.own);
+			assert_int_equal(got.money, best.money);
+		}
+	}
+	assert_true(limited > 1000 && refused > 100);
 }
 
 static void
@@ -238,7 +437,7 @@ many_vendors_are_chosen_greedily(void **state)
 	(void) state;
 	for (int i = 0; i < 40; i++)
 		offers[i] = (SourcingOffer){.price = i, .available = i == 30 ? 60 : i == 35 ? 40 : 3, .vendor = i};
-	assert_int_equal(sourcing_choose(SOURCING_FEWEST_VENDORS, false, &line, 1, offers, picks), 2);
+	assert_int_equal(sourcing_choose(SOURCING_FEWEST_VENDORS, false, &no_limit, &line, 1, offers, picks), 2);
 }
 
 static void
@@ -260,7 +459,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(agrees_with_brute_force), cmocka_unit_test(partial_takes_all_there_is),
-		cmocka_unit_test(says_which_line_fails),   cmocka_unit_test(many_vendors_are_chosen_greedily),
+		cmocka_unit_test(says_which_line_fails),   cmocka_unit_test(a_limit_takes_the_best_set_of_vendors),
+		cmocka_unit_test(many_vendors_are_chosen_greedily),
 		cmocka_unit_test(strategies_have_names),
 	};
 

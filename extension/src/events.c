@@ -7,9 +7,12 @@
  */
 #include "events.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
+
+#define ROUTING_WORD_BYTES_MAX 240
 
 char *
 utc_timestamp(TimestampTz at)
@@ -125,4 +128,54 @@ event_vendor_cancelled(EventBatch *batch, const OrderFacts *order, const char *v
 	json_append_string(&body, reason);
 	appendStringInfoChar(&body, '}');
 	add_order_event(batch, order, psprintf("order.cancelled.%s", vendor_id), &body);
+}
+
+/*
+ * A routing key is made of words of at most 255 bytes together; what cannot be
+ * in one, as a dot, becomes "_". The payload has the product's id as it is.
+ */
+static char *
+routing_word(const char *text)
+{
+	char *word = pstrdup(text);
+
+	for (char *p = word; *p != '\0'; p++)
+	{
+		if (*p == '.' || *p == '*' || *p == '#' || *p == ' ')
+			*p = '_';
+	}
+	word[pg_mbcliplen(word, strlen(word), ROUTING_WORD_BYTES_MAX)] = '\0';
+	return word;
+}
+
+void
+event_stock_low(EventBatch *batch, const char *product_id, int64 threshold, int64 before, int64 after)
+{
+	StringInfoData body;
+	Event         *event;
+
+	if (threshold < 0 || before <= threshold || after > threshold)
+		return;
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"productId\": ");
+	escape_json(&body, product_id);
+	appendStringInfo(&body, ", \"available\": " INT64_FORMAT ", \"threshold\": " INT64_FORMAT "}", after, threshold);
+	event = event_batch_add(batch);
+	event->routing_key = psprintf("stock.low.%s", routing_word(product_id));
+	event->payload = body.data;
+}
+
+void
+event_order_returned(EventBatch *batch, const OrderFacts *order, int64 return_id, bool restocked, const char *amount,
+					 const char *lines)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfo(&body, "{\"orderId\": " INT64_FORMAT ", \"returnId\": " INT64_FORMAT ", \"customerId\": ", order->order_id,
+					 return_id);
+	json_append_string(&body, order->customer_id);
+	appendStringInfo(&body, ", \"restocked\": %s, \"amount\": \"%s\", \"lines\": [%s]}", restocked ? "true" : "false", amount,
+					 lines);
+	add_order_event(batch, order, pstrdup("order.returned"), &body);
 }

@@ -10,6 +10,22 @@
 #include "events.h"
 #include "stock.h"
 
+/* Columns of "hold", as the table defines them. */
+enum
+{
+	HOLD_ORDER_ID = 1,
+	HOLD_LINE_NO,
+	HOLD_VENDOR_ID,
+	HOLD_ATTEMPT,
+	HOLD_PRODUCT_ID,
+	HOLD_QUANTITY,
+	HOLD_UNIT_PRICE,
+	HOLD_STATUS,
+	HOLD_HELD_AT,
+	HOLD_SETTLED_AT,
+	HOLD_REASON
+};
+
 /* hold_store writes one open hold to a bulk insert into "hold". */
 extern void hold_store(BulkInsert *bulk, int64 order_id, int line_no, int attempt, const StockRow *row, int64 quantity,
 					   TimestampTz held_at);

@@ -13,9 +13,8 @@
 static const int64 power_of_ten[] = {1, 10, 100, 1000, 10000};
 
 bool
-price_from_numeric(Numeric number, Price *price)
+price_from_text(const char *text, Price *price)
 {
-	char       *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
 	const char *p = text;
 	int64       amount = 0;
 	int         digits = 0;
@@ -47,12 +46,21 @@ price_from_numeric(Numeric number, Price *price)
 	}
 	if (*p != '\0')
 		return false;
-	pfree(text);
 
 	decimals = Min(decimals, MONEY_SCALE_MAX);
 	price->amount = amount * power_of_ten[MONEY_SCALE_MAX - decimals];
 	price->decimals = Max(shown, MONEY_SCALE_MIN);
 	return true;
+}
+
+bool
+price_from_numeric(Numeric number, Price *price)
+{
+	char *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
+	bool  ok = price_from_text(text, price);
+
+	pfree(text);
+	return ok;
 }
 
 void

@@ -31,9 +31,11 @@ typedef struct Amount
 } Amount;
 
 /*
- * price_from_numeric returns false if the number is negative, not finite, has
- * more than four decimals or is 10^11 or more.
+ * price_from_text reads digits with or without a decimal point, and returns
+ * false if there is anything else, more than four decimals, or 10^11 or more.
+ * price_from_numeric does the same with a number.
  */
+extern bool price_from_text(const char *text, Price *price);
 extern bool price_from_numeric(Numeric number, Price *price);
 
 /* amount_add adds quantity * price. */

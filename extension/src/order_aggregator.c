@@ -18,6 +18,8 @@ int   guc_strategy = SOURCING_CHEAPEST;
 int   guc_max_lines = 1000;
 int   guc_max_attempts = 3;
 int   guc_expiry_grace_s = 300;
+int   guc_max_vendors_per_order = 0;
+int   guc_low_stock = -1;
 char *guc_traceparent = NULL;
 
 static const struct config_enum_entry strategy_options[] = {{"cheapest", SOURCING_CHEAPEST, false},
@@ -45,6 +47,12 @@ _PG_init(void)
 	DefineCustomIntVariable("order_aggregator.expiry_grace",
 							"How long after its expiry a pending order is a problem to check_consistency().", NULL,
 							&guc_expiry_grace_s, 300, 0, INT_MAX / 1000, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_aggregator.max_vendors_per_order", "Most vendors that one order may be split over; 0: any number.",
+							NULL, &guc_max_vendors_per_order, 0, 0, 1000, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_aggregator.low_stock",
+							"A stock.low event is written when a product's available units fall to this; -1: never. A product's "
+							"own threshold goes before.",
+							NULL, &guc_low_stock, -1, -1, INT_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("order_aggregator.traceparent",
 							   "W3C trace context of the caller, carried into the events of its orders.", NULL, &guc_traceparent,
 							   "", PGC_USERSET, 0, NULL, NULL, NULL);

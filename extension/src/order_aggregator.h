@@ -11,6 +11,9 @@
 
 #define OA_SCHEMA "order_aggregator"
 
+/* The class of our advisory locks. The relay's are 1 and 2 (outbox.c, bridge/src/plans.c), 3 is that of adding products (reconcile.c). */
+#define OA_ADVISORY_CLASS 28513
+
 #define ERRCODE_OA_INSUFFICIENT_STOCK MAKE_SQLSTATE('O', 'A', '0', '0', '1')
 #define ERRCODE_OA_UNKNOWN_PRODUCT    MAKE_SQLSTATE('O', 'A', '0', '0', '2')
 #define ERRCODE_OA_KEY_REUSED         MAKE_SQLSTATE('O', 'A', '0', '0', '3')
@@ -31,6 +34,8 @@ extern int   guc_strategy;
 extern int   guc_max_lines;
 extern int   guc_max_attempts;
 extern int   guc_expiry_grace_s;
+extern int   guc_max_vendors_per_order;
+extern int   guc_low_stock;
 extern char *guc_traceparent;
 
 /* table_oid returns the oid of one of the extension's own tables; ERROR if there is none. */

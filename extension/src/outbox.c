@@ -8,7 +8,7 @@
  *
  * The doorbell: NOTIFY makes committing transactions wait for one another, so it
  * is rung only when the relay sleeps. The relay says so by holding the advisory
- * lock (DOORBELL_CLASS, DOORBELL_IDLE) exclusively, which costs a writer one
+ * lock (OA_ADVISORY_CLASS, DOORBELL_IDLE) exclusively, which costs a writer one
  * attempt at a shared lock to find out, and ends by itself if the relay dies.
  * A writer that looked before the relay fell asleep and commits after is covered
  * by the relay: it waits in short naps until every transaction that ran when it
@@ -47,7 +47,6 @@
 #include "utils/xid8.h"
 
 #define PARTITION_BITS        20
-#define DOORBELL_CLASS        28513 /* the bridge uses the same two */
 #define DOORBELL_IDLE         2
 #define DOORBELL_CHANNEL      "order_aggregator"
 #define ROUTING_KEY_BYTES_MAX 255      /* a short string of AMQP 0-9-1 */
@@ -272,7 +271,7 @@ ring_doorbell_if_idle(void)
 {
 	LOCKTAG tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, DOORBELL_CLASS, DOORBELL_IDLE, 2);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OA_ADVISORY_CLASS, DOORBELL_IDLE, 2);
 	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		Async_Notify(DOORBELL_CHANNEL, "");
 	else

@@ -40,8 +40,9 @@ typedef struct ProductOffers
 {
 	int  first;
 	int  count;
-	bool wanted; /* by a request without an error */
-	bool is_known;
+	bool  wanted; /* by a request without an error */
+	bool  is_known;
+	int64 available_before; /* this batch */
 } ProductOffers;
 
 /* What became of one request. */
@@ -133,8 +134,12 @@ lock_offers(Placement *placement)
 	for (int i = 0; i < batch->nproducts; i++)
 	{
 		if (placement->products[i].wanted)
-			stock_find_offers(placement->stock, batch->product_ids[i], &placement->products[i].first,
-							  &placement->products[i].count);
+		{
+			ProductOffers *product = &placement->products[i];
+
+			stock_find_offers(placement->stock, batch->product_ids[i], &product->first, &product->count);
+			product->available_before = stock_available(placement->stock, product->first, product->count);
+		}
 	}
 	find_known_products(placement);
 }
@@ -201,6 +206,7 @@ source_request(Placement *placement, int request_index)
 	RequestBatch *batch = placement->batch;
 	OrderRequest *request = &batch->requests[request_index];
 	Placed       *placed = &placement->placed[request_index];
+	SourcingLimit limit = {.max_vendors = guc_max_vendors_per_order};
 	SourcingLine *lines = palloc(sizeof(SourcingLine) * request->nlines);
 	int           npicks_max = 0;
 	int           outcome;
@@ -222,8 +228,15 @@ source_request(Placement *placement, int request_index)
 	}
 
 	placed->picks = palloc(sizeof(SourcingPick) * Max(npicks_max, 1));
-	outcome = sourcing_choose(request->strategy, request->allow_partial, lines, request->nlines, placement->stock->offers,
-							  placed->picks);
+	outcome = sourcing_choose(request->strategy, request->allow_partial, &limit, lines, request->nlines,
+							  placement->stock->offers, placed->picks);
+	if (outcome == SOURCING_TOO_MANY_VENDORS)
+	{
+		request_error(request, ERRCODE_OA_INSUFFICIENT_STOCK,
+					  psprintf("insufficient stock at any %d vendors together", guc_max_vendors_per_order),
+					  psprintf("{\"maxVendorsPerOrder\": %d}", guc_max_vendors_per_order), NULL);
+		return;
+	}
 	if (outcome < 0)
 	{
 		insufficient_stock(placement, request, &request->lines[-1 - outcome]);
@@ -376,6 +389,14 @@ write_events(Placement *placement)
 
 		if (is_to_be_served(&placement->batch->requests[i]))
 			holds_add_placed_events(events, &placed->facts, 1, placement->stock, placed->picks, placed->npicks);
+	}
+	for (int i = 0; i < placement->batch->nproducts; i++)
+	{
+		const ProductOffers *product = &placement->products[i];
+
+		if (product->count > 0)
+			event_stock_low(events, placement->batch->product_ids[i], placement->stock->rows[product->first].low_threshold,
+							product->available_before, stock_available(placement->stock, product->first, product->count));
 	}
 	outbox_write(events);
 }
@@ -569,7 +590,7 @@ place_batch(RequestBatch *batch, bool want_documents)
 	}
 	if (placement->nplaced > 0)
 	{
-		stock_write_changes(placement->stock);
+		stock_write_changes(placement->stock, 0); /* nothing ships */
 		number_orders(placement);
 		write_orders(placement);
 		write_lines(placement);

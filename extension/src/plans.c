@@ -121,59 +121,185 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							  "VALUES ($1, $2, $3, $4) "
 							  "ON CONFLICT (vendor_id) DO UPDATE "
 							  "SET name = EXCLUDED.name, stock_url = EXCLUDED.stock_url, priority = EXCLUDED.priority, "
-							  "  feed_etag = NULL, feed_last_modified = NULL",
+							  "  feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity'",
 							  4,
 							  {TEXTOID, TEXTOID, TEXTOID, INT4OID}},
 	[PLAN_LOCK_VENDOR] = {"SELECT v.synced_as_of FROM order_aggregator.vendor AS v "
 						  "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
 						  1,
 						  {TEXTOID}},
-	[PLAN_VENDOR_APPLIED] =
-		{"UPDATE order_aggregator.vendor AS v SET synced_as_of = $2 WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+	[PLAN_CONFIGURE_VENDOR] =
+		{"UPDATE order_aggregator.vendor AS v SET sync_interval = COALESCE($2, v.sync_interval), "
+		 "  feed_mapping = CASE WHEN $3 OPERATOR(pg_catalog.=) '{}'::pg_catalog.jsonb THEN NULL ELSE COALESCE($3, v.feed_mapping) END, "
+		 "  buffer = COALESCE($4, v.buffer), on_shortage = COALESCE($5, v.on_shortage), is_active = COALESCE($6, v.is_active), "
+		 "  feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity' "
+		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+		 6,
+		 {TEXTOID, INTERVALOID, JSONBOID, INT8OID, TEXTOID, BOOLOID}},
+	/* $2 and $3 are for the two statements that follow it */
+	[PLAN_LOCK_PRODUCT_STOCK] = {"SELECT s.vendor_id FROM order_aggregator.stock AS s "
+								 "WHERE s.product_id OPERATOR(pg_catalog.=) $1 "
+								 "  AND ($4 IS NULL OR s.vendor_id OPERATOR(pg_catalog.=) $4) "
+								 "  AND ($2 IS NOT NULL OR $3 IS NOT NULL) "
+								 "ORDER BY s.product_id, s.vendor_id FOR NO KEY UPDATE",
+								 4,
+								 {TEXTOID, INT8OID, INT8OID, TEXTOID},
+								 true},
+	[PLAN_CONFIGURE_PRODUCT] =
+		{"UPDATE order_aggregator.product AS p SET buffer = COALESCE($2, p.buffer), "
+		 "  low_threshold = CASE WHEN $3 OPERATOR(pg_catalog.=) (-1)::pg_catalog.int8 THEN NULL ELSE COALESCE($3, p.low_threshold) END "
+		 "WHERE p.product_id OPERATOR(pg_catalog.=) $1",
+		 4,
+		 {TEXTOID, INT8OID, INT8OID, TEXTOID},
+		 true},
+	[PLAN_CONFIGURE_STOCK] =
+		{"UPDATE order_aggregator.stock AS s SET buffer = COALESCE($2, s.buffer), "
+		 "  low_threshold = CASE WHEN $3 OPERATOR(pg_catalog.=) (-1)::pg_catalog.int8 THEN NULL ELSE COALESCE($3, s.low_threshold) END "
+		 "WHERE s.product_id OPERATOR(pg_catalog.=) $1 AND ($4 IS NULL OR s.vendor_id OPERATOR(pg_catalog.=) $4)",
+		 4,
+		 {TEXTOID, INT8OID, INT8OID, TEXTOID},
+		 true},
+	[PLAN_UNMAP_PRODUCTS] = {"DELETE FROM order_aggregator.product_map AS m "
+							 "WHERE m.vendor_id OPERATOR(pg_catalog.=) $1 AND m.vendor_sku OPERATOR(pg_catalog.=) ANY ($2)",
+							 3,
+							 {TEXTOID, TEXTARRAYOID, TEXTARRAYOID},
+							 true},
+	[PLAN_CLAIMED_PRODUCT] = {"SELECT m.product_id, m.vendor_sku FROM order_aggregator.product_map AS m "
+							  "WHERE m.vendor_id OPERATOR(pg_catalog.=) $1 AND m.product_id OPERATOR(pg_catalog.=) ANY ($3) "
+							  "ORDER BY m.product_id LIMIT 1",
+							  3,
+							  {TEXTOID, TEXTARRAYOID, TEXTARRAYOID},
+							  true},
+	[PLAN_MAP_PRODUCTS] = {"INSERT INTO order_aggregator.product_map (vendor_id, vendor_sku, product_id) "
+						   "SELECT $1, d.vendor_sku, d.product_id "
+						   "FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d(vendor_sku, product_id) "
+						   "WHERE d.product_id IS NOT NULL",
+						   3,
+						   {TEXTOID, TEXTARRAYOID, TEXTARRAYOID}},
+	[PLAN_FORGET_ETAG] = {"UPDATE order_aggregator.vendor AS v SET feed_etag = NULL, feed_last_modified = NULL "
+						  "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+						  1,
+						  {TEXTOID}},
+
+	[PLAN_SUPERSEDE_FEED] =
+		{"UPDATE order_aggregator.feed_sync AS f SET status = 'superseded', finished_at = pg_catalog.clock_timestamp() "
+		 "WHERE f.vendor_id OPERATOR(pg_catalog.=) $1 AND f.status OPERATOR(pg_catalog.=) 'running'",
+		 1,
+		 {TEXTOID},
+		 true},
+	/* the tags of the last feed say nothing of one that is half applied */
+	[PLAN_VENDOR_BEGINS] =
+		{"UPDATE order_aggregator.vendor AS v SET synced_as_of = $2, feed_etag = NULL, feed_last_modified = NULL "
+		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 2,
 		 {TEXTOID, TIMESTAMPTZOID}},
-	/* in one statement, and so of one moment: a row's count and what was confirmed of it */
-	[PLAN_READ_VENDOR_STOCK] = {"SELECT s.product_id, p.name, s.price, s.on_hand, s.is_active, COALESCE(c.units, 0) "
-								"FROM order_aggregator.stock AS s "
-								"JOIN order_aggregator.product AS p ON p.product_id OPERATOR(pg_catalog.=) s.product_id "
-								"LEFT JOIN (SELECT h.product_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 AS units "
-								"  FROM order_aggregator.hold AS h "
-								"  WHERE h.vendor_id OPERATOR(pg_catalog.=) $1 AND h.settled_at OPERATOR(pg_catalog.>) $2 "
-								"    AND h.status OPERATOR(pg_catalog.=) 'confirmed' "
-								"  GROUP BY h.product_id) AS c ON c.product_id OPERATOR(pg_catalog.=) s.product_id "
-								"WHERE s.vendor_id OPERATOR(pg_catalog.=) $1",
-								2,
-								{TEXTOID, TIMESTAMPTZOID}},
-	[PLAN_CONFIRMED_SINCE] = {"SELECT h.product_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 FROM order_aggregator.hold AS h "
-							  "WHERE h.vendor_id OPERATOR(pg_catalog.=) $1 AND h.settled_at OPERATOR(pg_catalog.>) $2 "
-							  "  AND h.status OPERATOR(pg_catalog.=) 'confirmed' "
-							  "GROUP BY h.product_id",
-							  2,
-							  {TEXTOID, TIMESTAMPTZOID}},
-	[PLAN_LOCK_VENDOR_STOCK] = {"SELECT s.product_id, s.reserved FROM order_aggregator.stock AS s "
-								"WHERE s.product_id OPERATOR(pg_catalog.=) ANY ($2) AND s.vendor_id OPERATOR(pg_catalog.=) $1 "
-								"ORDER BY s.product_id, s.vendor_id FOR NO KEY UPDATE",
-								2,
-								{TEXTOID, TEXTARRAYOID}},
-	[PLAN_UPSERT_PRODUCTS] = {"INSERT INTO order_aggregator.product AS p (product_id, name) "
-							  "SELECT d.product_id, COALESCE(d.name, d.product_id) FROM ROWS FROM (pg_catalog.unnest($1), "
-							  "pg_catalog.unnest($2)) AS d(product_id, name) "
-							  "ON CONFLICT (product_id) DO UPDATE SET name = EXCLUDED.name "
-							  "WHERE p.name OPERATOR(pg_catalog.=) p.product_id AND EXCLUDED.name OPERATOR(pg_catalog.<>) p.name",
-							  2,
-							  {TEXTARRAYOID, TEXTARRAYOID}},
-	[PLAN_UPSERT_STOCK] =
-		{"INSERT INTO order_aggregator.stock AS s (product_id, vendor_id, vendor_sku, price, on_hand, as_of) "
-		 "SELECT d.product_id, $1, d.product_id, d.price::pg_catalog.numeric, d.on_hand, $2 "
-		 "FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) AS d(product_id, price, on_hand) "
-		 "ON CONFLICT (product_id, vendor_id) DO UPDATE "
-		 "SET price = EXCLUDED.price, on_hand = EXCLUDED.on_hand, is_active = true, as_of = EXCLUDED.as_of",
-		 5,
-		 {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID}},
-	[PLAN_DEACTIVATE_STOCK] = {"UPDATE order_aggregator.stock AS s SET is_active = false, as_of = $2 "
-							   "WHERE s.vendor_id OPERATOR(pg_catalog.=) $1 AND s.product_id OPERATOR(pg_catalog.=) ANY ($3)",
-							   3,
-							   {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID}},
+	[PLAN_BEGIN_FEED] = {"INSERT INTO order_aggregator.feed_sync AS f (vendor_id, as_of, status) VALUES ($1, $2, $3) RETURNING sync_id",
+						 3,
+						 {TEXTOID, TIMESTAMPTZOID, TEXTOID}},
+	[PLAN_LOCK_FEED] = {"SELECT f.vendor_id, f.as_of, f.status FROM order_aggregator.feed_sync AS f "
+						"WHERE f.sync_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+						1,
+						{INT8OID},
+						true},
+	[PLAN_ADD_TO_FEED] =
+		{"UPDATE order_aggregator.feed_sync AS f "
+		 "SET items = f.items OPERATOR(pg_catalog.+) $2::pg_catalog.int4, "
+		 "  new_items = f.new_items OPERATOR(pg_catalog.+) $3::pg_catalog.int4, "
+		 "  changed_items = f.changed_items OPERATOR(pg_catalog.+) $4::pg_catalog.int4, "
+		 "  inactive_items = f.inactive_items OPERATOR(pg_catalog.+) $5::pg_catalog.int4, "
+		 "  skipped_items = f.skipped_items OPERATOR(pg_catalog.+) $6::pg_catalog.int4, "
+		 "  oversold_items = f.oversold_items OPERATOR(pg_catalog.+) $7::pg_catalog.int4, "
+		 "  skipped = CASE WHEN pg_catalog.jsonb_array_length(f.skipped) OPERATOR(pg_catalog.<) 100 "
+		 "    THEN f.skipped OPERATOR(pg_catalog.||) $8::pg_catalog.jsonb ELSE f.skipped END, "
+		 "  oversold = CASE WHEN pg_catalog.jsonb_array_length(f.oversold) OPERATOR(pg_catalog.<) 1000 "
+		 "    THEN f.oversold OPERATOR(pg_catalog.||) $9::pg_catalog.jsonb ELSE f.oversold END "
+		 "WHERE f.sync_id OPERATOR(pg_catalog.=) $1",
+		 9,
+		 {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID},
+		 true},
+	[PLAN_FINISH_FEED] =
+		{"UPDATE order_aggregator.feed_sync AS f SET status = $2, finished_at = pg_catalog.clock_timestamp() "
+		 "WHERE f.sync_id OPERATOR(pg_catalog.=) $1 "
+		 "RETURNING f.vendor_id, f.as_of, f.status, f.items, f.new_items, f.changed_items, f.inactive_items, f.skipped_items, "
+		 "  f.skipped::pg_catalog.text, f.oversold::pg_catalog.text",
+		 2,
+		 {INT8OID, TEXTOID},
+		 true},
+	[PLAN_VENDOR_SYNCED] =
+		{"UPDATE order_aggregator.vendor AS v SET last_sync_at = pg_catalog.clock_timestamp(), last_sync_status = 'applied', "
+		 "  last_sync_error = NULL, last_sync_items = $1::pg_catalog.int4, feed_etag = $3, feed_last_modified = $4, "
+		 "  sync_failures = 0, circuit_open_until = NULL, "
+		 "  next_sync_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) v.sync_interval "
+		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $2",
+		 4,
+		 {INT8OID, TEXTOID, TEXTOID, TEXTOID}},
+	[PLAN_UNNAMED_PRODUCTS] = {"SELECT p.product_id FROM order_aggregator.product AS p "
+							   "WHERE p.name OPERATOR(pg_catalog.=) p.product_id AND p.product_id OPERATOR(pg_catalog.>=) $1 "
+							   "  AND p.product_id OPERATOR(pg_catalog.<=) $2 "
+							   "ORDER BY p.product_id FOR NO KEY UPDATE",
+							   2,
+							   {TEXTOID, TEXTOID},
+							   true},
+	[PLAN_NAME_PRODUCTS] = {"UPDATE order_aggregator.product AS p SET name = d.name "
+							"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(product_id, name) "
+							"WHERE p.product_id OPERATOR(pg_catalog.=) d.product_id",
+							2,
+							{TEXTARRAYOID, TEXTARRAYOID},
+							true},
+
+	[PLAN_NOTE_SHORTAGES] = {"INSERT INTO order_aggregator.shortage AS s (vendor_id, product_id) "
+							 "SELECT $1, d.product_id FROM pg_catalog.unnest($2) AS d(product_id) "
+							 "ON CONFLICT (vendor_id, product_id) DO UPDATE SET tried_at = NULL",
+							 2,
+							 {TEXTOID, TEXTARRAYOID}},
+	[PLAN_END_SHORTAGES] = {"DELETE FROM order_aggregator.shortage AS s "
+							"WHERE s.vendor_id OPERATOR(pg_catalog.=) $1 AND s.product_id OPERATOR(pg_catalog.=) ANY ($2)",
+							2,
+							{TEXTOID, TEXTARRAYOID},
+							true},
+	[PLAN_LOCK_SHORTAGES] =
+		{"SELECT s.vendor_id, s.product_id, v.on_shortage, k.reserved OPERATOR(pg_catalog.-) k.on_hand "
+		 "FROM order_aggregator.shortage AS s "
+		 "JOIN order_aggregator.vendor AS v ON v.vendor_id OPERATOR(pg_catalog.=) s.vendor_id "
+		 "JOIN order_aggregator.stock AS k ON k.product_id OPERATOR(pg_catalog.=) s.product_id "
+		 "  AND k.vendor_id OPERATOR(pg_catalog.=) s.vendor_id "
+		 "WHERE k.reserved OPERATOR(pg_catalog.<=) k.on_hand "
+		 "  OR (v.on_shortage OPERATOR(pg_catalog.<>) 'keep' AND (s.tried_at IS NULL "
+		 "    OR s.tried_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '1 minute'::pg_catalog.interval))) "
+		 "ORDER BY s.noticed_at LIMIT $1 FOR UPDATE OF s SKIP LOCKED",
+		 1,
+		 {INT8OID},
+		 true},
+	/* the newest first: whoever came first is served first */
+	[PLAN_ORDERS_HOLDING] = {"SELECT h.order_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 FROM order_aggregator.orders AS o "
+							 "JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) o.order_id "
+							 "WHERE o.status OPERATOR(pg_catalog.=) 'pending' AND h.vendor_id OPERATOR(pg_catalog.=) $1 "
+							 "  AND h.product_id OPERATOR(pg_catalog.=) $2 AND h.status OPERATOR(pg_catalog.=) 'open' "
+							 "GROUP BY h.order_id ORDER BY h.order_id DESC LIMIT $3",
+							 3,
+							 {TEXTOID, TEXTOID, INT8OID},
+							 true},
+	[PLAN_SHORTAGES_TRIED] =
+		{"UPDATE order_aggregator.shortage AS s SET tried_at = pg_catalog.now() "
+		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(vendor_id, product_id) "
+		 "WHERE s.vendor_id OPERATOR(pg_catalog.=) d.vendor_id AND s.product_id OPERATOR(pg_catalog.=) d.product_id",
+		 2,
+		 {TEXTARRAYOID, TEXTARRAYOID},
+		 true},
+
+	[PLAN_READ_RETURNS] = {"SELECT r.line_no, r.vendor_id, r.quantity, r.return_id, r.key FROM order_aggregator.order_return AS r "
+						   "WHERE r.order_id OPERATOR(pg_catalog.=) $1",
+						   1,
+						   {INT8OID},
+						   true},
+	[PLAN_STORE_RETURNS] =
+		{"INSERT INTO order_aggregator.order_return "
+		 "  (return_id, order_id, line_no, vendor_id, product_id, quantity, unit_price, restocked, returned_at, key) "
+		 "SELECT $1, $2, d.line_no, d.vendor_id, d.product_id, d.quantity, d.unit_price::pg_catalog.numeric, $8, pg_catalog.now(), $9 "
+		 "FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), "
+		 "  pg_catalog.unnest($7)) AS d(line_no, vendor_id, product_id, quantity, unit_price)",
+		 9,
+		 {INT8OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLOID, TEXTOID}},
 
 	[PLAN_LOCK_PARKED] =
 		{"SELECT p.event_id, p.message_id, p.routing_key, p.headers::pg_catalog.text, p.payload::pg_catalog.text "

@@ -101,19 +101,24 @@ is_vendor_id(const char *text, int len)
 }
 
 bool
-numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result)
+text_to_whole(const char *text, int64 min, int64 max, int64 *result)
 {
-	char *text;
 	char *end;
-	bool  is_whole;
 
-	/* scientific notation has been expanded by numeric: 1e300 is long, not wrong */
-	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
 	errno = 0;
 	*result = strtoll(text, &end, 10);
 	if (*end == '.')
 		end += 1 + strspn(end + 1, "0");
-	is_whole = errno == 0 && end != text && *end == '\0' && *result >= min && *result <= max;
+	return errno == 0 && end != text && *end == '\0' && *result >= min && *result <= max;
+}
+
+bool
+numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result)
+{
+	/* scientific notation has been expanded by numeric: 1e300 is long, not wrong */
+	char *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
+	bool  is_whole = text_to_whole(text, min, max, result);
+
 	pfree(text);
 	return is_whole;
 }

@@ -97,7 +97,8 @@ extern char *check_text_id(const char *text, int len, int max_chars);
 /* True if it is 1 to 64 of A-Z a-z 0-9 _ - */
 extern bool is_vendor_id(const char *text, int len);
 
-/* True if the numeric is a whole number from min to max, which *result then is. */
+/* True if the text, a decimal number, or the numeric is a whole number from min to max, which *result then is. */
+extern bool text_to_whole(const char *text, int64 min, int64 max, int64 *result);
 extern bool numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result);
 
 #endif /* OA_REQUEST_H */

@@ -1,6 +1,6 @@
 /*
  * rows.c
- *		Rows of the extension's own tables by primary key: found, locked and updated.
+ *		Rows of the extension's own tables by key: found, locked and updated.
  *
  * By the table and index access methods directly. Planning and running SQL for
  * it took half of the time of a small order, and a plan made while the tables
@@ -32,13 +32,13 @@ rows_see_latest(void)
 }
 
 void
-row_scan_begin(RowScan *scan, const char *table_name, LOCKMODE mode, int nkeys)
+row_scan_begin(RowScan *scan, const char *table_name, const char *index_name, LOCKMODE mode)
 {
 	scan->table = table_open(table_oid(table_name), mode);
 	/* makes the table know its primary key */
 	(void) RelationGetIndexList(scan->table);
-	scan->index = index_open(RelationGetPrimaryKeyIndex(scan->table), AccessShareLock);
-	scan->scan = index_beginscan(scan->table, scan->index, GetActiveSnapshot(), nkeys, 0);
+	scan->index = index_open(index_name ? table_oid(index_name) : RelationGetPrimaryKeyIndex(scan->table), AccessShareLock);
+	scan->scan = NULL;
 	scan->found = table_slot_create(scan->table, NULL);
 	scan->locked = table_slot_create(scan->table, NULL);
 }
@@ -46,7 +46,8 @@ row_scan_begin(RowScan *scan, const char *table_name, LOCKMODE mode, int nkeys)
 void
 row_scan_end(RowScan *scan)
 {
-	index_endscan(scan->scan);
+	if (scan->scan != NULL)
+		index_endscan(scan->scan);
 	ExecDropSingleTupleTableSlot(scan->found);
 	ExecDropSingleTupleTableSlot(scan->locked);
 	index_close(scan->index, NoLock);
@@ -56,6 +57,14 @@ row_scan_end(RowScan *scan)
 void
 row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys)
 {
+	/* a scan has as many keys as it was begun with, always */
+	if (scan->scan != NULL && scan->scan->numberOfKeys != nkeys)
+	{
+		index_endscan(scan->scan);
+		scan->scan = NULL;
+	}
+	if (scan->scan == NULL)
+		scan->scan = index_beginscan(scan->table, scan->index, GetActiveSnapshot(), nkeys, 0);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 
@@ -91,8 +100,8 @@ serialization_failure(Relation table)
 					errmsg("could not serialize access to %s due to concurrent update", RelationGetRelationName(table))));
 }
 
-TupleTableSlot *
-row_scan_next_locked(RowScan *scan)
+static TupleTableSlot *
+next_locked(RowScan *scan, LockTupleMode mode)
 {
 	uint8 flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
 
@@ -105,7 +114,7 @@ row_scan_next_locked(RowScan *scan)
 
 		CHECK_FOR_INTERRUPTS();
 		result = table_tuple_lock(scan->table, &scan->found->tts_tid, GetActiveSnapshot(), scan->locked,
-								  GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitBlock, flags, &failure);
+								  GetCurrentCommandId(true), mode, LockWaitBlock, flags, &failure);
 		if (result == TM_Ok)
 			return scan->locked;
 		if (result != TM_Deleted || IsolationUsesXactSnapshot())
@@ -114,12 +123,33 @@ row_scan_next_locked(RowScan *scan)
 	return NULL;
 }
 
+TupleTableSlot *
+row_scan_next_locked(RowScan *scan)
+{
+	return next_locked(scan, LockTupleNoKeyExclusive);
+}
+
+TupleTableSlot *
+row_scan_next_key_shared(RowScan *scan)
+{
+	return next_locked(scan, LockTupleKeyShare);
+}
+
 Datum
 row_column(TupleTableSlot *slot, int column)
 {
 	bool is_null;
 
 	return slot_getattr(slot, column, &is_null);
+}
+
+int64
+row_int64(TupleTableSlot *slot, int column, int64 if_null)
+{
+	bool  is_null;
+	Datum value = slot_getattr(slot, column, &is_null);
+
+	return is_null ? if_null : DatumGetInt64(value);
 }
 
 char *

@@ -1,6 +1,6 @@
 /*
  * rows.h
- *		Rows of the extension's own tables by primary key: found, locked and updated.
+ *		Rows of the extension's own tables by key: found, locked and updated.
  */
 #ifndef OA_ROWS_H
 #define OA_ROWS_H
@@ -13,7 +13,7 @@
 #include "nodes/execnodes.h"
 #include "utils/relcache.h"
 
-/* A lookup by the leading columns of a table's primary key. */
+/* A lookup by the leading columns of one of a table's indexes. */
 typedef struct RowScan
 {
 	Relation        table;
@@ -24,14 +24,14 @@ typedef struct RowScan
 } RowScan;
 
 /*
- * row_scan_begin opens the table with the given lock; nkeys is the most columns
- * a key will have. It sees what the active snapshot sees: rows_see_latest()
+ * row_scan_begin opens the table with the given lock and one of its indexes
+ * (NULL: the primary key). Of a partial index only the rows in it are found. It sees what the active snapshot sees: rows_see_latest()
  * pushes one that sees all that is committed now and all that this transaction
  * has written (at REPEATABLE READ, what had been committed when it began); pop
  * it after row_scan_end.
  */
 extern void rows_see_latest(void);
-extern void row_scan_begin(RowScan *scan, const char *table_name, LOCKMODE mode, int nkeys);
+extern void row_scan_begin(RowScan *scan, const char *table_name, const char *index_name, LOCKMODE mode);
 extern void row_scan_end(RowScan *scan);
 
 /* row_scan_find begins with another key; row_scan_find_text and row_scan_find_int8 with one column of it. */
@@ -44,12 +44,15 @@ extern void row_scan_find_int8(RowScan *scan, int64 key);
  * last. row_scan_next_locked locks it FOR NO KEY UPDATE, waiting for whoever
  * holds it, and returns its last version; rows deleted meanwhile are passed
  * over. ERROR 40001 at REPEATABLE READ if the row was changed since.
+ * row_scan_next_key_shared locks it FOR KEY SHARE, as a foreign key does.
  */
 extern TupleTableSlot *row_scan_next(RowScan *scan);
 extern TupleTableSlot *row_scan_next_locked(RowScan *scan);
+extern TupleTableSlot *row_scan_next_key_shared(RowScan *scan);
 
-/* Columns of a slot, and of a tuple; text is palloc'd, and NULL if null. */
+/* Columns of a slot; text is palloc'd, and NULL if null. Of row_int64 a null is if_null. */
 extern Datum row_column(TupleTableSlot *slot, int column);
+extern int64 row_int64(TupleTableSlot *slot, int column, int64 if_null);
 extern char *row_text(TupleTableSlot *slot, int column);
 
 /* Updates of rows that this transaction has locked. */

@@ -42,20 +42,6 @@ enum
 	ORDERS_TRACEPARENT
 };
 
-/* Columns of "hold". */
-enum
-{
-	HOLD_LINE_NO = 2,
-	HOLD_VENDOR_ID,
-	HOLD_ATTEMPT,
-	HOLD_PRODUCT_ID,
-	HOLD_QUANTITY,
-	HOLD_UNIT_PRICE,
-	HOLD_STATUS,
-	HOLD_SETTLED_AT = 10,
-	HOLD_REASON
-};
-
 static const char *const hold_status_names[] = {
 	[HOLD_OPEN] = "open",         [HOLD_CONFIRMED] = "confirmed", [HOLD_REJECTED] = "rejected",
 	[HOLD_RELEASED] = "released", [HOLD_RETURNED] = "returned",
@@ -145,7 +131,7 @@ lock_orders(Settlement *settlement, const int64 *order_ids, int count)
 	RowScan scan;
 
 	rows_see_latest();
-	row_scan_begin(&scan, "orders", RowExclusiveLock, 1);
+	row_scan_begin(&scan, "orders", NULL, RowExclusiveLock);
 	for (int i = 0; i < count; i++)
 	{
 		TupleTableSlot *slot;
@@ -175,7 +161,7 @@ read_holds(Settlement *settlement)
 
 	settlement->holds = palloc(sizeof(Hold) * room);
 	rows_see_latest();
-	row_scan_begin(&scan, "hold", RowExclusiveLock, 1);
+	row_scan_begin(&scan, "hold", NULL, RowExclusiveLock);
 	for (int i = 0; i < settlement->norders; i++)
 	{
 		SettledOrder   *order = &settlement->orders[i];
@@ -351,17 +337,47 @@ last_attempt(const SettledOrder *order)
 }
 
 static bool
+is_kept(const Hold *hold)
+{
+	HoldStatus status = hold_current_status(hold);
+
+	return status == HOLD_OPEN || status == HOLD_CONFIRMED;
+}
+
+static bool
 keeps_a_hold(const SettledOrder *order)
 {
 	for (int i = 0; i < order->nholds; i++)
 	{
-		const Hold *hold = &order->holds[i];
-
-		if (hold->new_status == HOLD_CONFIRMED ||
-			(hold->new_status == HOLD_UNCHANGED && (hold->status == HOLD_OPEN || hold->status == HOLD_CONFIRMED)))
+		if (is_kept(&order->holds[i]))
 			return true;
 	}
 	return false;
+}
+
+/* The vendors of the holds that the order keeps, each once; all their stock is locked. */
+static SourcingLimit
+vendor_limit(const SettledOrder *order, const StockRows *stock)
+{
+	int32_t *used = palloc(sizeof(int32_t) * Max(order->nholds, 1));
+	int      nused = 0;
+
+	for (int i = 0; i < order->nholds; i++)
+	{
+		const Hold     *hold = &order->holds[i];
+		const StockRow *row = is_kept(hold) ? stock_find(stock, hold->product_id, hold->vendor_id) : NULL;
+		int32_t         vendor;
+		int             u = 0;
+
+		if (row == NULL)
+			continue;
+		vendor = stock->offers[row - stock->rows].vendor;
+		while (u < nused && used[u] != vendor)
+			u++;
+		if (u == nused)
+			used[nused++] = vendor;
+	}
+	return (SourcingLimit){guc_max_vendors_per_order, used, nused};
 }
 
 /* The rejected units by line; returns how many lines. */
@@ -415,6 +431,8 @@ source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkI
 {
 	SourcingLine    *lines = palloc(sizeof(SourcingLine) * order->nholds);
 	int             *line_nos = palloc(sizeof(int) * order->nholds);
+	SourcingLimit    limit = vendor_limit(order, stock);
+	bool             allow_partial = order->allow_partial && !order->keeps_unserved;
 	int              attempt = last_attempt(order) + 1;
 	int              nlines = rejected_lines(order, stock, lines, line_nos);
 	int              npicks = -1;
@@ -431,12 +449,12 @@ source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkI
 		for (int l = 0; l < nlines; l++)
 			for (int o = lines[l].first_offer; o < lines[l].first_offer + lines[l].noffers; o++)
 				stock->offers[o].excluded = has_refused(order, line_nos[l], stock->rows[o].vendor_id);
-		npicks = sourcing_choose(strategy, order->allow_partial, lines, nlines, stock->offers, picks);
+		npicks = sourcing_choose(strategy, allow_partial, &limit, lines, nlines, stock->offers, picks);
 		for (int l = 0; l < nlines; l++)
 			for (int o = lines[l].first_offer; o < lines[l].first_offer + lines[l].noffers; o++)
 				stock->offers[o].excluded = false;
 	}
-	if (npicks < 0 && !(order->allow_partial && keeps_a_hold(order)))
+	if (npicks < 0 && !(allow_partial && keeps_a_hold(order)))
 		return RESOURCE_FAILED;
 	npicks = Max(npicks, 0);
 	order->new_total = new_total(order, stock, picks, npicks);
@@ -455,6 +473,39 @@ source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkI
 	return RESOURCED;
 }
 
+/* Leaves the holds where they are that no other vendor could take over. */
+static void
+keep_unserved(SettledOrder *order, StockRows *stock)
+{
+	for (int i = 0; i < order->nholds; i++)
+	{
+		Hold *hold = &order->holds[i];
+
+		if (hold->new_status != HOLD_REJECTED)
+			continue;
+		hold->new_status = HOLD_UNCHANGED;
+		hold->is_taken = false;
+		stock_keep(stock, stock_of_hold(stock, hold), hold->quantity);
+	}
+}
+
+/* Tells the vendors from which holds were taken. Holds are by vendor and attempt. */
+static void
+tell_taken(const SettledOrder *order, EventBatch *events)
+{
+	const Hold *told = NULL;
+
+	for (int i = 0; i < order->nholds; i++)
+	{
+		const Hold *hold = &order->holds[i];
+
+		if (!hold->is_taken || (told != NULL && told->attempt == hold->attempt && strcmp(told->vendor_id, hold->vendor_id) == 0))
+			continue;
+		event_vendor_cancelled(events, &order->facts, hold->vendor_id, hold->attempt, hold->reason);
+		told = hold;
+	}
+}
+
 /* Gives a failed order its end and reason, and its rejected holds the end of a closed order's. */
 static void
 fail_order(SettledOrder *order)
@@ -468,7 +519,8 @@ fail_order(SettledOrder *order)
 		if (hold->new_status != HOLD_REJECTED)
 			continue;
 		hold->new_status = HOLD_RELEASED;
-		hold->reason = psprintf(VENDOR_REJECTED ": %s", hold->reason ? hold->reason : "no reason given");
+		if (!hold->is_taken)
+			hold->reason = psprintf(VENDOR_REJECTED ": %s", hold->reason ? hold->reason : "no reason given");
 		if (order->new_reason == NULL)
 			order->new_reason = psprintf("%s: %s", hold->vendor_id, hold->reason);
 	}
@@ -518,10 +570,8 @@ close_order(SettledOrder *order, StockRows *stock, EventBatch *events)
 /* ---------- writing ---------- */
 
 static void
-write_holds(const Settlement *settlement)
+write_holds(const Settlement *settlement, TimestampTz settled_at)
 {
-	/* the time after the locks: a feed applied later must find these units */
-	Datum     settled_at = TimestampTzGetDatum(GetCurrentTimestamp());
 	RowUpdate update;
 
 	row_update_begin(&update, "hold");
@@ -529,7 +579,7 @@ write_holds(const Settlement *settlement)
 	{
 		const Hold *hold = &settlement->holds[i];
 		int         columns[3] = {HOLD_STATUS, HOLD_SETTLED_AT, HOLD_REASON};
-		Datum       values[3] = {(Datum) 0, settled_at, (Datum) 0};
+		Datum       values[3] = {(Datum) 0, TimestampTzGetDatum(settled_at), (Datum) 0};
 		bool        nulls[3] = {false, false, hold->reason == NULL};
 
 		if (hold->new_status == HOLD_UNCHANGED)
@@ -621,6 +671,12 @@ settle_order(Settlement *settlement, SettledOrder *order, StockRows *stock, Bulk
 	{
 		Resourced resourced = source_anew(settlement, order, stock, new_holds);
 
+		if (resourced == RESOURCE_FAILED && order->keeps_unserved)
+		{
+			keep_unserved(order, stock);
+			return;
+		}
+		tell_taken(order, settlement->events);
 		if (resourced == RESOURCED)
 			return;
 		if (resourced == RESOURCE_FAILED)
@@ -637,6 +693,7 @@ static void
 settle(Settlement *settlement)
 {
 	StockRows  *stock = lock_stock(settlement);
+	TimestampTz settled_at = GetCurrentTimestamp(); /* after the locks: a feed applied later must find these units */
 	BulkInsert *new_holds = NULL;
 
 	for (int i = 0; i < settlement->nholds; i++)
@@ -648,8 +705,8 @@ settle(Settlement *settlement)
 	}
 	if (new_holds != NULL)
 		bulk_end(new_holds);
-	stock_write_changes(stock);
-	write_holds(settlement);
+	stock_write_changes(stock, settled_at);
+	write_holds(settlement, settled_at);
 	add_closing_events(settlement);
 	outbox_write(settlement->events);
 }

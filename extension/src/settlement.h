@@ -36,7 +36,8 @@ typedef struct Hold
 	HoldStatus  status;
 	HoldStatus  new_status; /* what the caller wants it to become */
 	const char *reason;
-	HeapTuple   tuple; /* as it was found */
+	bool        is_taken; /* with HOLD_REJECTED: we take it from the vendor, who must be told */
+	HeapTuple   tuple;    /* as it was found */
 } Hold;
 
 /* What the hold is, with what this settlement will make of it. */
@@ -58,6 +59,7 @@ typedef struct SettledOrder
 	char       *close_reason;
 	const char *new_status; /* the end that the caller, or a settlement of all its holds, gives it; NULL: none */
 	const char *new_reason;
+	bool        keeps_unserved; /* what no other vendor can serve whole stays where it is */
 	Numeric     total;
 	Numeric     new_total; /* NULL: unchanged */
 	Hold       *holds;

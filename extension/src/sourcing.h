@@ -9,6 +9,7 @@
 #ifndef OA_SOURCING_H
 #define OA_SOURCING_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -47,18 +48,29 @@ typedef struct SourcingPick
 	int64_t quantity;
 } SourcingPick;
 
+/* How many vendors an order may have. */
+typedef struct SourcingLimit
+{
+	int            max_vendors; /* 0: any number */
+	const int32_t *used;        /* vendors that serve other parts of the order already, each once */
+	int            nused;
+} SourcingLimit;
+
+/* There is stock, but not at so few vendors. */
+#define SOURCING_TOO_MANY_VENDORS INT_MIN
+
 /*
  * sourcing_choose serves all lines of one order, or, where allow_partial, as
- * much of them as there is.
+ * much of them as there is, from no more vendors than the limit.
  *
  * "picks" has room for one pick for each offer of each line. Returns the number
- * of picks, grouped by line, or -1 - n if line n cannot be served; nothing in
- * "offers" is changed. With allow_partial an order of which nothing at all can
- * be served fails at line 0. Two lines must not share offers: the caller has
- * added up lines of one product.
+ * of picks, grouped by line, -1 - n if line n cannot be served, or
+ * SOURCING_TOO_MANY_VENDORS; nothing in "offers" is changed. With allow_partial
+ * an order of which nothing at all can be served fails at line 0. Two lines must
+ * not share offers: the caller has added up lines of one product.
  */
-extern int sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLine *lines, int nlines,
-						   const SourcingOffer *offers, SourcingPick *picks);
+extern int sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLimit *limit, const SourcingLine *lines,
+						   int nlines, const SourcingOffer *offers, SourcingPick *picks);
 
 /* sourcing_strategy_by_name sets *strategy; false if there is none of that name. */
 extern bool sourcing_strategy_by_name(const char *name, SourcingStrategy *strategy);

@@ -14,26 +14,16 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
-/* Columns of "stock" and "vendor", as the tables define them. */
-enum
-{
-	STOCK_PRODUCT_ID = 1,
-	STOCK_VENDOR_ID,
-	STOCK_VENDOR_SKU,
-	STOCK_PRICE,
-	STOCK_ON_HAND,
-	STOCK_RESERVED,
-	STOCK_BUFFER,
-	STOCK_IS_ACTIVE
-};
-
+/* Columns of "vendor", as the table defines them. */
 enum
 {
 	VENDOR_VENDOR_ID = 1,
 	VENDOR_VENDOR_NO,
 	VENDOR_PRIORITY = 5,
-	VENDOR_IS_ACTIVE
+	VENDOR_IS_ACTIVE,
+	VENDOR_BUFFER
 };
 
 /* What an offer needs of its vendor; read once a call. */
@@ -43,6 +33,7 @@ typedef struct VendorFacts
 	int32       vendor_no;
 	int32       priority;
 	bool        is_active;
+	int64       buffer;
 	uint32      hash;
 	char        status;
 } VendorFacts;
@@ -86,6 +77,7 @@ find_vendor(Locking *locking, const char *vendor_id)
 	facts->vendor_no = DatumGetInt32(row_column(locking->vendor.found, VENDOR_VENDOR_NO));
 	facts->priority = DatumGetInt32(row_column(locking->vendor.found, VENDOR_PRIORITY));
 	facts->is_active = DatumGetBool(row_column(locking->vendor.found, VENDOR_IS_ACTIVE));
+	facts->buffer = DatumGetInt64(row_column(locking->vendor.found, VENDOR_BUFFER));
 	return facts;
 }
 
@@ -117,8 +109,13 @@ add_locked_row(Locking *locking)
 	if (!price_from_numeric(row->unit_price, &row->price))
 		elog(ERROR, "price of product \"%s\" at vendor \"%s\" is out of range", row->product_id, row->vendor_id);
 	vendor = find_vendor(locking, row->vendor_id);
-	row->free = DatumGetInt64(row_column(slot, STOCK_ON_HAND)) - DatumGetInt64(row_column(slot, STOCK_RESERVED)) -
-				DatumGetInt64(row_column(slot, STOCK_BUFFER));
+	row->on_hand = DatumGetInt64(row_column(slot, STOCK_ON_HAND));
+	row->reserved = DatumGetInt64(row_column(slot, STOCK_RESERVED));
+	row->buffer = Max(DatumGetInt64(row_column(slot, STOCK_BUFFER)), vendor->buffer);
+	row->free = row->on_hand - row->reserved - row->buffer;
+	row->low_threshold = row_int64(slot, STOCK_LOW_THRESHOLD, guc_low_stock);
+	row->last_shipped_at = row_int64(slot, STOCK_LAST_SHIPPED_AT, 0);
+	row->vendor_is_active = vendor->is_active;
 	row->is_active = DatumGetBool(row_column(slot, STOCK_IS_ACTIVE)) && vendor->is_active;
 	offer->price = row->price.amount;
 	offer->available = row->is_active ? Max(0, row->free) : 0;
@@ -127,11 +124,11 @@ add_locked_row(Locking *locking)
 }
 
 static void
-locking_begin(Locking *locking, int nkeys, int expected)
+locking_begin(Locking *locking, int expected)
 {
 	rows_see_latest();
-	row_scan_begin(&locking->stock, "stock", RowExclusiveLock, nkeys);
-	row_scan_begin(&locking->vendor, "vendor", AccessShareLock, 1);
+	row_scan_begin(&locking->stock, "stock", NULL, RowExclusiveLock);
+	row_scan_begin(&locking->vendor, "vendor", NULL, AccessShareLock);
 	locking->vendors = vendors_create(CurrentMemoryContext, 16, NULL);
 	locking->room = Max(expected, 8);
 	locking->rows = palloc0(sizeof(StockRows));
@@ -163,7 +160,7 @@ stock_lock_offers(const char **product_ids, int count)
 
 	memcpy(sorted, product_ids, sizeof(char *) * count);
 	qsort(sorted, count, sizeof(char *), compare_strings);
-	locking_begin(&locking, 1, count);
+	locking_begin(&locking, count);
 	for (int i = 0; i < count; i++)
 	{
 		if (i > 0 && strcmp(sorted[i - 1], sorted[i]) == 0)
@@ -200,7 +197,7 @@ stock_lock_rows(const char **product_ids, const char **vendor_ids, int count)
 	for (int i = 0; i < count; i++)
 		keys[i] = (StockKey){product_ids[i], vendor_ids[i]};
 	qsort(keys, count, sizeof(StockKey), compare_keys);
-	locking_begin(&locking, 2, count);
+	locking_begin(&locking, count);
 	for (int i = 0; i < count; i++)
 	{
 		ScanKeyData scan_keys[2];
@@ -252,6 +249,16 @@ stock_find_offers(const StockRows *stock, const char *product_id, int *first, in
 	*count = row - *first;
 }
 
+int64
+stock_available(const StockRows *stock, int first, int count)
+{
+	int64 available = 0;
+
+	for (int i = first; i < first + count; i++)
+		available += stock->offers[i].available;
+	return available;
+}
+
 StockRow *
 stock_find(const StockRows *stock, const char *product_id, const char *vendor_id)
 {
@@ -292,10 +299,18 @@ stock_release(StockRows *stock, StockRow *row, int64 quantity)
 }
 
 void
+stock_keep(StockRows *stock, StockRow *row, int64 quantity)
+{
+	row->reserved_change += quantity;
+	add_free(stock, row, -quantity);
+}
+
+void
 stock_ship(StockRow *row, int64 quantity)
 {
 	row->reserved_change -= quantity;
 	row->on_hand_change -= quantity;
+	row->ships = true;
 }
 
 void
@@ -306,14 +321,13 @@ stock_return(StockRows *stock, StockRow *row, int64 quantity)
 }
 
 static void
-write_changed_row(RowUpdate *update, const StockRow *row)
+write_changed_row(RowUpdate *update, const StockRow *row, TimestampTz shipped_at)
 {
-	TupleDesc desc = RelationGetDescr(update->table);
-	int       columns[2] = {STOCK_ON_HAND, STOCK_RESERVED};
-	bool      nulls[2] = {false, false};
-	Datum     values[2];
-	int64     on_hand = DatumGetInt64(heap_getattr(row->tuple, STOCK_ON_HAND, desc, &nulls[0])) + row->on_hand_change;
-	int64     reserved = DatumGetInt64(heap_getattr(row->tuple, STOCK_RESERVED, desc, &nulls[1])) + row->reserved_change;
+	int   columns[3] = {STOCK_ON_HAND, STOCK_RESERVED, STOCK_LAST_SHIPPED_AT};
+	bool  nulls[3] = {false, false, false};
+	Datum values[3];
+	int64 on_hand = row->on_hand + row->on_hand_change;
+	int64 reserved = row->reserved + row->reserved_change;
 
 	if (reserved < 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
@@ -326,19 +340,22 @@ write_changed_row(RowUpdate *update, const StockRow *row)
 	 */
 	values[0] = Int64GetDatum(Max(0, on_hand));
 	values[1] = Int64GetDatum(reserved);
-	row_update(update, row->tuple, 2, columns, values, nulls);
+	values[2] = TimestampTzGetDatum(shipped_at);
+	row_update(update, row->tuple, row->ships ? 3 : 2, columns, values, nulls);
 }
 
 void
-stock_write_changes(StockRows *stock)
+stock_write_changes(StockRows *stock, TimestampTz shipped_at)
 {
 	RowUpdate update;
 
 	row_update_begin(&update, "stock");
 	for (int i = 0; i < stock->nrows; i++)
 	{
-		if (stock->rows[i].on_hand_change != 0 || stock->rows[i].reserved_change != 0)
-			write_changed_row(&update, &stock->rows[i]);
+		const StockRow *row = &stock->rows[i];
+
+		if (row->on_hand_change != 0 || row->reserved_change != 0 || row->ships)
+			write_changed_row(&update, row, shipped_at);
 	}
 	row_update_end(&update);
 }

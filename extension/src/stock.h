@@ -8,7 +8,26 @@
 #include "order_aggregator.h"
 
 #include "access/htup.h"
+#include "datatype/timestamp.h"
 #include "money.h"
+
+/* Columns of "stock", as the table defines them. */
+enum
+{
+	STOCK_PRODUCT_ID = 1,
+	STOCK_VENDOR_ID,
+	STOCK_VENDOR_SKU,
+	STOCK_PRICE,
+	STOCK_ON_HAND,
+	STOCK_RESERVED,
+	STOCK_BUFFER,
+	STOCK_IS_ACTIVE,
+	STOCK_AS_OF,
+	STOCK_LOW_THRESHOLD,
+	STOCK_LAST_SHIPPED_AT
+};
+
+#define LOW_THRESHOLD_NONE (-1)
 
 /* One locked stock row, and how the transaction will change it. */
 typedef struct StockRow
@@ -19,10 +38,17 @@ typedef struct StockRow
 	const char *vendor_sku;
 	Numeric     unit_price;
 	Price       price;
-	int64       free;      /* on_hand - reserved - buffer; negative if oversold */
+	int64       on_hand;
+	int64       reserved;
+	int64       buffer;          /* the offer's or its vendor's, whichever is larger */
+	int64       free;            /* on_hand - reserved - buffer, with the changes so far; negative if oversold */
+	int64       low_threshold;   /* the product's, else the setting's; LOW_THRESHOLD_NONE: nobody asks */
+	TimestampTz last_shipped_at; /* 0: never */
+	bool        vendor_is_active;
 	bool        is_active; /* the offer and its vendor */
 	int64       on_hand_change;
 	int64       reserved_change;
+	bool        ships;
 } StockRow;
 
 /*
@@ -48,23 +74,29 @@ extern StockRows *stock_lock_rows(const char **product_ids, const char **vendor_
 /* stock_find_offers sets *first and *count to the rows of a product. */
 extern void stock_find_offers(const StockRows *stock, const char *product_id, int *first, int *count);
 
+/* stock_available adds up what can be taken of those rows. */
+extern int64 stock_available(const StockRows *stock, int first, int count);
+
 /* stock_find returns the row of a product at a vendor; NULL if it is not among those locked. */
 extern StockRow *stock_find(const StockRows *stock, const char *product_id, const char *vendor_id);
 
 /*
  * stock_reserve takes units of an offer for a hold; stock_release gives them
- * back; stock_ship makes a hold's units leave the shelf; stock_return puts such
- * units back. Nothing is written before stock_write_changes.
+ * back, stock_keep takes them again, there or not; stock_ship makes a hold's
+ * units leave the shelf; stock_return puts such units back. Nothing is written
+ * before stock_write_changes.
  */
 extern void stock_reserve(StockRows *stock, int row, int64 quantity);
 extern void stock_release(StockRows *stock, StockRow *row, int64 quantity);
+extern void stock_keep(StockRows *stock, StockRow *row, int64 quantity);
 extern void stock_ship(StockRow *row, int64 quantity);
 extern void stock_return(StockRows *stock, StockRow *row, int64 quantity);
 
 /*
  * stock_write_changes updates every changed row once; in place of triggers and
- * CHECKs making sure that no counter gets negative.
+ * CHECKs making sure that no counter gets negative. shipped_at is when units
+ * that ship do: the settled_at of their holds.
  */
-extern void stock_write_changes(StockRows *stock);
+extern void stock_write_changes(StockRows *stock, TimestampTz shipped_at);
 
 #endif /* OA_STOCK_H */

@@ -1,0 +1,188 @@
+/*
+ * shortage.c
+ *		Vendors that turn out to have fewer units than are held of them.
+ *
+ * A feed notes the shortage (reconcile.c); what is done about it is the vendor's
+ * on_shortage:
+ *
+ *		keep		nothing: the vendor may deliver all the same
+ *		resource	the newest orders go to other vendors; what none can serve stays
+ *		reject		the same, and an order that none can serve is rejected
+ *
+ * Not in the feed's own transaction: that has locked stock, and orders come
+ * before stock. An order gives up its whole part at the vendor, because the
+ * message that takes a part back names no lines.
+ */
+#include "order_aggregator.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "plans.h"
+#include "settlement.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(oa_settle_shortages);
+
+#define SHORTAGES_MAX  1000 /* in one call */
+#define REASON_SHORT   "the vendor's count is below what is held"
+
+typedef struct Shortage
+{
+	const char *vendor_id;
+	const char *product_id;
+	bool        rejects;
+	int64       units;
+} Shortage;
+
+/* An order that is to lose a vendor. */
+typedef struct Loser
+{
+	int64       order_id;
+	const char *vendor_id;
+	bool        rejects;
+} Loser;
+
+/* Locks shortages that are due, forgets those that are over, and returns the others. */
+static Shortage *
+lock_shortages(int *count)
+{
+	Datum     values[2] = {Int64GetDatum(SHORTAGES_MAX)};
+	Shortage *shortages;
+	Shortage *over;
+	int       nover = 0;
+
+	plan_execute(PLAN_LOCK_SHORTAGES, values, NULL, SPI_OK_SELECT);
+	shortages = palloc(sizeof(Shortage) * Max(SPI_processed, 1));
+	over = palloc(sizeof(Shortage) * Max(SPI_processed, 1));
+	*count = 0;
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		Shortage shortage = {spi_string(row, 1), spi_string(row, 2), strcmp(spi_string(row, 3), "reject") == 0, spi_int64(row, 4)};
+
+		if (shortage.units <= 0)
+			over[nover++] = shortage;
+		else
+			shortages[(*count)++] = shortage;
+	}
+	for (int i = 0; i < nover; i++)
+	{
+		values[0] = CStringGetTextDatum(over[i].vendor_id);
+		values[1] = text_array(&over[i].product_id, 1);
+		plan_execute(PLAN_END_SHORTAGES, values, NULL, SPI_OK_DELETE);
+	}
+	return shortages;
+}
+
+/* Adds the newest orders that together hold the units that are short. */
+static void
+find_losers(const Shortage *shortage, Loser *losers, int *count, int max_orders)
+{
+	Datum values[3] = {CStringGetTextDatum(shortage->vendor_id), CStringGetTextDatum(shortage->product_id),
+					   Int64GetDatum(max_orders - *count)};
+	int64 units = shortage->units;
+
+	if (*count >= max_orders)
+		return;
+	plan_execute(PLAN_ORDERS_HOLDING, values, NULL, SPI_OK_SELECT);
+	for (uint64 row = 0; row < SPI_processed && units > 0; row++)
+	{
+		losers[(*count)++] = (Loser){spi_int64(row, 1), shortage->vendor_id, shortage->rejects};
+		units -= spi_int64(row, 2);
+	}
+}
+
+/* So that those about which nothing can be done now do not hold up the others. */
+static void
+note_tried(const Shortage *shortages, int count)
+{
+	const char **vendor_ids = palloc(sizeof(char *) * count);
+	const char **product_ids = palloc(sizeof(char *) * count);
+	Datum        values[2];
+
+	for (int i = 0; i < count; i++)
+	{
+		vendor_ids[i] = shortages[i].vendor_id;
+		product_ids[i] = shortages[i].product_id;
+	}
+	values[0] = text_array(vendor_ids, count);
+	values[1] = text_array(product_ids, count);
+	plan_execute(PLAN_SHORTAGES_TRIED, values, NULL, SPI_OK_UPDATE);
+}
+
+static void
+take_from_vendor(Settlement *settlement, const Loser *loser)
+{
+	SettledOrder *order = settlement_find(settlement, loser->order_id);
+
+	if (order == NULL || strcmp(order->status, "pending") != 0)
+		return;
+	order->keeps_unserved = !loser->rejects;
+	for (int i = 0; i < order->nholds; i++)
+	{
+		Hold *hold = &order->holds[i];
+
+		if (hold->status != HOLD_OPEN || strcmp(hold->vendor_id, loser->vendor_id) != 0)
+			continue;
+		hold->new_status = HOLD_REJECTED;
+		hold->reason = REASON_SHORT;
+		hold->is_taken = true;
+	}
+}
+
+/* How many of the orders lost a vendor, whatever came after. */
+static int
+count_taken(const Settlement *settlement)
+{
+	int count = 0;
+
+	for (int i = 0; i < settlement->norders; i++)
+	{
+		bool taken = false;
+
+		for (int h = 0; h < settlement->orders[i].nholds; h++)
+			taken |= settlement->orders[i].holds[h].is_taken;
+		count += taken;
+	}
+	return count;
+}
+
+static int
+settle_shortages(int max_orders)
+{
+	int         nshortages;
+	Shortage   *shortages = lock_shortages(&nshortages);
+	Loser      *losers = palloc(sizeof(Loser) * max_orders);
+	int64      *order_ids = palloc(sizeof(int64) * max_orders);
+	int         nlosers = 0;
+	Settlement *settlement;
+
+	if (nshortages == 0)
+		return 0;
+	for (int i = 0; i < nshortages; i++)
+		find_losers(&shortages[i], losers, &nlosers, max_orders);
+	note_tried(shortages, nshortages);
+	if (nlosers == 0)
+		return 0;
+	for (int i = 0; i < nlosers; i++)
+		order_ids[i] = losers[i].order_id;
+	settlement = settlement_lock(order_ids, nlosers);
+	for (int i = 0; i < nlosers; i++)
+		take_from_vendor(settlement, &losers[i]);
+	settlement_write(settlement);
+	return count_taken(settlement);
+}
+
+Datum
+oa_settle_shortages(PG_FUNCTION_ARGS)
+{
+	int32 max_orders = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
+	int   count;
+
+	if (max_orders < 1 || max_orders > 100000)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_orders must be from 1 to 100000")));
+	SPI_connect();
+	count = settle_shortages(max_orders);
+	SPI_finish();
+	PG_RETURN_INT32(count);
+}

@@ -1,0 +1,318 @@
+/*
+ * vendor.c
+ *		What a shop says of its vendors and products: feeds, names, buffers.
+ */
+#include "order_aggregator.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "plans.h"
+#include "request.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(oa_register_vendor);
+PG_FUNCTION_INFO_V1(oa_configure_vendor);
+PG_FUNCTION_INFO_V1(oa_configure_product);
+PG_FUNCTION_INFO_V1(oa_map_product);
+PG_FUNCTION_INFO_V1(oa_map_products);
+
+#define VENDOR_NAME_CHARS_MAX 500
+#define URL_CHARS_MAX         2000
+#define PATH_CHARS_MAX        200
+#define MAPPINGS_MAX          1000000
+
+/* ---------- arguments ---------- */
+
+static void
+invalid(const char *name, const char *complaint)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s %s", name, complaint)));
+}
+
+/* NULL if the argument is null. */
+static char *
+text_argument(FunctionCallInfo fcinfo, int argument, const char *name, int max_chars)
+{
+	char *value;
+	char *complaint;
+
+	if (PG_ARGISNULL(argument))
+		return NULL;
+	value = text_to_cstring(PG_GETARG_TEXT_PP(argument));
+	complaint = check_text_id(value, strlen(value), max_chars);
+	if (complaint != NULL)
+		invalid(name, complaint);
+	return value;
+}
+
+static char *
+required_text(FunctionCallInfo fcinfo, int argument, const char *name, int max_chars)
+{
+	if (PG_ARGISNULL(argument))
+		invalid(name, "must not be null");
+	return text_argument(fcinfo, argument, name, max_chars);
+}
+
+/* Sets a parameter of a plan to the function's argument, null or not. */
+static void
+pass_on(FunctionCallInfo fcinfo, int argument, Datum *value, char *null)
+{
+	*null = PG_ARGISNULL(argument) ? 'n' : ' ';
+	*value = PG_ARGISNULL(argument) ? (Datum) 0 : PG_GETARG_DATUM(argument);
+}
+
+static void
+check_units(FunctionCallInfo fcinfo, int argument, const char *name, int64 min)
+{
+	if (!PG_ARGISNULL(argument) && (PG_GETARG_INT64(argument) < min || PG_GETARG_INT64(argument) > ON_HAND_MAX))
+		invalid(name, psprintf("must be from " INT64_FORMAT " to " INT64_FORMAT, min, ON_HAND_MAX));
+}
+
+/* ---------- vendors ---------- */
+
+Datum
+oa_register_vendor(PG_FUNCTION_ARGS)
+{
+	char *vendor_id = required_text(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char *name = required_text(fcinfo, 1, "name", VENDOR_NAME_CHARS_MAX);
+	char *stock_url = text_argument(fcinfo, 2, "stock_url", URL_CHARS_MAX);
+	Datum values[4];
+	char  nulls[4] = {' ', ' ', stock_url ? ' ' : 'n', ' '};
+
+	if (!is_vendor_id(vendor_id, strlen(vendor_id)))
+		invalid("vendor_id", "must be 1 to 64 of A-Z a-z 0-9 _ -");
+	if (stock_url != NULL && strncmp(stock_url, "http://", 7) != 0 && strncmp(stock_url, "https://", 8) != 0)
+		invalid("stock_url", "must begin with http:// or https://");
+
+	SPI_connect();
+	values[0] = CStringGetTextDatum(vendor_id);
+	values[1] = CStringGetTextDatum(name);
+	values[2] = stock_url ? CStringGetTextDatum(stock_url) : (Datum) 0;
+	values[3] = Int32GetDatum(PG_ARGISNULL(3) ? 100 : PG_GETARG_INT32(3));
+	plan_execute(PLAN_REGISTER_VENDOR, values, nulls, SPI_OK_INSERT);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* "$", "$.a.b" from the top of the feed; "a.b" from an item, or the name of a CSV column. */
+static void
+check_path(const char *field, const char *path, bool from_top)
+{
+	if (strlen(path) == 0 || strlen(path) > PATH_CHARS_MAX)
+		invalid(field, psprintf("must be a path of 1 to %d characters", PATH_CHARS_MAX));
+	if (from_top && strcmp(path, "$") != 0 && (strncmp(path, "$.", 2) != 0 || path[2] == '\0'))
+		invalid(field, "must be $ or begin with $.");
+	if (strstr(path, "..") != NULL || path[strlen(path) - 1] == '.' || *path == '.')
+		invalid(field, "must not have an empty name in it");
+}
+
+static void
+check_mapping_member(const char *key, const char *value)
+{
+	const char *field = psprintf("feed_mapping.%s", key);
+
+	if (strcmp(key, "format") == 0)
+	{
+		if (strcmp(value, "json") != 0 && strcmp(value, "csv") != 0)
+			invalid(field, "must be json or csv");
+	}
+	else if (strcmp(key, "delimiter") == 0)
+	{
+		if (strlen(value) != 1 || *value == '"' || *value == '\n' || *value == '\r')
+			invalid(field, "must be one character");
+	}
+	else if (strcmp(key, "items") == 0 || strcmp(key, "asOf") == 0)
+		check_path(field, value, true);
+	else if (strcmp(key, "id") == 0 || strcmp(key, "quantity") == 0 || strcmp(key, "price") == 0 || strcmp(key, "name") == 0)
+		check_path(field, value, false);
+	else
+		invalid(field, "is not known; there are format, delimiter, items, asOf, id, quantity, price and name");
+}
+
+static void
+check_mapping(Jsonb *mapping)
+{
+	JsonbIterator     *it;
+	JsonbIteratorToken token;
+	JsonbValue         value;
+	char              *key = NULL;
+
+	if (!JB_ROOT_IS_OBJECT(mapping))
+		invalid("feed_mapping", "must be a JSON object");
+	it = JsonbIteratorInit(&mapping->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			key = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE && value.type != jbvString)
+			invalid(psprintf("feed_mapping.%s", key), "must be a string");
+		else if (token == WJB_VALUE)
+			check_mapping_member(key, pnstrdup(value.val.string.val, value.val.string.len));
+	}
+}
+
+static bool
+is_positive(Datum interval)
+{
+	Interval zero = {0};
+
+	return DatumGetBool(DirectFunctionCall2(interval_gt, interval, IntervalPGetDatum(&zero)));
+}
+
+Datum
+oa_configure_vendor(PG_FUNCTION_ARGS)
+{
+	char *vendor_id = required_text(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char *on_shortage = text_argument(fcinfo, 4, "on_shortage", 20);
+	Datum values[6] = {CStringGetTextDatum(vendor_id)};
+	char  nulls[6] = {' '};
+
+	if (!PG_ARGISNULL(1) && !is_positive(PG_GETARG_DATUM(1)))
+		invalid("sync_interval", "must be longer than nothing");
+	if (!PG_ARGISNULL(2))
+		check_mapping(PG_GETARG_JSONB_P(2));
+	check_units(fcinfo, 3, "buffer", 0);
+	if (on_shortage != NULL && strcmp(on_shortage, "keep") != 0 && strcmp(on_shortage, "resource") != 0 &&
+		strcmp(on_shortage, "reject") != 0)
+		invalid("on_shortage", "must be keep, resource or reject");
+	for (int i = 1; i < 6; i++)
+		pass_on(fcinfo, i, &values[i], &nulls[i]);
+
+	SPI_connect();
+	plan_execute(PLAN_CONFIGURE_VENDOR, values, nulls, SPI_OK_UPDATE);
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* ---------- products ---------- */
+
+Datum
+oa_configure_product(PG_FUNCTION_ARGS)
+{
+	char *product_id = required_text(fcinfo, 0, "product_id", ID_CHARS_MAX);
+	char *vendor_id = text_argument(fcinfo, 3, "vendor_id", ID_CHARS_MAX);
+	Datum values[4] = {CStringGetTextDatum(product_id)};
+	char  nulls[4] = {' '};
+
+	check_units(fcinfo, 1, "buffer", 0);
+	check_units(fcinfo, 2, "low_threshold", -1);
+	if (vendor_id != NULL && !PG_ARGISNULL(2))
+		invalid("low_threshold", "is of the whole product: leave vendor_id out");
+	for (int i = 1; i < 4; i++)
+		pass_on(fcinfo, i, &values[i], &nulls[i]);
+
+	SPI_connect();
+	plan_execute(PLAN_LOCK_PRODUCT_STOCK, values, nulls, SPI_OK_SELECT);
+	if (vendor_id == NULL)
+	{
+		plan_execute(PLAN_CONFIGURE_PRODUCT, values, nulls, SPI_OK_UPDATE);
+		if (SPI_processed == 0)
+			ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT), errmsg("unknown product \"%s\"", product_id)));
+	}
+	plan_execute(PLAN_CONFIGURE_STOCK, values, nulls, SPI_OK_UPDATE);
+	if (vendor_id != NULL && SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT),
+						errmsg("vendor \"%s\" offers no product \"%s\"", vendor_id, product_id)));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* ---------- what vendors call products ---------- */
+
+static void
+write_mappings(const char *vendor_id, const char **skus, const char **product_ids, int count)
+{
+	Datum values[3] = {CStringGetTextDatum(vendor_id), text_array(skus, count), text_array(product_ids, count)};
+
+	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+	/* the old ones first: two SKUs may swap their products */
+	plan_execute(PLAN_UNMAP_PRODUCTS, values, NULL, SPI_OK_DELETE);
+	plan_execute(PLAN_CLAIMED_PRODUCT, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
+						errmsg("product \"%s\" of vendor \"%s\" is mapped from \"%s\" already", spi_string(0, 1), vendor_id,
+							   spi_string(0, 2)),
+						errhint("One vendor offers a product under one SKU. Map the other SKU to NULL first.")));
+	plan_execute(PLAN_MAP_PRODUCTS, values, NULL, SPI_OK_INSERT);
+	/* what is under a new name must be looked at again, changed or not */
+	plan_execute(PLAN_FORGET_ETAG, values, NULL, SPI_OK_UPDATE);
+}
+
+Datum
+oa_map_product(PG_FUNCTION_ARGS)
+{
+	char       *vendor_id = required_text(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	const char *sku = required_text(fcinfo, 1, "vendor_sku", ID_CHARS_MAX);
+	const char *product_id = text_argument(fcinfo, 2, "product_id", ID_CHARS_MAX);
+
+	SPI_connect();
+	write_mappings(vendor_id, &sku, &product_id, 1);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* A string member of a mapping; NULL if it is null and may be. */
+static char *
+mapping_text(JsonbContainer *object, const char *key, bool may_be_null, int index)
+{
+	JsonbValue  value;
+	const char *field = psprintf("mappings[%d].%s", index, key);
+	char       *complaint;
+
+	if (getKeyJsonValueFromContainer(object, key, strlen(key), &value) == NULL)
+		invalid(field, "is missing");
+	if (may_be_null && value.type == jbvNull)
+		return NULL;
+	if (value.type != jbvString)
+		invalid(field, "must be a string");
+	complaint = check_text_id(value.val.string.val, value.val.string.len, ID_CHARS_MAX);
+	if (complaint != NULL)
+		invalid(field, complaint);
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+Datum
+oa_map_products(PG_FUNCTION_ARGS)
+{
+	char              *vendor_id = required_text(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	Jsonb             *json;
+	JsonbIterator     *it;
+	JsonbIteratorToken token;
+	JsonbValue         value;
+	const char       **skus;
+	const char       **product_ids;
+	int                count = 0;
+
+	if (PG_ARGISNULL(1))
+		invalid("mappings", "must not be null");
+	json = PG_GETARG_JSONB_P(1);
+	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json) || JB_ROOT_COUNT(json) > MAPPINGS_MAX)
+		invalid("mappings", psprintf("must be a JSON array of at most %d elements", MAPPINGS_MAX));
+
+	SPI_connect();
+	skus = palloc(sizeof(char *) * Max(JB_ROOT_COUNT(json), 1));
+	product_ids = palloc(sizeof(char *) * Max(JB_ROOT_COUNT(json), 1));
+	it = JsonbIteratorInit(&json->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_ELEM)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+			invalid(psprintf("mappings[%d]", count), "must be an object");
+		skus[count] = mapping_text(value.val.binary.data, "vendorSku", false, count);
+		product_ids[count] = mapping_text(value.val.binary.data, "productId", true, count);
+		count++;
+	}
+	write_mappings(vendor_id, skus, product_ids, count);
+	SPI_finish();
+	PG_RETURN_INT32(count);
+}

@@ -35,10 +35,16 @@ typedef struct Config
 	int         replies_batch_max;
 	int         sync_timeout_s;
 	int         feed_bytes_max;
+	int         feed_redirects_max;
+	const char *feed_headers_file;
+	const char *feed_ca_file;
+	int         circuit_failures;
+	int         circuit_open_s;
 	int         expire_interval_ms;
 	int         ask_again_s;
 	int         outbox_retention_hours;
 	int         idempotency_retention_hours;
+	int         sync_retention_hours;
 } Config;
 
 extern Config config;

@@ -135,13 +135,20 @@ db_outcome(Db *db, const char *doing, const PGresult *result)
 DbOutcome
 db_query(Db *db, const char *doing, const char *sql, int nparams, const char *const *params, PGresult **result)
 {
+	return db_query_typed(db, doing, sql, nparams, NULL, params, NULL, NULL, result);
+}
+
+DbOutcome
+db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types, const char *const *params,
+			   const int *lengths, const int *formats, PGresult **result)
+{
 	*result = NULL;
 	if (!db_is_connected(db))
 	{
 		db_close(db);
 		return DB_LOST;
 	}
-	*result = PQexecParams(db->connection, sql, nparams, NULL, params, NULL, NULL, 0);
+	*result = PQexecParams(db->connection, sql, nparams, types, params, lengths, formats, 0);
 	return db_outcome(db, doing, *result);
 }
 

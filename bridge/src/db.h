@@ -47,6 +47,11 @@ extern void db_close(Db *db);
 extern DbOutcome db_query(Db *db, const char *doing, const char *sql, int nparams, const char *const *params, PGresult **result)
 	__attribute__((warn_unused_result));
 
+/* db_query_typed is db_query for parameters of given types and formats, as PQexecParams takes them; any may be NULL. */
+extern DbOutcome db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types,
+								const char *const *params, const int *lengths, const int *formats, PGresult **result)
+	__attribute__((warn_unused_result));
+
 /* db_outcome judges a result that the caller fetched itself; logs as db_query does. */
 extern DbOutcome db_outcome(Db *db, const char *doing, const PGresult *result) __attribute__((warn_unused_result));
 

@@ -53,6 +53,16 @@ expire(Db *db)
 	} while (expired == batch && !stop_requested());
 }
 
+static void
+settle_shortages(Db *db)
+{
+	const int batch = EXPIRE_BATCH;
+	int       moved = run(db, "settling shortages", SQL_SETTLE_SHORTAGES, &batch);
+
+	if (moved > 0)
+		log_warning("%d orders lost a vendor whose feed has fewer units than they hold", moved);
+}
+
 /* A batch at a time, so that expiry does not wait for all of them; false if there may be more. */
 static bool
 ask_again(Db *db)
@@ -94,10 +104,11 @@ static void
 retain(Db *db)
 {
 	int keys = run(db, "forgetting idempotency keys", SQL_FORGET_KEYS, &config.idempotency_retention_hours);
+	int syncs = run(db, "forgetting the history of feeds", SQL_FORGET_SYNCS, &config.sync_retention_hours);
 	int partitions = run(db, "dropping outbox partitions", SQL_DROP_PARTITIONS, &config.outbox_retention_hours);
 
-	if (keys > 0 || partitions > 0)
-		log_info("retention: %d idempotency keys and %d outbox partitions dropped", keys, partitions);
+	if (keys > 0 || syncs > 0 || partitions > 0)
+		log_info("retention: %d idempotency keys, %d syncs and %d outbox partitions dropped", keys, syncs, partitions);
 }
 
 void *
@@ -128,6 +139,7 @@ housekeeping_run(void *unused)
 			retention_due = monotonic_ms() + RETENTION_EVERY_MS;
 		}
 		expire(&db);
+		settle_shortages(&db);
 		if (config.ask_again_s > 0 && monotonic_ms() >= ask_due && ask_again(&db))
 			ask_due = monotonic_ms() + ask_again_every_ms();
 		role_set_ready(ROLE_HOUSEKEEPING, db_is_connected(&db));

@@ -16,6 +16,7 @@
 #include "api.h"
 #include "config.h"
 #include "db.h"
+#include "feed_headers.h"
 #include "housekeeping.h"
 #include "http.h"
 #include "intake.h"
@@ -81,6 +82,16 @@ static const Setting settings[] = {
 	 "replies in one transaction"},
 	{"SYNC_TIMEOUT_S", "sync-timeout-s", SETTING_NUMBER, &config.sync_timeout_s, "10", 1, 3600, "time a vendor has for its feed"},
 	{"FEED_BYTES_MAX", "feed-bytes-max", SETTING_NUMBER, &config.feed_bytes_max, "67108864", 1024, 1073741823, "largest feed"},
+	{"FEED_REDIRECTS_MAX", "feed-redirects-max", SETTING_NUMBER, &config.feed_redirects_max, "0", 0, 10,
+	 "redirects followed to a feed; never with a vendor's headers"},
+	{"FEED_HEADERS_FILE", "feed-headers-file", SETTING_TEXT, &config.feed_headers_file, "", 0, 0,
+	 "headers that vendors want, one a line: vendor_id Name: value; read again on SIGHUP"},
+	{"FEED_CA_FILE", "feed-ca-file", SETTING_TEXT, &config.feed_ca_file, "", 0, 0,
+	 "certificates to trust for feeds, in place of the system's"},
+	{"CIRCUIT_FAILURES", "circuit-failures", SETTING_NUMBER, &config.circuit_failures, "5", 1, 1000,
+	 "a vendor's circuit opens after so many failures in a row"},
+	{"CIRCUIT_OPEN_S", "circuit-open-s", SETTING_NUMBER, &config.circuit_open_s, "300", 1, 86400,
+	 "and the vendor is left alone that long"},
 	{"EXPIRE_INTERVAL_MS", "expire-interval-ms", SETTING_NUMBER, &config.expire_interval_ms, "1000", 10, 600000,
 	 "how often expired orders are looked for"},
 	{"ASK_AGAIN_S", "ask-again-s", SETTING_NUMBER, &config.ask_again_s, "300", 0, 31622400,
@@ -89,6 +100,8 @@ static const Setting settings[] = {
 	 "relayed events are kept that long"},
 	{"IDEMPOTENCY_RETENTION_HOURS", "idempotency-retention-hours", SETTING_NUMBER, &config.idempotency_retention_hours, "168", 1,
 	 876000, "idempotency keys are kept that long"},
+	{"SYNC_RETENTION_HOURS", "sync-retention-hours", SETTING_NUMBER, &config.sync_retention_hours, "168", 1, 876000,
+	 "the history of feeds is kept that long"},
 	{NULL}};
 
 static const char synopsis[] = "run | sync | status | redrive";
@@ -219,7 +232,7 @@ start_thread(Threads *threads, void *(*run)(void *), void *argument)
 	return true;
 }
 
-/* Waits for SIGTERM or SIGINT, then asks all to stop; a second one leaves at once. SIGHUP has the tokens read again. */
+/* Waits for SIGTERM or SIGINT, then asks all to stop; a second one leaves at once. SIGHUP has tokens and headers read again. */
 static void *
 watch_signals(void *set)
 {
@@ -236,6 +249,8 @@ watch_signals(void *set)
 		{
 			if (*config.http_tokens_file != '\0' && !tokens_load(config.http_tokens_file))
 				log_warning("the tokens stay as they were");
+			if (*config.feed_headers_file != '\0' && !feed_headers_load(config.feed_headers_file))
+				log_warning("the headers for feeds stay as they were");
 			continue;
 		}
 		if (seen++ > 0)
@@ -427,6 +442,8 @@ main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	srandom((unsigned) (getpid() ^ time(NULL)));
+	if (*config.feed_headers_file != '\0' && !feed_headers_load(config.feed_headers_file))
+		return EX_USAGE;
 	if (!stop_init() || curl_global_init(CURL_GLOBAL_DEFAULT) != 0)
 		return EX_OSERR;
 

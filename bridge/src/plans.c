@@ -57,26 +57,47 @@ const char SQL_DROP_PARTITIONS[] = "SELECT order_aggregator.drop_outbox_partitio
 
 const char SQL_FORGET_KEYS[] = "SELECT order_aggregator.forget_idempotency_keys(make_interval(hours => $1))";
 
+const char SQL_FORGET_SYNCS[] = "SELECT order_aggregator.forget_feed_syncs(make_interval(hours => $1))";
+
+const char SQL_SETTLE_SHORTAGES[] = "SELECT order_aggregator.settle_shortages($1)";
+
 /* ---------- sync ---------- */
 
 const char SQL_VENDOR_FEEDS[] =
-	"SELECT vendor_id, stock_url, extract(epoch FROM sync_interval)::int, feed_etag, feed_last_modified "
-	"FROM order_aggregator.vendor WHERE is_active AND stock_url IS NOT NULL ORDER BY vendor_id";
+	"SELECT vendor_id, stock_url, feed_mapping, feed_etag, feed_last_modified "
+	"FROM order_aggregator.vendor WHERE is_active AND stock_url IS NOT NULL AND ($1::text IS NULL OR vendor_id = $1) ORDER BY vendor_id";
 
-const char SQL_SYNC_STOCK[] =
-	"SELECT r->>'status', r->>'items', r FROM order_aggregator.sync_vendor_stock($1, $2::jsonb, to_timestamp($3)) AS r";
+const char SQL_CLAIM_FEEDS[] = "SELECT vendor_id, stock_url, feed_mapping, etag, last_modified "
+							   "FROM order_aggregator.claim_due_feeds(make_interval(secs => $1), 100)";
 
-const char SQL_RECORD_SYNC[] = "SELECT order_aggregator.record_vendor_sync($1, $2, $3, $4, $5, $6)";
+/* the time that the feed tells ($2) by a clock that is ahead by $3, but no later than $4 */
+const char SQL_BEGIN_FEED[] =
+	"SELECT order_aggregator.begin_feed($1, least($2::timestamptz - make_interval(secs => $3), to_timestamp($4)))";
+
+/* a part that is lost in a crash comes again with the next feed; it must not hold up orders behind someone else's lock */
+const char SQL_APPLY_FEED_PART[] =
+	"SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '3s', true), "
+	"  order_aggregator.apply_feed_part($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
+const char SQL_FINISH_FEED[] = "SELECT r->>'status', r->>'items' FROM order_aggregator.finish_feed($1, $2, $3) AS r";
+
+const char SQL_RECORD_PULL[] = "SELECT order_aggregator.record_feed_pull($1, $2, $3, $4, make_interval(secs => $5))";
 
 /* ---------- http ---------- */
 
 const char SQL_GET_ORDER[] =
 	"SELECT json_build_object('id', order_id, 'status', status, 'totalAmount', total_amount::text, "
 	"  'customerId', customer_id, 'placedAt', placed_at, 'expiresAt', expires_at, 'closedAt', closed_at, "
-	"  'reason', close_reason, 'lines', lines, 'holds', holds, 'history', history) "
+	"  'reason', close_reason, 'lines', lines, 'holds', holds, 'returns', returns, 'history', history) "
 	"FROM order_aggregator.order_summary WHERE order_id = $1";
 
 const char SQL_CANCEL_ORDER[] = "SELECT order_aggregator.cancel_order($1, $2)";
+
+const char SQL_RETURN_ORDER[] =
+	"SELECT json_build_object('message', 'Units returned', 'orderId', $1::bigint, 'returnId', r.return_id, 'returns', ("
+	"  SELECT json_agg(l) FROM order_aggregator.order_summary AS o, json_array_elements(o.returns) AS l "
+	"  WHERE o.order_id = $1::bigint AND (l->>'returnId')::bigint = r.return_id)) "
+	"FROM (SELECT order_aggregator.return_order($1::bigint, $2::jsonb, $3::boolean, $4) AS return_id OFFSET 0) AS r";
 
 const char SQL_GET_PRODUCTS[] =
 	"SELECT coalesce(json_agg(t), '[]'), count(*), max(t.\"id\" || '/' || t.\"vendorId\") FROM ("
@@ -99,8 +120,17 @@ const char SQL_GET_VENDORS[] =
 	"SELECT coalesce(json_agg(json_build_object('id', vendor_id, 'name', name, 'priority', priority, "
 	"  'isActive', is_active, 'syncIntervalSeconds', extract(epoch FROM sync_interval)::int, "
 	"  'lastSync', json_build_object('at', last_sync_at, 'status', last_sync_status, 'error', last_sync_error, "
-	"    'items', last_sync_items, 'asOf', synced_as_of)) ORDER BY vendor_id), '[]') "
+	"    'items', last_sync_items, 'asOf', synced_as_of), 'nextSyncAt', CASE WHEN isfinite(next_sync_at) THEN next_sync_at END, "
+	"  'failures', sync_failures, 'circuit', circuit, 'circuitOpenUntil', circuit_open_until) ORDER BY vendor_id), '[]') "
 	"FROM order_aggregator.vendor_sync";
+
+const char SQL_GET_SYNCS[] =
+	"SELECT json_build_object('vendorId', v.vendor_id, 'syncs', coalesce((SELECT json_agg(json_build_object('id', f.sync_id, "
+	"    'beganAt', f.began_at, 'finishedAt', f.finished_at, 'asOf', f.as_of, 'status', f.status, 'error', f.error, 'items', f.items, "
+	"    'new', f.new_items, 'changed', f.changed_items, 'inactive', f.inactive_items, 'skippedItems', f.skipped_items, "
+	"    'oversoldItems', f.oversold_items, 'skipped', f.skipped, 'oversold', f.oversold) ORDER BY f.sync_id DESC) "
+	"  FROM (SELECT * FROM order_aggregator.feed_sync AS s WHERE s.vendor_id = v.vendor_id ORDER BY s.sync_id DESC LIMIT 100) AS f), '[]')) "
+	"FROM order_aggregator.vendor AS v WHERE v.vendor_id = $1";
 
 const char SQL_OUTBOX_HEAD[] = "SELECT order_aggregator.outbox_head()";
 

@@ -26,16 +26,23 @@ extern const char SQL_ASK_SILENT[];
 extern const char SQL_MAKE_PARTITIONS[];
 extern const char SQL_DROP_PARTITIONS[];
 extern const char SQL_FORGET_KEYS[];
+extern const char SQL_FORGET_SYNCS[];
+extern const char SQL_SETTLE_SHORTAGES[];
 
 extern const char SQL_VENDOR_FEEDS[];
-extern const char SQL_SYNC_STOCK[];
-extern const char SQL_RECORD_SYNC[];
+extern const char SQL_CLAIM_FEEDS[];
+extern const char SQL_BEGIN_FEED[];
+extern const char SQL_APPLY_FEED_PART[];
+extern const char SQL_FINISH_FEED[];
+extern const char SQL_RECORD_PULL[];
 
 extern const char SQL_GET_ORDER[];
 extern const char SQL_CANCEL_ORDER[];
+extern const char SQL_RETURN_ORDER[];
 extern const char SQL_GET_PRODUCTS[];
 extern const char SQL_GET_PRODUCT[];
 extern const char SQL_GET_VENDORS[];
+extern const char SQL_GET_SYNCS[];
 extern const char SQL_OUTBOX_HEAD[];
 extern const char SQL_NEXT_AND_OLDEST_XID[];
 extern const char SQL_SETTLED_EVENTS[];

@@ -2,434 +2,414 @@
  * sync.c
  *		The sync role: vendors' stock feeds, pulled over HTTP and applied.
  *
- * All feeds that are due are pulled side by side by one libcurl multi handle;
- * a slow or broken vendor delays no other. Nothing of a vendor is trusted: its
- * time and size are limited, redirects are not followed, only http and https
- * are spoken.
+ * The database says which vendors are due, and leaves them to one bridge for a
+ * while. All their feeds are pulled side by side (pull.c); each is applied as
+ * soon as it is there, a part at a time and in turns, so that no vendor waits for
+ * another, and no order for more than a part.
  */
 #include "sync.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <time.h>
 
-#include "backoff.h"
 #include "config.h"
 #include "log.h"
 #include "metrics.h"
 #include "plans.h"
+#include "pull.h"
 #include "stop.h"
 #include "text.h"
 
-#define VENDORS_MAX      1000
-#define HEADER_BYTES_MAX 256
-#define RETRY_MS_MIN     2000
-#define RETRY_MS_MAX     600000
-#define IDLE_MS_MAX      1000
+#define PART_ITEMS    1000
+#define LOOK_EVERY_MS 500
+#define LEASE_S       60 /* beyond the time of the transfer: for applying it */
+#define OID_INT4      23
+#define OID_INT8      20
+#define OID_TEXT      25
+#define OID_INT4S     1007
+#define OID_TEXTS     1009
 
-/* One pull of one vendor's feed. */
-typedef struct Pull
+/* A feed that is being applied. */
+typedef struct Applying
 {
-	char              *vendor_id;
-	char              *url;
-	char              *etag; /* of the last feed; may be NULL */
-	char              *last_modified;
-	CURL              *curl;
-	struct curl_slist *headers;
-	char              *body;
-	size_t             body_bytes;
-	size_t             body_room;
-	char               new_etag[HEADER_BYTES_MAX];
-	char               new_last_modified[HEADER_BYTES_MAX];
-	double             began_at; /* seconds since 1970: the feed is at least that new */
-	const char        *failure;  /* ours, where libcurl's words would mislead */
-} Pull;
+	struct Applying *next;
+	PullResult      *pull;
+	char             sync_id[24];
+	size_t           done;  /* items */
+	const char      *after; /* the last SKU of the parts applied; NULL: none is */
+} Applying;
 
-/* ---------- libcurl's callbacks ---------- */
-
-static size_t
-on_body(char *data, size_t size, size_t count, void *context)
+typedef struct Syncer
 {
-	Pull  *pull = context;
-	size_t bytes = size * count;
+	Db       *db;
+	Puller   *puller;
+	Applying *applying;
+	json_t   *results; /* NULL: nobody asks */
+} Syncer;
 
-	if (pull->body_bytes + bytes > (size_t) config.feed_bytes_max)
-	{
-		pull->failure = "the feed is larger than FEED_BYTES_MAX";
-		return 0;
-	}
-	if (pull->body_bytes + bytes + 1 > pull->body_room)
-	{
-		size_t room = pull->body_room ? pull->body_room : 16384;
-		char  *body;
-
-		while (room < pull->body_bytes + bytes + 1)
-			room *= 2;
-		body = realloc(pull->body, room);
-		if (body == NULL)
-			return 0;
-		pull->body = body;
-		pull->body_room = room;
-	}
-	memcpy(pull->body + pull->body_bytes, data, bytes);
-	pull->body_bytes += bytes;
-	pull->body[pull->body_bytes] = '\0';
-	return bytes;
-}
+/* ---------- how it ended ---------- */
 
 static void
-copy_header(char *to, const char *line, size_t bytes, const char *name)
+tell(Syncer *syncer, const char *vendor_id, const char *status, const char *items, const char *error)
 {
-	size_t length = strlen(name);
-
-	if (bytes <= length || strncasecmp(line, name, length) != 0)
-		return;
-	line += length;
-	bytes -= length;
-	while (bytes > 0 && (*line == ' ' || *line == '\t'))
-	{
-		line++;
-		bytes--;
-	}
-	while (bytes > 0 && (line[bytes - 1] == '\r' || line[bytes - 1] == '\n'))
-		bytes--;
-	for (size_t i = 0; i < bytes; i++)
-	{
-		if (line[i] < ' ' || line[i] > '~') /* it would not go into the database */
-			return;
-	}
-	if (bytes < HEADER_BYTES_MAX)
-	{
-		memcpy(to, line, bytes);
-		to[bytes] = '\0';
-	}
+	if (error != NULL)
+		log_warning("vendor %s: sync %s: %s", vendor_id, status, error);
+	metric_add(error != NULL ? METRIC_SYNC_FAILURES : METRIC_SYNCS, 1);
+	if (syncer->results != NULL)
+		json_array_append_new(syncer->results, json_pack("{s:s, s:s, s:o, s:s?}", "vendorId", vendor_id, "status", status, "items",
+														 items ? json_integer(atoi(items)) : json_null(), "error", error));
 }
 
-static size_t
-on_header(char *data, size_t size, size_t count, void *context)
-{
-	Pull *pull = context;
-
-	copy_header(pull->new_etag, data, size * count, "ETag:");
-	copy_header(pull->new_last_modified, data, size * count, "Last-Modified:");
-	return size * count;
-}
-
-/* ---------- one pull ---------- */
-
-static double
-wall_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return now.tv_sec + now.tv_nsec / 1e9;
-}
-
+/* Writes down a pull that brought nothing to finish. */
 static void
-add_condition(Pull *pull, const char *header, const char *value)
+record(Syncer *syncer, const char *vendor_id, const char *status, const char *error)
 {
-	char line[HEADER_BYTES_MAX + 64];
-
-	if (value == NULL)
-		return;
-	snprintf(line, sizeof(line), "%s: %s", header, value);
-	pull->headers = curl_slist_append(pull->headers, line);
-}
-
-static bool
-start_pull(Pull *pull, CURLM *multi)
-{
-	pull->curl = curl_easy_init();
-	if (pull->curl == NULL)
-		return false;
-	pull->began_at = wall_clock();
-	add_condition(pull, "If-None-Match", pull->etag);
-	add_condition(pull, "If-Modified-Since", pull->last_modified);
-	curl_easy_setopt(pull->curl, CURLOPT_URL, pull->url);
-	curl_easy_setopt(pull->curl, CURLOPT_HTTPHEADER, pull->headers);
-	curl_easy_setopt(pull->curl, CURLOPT_PRIVATE, pull);
-	curl_easy_setopt(pull->curl, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(pull->curl, CURLOPT_WRITEDATA, pull);
-	curl_easy_setopt(pull->curl, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(pull->curl, CURLOPT_HEADERDATA, pull);
-	curl_easy_setopt(pull->curl, CURLOPT_TIMEOUT, (long) config.sync_timeout_s);
-	curl_easy_setopt(pull->curl, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(pull->curl, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(pull->curl, CURLOPT_ACCEPT_ENCODING, "");
-	curl_easy_setopt(pull->curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(pull->curl, CURLOPT_USERAGENT, "order-bridge");
-	return curl_multi_add_handle(multi, pull->curl) == CURLM_OK;
-}
-
-static void
-finish_pull(Pull *pull, CURLM *multi)
-{
-	if (pull->curl != NULL)
-	{
-		curl_multi_remove_handle(multi, pull->curl);
-		curl_easy_cleanup(pull->curl);
-	}
-	curl_slist_free_all(pull->headers);
-	free(pull->vendor_id);
-	free(pull->url);
-	free(pull->etag);
-	free(pull->last_modified);
-	free(pull->body);
-	*pull = (Pull){0};
-}
-
-/* Writes down how a pull went, and adds it to the results. */
-static void
-record(Db *db, const Pull *pull, const char *status, const char *items, const char *error, json_t *results)
-{
-	bool        good = strcmp(status, "applied") == 0;
-	const char *params[6] = {pull->vendor_id,
-							 status,
-							 items,
-							 error,
-							 good && *pull->new_etag ? pull->new_etag : NULL,
-							 good && *pull->new_last_modified ? pull->new_last_modified : NULL};
+	char        failures[12];
+	char        open_s[12];
+	const char *params[5] = {vendor_id, status, error, failures, open_s};
 	PGresult   *result;
 
-	if (db_query(db, "recording a sync", SQL_RECORD_SYNC, 6, params, &result) != DB_OK)
-		log_warning("the result of syncing vendor %s is not recorded", pull->vendor_id);
+	snprintf(failures, sizeof(failures), "%d", config.circuit_failures);
+	snprintf(open_s, sizeof(open_s), "%d", config.circuit_open_s);
+	if (db_query(syncer->db, "recording a sync", SQL_RECORD_PULL, 5, params, &result) != DB_OK)
+		log_warning("the result of syncing vendor %s is not recorded", vendor_id);
 	PQclear(result);
-	if (error != NULL)
-		log_warning("vendor %s: sync %s: %s", pull->vendor_id, status, error);
-	metric_add(error != NULL ? METRIC_SYNC_FAILURES : METRIC_SYNCS, 1);
-	json_array_append_new(results, json_pack("{s:s, s:s, s:o, s:s?}", "vendorId", pull->vendor_id, "status", status, "items",
-											 items ? json_integer(atoi(items)) : json_null(), "error", error));
+	tell(syncer, vendor_id, status, NULL, error);
+}
+
+/* Judges a statement about a vendor's feed; if it failed, so has the feed. */
+static bool
+succeeded(Syncer *syncer, const char *vendor_id, DbOutcome outcome, const PGresult *result)
+{
+	const char *sqlstate = outcome == DB_ERROR ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : "";
+	const char *message = outcome == DB_ERROR ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : "";
+
+	if (outcome == DB_OK)
+		return true;
+	if (outcome == DB_LOST)
+		tell(syncer, vendor_id, "failed", NULL, "the database is away");
+	else if (strcmp(sqlstate, "OA004") == 0)
+		tell(syncer, vendor_id, "superseded", NULL, NULL); /* whoever did so records what became of it */
+	else
+		record(syncer, vendor_id, "failed", message);
+	return false;
 }
 
 static void
-apply(Db *db, const Pull *pull, json_t *results)
+forget(Syncer *syncer, Applying *applying)
 {
+	Applying **link = &syncer->applying;
+
+	while (*link != applying)
+		link = &(*link)->next;
+	*link = applying->next;
+	pull_result_free(applying->pull);
+	free(applying);
+}
+
+/* ---------- parameters as arrays, in libpq's binary format ---------- */
+
+static void
+put_int32(FILE *stream, int32_t number)
+{
+	uint32_t bytes = htonl((uint32_t) number);
+
+	fwrite(&bytes, sizeof(bytes), 1, stream);
+}
+
+static void
+put_array_head(FILE *stream, int element_type, size_t count)
+{
+	put_int32(stream, count > 0); /* dimensions */
+	put_int32(stream, 1);         /* there may be nulls */
+	put_int32(stream, element_type);
+	if (count == 0)
+		return;
+	put_int32(stream, (int32_t) count);
+	put_int32(stream, 1); /* counted from 1 */
+}
+
+static void
+put_indexes(FILE *stream, const FeedItem *items, size_t count)
+{
+	put_array_head(stream, OID_INT4, count);
+	for (size_t i = 0; i < count; i++)
+	{
+		put_int32(stream, sizeof(int32_t));
+		put_int32(stream, items[i].index);
+	}
+}
+
+/* The texts at that offset in each item. */
+static void
+put_texts(FILE *stream, const FeedItem *items, size_t count, size_t offset)
+{
+	put_array_head(stream, OID_TEXT, count);
+	for (size_t i = 0; i < count; i++)
+	{
+		const char *text = *(const char *const *) ((const char *) &items[i] + offset);
+
+		put_int32(stream, text ? (int32_t) strlen(text) : -1);
+		if (text != NULL)
+			fwrite(text, strlen(text), 1, stream);
+	}
+}
+
+/* ---------- applying ---------- */
+
+/* How many items the next part has: all of one SKU stay together, and those without one go last. */
+static size_t
+part_size(const FeedItem *items, size_t left)
+{
+	size_t count = PART_ITEMS;
+
+	if (left <= PART_ITEMS)
+		return left;
+	while (count < left && (items[count].sku == NULL || strcmp(items[count].sku, items[count - 1].sku) == 0))
+		count++;
+	return count;
+}
+
+static DbOutcome
+send_part(Syncer *syncer, const Applying *applying, const FeedItem *items, size_t count, const char *upto, PGresult **result)
+{
+	static const size_t offsets[] = {offsetof(FeedItem, sku), offsetof(FeedItem, name), offsetof(FeedItem, quantity),
+									 offsetof(FeedItem, price), offsetof(FeedItem, complaint)};
+	static const Oid    types[9] = {OID_INT8, OID_TEXT, OID_TEXT, OID_INT4S, OID_TEXTS, OID_TEXTS, OID_TEXTS, OID_TEXTS, OID_TEXTS};
+	static const int    formats[9] = {0, 0, 0, 1, 1, 1, 1, 1, 1};
+	const char         *values[9] = {applying->sync_id, applying->after, upto};
+	int                 lengths[9] = {0};
+	char               *text = NULL;
+	size_t              bytes;
+	size_t              starts[7];
+	FILE               *stream = open_memstream(&text, &bytes);
+	DbOutcome           outcome;
+
+	*result = NULL;
+	if (stream == NULL)
+		return DB_LOST;
+	starts[0] = 0;
+	put_indexes(stream, items, count);
+	for (size_t i = 0; i < 5; i++)
+	{
+		starts[i + 1] = (size_t) ftell(stream);
+		put_texts(stream, items, count, offsets[i]);
+	}
+	starts[6] = (size_t) ftell(stream);
+	if (text_finish(stream, &text) == NULL)
+		return DB_LOST;
+	for (size_t i = 0; i < 6; i++)
+	{
+		values[3 + i] = text + starts[i];
+		lengths[3 + i] = (int) (starts[i + 1] - starts[i]);
+	}
+	outcome = db_query_typed(syncer->db, "applying a part of a feed", SQL_APPLY_FEED_PART, 9, types, values, lengths, formats, result);
+	free(text);
+	return outcome;
+}
+
+static void
+finish(Syncer *syncer, Applying *applying)
+{
+	const PullResult *pull = applying->pull;
+	const char       *params[3] = {applying->sync_id, *pull->etag ? pull->etag : NULL, *pull->last_modified ? pull->last_modified : NULL};
+	PGresult         *result;
+	DbOutcome         outcome = db_query(syncer->db, "finishing a feed", SQL_FINISH_FEED, 3, params, &result);
+
+	if (succeeded(syncer, pull->vendor_id, outcome, result))
+		tell(syncer, pull->vendor_id, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1), NULL);
+	PQclear(result);
+	forget(syncer, applying);
+}
+
+/* One part of one feed, or its end. */
+static void
+apply_part(Syncer *syncer, Applying *applying)
+{
+	size_t          total;
+	const FeedItem *items = feed_items(applying->pull->feed, &total) + applying->done;
+	size_t          count = part_size(items, total - applying->done);
+	bool            is_last = applying->done + count == total;
+	const char     *upto = is_last ? NULL : items[count - 1].sku;
+	PGresult       *result;
+	DbOutcome       outcome = send_part(syncer, applying, items, count, upto, &result);
+	bool            ok = succeeded(syncer, applying->pull->vendor_id, outcome, result);
+
+	PQclear(result);
+	if (!ok)
+		forget(syncer, applying);
+	else if (is_last)
+		finish(syncer, applying);
+	else
+	{
+		applying->done += count;
+		applying->after = upto;
+	}
+}
+
+/* Has the database begin the feed that a pull has brought. Takes the pull over. */
+static void
+begin(Syncer *syncer, PullResult *pull)
+{
+	Applying   *applying = calloc(1, sizeof(Applying));
 	char        as_of[32];
-	const char *params[3] = {pull->vendor_id, pull->body ? pull->body : "", as_of};
+	char        ahead[32];
+	const char *params[4] = {pull->vendor_id, feed_as_of(pull->feed), ahead, as_of};
 	PGresult   *result;
 	DbOutcome   outcome;
 
-	snprintf(as_of, sizeof(as_of), "%.6f", pull->began_at);
-	outcome = db_query(db, "applying a feed", SQL_SYNC_STOCK, 3, params, &result);
-	if (outcome == DB_OK)
-		record(db, pull, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1), NULL, results);
+	if (applying == NULL)
+	{
+		record(syncer, pull->vendor_id, "failed", "out of memory");
+		pull_result_free(pull);
+		return;
+	}
+	*applying = (Applying){.next = syncer->applying, .pull = pull};
+	syncer->applying = applying;
+	snprintf(ahead, sizeof(ahead), "%.6f", pull->clock_ahead);
+	snprintf(as_of, sizeof(as_of), "%.6f", pull->as_of_latest);
+	outcome = db_query(syncer->db, "beginning a feed", SQL_BEGIN_FEED, 4, params, &result);
+	if (!succeeded(syncer, pull->vendor_id, outcome, result))
+		forget(syncer, applying);
+	else if (PQgetisnull(result, 0, 0))
+	{
+		record(syncer, pull->vendor_id, "stale", NULL);
+		forget(syncer, applying);
+	}
 	else
-		record(db, pull, "failed", NULL,
-			   outcome == DB_ERROR ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : "the database is away", results);
+		snprintf(applying->sync_id, sizeof(applying->sync_id), "%s", PQgetvalue(result, 0, 0));
 	PQclear(result);
 }
 
-/* Applies what a finished transfer brought, or records why it brought nothing. */
-static void
-on_transfer_done(Db *db, const Pull *pull, CURLcode code, json_t *results)
-{
-	long status = 0;
-	char error[64];
+/* ---------- the loop ---------- */
 
-	curl_easy_getinfo(pull->curl, CURLINFO_RESPONSE_CODE, &status);
-	if (code != CURLE_OK)
-		record(db, pull, "failed", NULL, pull->failure ? pull->failure : curl_easy_strerror(code), results);
-	else if (status == 304)
-		record(db, pull, "unchanged", NULL, NULL, results);
-	else if (status != 200)
+static void
+take_pull(Syncer *syncer, PullResult *pull)
+{
+	if (pull->status == PULL_BROUGHT)
 	{
-		snprintf(error, sizeof(error), "the vendor answered with status %ld", status);
-		record(db, pull, "failed", NULL, error, results);
+		begin(syncer, pull);
+		return;
 	}
-	else if (text_has_nul(pull->body, pull->body_bytes))
-		record(db, pull, "failed", NULL, "the feed is not JSON: it has a NUL character", results);
+	if (pull->status == PULL_UNCHANGED)
+		record(syncer, pull->vendor_id, "unchanged", NULL);
 	else
-		apply(db, pull, results);
+		record(syncer, pull->vendor_id, "failed", pull->error);
+	pull_result_free(pull);
 }
 
-/* Runs all pulls to their end. */
+/* Lets all transfers go on, and applies one part of each feed that is there. Waits if there is none. */
 static void
-run_pulls(Db *db, Pull *pulls, int count, json_t *results)
+step(Syncer *syncer)
 {
-	CURLM *multi = curl_multi_init();
-	int    running = 1;
+	PullResult *pull = puller_take(syncer->puller, syncer->applying ? 0 : LOOK_EVERY_MS);
+	Applying   *next;
 
-	for (int i = 0; i < count; i++)
+	if (pull != NULL)
+		take_pull(syncer, pull);
+	for (Applying *applying = syncer->applying; applying != NULL; applying = next)
 	{
-		if (multi == NULL || !start_pull(&pulls[i], multi))
-			record(db, &pulls[i], "failed", NULL, "out of memory", results);
+		next = applying->next;
+		apply_part(syncer, applying);
 	}
-	while (running > 0 && multi != NULL)
-	{
-		CURLMsg *message;
-		int      left;
-
-		curl_multi_perform(multi, &running);
-		while ((message = curl_multi_info_read(multi, &left)) != NULL)
-		{
-			Pull *pull;
-
-			if (message->msg != CURLMSG_DONE)
-				continue;
-			curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &pull);
-			on_transfer_done(db, pull, message->data.result, results);
-		}
-		if (running > 0)
-			curl_multi_poll(multi, NULL, 0, 200, NULL);
-	}
-	for (int i = 0; i < count; i++)
-		finish_pull(&pulls[i], multi);
-	curl_multi_cleanup(multi);
 }
 
-/* ---------- which vendors ---------- */
-
-static char *
-copy_value(const PGresult *result, int row, int column)
+static bool
+is_applying(const Syncer *syncer, const char *vendor_id)
 {
-	const char *value = db_value(result, row, column);
+	for (const Applying *applying = syncer->applying; applying != NULL; applying = applying->next)
+	{
+		if (strcmp(applying->pull->vendor_id, vendor_id) == 0)
+			return true;
+	}
+	return false;
+}
 
-	return value ? strdup(value) : NULL;
+/* Begins to pull the vendors of a result: id, URL, mapping, ETag, Last-Modified. */
+static void
+pull_vendors(Syncer *syncer, const PGresult *vendors)
+{
+	for (int row = 0; row < PQntuples(vendors); row++)
+	{
+		const char *vendor_id = PQgetvalue(vendors, row, 0);
+
+		if (puller_is_pulling(syncer->puller, vendor_id) || is_applying(syncer, vendor_id))
+			continue;
+		if (!puller_add(syncer->puller, vendor_id, PQgetvalue(vendors, row, 1), db_value(vendors, row, 2), db_value(vendors, row, 3),
+						db_value(vendors, row, 4)))
+			record(syncer, vendor_id, "failed", "out of memory");
+	}
 }
 
 static void
-prepare_pull(Pull *pull, const PGresult *vendors, int row)
+close_syncer(Syncer *syncer)
 {
-	*pull = (Pull){.vendor_id = copy_value(vendors, row, 0),
-				   .url = copy_value(vendors, row, 1),
-				   .etag = copy_value(vendors, row, 3),
-				   .last_modified = copy_value(vendors, row, 4)};
+	while (syncer->applying != NULL)
+		forget(syncer, syncer->applying);
+	puller_free(syncer->puller);
 }
 
 bool
 sync_now(Db *db, const char *vendor_id, json_t *results)
 {
-	PGresult *vendors;
-	Pull     *pulls;
-	int       count = 0;
-	bool      ok = db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 0, NULL, &vendors) == DB_OK;
+	const char *params[1] = {vendor_id};
+	Syncer      syncer = {.db = db, .puller = puller_create(), .results = results};
+	PGresult   *vendors;
+	bool        ok = syncer.puller != NULL && db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 1, params, &vendors) == DB_OK;
 
-	pulls = ok ? calloc(PQntuples(vendors) + 1, sizeof(Pull)) : NULL;
-	for (int row = 0; pulls != NULL && row < PQntuples(vendors); row++)
-	{
-		if (vendor_id == NULL || strcmp(vendor_id, PQgetvalue(vendors, row, 0)) == 0)
-			prepare_pull(&pulls[count++], vendors, row);
-	}
-	if (pulls != NULL)
-		run_pulls(db, pulls, count, results);
-	free(pulls);
+	if (syncer.puller == NULL)
+		return false;
+	if (ok)
+		pull_vendors(&syncer, vendors);
 	PQclear(vendors);
+	while (ok && !stop_requested() && (puller_is_pulling(syncer.puller, NULL) || syncer.applying != NULL))
+		step(&syncer);
+	close_syncer(&syncer);
 	return ok;
 }
 
-/* ---------- the role ---------- */
-
-/* When a vendor is next due. */
-typedef struct Schedule
-{
-	char      vendor_id[65];
-	long long due_ms;
-	Backoff   backoff;
-} Schedule;
-
-static Schedule *
-find_schedule(Schedule *schedules, int *count, const char *vendor_id)
-{
-	for (int i = 0; i < *count; i++)
-	{
-		if (strcmp(schedules[i].vendor_id, vendor_id) == 0)
-			return &schedules[i];
-	}
-	if (*count == VENDORS_MAX)
-		return NULL;
-	schedules[*count] = (Schedule){.backoff = {.delay_ms_min = RETRY_MS_MIN, .delay_ms_max = RETRY_MS_MAX}};
-	snprintf(schedules[*count].vendor_id, sizeof(schedules[*count].vendor_id), "%s", vendor_id);
-	return &schedules[(*count)++];
-}
-
+/* Begins to pull the vendors that are due; false if the database cannot be reached. */
 static bool
-has_failed(const json_t *results, const char *vendor_id)
+pull_due(Syncer *syncer)
 {
-	size_t  i;
-	json_t *result;
+	char        lease[12];
+	const char *params[1] = {lease};
+	PGresult   *vendors;
+	bool        ok;
 
-	json_array_foreach(results, i, result)
-	{
-		if (strcmp(json_string_value(json_object_get(result, "vendorId")), vendor_id) == 0)
-			return strcmp(json_string_value(json_object_get(result, "status")), "failed") == 0;
-	}
-	return true;
-}
-
-/* Pulls every feed that is due; false if the database cannot be reached. */
-static bool
-sync_due(Db *db, Schedule *schedules, int *nschedules)
-{
-	PGresult *vendors;
-	Pull     *pulls;
-	json_t   *results;
-	int       count = 0;
-
-	if (db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 0, NULL, &vendors) != DB_OK)
-	{
-		PQclear(vendors);
-		return false;
-	}
-	results = json_array();
-	pulls = calloc(PQntuples(vendors) + 1, sizeof(Pull));
-	for (int row = 0; pulls != NULL && row < PQntuples(vendors); row++)
-	{
-		Schedule *schedule = find_schedule(schedules, nschedules, PQgetvalue(vendors, row, 0));
-
-		if (schedule == NULL)
-			log_warning("more than %d vendors: %s is not synced", VENDORS_MAX, PQgetvalue(vendors, row, 0));
-		else if (schedule->due_ms <= monotonic_ms())
-			prepare_pull(&pulls[count++], vendors, row);
-	}
-	if (pulls != NULL && count > 0)
-		run_pulls(db, pulls, count, results);
-	for (int row = 0; row < PQntuples(vendors) && count > 0; row++)
-	{
-		Schedule *schedule = find_schedule(schedules, nschedules, PQgetvalue(vendors, row, 0));
-		long long interval_ms = atoll(PQgetvalue(vendors, row, 2)) * 1000;
-
-		if (schedule == NULL || schedule->due_ms > monotonic_ms())
-			continue;
-		if (has_failed(results, schedule->vendor_id))
-		{
-			/* sooner than the interval at first, much later in the end */
-			schedule->due_ms = monotonic_ms() + backoff_next(&schedule->backoff);
-			continue;
-		}
-		backoff_reset(&schedule->backoff);
-		schedule->due_ms = monotonic_ms() + interval_ms;
-	}
-	free(pulls);
-	json_decref(results);
+	snprintf(lease, sizeof(lease), "%d", config.sync_timeout_s + LEASE_S);
+	ok = db_query(syncer->db, "looking for vendors to sync", SQL_CLAIM_FEEDS, 1, params, &vendors) == DB_OK;
+	if (ok)
+		pull_vendors(syncer, vendors);
 	PQclear(vendors);
-	return true;
+	return ok;
 }
 
 void *
 sync_run(void *unused)
 {
-	Schedule *schedules = calloc(VENDORS_MAX, sizeof(Schedule));
-	int       nschedules = 0;
 	Db        db;
+	Syncer    syncer = {.db = &db, .puller = puller_create()};
+	long long look_at = 0;
 
 	(void) unused;
-	assert(schedules != NULL);
+	assert(syncer.puller != NULL);
 	log_set_role("sync");
 	db_init(&db, config.database_url, "order-bridge sync", NULL);
 	role_set_ready(ROLE_SYNC, false);
 	while (db_connect_until_stopped(&db))
 	{
-		bool ok = sync_due(&db, schedules, &nschedules);
-
-		role_set_ready(ROLE_SYNC, ok);
-		stop_wait_ms(IDLE_MS_MAX);
+		if (monotonic_ms() >= look_at)
+		{
+			role_set_ready(ROLE_SYNC, pull_due(&syncer));
+			look_at = monotonic_ms() + LOOK_EVERY_MS;
+		}
+		step(&syncer);
 	}
-	free(schedules);
+	close_syncer(&syncer);
 	db_close(&db);
 	return NULL;
 }

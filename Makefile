@@ -15,7 +15,7 @@ help:
 	@echo 'make check    all tests; ends with "N passed, N failed"'
 	@echo 'make up       private PostgreSQL, RabbitMQ, bridge and vendor simulator; source .run/env'
 	@echo 'make down     stop them'
-	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http)'
+	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-sync)'
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
 	@echo 'make soak     the concurrent and fault tests for minutes each'
 	@echo 'also: build clean format tidy asan valgrind fuzz packages'
@@ -46,7 +46,7 @@ check: build
 soak: build
 	@MODEL_SECONDS=60 FOREIGN_SECONDS=120 SOAK_EVENTS=1000000 $(PYTHON) scripts/check.py daemon
 
-bench: bench-placement bench-relay bench-loop bench-http
+bench: bench-placement bench-relay bench-loop bench-http bench-sync
 
 bench-placement: build
 	@$(PYTHON) bench/placement.py
@@ -62,6 +62,10 @@ bench-http: build
 	@scripts/install-packages wrk $$(command -v node >/dev/null || echo nodejs) $$(command -v npm >/dev/null || echo npm)
 	@cd bench/peers && npm ci --silent --no-audit --no-fund
 	@$(PYTHON) bench/http_api.py
+
+bench-sync: build
+	@scripts/install-packages wrk
+	@$(PYTHON) bench/sync.py
 
 install:
 	$(MAKE) -C extension install DESTDIR=$(DESTDIR)
@@ -101,4 +105,4 @@ clean:
 	$(MAKE) -C bridge BUILD=$(BUILD) clean
 	rm -rf build
 
-.PHONY: help packages build up down demo check bench bench-placement bench-relay bench-loop bench-http soak install format tidy asan valgrind fuzz clean
+.PHONY: help packages build up down demo check bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format tidy asan valgrind fuzz clean

@@ -602,11 +602,11 @@ COMMENT ON FUNCTION begin_feed(text, timestamptz) IS
 
 CREATE FUNCTION apply_feed_part(sync_id bigint, after_sku text, upto_sku text, indexes int[], skus text[], names text[],
 								quantities text[], prices text[], complaints text[])
-RETURNS void
+RETURNS int
 AS 'MODULE_PATHNAME', 'oa_apply_feed_part'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION apply_feed_part(bigint, text, text, int[], text[], text[], text[], text[], text[]) IS
-'Applies all items of a running feed with after_sku < SKU <= upto_sku (NULL: no bound); what the vendor offers in that range and the items lack becomes inactive. The ranges of a feed must cover all SKUs. OA004: the feed is not running any more.';
+'Applies all items of a running feed with after_sku < SKU <= upto_sku (NULL: no bound); what the vendor offers in that range and the items lack becomes inactive. The ranges of a feed must cover all SKUs. Returns how many rows it wrote. OA004: the feed is not running any more.';
 
 CREATE FUNCTION finish_feed(sync_id bigint, etag text DEFAULT NULL, last_modified text DEFAULT NULL)
 RETURNS jsonb

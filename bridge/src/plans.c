@@ -76,8 +76,8 @@ const char SQL_BEGIN_FEED[] =
 
 /* a part that is lost in a crash comes again with the next feed; it must not hold up orders behind someone else's lock */
 const char SQL_APPLY_FEED_PART[] =
-	"SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '3s', true), "
-	"  order_aggregator.apply_feed_part($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+	"SELECT p.rows FROM (SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '3s', true) OFFSET 0) AS s, "
+	"  LATERAL order_aggregator.apply_feed_part($1, $2, $3, $4, $5, $6, $7, $8, $9) AS p(rows)";
 
 const char SQL_FINISH_FEED[] = "SELECT r->>'status', r->>'items' FROM order_aggregator.finish_feed($1, $2, $3) AS r";
 

@@ -11,9 +11,12 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "config.h"
 #include "log.h"
@@ -23,8 +26,11 @@
 #include "stop.h"
 #include "text.h"
 
-#define PART_ITEMS    1000
+#define PART_ITEMS     500
+#define PAUSE_US_A_ROW 2
 #define LOOK_EVERY_MS 500
+#define PAUSE_US_MIN   1000
+#define NICENESS      10
 #define LEASE_S       60 /* beyond the time of the transfer: for applying it */
 #define OID_INT4      23
 #define OID_INT8      20
@@ -40,6 +46,8 @@ typedef struct Applying
 	char             sync_id[24];
 	size_t           done;  /* items */
 	const char      *after; /* the last SKU of the parts applied; NULL: none is */
+	long long        pause_us;  /* to be made up for */
+	long long        resume_us; /* the next part is to wait until then */
 } Applying;
 
 typedef struct Syncer
@@ -225,6 +233,21 @@ finish(Syncer *syncer, Applying *applying)
 	forget(syncer, applying);
 }
 
+/*
+ * What a feed writes to the log, the next commit has to wait for: so that orders
+ * wait for little of it, a feed pauses after what it has written. The waits are
+ * of milliseconds, so smaller ones are put together.
+ */
+static void
+pause_feed(Applying *applying, long long written)
+{
+	applying->pause_us += written * PAUSE_US_A_ROW;
+	if (applying->pause_us < PAUSE_US_MIN)
+		return;
+	applying->resume_us = monotonic_us() + applying->pause_us;
+	applying->pause_us = 0;
+}
+
 /* One part of one feed, or its end. */
 static void
 apply_part(Syncer *syncer, Applying *applying)
@@ -237,6 +260,7 @@ apply_part(Syncer *syncer, Applying *applying)
 	PGresult       *result;
 	DbOutcome       outcome = send_part(syncer, applying, items, count, upto, &result);
 	bool            ok = succeeded(syncer, applying->pull->vendor_id, outcome, result);
+	long long       written = ok ? atoll(PQgetvalue(result, 0, 0)) : 0;
 
 	PQclear(result);
 	if (!ok)
@@ -247,6 +271,7 @@ apply_part(Syncer *syncer, Applying *applying)
 	{
 		applying->done += count;
 		applying->after = upto;
+		pause_feed(applying, written);
 	}
 }
 
@@ -301,11 +326,26 @@ take_pull(Syncer *syncer, PullResult *pull)
 	pull_result_free(pull);
 }
 
+/* How long nothing is to be done but to wait for transfers. */
+static int
+wait_ms(const Syncer *syncer)
+{
+	long long wait_us = LOOK_EVERY_MS * 1000LL;
+
+	for (const Applying *applying = syncer->applying; applying != NULL; applying = applying->next)
+	{
+		long long left_us = applying->resume_us - monotonic_us();
+
+		wait_us = left_us < wait_us ? left_us : wait_us;
+	}
+	return wait_us > 0 ? (int) ((wait_us + 999) / 1000) : 0;
+}
+
 /* Lets all transfers go on, and applies one part of each feed that is there. Waits if there is none. */
 static void
 step(Syncer *syncer)
 {
-	PullResult *pull = puller_take(syncer->puller, syncer->applying ? 0 : LOOK_EVERY_MS);
+	PullResult *pull = puller_take(syncer->puller, wait_ms(syncer));
 	Applying   *next;
 
 	if (pull != NULL)
@@ -313,7 +353,8 @@ step(Syncer *syncer)
 	for (Applying *applying = syncer->applying; applying != NULL; applying = next)
 	{
 		next = applying->next;
-		apply_part(syncer, applying);
+		if (applying->resume_us <= monotonic_us())
+			apply_part(syncer, applying);
 	}
 }
 
@@ -344,6 +385,14 @@ pull_vendors(Syncer *syncer, const PGresult *vendors)
 	}
 }
 
+/* What customers wait for goes first: this thread takes what they leave of the processors. */
+static void
+yield_to_others(void)
+{
+	if (setpriority(PRIO_PROCESS, (id_t) gettid(), NICENESS) != 0)
+		log_debug("the sync runs at the priority of the others: %s", strerror(errno));
+}
+
 static void
 close_syncer(Syncer *syncer)
 {
@@ -362,6 +411,7 @@ sync_now(Db *db, const char *vendor_id, json_t *results)
 
 	if (syncer.puller == NULL)
 		return false;
+	yield_to_others();
 	if (ok)
 		pull_vendors(&syncer, vendors);
 	PQclear(vendors);
@@ -398,6 +448,7 @@ sync_run(void *unused)
 	(void) unused;
 	assert(syncer.puller != NULL);
 	log_set_role("sync");
+	yield_to_others();
 	db_init(&db, config.database_url, "order-bridge sync", NULL);
 	role_set_ready(ROLE_SYNC, false);
 	while (db_connect_until_stopped(&db))

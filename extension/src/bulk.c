@@ -8,6 +8,8 @@
  */
 #include "bulk.h"
 
+#include <sched.h>
+
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -25,6 +27,7 @@ struct BulkInsert
 	TupleTableSlot *slots[ROWS_MAX];
 	int             nslots; /* slots made so far */
 	int             nrows;  /* slots filled */
+	int             yield_rows; /* 0: never */
 };
 
 BulkInsert *
@@ -40,7 +43,14 @@ bulk_begin(Oid relid)
 	ExecOpenIndices(bulk->result_rel, false);
 	bulk->nslots = 0;
 	bulk->nrows = 0;
+	bulk->yield_rows = 0;
 	return bulk;
+}
+
+void
+bulk_yield(BulkInsert *bulk, int every_rows)
+{
+	bulk->yield_rows = every_rows;
 }
 
 static void
@@ -58,6 +68,8 @@ flush(BulkInsert *bulk)
 
 	for (int i = 0; i < bulk->nrows; i++)
 	{
+		if (bulk->yield_rows > 0 && i % bulk->yield_rows == 0)
+			(void) sched_yield();
 		if (bulk->result_rel->ri_NumIndices > 0)
 			ExecInsertIndexTuples(bulk->result_rel, bulk->slots[i], bulk->estate, false, false, NULL, NIL);
 		ExecClearTuple(bulk->slots[i]);

@@ -19,6 +19,12 @@ typedef struct BulkInsert BulkInsert;
 extern BulkInsert *bulk_begin(Oid relid);
 
 /*
+ * bulk_yield has the inserts into indexes yield the processor every so many
+ * rows: for work that must not hold up what customers wait for.
+ */
+extern void bulk_yield(BulkInsert *bulk, int every_rows);
+
+/*
  * bulk_next_row returns a slot of nulls: fill in tts_values and tts_isnull of
  * its columns, then call bulk_store_row. The values must live until the next
  * bulk_end, or the 1000th row, whichever is first.

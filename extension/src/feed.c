@@ -248,6 +248,7 @@ Datum
 oa_apply_feed_part(PG_FUNCTION_ARGS)
 {
 	FeedPart *part;
+	int       written;
 
 	require_argument(fcinfo, 0, "sync_id");
 	for (int i = 3; i < 9; i++)
@@ -262,8 +263,9 @@ oa_apply_feed_part(PG_FUNCTION_ARGS)
 							 (part->upto != NULL && strcmp(part->items[part->nitems - 1].sku, part->upto) > 0)))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("an item is beyond the part's range of SKUs")));
 	apply_part(PG_GETARG_INT64(0), part);
+	written = part->nnew + part->nchanged + part->ninactive;
 	SPI_finish();
-	PG_RETURN_VOID();
+	PG_RETURN_INT32(written);
 }
 
 Datum

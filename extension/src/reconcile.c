@@ -13,6 +13,8 @@
  */
 #include "feed.h"
 
+#include <sched.h>
+
 #include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "bulk.h"
@@ -47,6 +49,8 @@ enum
 /* Whoever adds products to the table holds this advisory lock, so that no two add the same one. */
 #define LOCK_ADDING_PRODUCTS 3
 
+#define YIELD_ROWS 32
+
 typedef struct Reconciliation
 {
 	FeedPart    *part;
@@ -55,7 +59,21 @@ typedef struct Reconciliation
 	int          missing_room;
 	RowScan      confirmed; /* holds, by vendor, product and time */
 	bool         wants_all_offers; /* a product that changes has a low threshold */
+	int          nrows;            /* read so far */
 } Reconciliation;
+
+/*
+ * Called for each row. A feed is long work that nobody waits for: every so many
+ * rows whoever waits for the processor goes first. Without it an order waits for
+ * the rest of the scheduler's slice, some milliseconds (docs/performance.md).
+ */
+static inline void
+breathe(int row)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (row % YIELD_ROWS == 0)
+		(void) sched_yield();
+}
 
 /* ---------- ranges of an index that begins with vendor and SKU ---------- */
 
@@ -250,7 +268,7 @@ compare_with_stock(Reconciliation *work, RowScan *stock)
 		FeedItem *item = item_of_sku(part, &next, sku);
 		char     *product_id;
 
-		CHECK_FOR_INTERRUPTS();
+		breathe(work->nrows++);
 		pfree(sku);
 		if (item == NULL)
 		{
@@ -550,11 +568,13 @@ insert_new(FeedPart *part)
 	row_scan_begin(&known, "product", NULL, RowShareLock);
 	products = bulk_begin(table_oid("product"));
 	stock = bulk_begin(table_oid("stock"));
+	bulk_yield(products, YIELD_ROWS);
+	bulk_yield(stock, YIELD_ROWS);
 	for (int i = 0; i < part->nnew; i++)
 	{
 		TupleTableSlot *product;
 
-		CHECK_FOR_INTERRUPTS();
+		breathe(i);
 		row_scan_find_text(&known, items[i]->product_id);
 		product = row_scan_next_key_shared(&known);
 		if (product == NULL)

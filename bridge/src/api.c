@@ -326,6 +326,65 @@ post_cancel(HttpExchange *exchange, const char *parameter)
 	hand_over(queries_intake, exchange, job);
 }
 
+/* What is wrong with a member of the body of a return, or NULL. */
+static const char *
+check_return_member(const char *name, const json_t *value)
+{
+	if (strcmp(name, "lines") == 0)
+		return json_is_array(value) || json_is_null(value) ? NULL : "lines must be an array";
+	if (strcmp(name, "restock") == 0)
+		return json_is_boolean(value) ? NULL : "restock must be true or false";
+	if (strcmp(name, "idempotencyKey") == 0)
+		return json_is_string(value) ? NULL : "idempotencyKey must be a string";
+	return "the body has an unknown field";
+}
+
+static void
+post_return(HttpExchange *exchange, const char *parameter)
+{
+	const char *key = http_header(exchange, "Idempotency-Key");
+	size_t      bytes;
+	Job        *job;
+	json_t     *json;
+	const char *name;
+	json_t     *value;
+
+	http_body(exchange, &bytes);
+	json = bytes > 0 ? parse_body(exchange) : json_object();
+	if (json == NULL)
+		return;
+	json_object_foreach(json, name, value)
+	{
+		const char *complaint = check_return_member(name, value);
+
+		if (complaint == NULL)
+			continue;
+		bad_request(exchange, name, complaint);
+		json_decref(json);
+		return;
+	}
+	if (key != NULL && json_object_set_new(json, "idempotencyKey", json_string(key)) != 0)
+	{
+		bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be UTF-8 text");
+		json_decref(json);
+		return;
+	}
+	job = job_create(exchange, JOB_RETURN_ORDER);
+	if (job != NULL)
+	{
+		job->key = strdup(parameter);
+		job->text = json_dumps(json, JSON_COMPACT);
+	}
+	json_decref(json);
+	hand_over(queries_intake, exchange, job);
+}
+
+static void
+get_syncs(HttpExchange *exchange, const char *parameter)
+{
+	hand_over_query(exchange, JOB_GET_SYNCS, parameter);
+}
+
 static void
 get_products(HttpExchange *exchange, const char *parameter)
 {
@@ -449,6 +508,7 @@ static const Route routes[] = {
 	{"GET", "/products/%", SCOPE_READ, get_product},       {"GET", "/vendorSync", SCOPE_ADMIN, sync_all},
 	{"POST", "/vendors/sync", SCOPE_ADMIN, sync_all},      {"POST", "/vendors/%/sync", SCOPE_ADMIN, sync_one},
 	{"GET", "/vendors", SCOPE_READ, get_vendors},          {"GET", "/events", SCOPE_READ, get_events},
+	{"POST", "/order/%/return", SCOPE_ORDER, post_return}, {"GET", "/vendors/%/syncs", SCOPE_READ, get_syncs},
 	{"GET", "/healthz", SCOPE_NONE, get_healthz},          {"GET", "/readyz", SCOPE_NONE, get_readyz},
 	{"GET", "/metrics", SCOPE_READ, get_metrics},          {"GET", "/openapi.json", SCOPE_NONE, get_openapi},
 };

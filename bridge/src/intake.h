@@ -15,9 +15,11 @@ typedef enum JobKind
 	JOB_PLACE,        /* text: the request as JSON; key: its idempotency key */
 	JOB_GET_ORDER,    /* key: the order's id */
 	JOB_CANCEL_ORDER, /* key: the order's id; text: the reason or NULL */
+	JOB_RETURN_ORDER, /* key: the order's id; text: {"lines", "restock", "idempotencyKey"} */
 	JOB_GET_PRODUCTS, /* key: after; number: limit */
 	JOB_GET_PRODUCT,  /* key: the product's id */
 	JOB_GET_VENDORS,
+	JOB_GET_SYNCS, /* key: the vendor's id */
 	JOB_SYNC /* key: the vendor's id, or NULL for all */
 } JobKind;
 

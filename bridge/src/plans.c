@@ -93,11 +93,11 @@ const char SQL_GET_ORDER[] =
 
 const char SQL_CANCEL_ORDER[] = "SELECT order_aggregator.cancel_order($1, $2)";
 
+/* $2: {"lines", "restock", "idempotencyKey"} */
 const char SQL_RETURN_ORDER[] =
-	"SELECT json_build_object('message', 'Units returned', 'orderId', $1::bigint, 'returnId', r.return_id, 'returns', ("
-	"  SELECT json_agg(l) FROM order_aggregator.order_summary AS o, json_array_elements(o.returns) AS l "
-	"  WHERE o.order_id = $1::bigint AND (l->>'returnId')::bigint = r.return_id)) "
-	"FROM (SELECT order_aggregator.return_order($1::bigint, $2::jsonb, $3::boolean, $4) AS return_id OFFSET 0) AS r";
+	"SELECT json_build_object('message', 'Units returned', 'orderId', $1::bigint, 'returnId', "
+	"  order_aggregator.return_order($1::bigint, nullif(b->'lines', 'null'), coalesce((b->>'restock')::boolean, true), "
+	"    b->>'idempotencyKey')) FROM (SELECT $2::jsonb AS b) AS d";
 
 const char SQL_GET_PRODUCTS[] =
 	"SELECT coalesce(json_agg(t), '[]'), count(*), max(t.\"id\" || '/' || t.\"vendorId\") FROM ("

@@ -110,6 +110,35 @@ cancel_order(Db *db, Job *job)
 	http_reply(job->exchange, 200, "application/json", body);
 }
 
+static void
+return_order(Db *db, Job *job)
+{
+	const char *params[2] = {job->key, job->text};
+	PGresult   *result;
+	DbOutcome   outcome;
+
+	if (!is_order_id(job))
+		return;
+	outcome = db_query(db, "returning units of an order", SQL_RETURN_ORDER, 2, params, &result);
+	if (outcome == DB_OK)
+		reply_json(job, result, "order");
+	else
+		reply_failed(job, outcome, result);
+}
+
+static void
+get_syncs(Db *db, Job *job)
+{
+	const char *params[1] = {job->key};
+	PGresult   *result;
+	DbOutcome   outcome = db_query(db, "reading the syncs of a vendor", SQL_GET_SYNCS, 1, params, &result);
+
+	if (outcome == DB_OK)
+		reply_json(job, result, "vendor");
+	else
+		reply_failed(job, outcome, result);
+}
+
 /* True if the tag is in the list, or the list is "*" (RFC 9110, 13.1.2; compared weakly). */
 static bool
 matches_etag(const char *list, const char *etag)
@@ -225,6 +254,12 @@ answer(Db *db, Job *job)
 			break;
 		case JOB_CANCEL_ORDER:
 			cancel_order(db, job);
+			break;
+		case JOB_RETURN_ORDER:
+			return_order(db, job);
+			break;
+		case JOB_GET_SYNCS:
+			get_syncs(db, job);
 			break;
 		case JOB_GET_PRODUCTS:
 			get_products(db, job);

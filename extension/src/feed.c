@@ -221,6 +221,8 @@ oa_begin_feed(PG_FUNCTION_ARGS)
 	require_argument(fcinfo, 0, "vendor_id");
 	SPI_connect();
 	sync_id = begin_feed(text_argument(fcinfo, 0), as_of, &is_stale);
+	if (is_stale)
+		(void) finish_feed(sync_id, NULL, NULL, true);
 	SPI_finish();
 	if (is_stale)
 		PG_RETURN_NULL();

@@ -233,7 +233,8 @@ source_request(Placement *placement, int request_index)
 	if (outcome == SOURCING_TOO_MANY_VENDORS)
 	{
 		request_error(request, ERRCODE_OA_INSUFFICIENT_STOCK,
-					  psprintf("insufficient stock at any %d vendors together", guc_max_vendors_per_order),
+					  psprintf("insufficient stock to serve the order from at most %d vendor%s", guc_max_vendors_per_order,
+							   guc_max_vendors_per_order == 1 ? "" : "s"),
 					  psprintf("{\"maxVendorsPerOrder\": %d}", guc_max_vendors_per_order), NULL);
 		return;
 	}

@@ -1,0 +1,140 @@
+-- mappings, buffers, low stock, a limit of vendors, shortages, returns
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS order_aggregator;
+CREATE EXTENSION order_aggregator;
+RESET client_min_messages;
+SET search_path = order_aggregator, public;
+SELECT register_vendor('a', 'Vendor A', NULL, 10), register_vendor('b', 'Vendor B', NULL, 20), register_vendor('c', 'Vendor C', NULL, 30);
+
+-- a vendor's SKU is a product of the shop; other SKUs are products themselves
+SELECT map_product('a', 'A-1', 'x'), map_product('a', 'A-2', 'y');
+SELECT sync_vendor_stock('a', '[{"id": "A-1", "name": "The X", "quantity": 5, "price": 2}, {"id": "A-2", "quantity": 5, "price": 2}, {"id": "z", "quantity": 5, "price": 2}, {"id": "x", "quantity": 9, "price": 1}]') - 'asOf' AS synced;
+SELECT product_id, vendor_sku, on_hand, is_active FROM stock ORDER BY 1;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
+SELECT payload->'lines' AS lines FROM outbox WHERE routing_key = 'order.placed.a';
+-- two SKUs swap their products, and one is its own product again; what was offered as y before is not any more
+SELECT map_products('a', '[{"vendorSku": "A-1", "productId": "y"}, {"vendorSku": "A-2", "productId": "x"}]');
+SELECT sync_vendor_stock('a', '[{"id": "A-1", "quantity": 5}, {"id": "A-2", "quantity": 6}, {"id": "z", "quantity": 5}]') - 'asOf' AS synced;
+SELECT product_id, vendor_sku, on_hand, reserved, is_active FROM stock ORDER BY 1;
+SELECT map_product('a', 'A-1', NULL);
+SELECT sync_vendor_stock('a', '[{"id": "A-1", "quantity": 5}, {"id": "A-2", "quantity": 6}, {"id": "z", "quantity": 5}]') - 'asOf' AS synced;
+SELECT product_id, vendor_sku, on_hand, reserved, is_active FROM stock ORDER BY 1;
+SELECT map_product('a', 'A-9', 'x');
+SELECT map_product('nobody', 'A-1', 'x');
+SELECT map_product('a', '', 'x');
+SELECT map_products('a', '[{"vendorSku": "A-1"}]');
+SELECT map_products('a', '{}');
+
+-- buffers: the larger one of the offer and its vendor
+SELECT configure_vendor('a', buffer => 2), configure_product('z', buffer => 4);
+SELECT product_id, on_hand, buffer, available FROM vendor_offer WHERE product_id IN ('x', 'z') ORDER BY 1;
+SELECT place_order('c', '[{"productId": "z", "quantity": 2}]');
+SELECT configure_product('z', buffer => 1, vendor_id => 'a');
+SELECT place_order('c', '[{"productId": "z", "quantity": 2}]');
+-- an offer that is new takes the product's
+SELECT sync_vendor_stock('b', '[{"id": "z", "quantity": 5, "price": 3}]') -> 'new' AS new;
+SELECT vendor_id, buffer, available FROM vendor_offer WHERE product_id = 'z' ORDER BY 1;
+SELECT configure_vendor('a', buffer => 0), configure_product('z', buffer => 0);
+SELECT configure_vendor('a', buffer => -1);
+SELECT configure_product('nothing', buffer => 1);
+SELECT configure_product('x', buffer => 1, vendor_id => 'c');
+SELECT configure_vendor('nobody', buffer => 1);
+
+-- low stock is told when it falls to the threshold: by an order, by a feed, once
+SELECT configure_product('z', low_threshold => 6);
+SELECT product_id, sum(available) FROM vendor_offer WHERE product_id = 'z' GROUP BY 1;
+SELECT place_order('c', '[{"productId": "z", "quantity": 1}]');
+SELECT place_order('c', '[{"productId": "z", "quantity": 1}]');
+SELECT place_order('c', '[{"productId": "z", "quantity": 1}]');
+SELECT sync_vendor_stock('b', '[{"id": "z", "quantity": 9, "price": 3}]') -> 'changed' AS changed;
+SELECT sync_vendor_stock('b', '[{"id": "z", "quantity": 2, "price": 3}]') -> 'changed' AS changed;
+SELECT sync_vendor_stock('b', '[]') -> 'inactive' AS inactive;
+SELECT routing_key, payload FROM outbox WHERE routing_key LIKE 'stock.low.%' ORDER BY event_id;
+SELECT configure_product('z', low_threshold => -1);
+SET order_aggregator.low_stock = 5;
+SELECT sync_vendor_stock('c', '[{"id": "v.1 #", "quantity": 6, "price": 3}]') -> 'new' AS new;
+SELECT place_order('c', '[{"productId": "v.1 #", "quantity": 1}]') AS order_id \gset
+SELECT routing_key, payload FROM outbox ORDER BY event_id DESC LIMIT 1;
+RESET order_aggregator.low_stock;
+SELECT * FROM check_consistency();
+
+-- at most so many vendors
+SELECT sync_vendor_stock('a', '[{"id": "p", "quantity": 5, "price": 1}, {"id": "q", "quantity": 1, "price": 1}]') -> 'new' AS new;
+SELECT sync_vendor_stock('b', '[{"id": "p", "quantity": 5, "price": 2}, {"id": "q", "quantity": 5, "price": 2}]') -> 'new' AS new;
+SELECT sync_vendor_stock('c', '[{"id": "p", "quantity": 9, "price": 9}, {"id": "q", "quantity": 9, "price": 9}]') -> 'new' AS new;
+SET order_aggregator.max_vendors_per_order = 1;
+SELECT place_order('c', '[{"productId": "p", "quantity": 4}, {"productId": "q", "quantity": 3}]') AS order_id \gset
+SELECT line_no, vendor_id, quantity FROM hold WHERE order_id = :order_id ORDER BY 1, 2;
+SELECT place_order('c', '[{"productId": "p", "quantity": 6}, {"productId": "q", "quantity": 3}]', strategy => 'priority') AS order_id \gset
+SELECT line_no, vendor_id, quantity FROM hold WHERE order_id = :order_id ORDER BY 1, 2;
+SELECT place_order('c', '[{"productId": "p", "quantity": 6}]');
+SELECT place_order('c', '[{"productId": "p", "quantity": 6}]', allow_partial => true) AS order_id \gset
+SELECT line_no, vendor_id, quantity FROM hold WHERE order_id = :order_id ORDER BY 1, 2;
+-- a vendor that rejects is replaced within the limit: whoever serves already counts
+SET order_aggregator.max_vendors_per_order = 2;
+SELECT sync_vendor_stock('a', '[{"id": "t", "quantity": 3, "price": 1}]') -> 'new' AS new;
+SELECT sync_vendor_stock('b', '[{"id": "t", "quantity": 3, "price": 2}]') -> 'new' AS new;
+SELECT sync_vendor_stock('c', '[{"id": "t", "quantity": 2, "price": 3}, {"id": "u", "quantity": 1, "price": 1}]') -> 'new' AS new;
+SELECT register_vendor('d', 'Vendor D', NULL, 40);
+SELECT sync_vendor_stock('d', '[{"id": "t", "quantity": 3, "price": 9}]') -> 'new' AS new;
+SELECT place_order('c', '[{"productId": "t", "quantity": 6}]') AS order_id \gset
+SELECT reject_order(:order_id, 'b', 'no');
+SELECT attempt, vendor_id, quantity, status FROM hold WHERE order_id = :order_id ORDER BY 1, 2;
+SELECT reject_order(:order_id, 'd', 'no');
+SELECT status, close_reason FROM orders WHERE order_id = :order_id;
+RESET order_aggregator.max_vendors_per_order;
+SELECT * FROM check_consistency();
+
+-- a feed that drops below what is held: keep (the default), resource, reject
+SELECT cancel_order(order_id, 'done') FROM orders WHERE status = 'pending' ORDER BY 1 \g /dev/null
+SELECT sync_vendor_stock('a', '[{"id": "s", "quantity": 10, "price": 1}]') -> 'new' AS new;
+SELECT sync_vendor_stock('b', '[{"id": "s", "quantity": 4, "price": 2}]') -> 'new' AS new;
+SELECT place_order('first', '[{"productId": "s", "quantity": 3}]') AS first, place_order('second', '[{"productId": "s", "quantity": 3}]') AS second, place_order('third', '[{"productId": "s", "quantity": 3}]') AS third \gset
+SELECT sync_vendor_stock('a', '[{"id": "s", "quantity": 4, "price": 1}]') -> 'oversold' AS oversold;
+SELECT settle_shortages();
+SELECT vendor_id, product_id, tried_at FROM shortage;
+SELECT configure_vendor('a', on_shortage => 'resource');
+SELECT settle_shortages();
+SELECT o.customer_id, o.status, h.vendor_id, h.attempt, h.quantity, h.status, h.reason FROM orders o JOIN hold h USING (order_id) WHERE product_id = 's' ORDER BY h.order_id, h.attempt;
+SELECT routing_key, payload->>'reason' AS reason FROM outbox WHERE order_id = :second ORDER BY event_id;
+-- what none can serve stays, and is tried again a minute later, or after the next feed
+SELECT vendor_id, product_id, tried_at IS NOT NULL AS tried FROM shortage;
+SELECT settle_shortages();
+SELECT configure_vendor('a', on_shortage => 'reject');
+UPDATE shortage SET tried_at = now() - interval '2 minutes';
+SELECT settle_shortages();
+SELECT customer_id, status, close_reason FROM orders WHERE order_id IN (:first, :second, :third) ORDER BY order_id;
+SELECT routing_key, payload->>'reason' AS reason FROM outbox WHERE order_id = :third ORDER BY event_id;
+SELECT settle_shortages();
+SELECT count(*) FROM shortage;
+-- the vendor that lost its part confirms it all the same: it is told again
+SELECT outcome FROM apply_vendor_replies(jsonb_build_array(jsonb_build_object('orderId', :third, 'vendorId', 'a', 'attempt', 1, 'status', 'confirmed')));
+SELECT on_hand, reserved FROM stock WHERE product_id = 's' ORDER BY vendor_id;
+SELECT configure_vendor('a', on_shortage => 'burn');
+SELECT settle_shortages(0);
+SELECT * FROM check_consistency();
+
+-- returns
+SELECT confirm_order(:first), confirm_order(:second);
+SELECT return_order(:first, '[{"productId": "s", "quantity": 1}]', true, 'key-1') AS return_id;
+SELECT return_order(:first, '[{"productId": "s", "quantity": 1}]', true, 'key-1') AS the_same;
+SELECT on_hand, reserved FROM stock WHERE product_id = 's' ORDER BY vendor_id;
+SELECT return_order(:first, '[{"lineNo": 1, "vendorId": "a", "quantity": 1}]', false);
+SELECT on_hand, reserved FROM stock WHERE product_id = 's' ORDER BY vendor_id;
+SELECT return_order(:first, '[{"productId": "s", "quantity": 2}]');
+SELECT return_order(:first);
+SELECT return_order(:first);
+SELECT return_order(:third);
+SELECT return_order(999);
+SELECT return_order(:first, '[]');
+SELECT return_order(:first, '[{"quantity": 1}]');
+SELECT return_order(:first, '[{"productId": "s"}]');
+SELECT return_order(:first, '[{"productId": "s", "quantity": 1.5}]');
+SELECT return_order(:first, '[{"productId": "s", "quantity": 1, "colour": "red"}]');
+SELECT status, jsonb_path_query_array(returns::jsonb, '$[*].quantity') AS quantities, jsonb_path_query_array(returns::jsonb, '$[*].restocked') AS restocked FROM order_summary WHERE order_id = :first;
+SELECT h->>'event' AS event, h->>'reason' AS reason FROM order_summary, json_array_elements(history) AS h WHERE order_id = :first;
+SELECT routing_key, payload FROM outbox WHERE order_id = :first AND routing_key = 'order.returned' ORDER BY event_id LIMIT 1;
+SELECT * FROM check_consistency();
+-- more came back than was sold: reported
+UPDATE order_return SET quantity = 100 WHERE order_id = :first AND return_id = 1;
+SELECT problem, subject FROM check_consistency();

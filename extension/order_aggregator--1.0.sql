@@ -630,13 +630,11 @@ AS $$
 		WHERE record_feed_pull.status <> 'stale' AND NOT EXISTS (SELECT FROM running)
 	)
 	UPDATE order_aggregator.vendor AS v
-	SET last_sync_at = pg_catalog.clock_timestamp(), last_sync_status = record_feed_pull.status,
-		last_sync_error = record_feed_pull.error,
+	SET last_sync_at = n.at, last_sync_status = record_feed_pull.status, last_sync_error = record_feed_pull.error,
 		sync_failures = CASE WHEN n.failed THEN v.sync_failures + 1 ELSE 0 END,
-		circuit_open_until = CASE WHEN n.opens THEN pg_catalog.clock_timestamp() + n.open_for END,
-		next_sync_at = pg_catalog.clock_timestamp() +
-			CASE WHEN n.opens THEN n.open_for WHEN n.failed THEN n.retry_after ELSE v.sync_interval END
-	FROM (SELECT record_feed_pull.status = 'failed' AS failed,
+		circuit_open_until = CASE WHEN n.opens THEN n.at + n.open_for END,
+		next_sync_at = n.at + CASE WHEN n.opens THEN n.open_for WHEN n.failed THEN n.retry_after ELSE v.sync_interval END
+	FROM (SELECT pg_catalog.clock_timestamp() AS at, record_feed_pull.status = 'failed' AS failed,
 			record_feed_pull.status = 'failed' AND w.sync_failures + 1 >= record_feed_pull.circuit_failures AS opens,
 			record_feed_pull.circuit_open * (0.75 + pg_catalog.random() / 2) AS open_for,
 			least(interval '2 seconds' * 2 ^ least(w.sync_failures, 10), interval '10 minutes') * (0.75 + pg_catalog.random() / 2) AS retry_after

@@ -1,33 +1,58 @@
 """The sync role against good, bad and hostile vendors."""
 
+import email.utils
 import gzip
 import http.server
 import json
+import os
+import random
+import signal
+import ssl
+import subprocess
 import threading
 import time
 
+import psycopg
 import pytest
 import requests
 from conftest import wait_until
 
+SANITIZED = "asan" in os.environ.get("BRIDGE_BUILD", "")
 GOOD = json.dumps([{"id": "x", "name": "X", "quantity": 5, "price": 2.5}]).encode()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers by path: the hostile ones below, and whatever a test puts into pages: path -> (body, headers)."""
+
     protocol_version = "HTTP/1.1"
-    seen = []
+    seen, pages = [], {}
 
     def answer(self, status, body, **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
+        self.send_response_only(status)
+        for name, value in {"Date": self.date_time_string(), **{name.replace("_", "-"): value for name, value in headers.items()}}.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
+    def stream(self, pieces, pause=0):
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        try:
+            for piece in pieces:
+                self.wfile.write(piece)
+                time.sleep(pause)
+        except OSError:
+            pass
+        self.close_connection = True
+
     def do_GET(self):
         Handler.seen.append((self.path, dict(self.headers)))
-        if self.path == "/good":
+        if self.path in Handler.pages:
+            body, headers = Handler.pages[self.path]
+            self.answer(200, body if isinstance(body, bytes) else json.dumps(body).encode(), **headers)
+        elif self.path == "/good":
             if self.headers.get("If-None-Match") == '"v1"':
                 self.answer(304, b"")
             else:
@@ -36,12 +61,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, b"<html>sorry</html>", Content_Type="text/html")
         elif self.path == "/object":
             self.answer(200, b'{"products": []}')
+        elif self.path == "/types":
+            self.answer(200, b'[[], "x", {"id": {"a": 1}, "quantity": 5}, {"id": "y", "quantity": [5]}, {"id": "z", "quantity": true}, {"id": 7, "quantity": 1}]')
+        elif self.path == "/empty":
+            self.answer(200, b"")
+        elif self.path == "/cut":
+            self.answer(200, GOOD[:-1])
         elif self.path == "/error":
             self.answer(500, b"[]")
         elif self.path == "/redirect":
             self.answer(302, b"", Location="/good")
         elif self.path == "/nested":
-            self.answer(200, b"[" * 100000)
+            self.stream(b"[" * 65536 for _ in range(16384))     # a gigabyte
+        elif self.path == "/nested-objects":
+            self.stream([b"[", *[b'{"id":' * 10000] * 100])
         elif self.path == "/large":
             self.answer(200, b"[" + b" " * 3_000_000 + b"]")
         elif self.path == "/nul":
@@ -49,25 +82,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/bomb":
             self.answer(200, gzip.compress(b"[" + b" " * 300_000_000), **{"Content-Encoding": "gzip"})
         elif self.path == "/endless":
-            self.send_response(200)
-            self.end_headers()
-            try:
-                while True:
-                    self.wfile.write(b" " * 65536)
-            except OSError:
-                pass
+            self.stream(b" " * 65536 for _ in range(1 << 20))
         elif self.path == "/drip":
-            self.send_response(200)
-            self.send_header("Content-Length", "1000000")
-            self.end_headers()
-            try:
-                for _ in range(30):
-                    self.wfile.write(b" ")
-                    time.sleep(0.2)
-            except OSError:
-                pass
+            self.stream((b" " for _ in range(30)), pause=0.2)
         elif self.path == "/slow":
             time.sleep(5)
+        else:
+            self.answer(404, b"")
 
     def log_message(self, *words):
         pass
@@ -78,18 +99,26 @@ def feeds():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Handler.seen.clear()
+    Handler.pages.clear()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 
 
 def test_a_bad_vendor_harms_nothing_but_its_own_entry(world, feeds):
-    bad = ["html", "object", "error", "redirect", "nested", "large", "slow", "nul", "bomb", "endless", "drip"]
-    for name in ["good", *bad]:
+    bad = ["html", "object", "empty", "cut", "error", "redirect", "nested", "nested-objects", "large", "slow", "nul", "bomb", "endless", "drip"]
+    for name in ["good", "types", *bad]:
         world.db.execute("SELECT order_aggregator.register_vendor(%s, %s, %s)", [name, name, f"{feeds}/{name}"])
     world.db.execute("SELECT order_aggregator.register_vendor('gone', 'gone', 'http://127.0.0.1:1/stock')")
     bridge = world.ready_bridge(SYNC_TIMEOUT_S="2", FEED_BYTES_MAX="1000000")
     results = {r["vendorId"]: r for r in requests.post(f"{bridge.url}/vendors/sync", timeout=20).json()["results"]}
     assert results["good"]["error"] is None
+    assert (results["types"]["status"], results["types"]["items"]) == ("applied", 6)
+    skipped = requests.get(f"{bridge.url}/vendors/types/syncs", timeout=5).json()["syncs"][0]["skipped"]
+    assert sorted((item["index"], item["error"]) for item in skipped) == [
+        (0, "must be an object"), (1, "must be an object"), (2, "id must be a string"), (3, "quantity must be a number"),
+        (4, "quantity must be a number"), (5, "id must be a string")]
+    memory = int(next(line for line in open(f"/proc/{bridge.process.pid}/status") if line.startswith("VmHWM")).split()[1])
+    assert SANITIZED or memory < 200_000, f"{memory} kB"
     for name in [*bad, "gone"]:
         assert results[name]["status"] == "failed" and results[name]["error"], name
     stock = requests.get(f"{bridge.url}/products", timeout=5).json()["data"]
@@ -123,3 +152,252 @@ def test_sync_as_a_command(world, feeds):
     assert world.command("sync").returncode == 1
     status = json.loads(world.command("status").stdout)
     assert [v["vendor_id"] for v in status["vendors"]] == ["bad", "good"]
+
+
+def register(world, feeds, *pages, **mapping):
+    """Registers vendors whose feeds are pages of those names."""
+    for page in pages:
+        world.db.execute("SELECT order_aggregator.register_vendor(%s, %s, %s)", [page, page, f"{feeds}/{page}"])
+        if mapping:
+            world.db.execute("SELECT order_aggregator.configure_vendor(%s, feed_mapping => %s)", [page, psycopg.types.json.Jsonb(mapping)])
+
+
+def sync(bridge, vendor):
+    return requests.post(f"{bridge.url}/vendors/{vendor}/sync", timeout=20).json()["results"][0]
+
+
+def stock(world, vendor):
+    return world.db.execute("SELECT product_id, on_hand, price::float, is_active FROM order_aggregator.stock WHERE vendor_id = %s ORDER BY 1", [vendor]).fetchall()
+
+
+def test_a_mapping_finds_what_is_nested(world, feeds):
+    Handler.pages["/deep"] = ({"at": "2026-01-02T03:04:05Z", "data": {"count": 2, "products": [
+        {"sku": 17, "stock": {"available": "5", "ordered": 9}, "cost": "1.50", "title": "Seventeen", "id": "no", "quantity": 99},
+        {"sku": "b", "stock": {"available": 2}, "cost": 3, "tags": [{"sku": "inner", "stock": {"available": 1}}]},
+        {"sku": "c", "stock": 4}], "next": None}}, {})
+    register(world, feeds, "deep", items="$.data.products", id="sku", quantity="stock.available", price="cost", name="title", asOf="$.at")
+    bridge = world.ready_bridge("--roles=http")
+    assert sync(bridge, "deep") == {"vendorId": "deep", "status": "applied", "items": 3, "error": None}
+    assert stock(world, "deep") == [("17", 5, 1.5, True), ("b", 2, 3.0, True)]
+    assert world.value("SELECT name FROM order_aggregator.product WHERE product_id = '17'") == "Seventeen"
+    assert world.value("SELECT as_of = '2026-01-02T03:04:05Z' FROM order_aggregator.feed_sync")
+    assert world.value("SELECT skipped->0->>'error' FROM order_aggregator.feed_sync") == "quantity is missing"
+    # an array that is not where it should be, and a time that is none
+    Handler.pages["/deep"] = ({"data": {"products": {"sku": "x"}}}, {})
+    assert sync(bridge, "deep")["error"] == "there is no array where the items should be"
+    Handler.pages["/deep"] = ({"at": "noon", "data": {"products": []}}, {})
+    assert "noon" in sync(bridge, "deep")["error"]
+    assert stock(world, "deep") == [("17", 5, 1.5, True), ("b", 2, 3.0, True)]
+
+
+def test_csv(world, feeds):
+    Handler.pages["/plain"] = ('\ufeffid,name,quantity,price\r\nx,"The ""X"", new",5,1.25\r\ny,,7,\r\nz,Z,many,1\r\n'.encode(), {"Content-Type": "text/csv; charset=utf-8"})
+    Handler.pages["/mapped"] = ("sku;qty;unit.cost\nx;5;1.5\nu\u00e9;6;2\n".encode(), {})
+    Handler.pages["/none"] = (b"<html>\n", {"Content-Type": "text/csv"})
+    Handler.pages["/latin"] = (b"id,quantity\ncaf\xe9,5\nx,6\n", {"Content-Type": "text/csv"})
+    register(world, feeds, "plain", "none", "latin")
+    register(world, feeds, "mapped", format="csv", delimiter=";", id="sku", quantity="qty", price="unit.cost")
+    bridge = world.ready_bridge("--roles=http")
+    assert sync(bridge, "plain")["items"] == 3
+    assert stock(world, "plain") == [("x", 5, 1.25, True), ("y", 7, 0.0, True)]
+    assert world.value("SELECT name FROM order_aggregator.product WHERE product_id = 'x'") == 'The "X", new'
+    assert sync(bridge, "mapped")["items"] == 2
+    assert stock(world, "mapped") == [("u\u00e9", 6, 2.0, True), ("x", 5, 1.5, True)] or stock(world, "mapped") == [("x", 5, 1.5, True), ("u\u00e9", 6, 2.0, True)]
+    assert sync(bridge, "none")["error"] == "the CSV has no column for the id"
+    assert sync(bridge, "latin")["items"] == 2 and stock(world, "latin") == [("x", 6, 0.0, True)]
+
+
+def test_the_time_of_the_count(world, feeds):
+    """From the feed, its Last-Modified, its Date, the request; never from a clock that is ahead."""
+    def http_date(ahead_s):
+        return email.utils.formatdate(time.time() + ahead_s, usegmt=True)
+
+    def age(headers):
+        Handler.pages["/dated"] = ([{"id": "x", "quantity": 5}], headers)
+        world.db.execute("UPDATE order_aggregator.vendor SET synced_as_of = NULL")
+        assert sync(bridge, "dated")["status"] == "applied"
+        return world.value("SELECT extract(epoch FROM finished_at - as_of)::float FROM order_aggregator.feed_sync ORDER BY sync_id DESC LIMIT 1")
+
+    register(world, feeds, "dated")
+    bridge = world.ready_bridge("--roles=http")
+    assert 99 < age({"Last-Modified": http_date(-100)}) < 103
+    assert 0 < age({}) < 3                                      # the Date
+    assert 49 < age({"Date": http_date(-50)}) < 53              # a clock that is behind: too early harms nobody
+    assert 0 < age({"Date": http_date(3600)}) < 3
+    assert 99 < age({"Date": http_date(3600), "Last-Modified": http_date(3500)}) < 104
+    assert 0 < age({"Date": http_date(0), "Last-Modified": http_date(3600)}) < 3
+    world.db.execute("SELECT order_aggregator.configure_vendor('dated', feed_mapping => '{\"asOf\": \"$.at\", \"items\": \"$.items\"}')")
+    Handler.pages["/dated"] = ({"items": [], "at": email.utils.format_datetime(email.utils.localtime())}, {})
+    world.db.execute("UPDATE order_aggregator.vendor SET synced_as_of = NULL")
+    assert sync(bridge, "dated")["status"] == "applied"
+    # older than what was applied: it changes nothing
+    Handler.pages["/dated"] = ({"items": [{"id": "x", "quantity": 1}], "at": "2020-01-01T00:00:00Z"}, {})
+    assert sync(bridge, "dated") == {"vendorId": "dated", "status": "stale", "items": None, "error": None}
+    assert stock(world, "dated") == [("x", 5, 0.0, False)]
+
+
+def test_headers_from_a_file_and_redirects(world, feeds, tmp_path):
+    secrets = tmp_path / "headers"
+    secrets.write_text("# keys\ngood Authorization: Bearer first\ngood X-Shop: 7\n")
+    secrets.chmod(0o600)
+    register(world, feeds, "good")
+    world.db.execute("SELECT order_aggregator.register_vendor('other', 'other', %s)", [f"{feeds}/good"])
+    bridge = world.ready_bridge("--roles=http", FEED_HEADERS_FILE=str(secrets), FEED_REDIRECTS_MAX="2")
+    sync(bridge, "good")
+    headers = Handler.seen[-1][1]
+    assert (headers["Authorization"], headers["X-Shop"]) == ("Bearer first", "7")
+    sync(bridge, "other")
+    assert "Authorization" not in Handler.seen[-1][1]
+    # read again on SIGHUP; a bad file changes nothing
+    secrets.write_text("good Authorization: Bearer second\n")
+    bridge.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: sync(bridge, "good") and Handler.seen[-1][1].get("Authorization") == "Bearer second", what="the new key")
+    secrets.write_text("good Authorization\n")
+    bridge.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: bridge.logged("line 1: must be"), what="the complaint")
+    sync(bridge, "good")
+    assert Handler.seen[-1][1]["Authorization"] == "Bearer second"
+    # redirects are followed where that is allowed, but not with a vendor's keys
+    world.db.execute("UPDATE order_aggregator.vendor SET stock_url = %s, feed_etag = NULL", [f"{feeds}/redirect"])
+    assert sync(bridge, "other")["status"] == "applied"
+    assert sync(bridge, "good")["error"] == "the vendor answered with status 302"
+    assert "first" not in bridge.log_path.read_text() and "second" not in bridge.log_path.read_text()
+
+
+def test_certificates_are_verified(world, feeds, tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                    "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    world.db.execute("SELECT order_aggregator.register_vendor('tls', 'tls', %s)", [f"https://localhost:{server.server_port}/good"])
+    try:
+        assert "certificate" in sync(world.ready_bridge("--roles=http"), "tls")["error"]
+        assert sync(world.ready_bridge("--roles=http", FEED_CA_FILE=str(certificate)), "tls")["status"] == "applied"
+    finally:
+        server.shutdown()
+
+
+def test_the_circuit_opens_and_closes(world, feeds):
+    register(world, feeds, "error", "good")
+    world.db.execute("UPDATE order_aggregator.vendor SET sync_interval = '1 second'")
+    bridge = world.ready_bridge("--roles=http,sync", CIRCUIT_FAILURES="2", CIRCUIT_OPEN_S="3")
+
+    def vendor(name):
+        return next(v for v in requests.get(f"{bridge.url}/vendors", timeout=5).json() if v["id"] == name)
+
+    opened = wait_until(lambda: vendor("error")["circuit"] == "open" and vendor("error"), what="an open circuit")
+    assert opened["failures"] == 2 and opened["circuitOpenUntil"] == opened["nextSyncAt"]
+    assert vendor("good")["circuit"] == "closed"
+    pulls = len([path for path, _ in Handler.seen if path == "/error"])
+    wait_until(lambda: len([path for path, _ in Handler.seen if path == "/error"]) > pulls, what="the trial")
+    wait_until(lambda: vendor("error")["failures"] == 3, what="its failure")
+    assert vendor("error")["circuit"] == "open"
+    Handler.pages["/error"] = ([{"id": "x", "quantity": 5}], {})
+    wait_until(lambda: vendor("error")["circuit"] == "closed", what="the trial that succeeds")
+    assert vendor("error")["failures"] == 0 and vendor("error")["lastSync"]["status"] == "applied"
+
+
+def test_a_slow_vendor_delays_no_other(world, feeds):
+    register(world, feeds, "slow", "good")
+    world.db.execute("UPDATE order_aggregator.vendor SET sync_interval = '1 second'")
+    world.ready_bridge("--roles=http,sync", SYNC_TIMEOUT_S="30")
+    wait_until(lambda: sum(path == "/slow" for path, _ in Handler.seen) >= 1, what="the slow pull")
+    before = sum(path == "/good" for path, _ in Handler.seen)
+    time.sleep(3.5)
+    assert sum(path == "/good" for path, _ in Handler.seen) - before >= 2
+    assert sum(path == "/slow" for path, _ in Handler.seen) == 1
+
+
+def test_two_bridges_share_the_vendors(world, feeds):
+    for n in range(20):
+        Handler.pages[f"/v{n}"] = ([{"id": "x", "quantity": n}], {})
+    register(world, feeds, *(f"v{n}" for n in range(20)))
+    world.ready_bridge("--roles=http,sync")
+    world.ready_bridge("--roles=http,sync")
+    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.vendor WHERE last_sync_status = 'applied'") == 20, what="all vendors")
+    time.sleep(1)
+    assert sorted(path for path, _ in Handler.seen) == sorted(f"/v{n}" for n in range(20))
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_feed_of_many_parts(world, feeds, shuffled):
+    """Applied in parts: the same as at once, whatever its order; orders go on meanwhile."""
+    items = [{"id": f"p{n:05}", "quantity": n % 100, "price": 1.5} for n in range(5000)]
+    if shuffled:
+        random.Random(7).shuffle(items)
+    Handler.pages["/many"] = (items + [{"id": "p00007", "quantity": 9}, {"quantity": 1}], {})
+    register(world, feeds, "many")
+    world.stock(other={"x": 1_000_000})
+    bridge = world.ready_bridge("--roles=http")
+    assert sync(bridge, "many")["items"] == 5002
+    history = requests.get(f"{bridge.url}/vendors/many/syncs", timeout=5).json()["syncs"][0]
+    assert (history["new"], history["changed"], history["skippedItems"]) == (5000, 0, 2)
+    assert stock(world, "many") == [(f"p{n:05}", n % 100, 1.5, True) for n in range(5000)]
+    kept = [item | {"quantity": item["quantity"] + (item["id"] < "p00050")} for item in items if not "p02000" <= item["id"] < "p03000"]
+    Handler.pages["/many"] = (kept + [{"id": "zzz", "quantity": 1, "price": 1}], {})
+    assert sync(bridge, "many")["items"] == 4001
+    history = requests.get(f"{bridge.url}/vendors/many/syncs", timeout=5).json()["syncs"][0]
+    assert (history["new"], history["changed"], history["inactive"]) == (1, 50, 1000)
+    assert [row[0] for row in stock(world, "many") if not row[3]] == [f"p{n:05}" for n in range(2000, 3000)]
+    world.consistent()
+
+
+def test_a_feed_that_breaks_off_half_way(world, feeds):
+    """Killed between two parts: what was applied stands, the rest comes with the next pull, and nothing is taken for missing."""
+    Handler.pages["/many"] = ([{"id": f"p{n:05}", "quantity": 1} for n in range(5000)], {"ETag": '"one"'})
+    register(world, feeds, "many")
+    bridge = world.ready_bridge("--roles=http,sync", SYNC_TIMEOUT_S="1")
+    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.stock") > 0, what="the first part")
+    bridge.kill()
+    wait_until(lambda: world.value("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'order-bridge%%' AND datname = current_database()") == 0, what="its sessions")
+    half = world.value("SELECT count(*) FROM order_aggregator.stock")
+    assert 0 < half < 5000 and half == world.value("SELECT count(*) FROM order_aggregator.stock WHERE is_active")
+    bridge = world.ready_bridge("--roles=http")
+    assert sync(bridge, "many")["status"] == "applied"
+    assert [row[0] for row in world.db.execute("SELECT status FROM order_aggregator.feed_sync ORDER BY sync_id")] == ["superseded", "applied"]
+    assert world.value("SELECT count(*) FROM order_aggregator.stock WHERE is_active") == 5000
+    world.consistent()
+
+
+def test_another_session_holds_a_row(world, feeds):
+    """The feed gives up its part after a while, instead of holding up orders behind it; the next pull brings it."""
+    Handler.pages["/many"] = ([{"id": f"p{n:03}", "quantity": 1} for n in range(100)], {})
+    register(world, feeds, "many")
+    bridge = world.ready_bridge("--roles=http")
+    sync(bridge, "many")
+    Handler.pages["/many"] = ([{"id": f"p{n:03}", "quantity": 2} for n in range(100)], {})
+    with psycopg.connect(world.env["DATABASE_URL"]) as foreign:
+        foreign.execute("SELECT FROM order_aggregator.stock WHERE product_id = 'p050' FOR UPDATE")
+        result = sync(bridge, "many")
+        assert result["status"] == "failed" and "lock timeout" in result["error"]
+    assert sync(bridge, "many")["status"] == "applied"
+    assert world.value("SELECT sum(on_hand) FROM order_aggregator.stock") == 200
+
+
+def test_returns_over_http(world):
+    world.stock(a={"x": 10})
+    bridge = world.ready_bridge("--roles=http")
+    world.db.execute("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 3}]')")
+
+    def back(order, headers=None, **body):
+        return requests.post(f"{bridge.url}/order/{order}/return", json=body, headers=headers, timeout=5)
+
+    assert back(1).status_code == 409
+    world.db.execute("SELECT order_aggregator.confirm_order(1)")
+    first = back(1, lines=[{"productId": "x", "quantity": 1}], headers={"Idempotency-Key": "k"})
+    assert first.status_code == 200 and first.json() == {"message": "Units returned", "orderId": 1, "returnId": 1}
+    assert back(1, lines=[{"productId": "x", "quantity": 1}], idempotencyKey="k").json()["returnId"] == 1
+    assert back(1, lines=[{"lineNo": 1, "quantity": 1}], restock=False).json()["returnId"] == 2
+    assert back(1, lines=[{"productId": "x", "quantity": 2}]).status_code == 409
+    assert back(1, lines=5).json()["error"] and back(1, lines=5).status_code == 400
+    assert back(1, lines=[{"productId": "x", "quantity": "1"}]).json()["details"] == "lines[0].quantity must be a whole number from 1 to 1000000000"
+    assert back(1, colour="red").status_code == 400 and back(9).status_code == 404
+    order = requests.get(f"{bridge.url}/order/1", timeout=5).json()
+    assert order["status"] == "confirmed" and [(r["quantity"], r["restocked"]) for r in order["returns"]] == [(1, True), (1, False)]
+    assert [event["event"] for event in order["history"]] == ["placed", "held", "confirmed", "confirmed", "returned", "returned"]
+    assert world.value("SELECT on_hand FROM order_aggregator.stock") == 8
+    world.consistent()

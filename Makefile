@@ -93,12 +93,12 @@ valgrind: build
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) unit-programs
 	@for program in $(BUILD)/unit/*_test; do valgrind -q --error-exitcode=1 --leak-check=full $$program || exit 1; done
 
-# libFuzzer on what parses a stranger's request; FUZZ_SECONDS (300). New inputs are kept in build/fuzz/corpus
+# libFuzzer on what parses a stranger's text; FUZZ_SECONDS (300) each. New inputs are kept in build/fuzz/
 fuzz: build
 	@scripts/install-packages clang libclang-rt-14-dev
-	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) libfuzzer-program
-	@mkdir -p $(BUILD)/fuzz/corpus
-	cd $(BUILD)/fuzz && ./order_libfuzzer -max_total_time=$${FUZZ_SECONDS:-300} corpus $(CURDIR)/bridge/fuzz/corpus
+	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) libfuzzer-programs
+	@for target in order feed; do mkdir -p $(BUILD)/fuzz/$${target}_corpus && (cd $(BUILD)/fuzz && \
+	  ./$${target}_libfuzzer -max_total_time=$${FUZZ_SECONDS:-300} $${target}_corpus $(CURDIR)/bridge/fuzz/$${target}_corpus) || exit 1; done
 
 clean:
 	$(MAKE) -C extension clean

@@ -72,12 +72,14 @@ def unit():
 
 
 def fuzz():
-    """What parses a stranger's request, under sanitizers: the corpus and FUZZ_SECONDS of mutations, another seed each day."""
-    code, _ = run(["make", "-s", "--no-print-directory", "-C", "bridge", f"BUILD={BUILD}", "fuzz-program"])
-    if code == 0:
-        corpus = sorted((TOP / "bridge" / "fuzz" / "corpus").iterdir())
-        code, _ = run([BUILD / "fuzz" / "order_fuzz", os.environ.get("FUZZ_SECONDS", "5"), str(int(time.time()) // 86400), *corpus])
-    return int(code == 0), int(code != 0)
+    """What parses a stranger's text, under sanitizers: the corpus and FUZZ_SECONDS of mutations, another seed each day."""
+    code, _ = run(["make", "-s", "--no-print-directory", "-C", "bridge", f"BUILD={BUILD}", "fuzz-programs"])
+    codes = [code]
+    for target in ("order", "feed"):
+        if code == 0:
+            corpus = sorted((TOP / "bridge" / "fuzz" / f"{target}_corpus").iterdir())
+            codes.append(run([BUILD / "fuzz" / f"{target}_fuzz", os.environ.get("FUZZ_SECONDS", "5"), str(int(time.time()) // 86400), *corpus])[0])
+    return len(codes) - 1 - sum(c != 0 for c in codes[1:]), sum(c != 0 for c in codes)
 
 
 def daemon():

@@ -22,6 +22,7 @@
 #define CSV_COLUMNS_MAX  1000
 #define ERROR_BYTES_MAX  256
 #define NUMBER_BYTES_MAX 40
+#define MARK_BYTES       3
 
 /* Where to look: two from the top of the feed, the others from an item. */
 typedef enum PathId
@@ -86,7 +87,7 @@ struct Feed
 	bool   is_csv;
 	char   delimiter;
 	char   error[ERROR_BYTES_MAX];
-	size_t bytes; /* seen so far */
+	int    mark; /* how many bytes of a byte order mark were seen; MARK_BYTES: the text has begun */
 
 	yajl_handle json;
 	Level       levels[DEPTH_MAX];
@@ -651,21 +652,9 @@ feed_free(Feed *feed)
 	free(feed);
 }
 
-/* Some files begin with a byte order mark. */
-static size_t
-skip_mark(const Feed *feed, const char *data, size_t bytes)
+static bool
+parse(Feed *feed, const char *data, size_t bytes)
 {
-	return feed->bytes == 0 && bytes >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-}
-
-bool
-feed_add(Feed *feed, const char *data, size_t bytes)
-{
-	size_t skipped = skip_mark(feed, data, bytes);
-
-	feed->bytes += bytes;
-	data += skipped;
-	bytes -= skipped;
 	if (feed->error[0] != '\0')
 		return false;
 	if (!feed->is_csv)
@@ -673,6 +662,32 @@ feed_add(Feed *feed, const char *data, size_t bytes)
 	if (csv_parse(&feed->csv, data, bytes, on_csv_field, on_csv_row, feed) != bytes)
 		return fail(feed, csv_strerror(csv_error(&feed->csv)));
 	return feed->error[0] == '\0';
+}
+
+/* Some files begin with a byte order mark, which is passed over. */
+bool
+feed_add(Feed *feed, const char *data, size_t bytes)
+{
+	static const char mark[MARK_BYTES] = {'\xef', '\xbb', '\xbf'};
+	int               seen;
+
+	while (feed->mark < MARK_BYTES && bytes > 0 && *data == mark[feed->mark])
+	{
+		feed->mark++;
+		data++;
+		bytes--;
+	}
+	if (bytes == 0)
+		return feed->error[0] == '\0';
+	if (feed->mark < MARK_BYTES)
+	{
+		/* it was none: what looked like one is text */
+		seen = feed->mark;
+		feed->mark = MARK_BYTES;
+		if (seen > 0 && !parse(feed, mark, (size_t) seen))
+			return false;
+	}
+	return parse(feed, data, bytes);
 }
 
 bool

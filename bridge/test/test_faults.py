@@ -162,7 +162,7 @@ def test_replies_that_can_never_be_applied_go_to_the_dead_queue_and_block_nothin
     bridge = world.ready_bridge()
     world.place(1)
     good = json.dumps({"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed"})
-    poison = ["not json", "", "[]", "7", b"\xff\xfe", '{"orderId": 1}', '{"orderId": 9, "vendorId": "a", "attempt": 1, "status": "confirmed"}',
+    poison = [good.encode() + b"\0", "not json", "", "[]", "7", b"\xff\xfe", '{"orderId": 1}', '{"orderId": 9, "vendorId": "a", "attempt": 1, "status": "confirmed"}',
               '{"orderId": 1, "vendorId": "a", "attempt": 1, "status": "perhaps"}', '{"orderId": 1, "reason": "a\\u0000b"}',
               '{"orderId": 1e999, "vendorId": "a", "attempt": 1, "status": "confirmed"}', good[:-1] + ', "extra": 1}', '"' + "x" * 200000 + '"', '{"' + "ä" * 100000 + '": 1}']
     world.reply(*poison, good)
@@ -171,6 +171,7 @@ def test_replies_that_can_never_be_applied_go_to_the_dead_queue_and_block_nothin
     dead = world.take("orders.replies.dead")
     assert all(p.headers["x-reason"] and p.headers["x-original-queue"] == "orders.replies" for p, _, _ in dead)
     assert sum("orderId 9 is not an order" in p.headers["x-reason"] for p, _, _ in dead) == 1
+    assert sum("NUL character" in p.headers["x-reason"] for p, _, _ in dead) == 1
     assert world.depth("orders.replies") == 0 and bridge.process.poll() is None
     world.consistent()
 

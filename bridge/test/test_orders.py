@@ -139,6 +139,7 @@ def test_one_idempotency_key_has_one_answer_also_after_a_crash(world):
 
 BAD_BODIES = [
     (b"", 400, "body"), (b"not json", 400, "body"), (b"[]", 400, "body"), (b"7", 400, "body"), (b'{"productId": "x"', 400, "body"),
+    (b'{"productId": "x", "quantity": 1\0}', 400, "body"),
     (b'{"productId": "\xff\xfe", "quantity": 1}', 400, "body"), (b'{"productId": "a\\u0000b", "quantity": 1}', 400, "body"),
     (b'{"productId": "\\ud800", "quantity": 1}', 400, "body"), (b'{"productId": "x", "quantity": 1, "quantity": 2}', 400, "body"),
     (b"[" * 5000, 400, "body"), (b"{}", 400, "products"), (b'{"products": []}', 400, "products"),

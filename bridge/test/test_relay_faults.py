@@ -97,6 +97,24 @@ def test_the_network_is_cut_inside_a_frame(world):
     proxy.close()
 
 
+def test_the_checkpoint_waits_for_the_broker(world):
+    """Published is not confirmed: while nothing comes back, nothing counts as relayed, also to whoever relays next."""
+    world.stock(a={"x": 1000})
+    queue = world.listen("order.placed.a")
+    proxy = Proxy(world.env["RABBITMQ_URL"])
+    bridge = world.ready_bridge("--roles=http,relay", RABBITMQ_URL=proxy.url)
+    wait_until(lambda: world.value("SELECT published FROM order_aggregator.relay_checkpoint") == 1, what="stock.synced")
+    proxy.flows.clear()
+    assert world.place(100) == 100
+    time.sleep(1.5)
+    assert world.value("SELECT published FROM order_aggregator.relay_checkpoint") == 1
+    bridge.kill()
+    assert world.value("SELECT published FROM order_aggregator.relay_checkpoint") == 1
+    proxy.close()
+    world.ready_bridge("--roles=http,relay")
+    wait_until(lambda: len({properties.message_id for properties, _, _ in world.take(queue)}) > 0 and world.value("SELECT published FROM order_aggregator.relay_checkpoint") >= 101, what="all events")
+
+
 def test_a_broker_that_reads_nothing_is_broken_off_by_the_watchdog(world):
     proxy = Proxy(world.env["RABBITMQ_URL"])
     queue = world.listen("big")

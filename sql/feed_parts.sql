@@ -26,9 +26,9 @@ SELECT begin_feed('a', '2026-01-01 12:00Z') AS later \gset
 SELECT apply_feed_part(:feed, 'm', NULL, '{}', '{}', '{}', '{}', '{}', '{}');
 SELECT finish_feed(:feed);
 -- a feed that fails half-way says so
-SELECT record_feed_pull('a', 'failed', 'the vendor went away', 3, '1 hour');
+SELECT record_feed_pull('a', :later, 'failed', 'the vendor went away', 3, '1 hour');
 SELECT finish_feed(:later);
-SELECT record_feed_pull('a', 'unchanged', NULL, 3, '1 hour');
+SELECT record_feed_pull('a', NULL, 'unchanged', NULL, 3, '1 hour');
 SELECT as_of AT TIME ZONE 'UTC' AS as_of, status, error, items, new_items, changed_items, inactive_items, skipped_items, skipped FROM feed_sync ORDER BY sync_id;
 SELECT begin_feed('nobody', now());
 SELECT begin_feed('a', 'infinity');
@@ -37,16 +37,16 @@ UPDATE vendor SET next_sync_at = '-infinity';
 SELECT vendor_id, stock_url, etag FROM claim_due_feeds('1 minute', 10) ORDER BY 1;
 SELECT vendor_id FROM claim_due_feeds('1 minute', 10);
 -- after so many failures the circuit opens, and lets one pull through when its time is over
-SELECT record_feed_pull('b', 'failed', 'no', 3, '1 hour');
+SELECT record_feed_pull('b', NULL, 'failed', 'no', 3, '1 hour');
 SELECT sync_failures, circuit, next_sync_at - last_sync_at < '3 seconds' AS soon FROM vendor_sync WHERE vendor_id = 'b';
-SELECT record_feed_pull('b', 'failed', 'no', 3, '1 hour'), record_feed_pull('b', 'failed', 'no', 3, '1 hour');
+SELECT record_feed_pull('b', NULL, 'failed', 'no', 3, '1 hour'), record_feed_pull('b', NULL, 'failed', 'no', 3, '1 hour');
 SELECT sync_failures, circuit, next_sync_at - last_sync_at > '40 minutes' AS late, next_sync_at = circuit_open_until AS with_the_circuit FROM vendor_sync WHERE vendor_id = 'b';
 UPDATE vendor SET next_sync_at = now() - interval '1 second', circuit_open_until = now() - interval '1 second' WHERE vendor_id = 'b';
 SELECT circuit FROM vendor_sync WHERE vendor_id = 'b';
 SELECT vendor_id FROM claim_due_feeds('1 minute', 10);
-SELECT record_feed_pull('b', 'failed', 'no', 3, '1 hour');
+SELECT record_feed_pull('b', NULL, 'failed', 'no', 3, '1 hour');
 SELECT circuit FROM vendor_sync WHERE vendor_id = 'b';
-SELECT record_feed_pull('b', 'unchanged', NULL, 3, '1 hour');
+SELECT record_feed_pull('b', NULL, 'unchanged', NULL, 3, '1 hour');
 SELECT sync_failures, circuit, round(extract(epoch FROM next_sync_at - last_sync_at)) AS interval_s FROM vendor_sync WHERE vendor_id = 'b';
 -- what is given of a vendor
 SELECT configure_vendor('b', sync_interval => '5 minutes', feed_mapping => '{"items": "$.data.products", "id": "sku", "quantity": "stock.available", "price": "cost", "asOf": "$.at"}');
@@ -60,6 +60,8 @@ SELECT configure_vendor('b', feed_mapping => '{"id": 5}');
 SELECT configure_vendor('b', feed_mapping => '{"format": "xml"}');
 SELECT configure_vendor('b', feed_mapping => '[]');
 SELECT configure_vendor('b', sync_interval => '0');
+SELECT configure_vendor('b', sync_interval => '1 mon -29 days -12 hours');
+SELECT configure_vendor('b', sync_interval => '300000 years');
 SELECT count(*) FROM feed_sync WHERE finished_at IS NULL;
 SELECT forget_feed_syncs('0 seconds') > 0 AS forgotten;
 SELECT count(*) FROM feed_sync;

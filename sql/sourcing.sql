@@ -24,6 +24,8 @@ SELECT map_product('nobody', 'A-1', 'x');
 SELECT map_product('a', '', 'x');
 SELECT map_products('a', '[{"vendorSku": "A-1"}]');
 SELECT map_products('a', '{}');
+SELECT map_products('a', '[{"vendorSku": "1", "productId": "p1"}, {"vendorSku": "2", "productId": "p1"}]');
+SELECT map_products('a', '[{"vendorSku": "1", "productId": "p1"}, {"vendorSku": "1", "productId": null}]');
 
 -- buffers: the larger one of the offer and its vendor
 SELECT configure_vendor('a', buffer => 2), configure_product('z', buffer => 4);
@@ -105,6 +107,7 @@ UPDATE shortage SET tried_at = now() - interval '2 minutes';
 SELECT settle_shortages();
 SELECT customer_id, status, close_reason FROM orders WHERE order_id IN (:first, :second, :third) ORDER BY order_id;
 SELECT routing_key, payload->>'reason' AS reason FROM outbox WHERE order_id = :third ORDER BY event_id;
+UPDATE shortage SET tried_at = now() - interval '2 minutes';
 SELECT settle_shortages();
 SELECT count(*) FROM shortage;
 -- the vendor that lost its part confirms it all the same: it is told again

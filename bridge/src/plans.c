@@ -81,7 +81,7 @@ const char SQL_APPLY_FEED_PART[] =
 
 const char SQL_FINISH_FEED[] = "SELECT r->>'status', r->>'items' FROM order_aggregator.finish_feed($1, $2, $3) AS r";
 
-const char SQL_RECORD_PULL[] = "SELECT order_aggregator.record_feed_pull($1, $2, $3, $4, make_interval(secs => $5))";
+const char SQL_RECORD_PULL[] = "SELECT order_aggregator.record_feed_pull($1, $2, $3, $4, $5, make_interval(secs => $6))";
 
 /* ---------- http ---------- */
 

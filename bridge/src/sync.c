@@ -71,18 +71,18 @@ tell(Syncer *syncer, const char *vendor_id, const char *status, const char *item
 														 items ? json_integer(atoi(items)) : json_null(), "error", error));
 }
 
-/* Writes down a pull that brought nothing to finish. */
+/* Writes down a pull that brought nothing to finish; sync_id: the feed that failed, NULL if none was begun. */
 static void
-record(Syncer *syncer, const char *vendor_id, const char *status, const char *error)
+record(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *status, const char *error)
 {
 	char        failures[12];
 	char        open_s[12];
-	const char *params[5] = {vendor_id, status, error, failures, open_s};
+	const char *params[6] = {vendor_id, sync_id, status, error, failures, open_s};
 	PGresult   *result;
 
 	snprintf(failures, sizeof(failures), "%d", config.circuit_failures);
 	snprintf(open_s, sizeof(open_s), "%d", config.circuit_open_s);
-	if (db_query(syncer->db, "recording a sync", SQL_RECORD_PULL, 5, params, &result) != DB_OK)
+	if (db_query(syncer->db, "recording a sync", SQL_RECORD_PULL, 6, params, &result) != DB_OK)
 		log_warning("the result of syncing vendor %s is not recorded", vendor_id);
 	PQclear(result);
 	tell(syncer, vendor_id, status, NULL, error);
@@ -90,7 +90,7 @@ record(Syncer *syncer, const char *vendor_id, const char *status, const char *er
 
 /* Judges a statement about a vendor's feed; if it failed, so has the feed. */
 static bool
-succeeded(Syncer *syncer, const char *vendor_id, DbOutcome outcome, const PGresult *result)
+succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id, DbOutcome outcome, const PGresult *result)
 {
 	const char *sqlstate = outcome == DB_ERROR ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : "";
 	const char *message = outcome == DB_ERROR ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : "";
@@ -102,7 +102,7 @@ succeeded(Syncer *syncer, const char *vendor_id, DbOutcome outcome, const PGresu
 	else if (strcmp(sqlstate, "OA004") == 0)
 		tell(syncer, vendor_id, "superseded", NULL, NULL); /* whoever did so records what became of it */
 	else
-		record(syncer, vendor_id, "failed", message);
+		record(syncer, vendor_id, sync_id, "failed", message);
 	return false;
 }
 
@@ -227,7 +227,7 @@ finish(Syncer *syncer, Applying *applying)
 	PGresult         *result;
 	DbOutcome         outcome = db_query(syncer->db, "finishing a feed", SQL_FINISH_FEED, 3, params, &result);
 
-	if (succeeded(syncer, pull->vendor_id, outcome, result))
+	if (succeeded(syncer, pull->vendor_id, applying->sync_id, outcome, result))
 		tell(syncer, pull->vendor_id, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1), NULL);
 	PQclear(result);
 	forget(syncer, applying);
@@ -259,7 +259,7 @@ apply_part(Syncer *syncer, Applying *applying)
 	const char     *upto = is_last ? NULL : items[count - 1].sku;
 	PGresult       *result;
 	DbOutcome       outcome = send_part(syncer, applying, items, count, upto, &result);
-	bool            ok = succeeded(syncer, applying->pull->vendor_id, outcome, result);
+	bool            ok = succeeded(syncer, applying->pull->vendor_id, applying->sync_id, outcome, result);
 	long long       written = ok ? atoll(PQgetvalue(result, 0, 0)) : 0;
 
 	PQclear(result);
@@ -288,7 +288,7 @@ begin(Syncer *syncer, PullResult *pull)
 
 	if (applying == NULL)
 	{
-		record(syncer, pull->vendor_id, "failed", "out of memory");
+		record(syncer, pull->vendor_id, NULL, "failed", "out of memory");
 		pull_result_free(pull);
 		return;
 	}
@@ -297,11 +297,11 @@ begin(Syncer *syncer, PullResult *pull)
 	snprintf(ahead, sizeof(ahead), "%.6f", pull->clock_ahead);
 	snprintf(as_of, sizeof(as_of), "%.6f", pull->as_of_latest);
 	outcome = db_query(syncer->db, "beginning a feed", SQL_BEGIN_FEED, 4, params, &result);
-	if (!succeeded(syncer, pull->vendor_id, outcome, result))
+	if (!succeeded(syncer, pull->vendor_id, NULL, outcome, result))
 		forget(syncer, applying);
 	else if (PQgetisnull(result, 0, 0))
 	{
-		record(syncer, pull->vendor_id, "stale", NULL);
+		record(syncer, pull->vendor_id, NULL, "stale", NULL);
 		forget(syncer, applying);
 	}
 	else
@@ -320,9 +320,9 @@ take_pull(Syncer *syncer, PullResult *pull)
 		return;
 	}
 	if (pull->status == PULL_UNCHANGED)
-		record(syncer, pull->vendor_id, "unchanged", NULL);
+		record(syncer, pull->vendor_id, NULL, "unchanged", NULL);
 	else
-		record(syncer, pull->vendor_id, "failed", pull->error);
+		record(syncer, pull->vendor_id, NULL, "failed", pull->error);
 	pull_result_free(pull);
 }
 
@@ -381,7 +381,7 @@ pull_vendors(Syncer *syncer, const PGresult *vendors)
 			continue;
 		if (!puller_add(syncer->puller, vendor_id, PQgetvalue(vendors, row, 1), db_value(vendors, row, 2), db_value(vendors, row, 3),
 						db_value(vendors, row, 4)))
-			record(syncer, vendor_id, "failed", "out of memory");
+			record(syncer, vendor_id, NULL, "failed", "out of memory");
 	}
 }
 

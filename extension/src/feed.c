@@ -246,6 +246,18 @@ lock_feed(int64 sync_id)
 	return feed_part_create(spi_string(0, 1), DatumGetTimestampTz(spi_datum(0, 2, &is_null)));
 }
 
+static void
+lock_vendor_of_feed(int64 sync_id)
+{
+	Datum values[1] = {Int64GetDatum(sync_id)};
+
+	plan_execute(PLAN_VENDOR_OF_FEED, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		return;
+	values[0] = CStringGetTextDatum(spi_string(0, 1));
+	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
+}
+
 Datum
 oa_apply_feed_part(PG_FUNCTION_ARGS)
 {
@@ -277,6 +289,7 @@ oa_finish_feed(PG_FUNCTION_ARGS)
 
 	require_argument(fcinfo, 0, "sync_id");
 	SPI_connect();
+	lock_vendor_of_feed(PG_GETARG_INT64(0)); /* the vendor before the feed, as begin_feed does */
 	(void) lock_feed(PG_GETARG_INT64(0));
 	result = jsonb_result(finish_feed(PG_GETARG_INT64(0), text_argument(fcinfo, 1), text_argument(fcinfo, 2), false));
 	SPI_finish();

@@ -11,7 +11,10 @@
 
 #define OA_SCHEMA "order_aggregator"
 
-/* The class of our advisory locks. The relay's are 1 and 2 (outbox.c, bridge/src/plans.c), 3 is that of adding products (reconcile.c). */
+/*
+ * The class of our advisory locks. The relay's are 1 and 2 (outbox.c, bridge/src/plans.c), 3 is that of adding
+ * products (reconcile.c), 4 of settling shortages (shortage.c).
+ */
 #define OA_ADVISORY_CLASS 28513
 
 #define ERRCODE_OA_INSUFFICIENT_STOCK MAKE_SQLSTATE('O', 'A', '0', '0', '1')

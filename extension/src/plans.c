@@ -120,8 +120,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_REGISTER_VENDOR] = {"INSERT INTO order_aggregator.vendor AS v (vendor_id, name, stock_url, priority) "
 							  "VALUES ($1, $2, $3, $4) "
 							  "ON CONFLICT (vendor_id) DO UPDATE "
-							  "SET name = EXCLUDED.name, stock_url = EXCLUDED.stock_url, priority = EXCLUDED.priority, "
-							  "  feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity'",
+							  "SET name = EXCLUDED.name, stock_url = EXCLUDED.stock_url, priority = EXCLUDED.priority",
 							  4,
 							  {TEXTOID, TEXTOID, TEXTOID, INT4OID}},
 	[PLAN_LOCK_VENDOR] = {"SELECT v.synced_as_of FROM order_aggregator.vendor AS v "
@@ -131,8 +130,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_CONFIGURE_VENDOR] =
 		{"UPDATE order_aggregator.vendor AS v SET sync_interval = COALESCE($2, v.sync_interval), "
 		 "  feed_mapping = CASE WHEN $3 OPERATOR(pg_catalog.=) '{}'::pg_catalog.jsonb THEN NULL ELSE COALESCE($3, v.feed_mapping) END, "
-		 "  buffer = COALESCE($4, v.buffer), on_shortage = COALESCE($5, v.on_shortage), is_active = COALESCE($6, v.is_active), "
-		 "  feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity' "
+		 "  buffer = COALESCE($4, v.buffer), on_shortage = COALESCE($5, v.on_shortage), is_active = COALESCE($6, v.is_active) "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 6,
 		 {TEXTOID, INTERVALOID, JSONBOID, INT8OID, TEXTOID, BOOLOID}},
@@ -176,7 +174,8 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 						   "WHERE d.product_id IS NOT NULL",
 						   3,
 						   {TEXTOID, TEXTARRAYOID, TEXTARRAYOID}},
-	[PLAN_FORGET_ETAG] = {"UPDATE order_aggregator.vendor AS v SET feed_etag = NULL, feed_last_modified = NULL "
+	[PLAN_FORGET_ETAG] = {"UPDATE order_aggregator.vendor AS v "
+						  "SET feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity' "
 						  "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 						  1,
 						  {TEXTOID}},
@@ -196,6 +195,10 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_BEGIN_FEED] = {"INSERT INTO order_aggregator.feed_sync AS f (vendor_id, as_of, status) VALUES ($1, $2, $3) RETURNING sync_id",
 						 3,
 						 {TEXTOID, TIMESTAMPTZOID, TEXTOID}},
+	[PLAN_VENDOR_OF_FEED] = {"SELECT f.vendor_id FROM order_aggregator.feed_sync AS f WHERE f.sync_id OPERATOR(pg_catalog.=) $1",
+							 1,
+							 {INT8OID},
+							 true},
 	[PLAN_LOCK_FEED] = {"SELECT f.vendor_id, f.as_of, f.status FROM order_aggregator.feed_sync AS f "
 						"WHERE f.sync_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
 						1,
@@ -203,7 +206,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 						true},
 	[PLAN_ADD_TO_FEED] =
 		{"UPDATE order_aggregator.feed_sync AS f "
-		 "SET items = f.items OPERATOR(pg_catalog.+) $2::pg_catalog.int4, "
+		 "SET progressed_at = pg_catalog.clock_timestamp(), items = f.items OPERATOR(pg_catalog.+) $2::pg_catalog.int4, "
 		 "  new_items = f.new_items OPERATOR(pg_catalog.+) $3::pg_catalog.int4, "
 		 "  changed_items = f.changed_items OPERATOR(pg_catalog.+) $4::pg_catalog.int4, "
 		 "  inactive_items = f.inactive_items OPERATOR(pg_catalog.+) $5::pg_catalog.int4, "
@@ -235,14 +238,13 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 {INT8OID, TEXTOID, TEXTOID, TEXTOID}},
 	[PLAN_UNNAMED_PRODUCTS] = {"SELECT p.product_id FROM order_aggregator.product AS p "
 							   "WHERE p.name OPERATOR(pg_catalog.=) p.product_id AND p.product_id OPERATOR(pg_catalog.>=) $1 "
-							   "  AND p.product_id OPERATOR(pg_catalog.<=) $2 "
-							   "ORDER BY p.product_id FOR NO KEY UPDATE",
+							   "  AND p.product_id OPERATOR(pg_catalog.<=) $2 ORDER BY p.product_id",
 							   2,
 							   {TEXTOID, TEXTOID},
 							   true},
 	[PLAN_NAME_PRODUCTS] = {"UPDATE order_aggregator.product AS p SET name = d.name "
 							"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(product_id, name) "
-							"WHERE p.product_id OPERATOR(pg_catalog.=) d.product_id",
+							"WHERE p.product_id OPERATOR(pg_catalog.=) d.product_id AND p.name OPERATOR(pg_catalog.=) p.product_id",
 							2,
 							{TEXTARRAYOID, TEXTARRAYOID},
 							true},
@@ -257,18 +259,31 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							2,
 							{TEXTOID, TEXTARRAYOID},
 							true},
-	[PLAN_LOCK_SHORTAGES] =
+	[PLAN_READ_SHORTAGES] =
 		{"SELECT s.vendor_id, s.product_id, v.on_shortage, k.reserved OPERATOR(pg_catalog.-) k.on_hand "
 		 "FROM order_aggregator.shortage AS s "
 		 "JOIN order_aggregator.vendor AS v ON v.vendor_id OPERATOR(pg_catalog.=) s.vendor_id "
 		 "JOIN order_aggregator.stock AS k ON k.product_id OPERATOR(pg_catalog.=) s.product_id "
 		 "  AND k.vendor_id OPERATOR(pg_catalog.=) s.vendor_id "
-		 "WHERE k.reserved OPERATOR(pg_catalog.<=) k.on_hand "
-		 "  OR (v.on_shortage OPERATOR(pg_catalog.<>) 'keep' AND (s.tried_at IS NULL "
-		 "    OR s.tried_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '1 minute'::pg_catalog.interval))) "
-		 "ORDER BY s.noticed_at LIMIT $1 FOR UPDATE OF s SKIP LOCKED",
+		 "WHERE (s.tried_at IS NULL "
+		 "    OR s.tried_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '1 minute'::pg_catalog.interval)) "
+		 "  AND (k.reserved OPERATOR(pg_catalog.<=) k.on_hand OR v.on_shortage OPERATOR(pg_catalog.<>) 'keep') "
+		 "ORDER BY s.noticed_at LIMIT $1",
 		 1,
 		 {INT8OID},
+		 true},
+	/* one that a feed notes anew meanwhile has not been tried, and stays */
+	[PLAN_FORGET_SHORTAGES] =
+		{"DELETE FROM order_aggregator.shortage AS s USING ("
+		 "  SELECT o.vendor_id, o.product_id FROM order_aggregator.shortage AS o "
+		 "  JOIN order_aggregator.stock AS k ON k.product_id OPERATOR(pg_catalog.=) o.product_id "
+		 "    AND k.vendor_id OPERATOR(pg_catalog.=) o.vendor_id "
+		 "  WHERE k.reserved OPERATOR(pg_catalog.<=) k.on_hand "
+		 "    AND o.tried_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '1 minute'::pg_catalog.interval) "
+		 "  FOR UPDATE OF o SKIP LOCKED) AS d "
+		 "WHERE s.vendor_id OPERATOR(pg_catalog.=) d.vendor_id AND s.product_id OPERATOR(pg_catalog.=) d.product_id",
+		 0,
+		 {InvalidOid},
 		 true},
 	/* the newest first: whoever came first is served first */
 	[PLAN_ORDERS_HOLDING] = {"SELECT h.order_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 FROM order_aggregator.orders AS o "
@@ -280,26 +295,30 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							 {TEXTOID, TEXTOID, INT8OID},
 							 true},
 	[PLAN_SHORTAGES_TRIED] =
-		{"UPDATE order_aggregator.shortage AS s SET tried_at = pg_catalog.now() "
-		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(vendor_id, product_id) "
-		 "WHERE s.vendor_id OPERATOR(pg_catalog.=) d.vendor_id AND s.product_id OPERATOR(pg_catalog.=) d.product_id",
+		{"UPDATE order_aggregator.shortage AS s SET tried_at = pg_catalog.now() FROM ("
+		 "  SELECT o.vendor_id, o.product_id FROM order_aggregator.shortage AS o "
+		 "  JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(vendor_id, product_id) "
+		 "    ON o.vendor_id OPERATOR(pg_catalog.=) d.vendor_id AND o.product_id OPERATOR(pg_catalog.=) d.product_id "
+		 "  FOR UPDATE OF o SKIP LOCKED) AS t "
+		 "WHERE s.vendor_id OPERATOR(pg_catalog.=) t.vendor_id AND s.product_id OPERATOR(pg_catalog.=) t.product_id",
 		 2,
 		 {TEXTARRAYOID, TEXTARRAYOID},
 		 true},
 
-	[PLAN_READ_RETURNS] = {"SELECT r.line_no, r.vendor_id, r.quantity, r.return_id, r.key FROM order_aggregator.order_return AS r "
+	[PLAN_READ_RETURNS] = {"SELECT r.line_no, r.vendor_id, r.attempt, r.quantity, r.return_id, r.key FROM order_aggregator.order_return AS r "
 						   "WHERE r.order_id OPERATOR(pg_catalog.=) $1",
 						   1,
 						   {INT8OID},
 						   true},
 	[PLAN_STORE_RETURNS] =
 		{"INSERT INTO order_aggregator.order_return "
-		 "  (return_id, order_id, line_no, vendor_id, product_id, quantity, unit_price, restocked, returned_at, key) "
-		 "SELECT $1, $2, d.line_no, d.vendor_id, d.product_id, d.quantity, d.unit_price::pg_catalog.numeric, $8, pg_catalog.now(), $9 "
+		 "  (return_id, order_id, line_no, vendor_id, attempt, product_id, quantity, unit_price, restocked, returned_at, key) "
+		 "SELECT $1, $2, d.line_no, d.vendor_id, d.attempt, d.product_id, d.quantity, d.unit_price::pg_catalog.numeric, $9, "
+		 "  pg_catalog.now(), $10 "
 		 "FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), "
-		 "  pg_catalog.unnest($7)) AS d(line_no, vendor_id, product_id, quantity, unit_price)",
-		 9,
-		 {INT8OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLOID, TEXTOID}},
+		 "  pg_catalog.unnest($7), pg_catalog.unnest($8)) AS d(line_no, vendor_id, attempt, product_id, quantity, unit_price)",
+		 10,
+		 {INT8OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLOID, TEXTOID}},
 
 	[PLAN_LOCK_PARKED] =
 		{"SELECT p.event_id, p.message_id, p.routing_key, p.headers::pg_catalog.text, p.payload::pg_catalog.text "

@@ -46,8 +46,8 @@ enum
 	PRODUCT_LOW_THRESHOLD
 };
 
-/* Whoever adds products to the table holds this advisory lock, so that no two add the same one. */
-#define LOCK_ADDING_PRODUCTS 3
+/* Feeds that write products hold this advisory lock, so that no two add the same one. */
+#define LOCK_PRODUCTS 3
 
 #define YIELD_ROWS 32
 
@@ -278,8 +278,8 @@ compare_with_stock(Reconciliation *work, RowScan *stock)
 		product_id = row_text(slot, STOCK_PRODUCT_ID);
 		if (item->product_id != NULL && strcmp(item->product_id, product_id) == 0)
 			compare_row(work, item, slot);
-		else if (!item->is_bad)
-			add_missing(work, slot); /* the SKU is mapped to another product by now */
+		else
+			add_missing(work, slot); /* the SKU is not this product any more */
 		pfree(product_id);
 	}
 }
@@ -493,13 +493,13 @@ new_items(const FeedPart *part)
 	return items;
 }
 
-/* Until the end of the transaction nobody else adds products. */
+/* Until the end of the transaction no other feed adds or names products. */
 static void
-lock_adding_products(void)
+lock_products(void)
 {
 	LOCKTAG tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OA_ADVISORY_CLASS, LOCK_ADDING_PRODUCTS, 2);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OA_ADVISORY_CLASS, LOCK_PRODUCTS, 2);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
@@ -549,7 +549,8 @@ store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, Tuple
 
 /*
  * Written past the foreign keys' triggers, and so true by construction: a
- * product that is there is locked as they would lock it, and the vendor is
+ * product that is there is locked, more than they would lock it because its
+ * buffer and threshold become the offer's, and the vendor is
  * referred to by the feed's own row in the history, which the caller has locked.
  */
 static void
@@ -563,7 +564,7 @@ insert_new(FeedPart *part)
 	if (part->nnew == 0)
 		return;
 	items = new_items(part);
-	lock_adding_products();
+	lock_products();
 	rows_see_latest();
 	row_scan_begin(&known, "product", NULL, RowShareLock);
 	products = bulk_begin(table_oid("product"));
@@ -576,7 +577,7 @@ insert_new(FeedPart *part)
 
 		breathe(i);
 		row_scan_find_text(&known, items[i]->product_id);
-		product = row_scan_next_key_shared(&known);
+		product = row_scan_next_shared(&known);
 		if (product == NULL)
 			store_product(products, items[i]);
 		store_stock(stock, part, items[i], product);
@@ -637,6 +638,7 @@ name_products(const FeedPart *part)
 	}
 	if (count == 0)
 		return;
+	lock_products();
 	values[0] = text_array(product_ids, count);
 	values[1] = text_array(names, count);
 	plan_execute(PLAN_NAME_PRODUCTS, values, NULL, SPI_OK_UPDATE);

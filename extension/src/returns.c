@@ -24,7 +24,7 @@
 
 PG_FUNCTION_INFO_V1(oa_return_order);
 
-/* Units of one line at one vendor that the customer still has, and sends back now. */
+/* Units of one hold that the customer still has, and sends back now. */
 typedef struct Kept
 {
 	const Hold *hold;
@@ -36,7 +36,7 @@ typedef struct Return
 {
 	int64       return_id; /* 0: the key is new */
 	Settlement *settlement;
-	Kept       *kept; /* one for each line and vendor of the order */
+	Kept       *kept; /* one for each confirmed hold of the order */
 	int         nkept;
 	bool        restock;
 	const char *key;
@@ -51,11 +51,13 @@ malformed(const char *field, const char *complaint)
 /* ---------- what there is to return ---------- */
 
 static Kept *
-find_kept(Return *back, int line_no, const char *vendor_id)
+find_kept(Return *back, int line_no, const char *vendor_id, int attempt)
 {
 	for (int i = 0; i < back->nkept; i++)
 	{
-		if (back->kept[i].hold->line_no == line_no && strcmp(back->kept[i].hold->vendor_id, vendor_id) == 0)
+		const Hold *hold = back->kept[i].hold;
+
+		if (hold->line_no == line_no && hold->attempt == attempt && strcmp(hold->vendor_id, vendor_id) == 0)
 			return &back->kept[i];
 	}
 	return NULL;
@@ -70,28 +72,19 @@ read_kept(Return *back)
 	back->kept = palloc0(sizeof(Kept) * Max(order->nholds, 1));
 	for (int i = 0; i < order->nholds; i++)
 	{
-		const Hold *hold = &order->holds[i];
-		Kept       *kept = find_kept(back, hold->line_no, hold->vendor_id);
-
-		if (hold->status != HOLD_CONFIRMED)
-			continue;
-		if (kept == NULL)
-		{
-			kept = &back->kept[back->nkept++];
-			kept->hold = hold;
-		}
-		kept->left += hold->quantity;
+		if (order->holds[i].status == HOLD_CONFIRMED)
+			back->kept[back->nkept++] = (Kept){&order->holds[i], order->holds[i].quantity, 0};
 	}
 	plan_execute(PLAN_READ_RETURNS, values, NULL, SPI_OK_SELECT);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		Kept *kept = find_kept(back, (int) spi_int64(row, 1), spi_string(row, 2));
-		char *key = spi_string(row, 5);
+		Kept *kept = find_kept(back, (int) spi_int64(row, 1), spi_string(row, 2), (int) spi_int64(row, 3));
+		char *key = spi_string(row, 6);
 
 		if (kept != NULL)
-			kept->left -= spi_int64(row, 3);
+			kept->left -= spi_int64(row, 4);
 		if (key != NULL && back->key != NULL && strcmp(key, back->key) == 0)
-			back->return_id = spi_int64(row, 4);
+			back->return_id = spi_int64(row, 5);
 	}
 }
 
@@ -239,12 +232,13 @@ store_returns(const Return *back)
 {
 	int64       *line_nos = palloc(sizeof(int64) * back->nkept);
 	const char **vendor_ids = palloc(sizeof(char *) * back->nkept);
+	int64       *attempts = palloc(sizeof(int64) * back->nkept);
 	const char **product_ids = palloc(sizeof(char *) * back->nkept);
 	int64       *quantities = palloc(sizeof(int64) * back->nkept);
 	const char **prices = palloc(sizeof(char *) * back->nkept);
 	int          count = 0;
-	char         nulls[9] = "         ";
-	Datum        values[9] = {Int64GetDatum(back->return_id), Int64GetDatum(back->settlement->orders[0].facts.order_id)};
+	char         nulls[10] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', back->key ? ' ' : 'n'};
+	Datum        values[10] = {Int64GetDatum(back->return_id), Int64GetDatum(back->settlement->orders[0].facts.order_id)};
 
 	for (int i = 0; i < back->nkept; i++)
 	{
@@ -254,18 +248,19 @@ store_returns(const Return *back)
 			continue;
 		line_nos[count] = hold->line_no;
 		vendor_ids[count] = hold->vendor_id;
+		attempts[count] = hold->attempt;
 		product_ids[count] = hold->product_id;
 		quantities[count] = back->kept[i].returned;
 		prices[count++] = price_to_string(hold->price);
 	}
 	values[2] = int8_array(line_nos, count);
 	values[3] = text_array(vendor_ids, count);
-	values[4] = text_array(product_ids, count);
-	values[5] = int8_array(quantities, count);
-	values[6] = text_array(prices, count);
-	values[7] = BoolGetDatum(back->restock);
-	values[8] = back->key ? CStringGetTextDatum(back->key) : (Datum) 0;
-	nulls[8] = back->key ? ' ' : 'n';
+	values[4] = int8_array(attempts, count);
+	values[5] = text_array(product_ids, count);
+	values[6] = int8_array(quantities, count);
+	values[7] = text_array(prices, count);
+	values[8] = BoolGetDatum(back->restock);
+	values[9] = back->key ? CStringGetTextDatum(back->key) : (Datum) 0;
 	plan_execute(PLAN_STORE_RETURNS, values, nulls, SPI_OK_INSERT);
 }
 
@@ -320,6 +315,7 @@ return_units(Return *back, Jsonb *lines)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("order " INT64_FORMAT " has nothing left to return",
 														  back->settlement->orders[0].facts.order_id)));
 	back->return_id = nextval_internal(table_oid("return_id_seq"), false);
+	settlement_touch_orders(back->settlement);
 	if (back->restock)
 		restock(back);
 	store_returns(back);

@@ -130,9 +130,9 @@ row_scan_next_locked(RowScan *scan)
 }
 
 TupleTableSlot *
-row_scan_next_key_shared(RowScan *scan)
+row_scan_next_shared(RowScan *scan)
 {
-	return next_locked(scan, LockTupleKeyShare);
+	return next_locked(scan, LockTupleShare);
 }
 
 Datum

@@ -44,11 +44,11 @@ extern void row_scan_find_int8(RowScan *scan, int64 key);
  * last. row_scan_next_locked locks it FOR NO KEY UPDATE, waiting for whoever
  * holds it, and returns its last version; rows deleted meanwhile are passed
  * over. ERROR 40001 at REPEATABLE READ if the row was changed since.
- * row_scan_next_key_shared locks it FOR KEY SHARE, as a foreign key does.
+ * row_scan_next_shared locks it FOR SHARE.
  */
 extern TupleTableSlot *row_scan_next(RowScan *scan);
 extern TupleTableSlot *row_scan_next_locked(RowScan *scan);
-extern TupleTableSlot *row_scan_next_key_shared(RowScan *scan);
+extern TupleTableSlot *row_scan_next_shared(RowScan *scan);
 
 /* Columns of a slot; text is palloc'd, and NULL if null. Of row_int64 a null is if_null. */
 extern Datum row_column(TupleTableSlot *slot, int column);

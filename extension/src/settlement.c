@@ -473,20 +473,68 @@ source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkI
 	return RESOURCED;
 }
 
-/* Leaves the holds where they are that no other vendor could take over. */
+/* Leaves with their vendors the holds that were to be taken from them. */
 static void
-keep_unserved(SettledOrder *order, StockRows *stock)
+undo_takes(SettledOrder *order)
 {
 	for (int i = 0; i < order->nholds; i++)
 	{
 		Hold *hold = &order->holds[i];
 
-		if (hold->new_status != HOLD_REJECTED)
+		if (!hold->is_taken)
 			continue;
 		hold->new_status = HOLD_UNCHANGED;
+		hold->reason = NULL;
 		hold->is_taken = false;
-		stock_keep(stock, stock_of_hold(stock, hold), hold->quantity);
 	}
+}
+
+/* Is there still a vendor, of those from which the order's holds are to be taken, that has too few? Counts down how many. */
+static bool
+takes_are_needed(const SettledOrder *order, const StockRows *stock, int64 *units_short)
+{
+	bool needed = false;
+
+	for (int i = 0; i < order->nholds; i++)
+	{
+		const Hold *hold = &order->holds[i];
+		int64      *left;
+
+		if (!hold->is_taken)
+			continue;
+		left = &units_short[stock_of_hold(stock, hold) - stock->rows];
+		needed |= *left > 0;
+	}
+	for (int i = 0; i < order->nholds && needed; i++)
+	{
+		const Hold *hold = &order->holds[i];
+
+		if (hold->is_taken)
+			units_short[stock_of_hold(stock, hold) - stock->rows] -= hold->quantity;
+	}
+	return needed;
+}
+
+/* Now that the stock is locked it is known whether it is still short: the newest orders lose their vendor first. */
+static void
+undo_needless_takes(const Settlement *settlement, const StockRows *stock)
+{
+	int64 *units_short = palloc(sizeof(int64) * Max(stock->nrows, 1));
+
+	for (int i = 0; i < stock->nrows; i++)
+		units_short[i] = stock->rows[i].reserved - stock->rows[i].on_hand;
+	for (int i = settlement->norders - 1; i >= 0; i--)
+	{
+		if (!takes_are_needed(&settlement->orders[i], stock, units_short))
+			undo_takes(&settlement->orders[i]);
+	}
+}
+
+static void
+apply_holds_to_stock(StockRows *stock, const SettledOrder *order)
+{
+	for (int i = 0; i < order->nholds; i++)
+		apply_to_stock(stock, &order->holds[i]);
 }
 
 /* Tells the vendors from which holds were taken. Holds are by vendor and attempt. */
@@ -673,9 +721,11 @@ settle_order(Settlement *settlement, SettledOrder *order, StockRows *stock, Bulk
 
 		if (resourced == RESOURCE_FAILED && order->keeps_unserved)
 		{
-			keep_unserved(order, stock);
+			undo_takes(order);
 			return;
 		}
+		if (order->keeps_unserved)
+			apply_holds_to_stock(stock, order);
 		tell_taken(order, settlement->events);
 		if (resourced == RESOURCED)
 			return;
@@ -696,8 +746,13 @@ settle(Settlement *settlement)
 	TimestampTz settled_at = GetCurrentTimestamp(); /* after the locks: a feed applied later must find these units */
 	BulkInsert *new_holds = NULL;
 
-	for (int i = 0; i < settlement->nholds; i++)
-		apply_to_stock(stock, &settlement->holds[i]);
+	undo_needless_takes(settlement, stock);
+	for (int i = 0; i < settlement->norders; i++)
+	{
+		/* what may stay where it is was not given back: no other order may take it */
+		if (!settlement->orders[i].keeps_unserved)
+			apply_holds_to_stock(stock, &settlement->orders[i]);
+	}
 	for (int i = 0; i < settlement->norders; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -716,6 +771,23 @@ settlement_write(Settlement *settlement)
 {
 	settle(settlement);
 	write_orders(settlement);
+}
+
+void
+settlement_touch_orders(Settlement *settlement)
+{
+	RowUpdate update;
+
+	row_update_begin(&update, "orders");
+	for (int i = 0; i < settlement->norders; i++)
+	{
+		int   column = ORDERS_TOTAL_AMOUNT;
+		Datum total = NumericGetDatum(settlement->orders[i].total);
+		bool  is_null = false;
+
+		row_update(&update, settlement->orders[i].tuple, 1, &column, &total, &is_null);
+	}
+	row_update_end(&update);
 }
 
 /* ---------- the trigger ---------- */

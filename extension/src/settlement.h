@@ -94,4 +94,11 @@ extern SettledOrder *settlement_find(const Settlement *settlement, int64 order_i
  */
 extern void settlement_write(Settlement *settlement);
 
+/*
+ * settlement_touch_orders writes the order rows as they are, so that a
+ * transaction with an older snapshot fails instead of missing what was written
+ * about these orders elsewhere.
+ */
+extern void settlement_touch_orders(Settlement *settlement);
+
 #endif /* OA_SETTLEMENT_H */

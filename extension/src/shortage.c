@@ -10,7 +10,7 @@
  *		reject		the same, and an order that none can serve is rejected
  *
  * Not in the feed's own transaction: that has locked stock, and orders come
- * before stock. An order gives up its whole part at the vendor, because the
+ * before stock. Locks: orders, stock, then rows of "shortage", as a feed does. An order gives up its whole part at the vendor, because the
  * message that takes a part back names no lines.
  */
 #include "order_aggregator.h"
@@ -18,14 +18,18 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "plans.h"
 #include "settlement.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(oa_settle_shortages);
 
-#define SHORTAGES_MAX  1000 /* in one call */
-#define REASON_SHORT   "the vendor's count is below what is held"
+#define SHORTAGES_MAX           1000 /* in one call */
+#define LOCK_SETTLING_SHORTAGES 4
+#define REASON_SHORT            "the vendor's count is below what is held"
 
 typedef struct Shortage
 {
@@ -43,34 +47,29 @@ typedef struct Loser
 	bool        rejects;
 } Loser;
 
-/* Locks shortages that are due, forgets those that are over, and returns the others. */
-static Shortage *
-lock_shortages(int *count)
+/* Only one session at a time settles shortages; true if it is this one, until the end of its transaction. */
+static bool
+try_lock_settling(void)
 {
-	Datum     values[2] = {Int64GetDatum(SHORTAGES_MAX)};
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OA_ADVISORY_CLASS, LOCK_SETTLING_SHORTAGES, 2);
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Reads the shortages that are due; those that are over have no units. Their rows are locked last of all. */
+static Shortage *
+read_shortages(int *count)
+{
+	Datum     values[1] = {Int64GetDatum(SHORTAGES_MAX)};
 	Shortage *shortages;
-	Shortage *over;
-	int       nover = 0;
 
-	plan_execute(PLAN_LOCK_SHORTAGES, values, NULL, SPI_OK_SELECT);
+	plan_execute(PLAN_READ_SHORTAGES, values, NULL, SPI_OK_SELECT);
+	*count = (int) SPI_processed;
 	shortages = palloc(sizeof(Shortage) * Max(SPI_processed, 1));
-	over = palloc(sizeof(Shortage) * Max(SPI_processed, 1));
-	*count = 0;
 	for (uint64 row = 0; row < SPI_processed; row++)
-	{
-		Shortage shortage = {spi_string(row, 1), spi_string(row, 2), strcmp(spi_string(row, 3), "reject") == 0, spi_int64(row, 4)};
-
-		if (shortage.units <= 0)
-			over[nover++] = shortage;
-		else
-			shortages[(*count)++] = shortage;
-	}
-	for (int i = 0; i < nover; i++)
-	{
-		values[0] = CStringGetTextDatum(over[i].vendor_id);
-		values[1] = text_array(&over[i].product_id, 1);
-		plan_execute(PLAN_END_SHORTAGES, values, NULL, SPI_OK_DELETE);
-	}
+		shortages[row] =
+			(Shortage){spi_string(row, 1), spi_string(row, 2), strcmp(spi_string(row, 3), "reject") == 0, spi_int64(row, 4)};
 	return shortages;
 }
 
@@ -82,7 +81,7 @@ find_losers(const Shortage *shortage, Loser *losers, int *count, int max_orders)
 					   Int64GetDatum(max_orders - *count)};
 	int64 units = shortage->units;
 
-	if (*count >= max_orders)
+	if (*count >= max_orders || units <= 0)
 		return;
 	plan_execute(PLAN_ORDERS_HOLDING, values, NULL, SPI_OK_SELECT);
 	for (uint64 row = 0; row < SPI_processed && units > 0; row++)
@@ -92,7 +91,7 @@ find_losers(const Shortage *shortage, Loser *losers, int *count, int max_orders)
 	}
 }
 
-/* So that those about which nothing can be done now do not hold up the others. */
+/* So that those about which nothing can be done now do not hold up the others. Those that are over are forgotten a minute later. */
 static void
 note_tried(const Shortage *shortages, int count)
 {
@@ -107,7 +106,19 @@ note_tried(const Shortage *shortages, int count)
 	}
 	values[0] = text_array(vendor_ids, count);
 	values[1] = text_array(product_ids, count);
+	plan_execute(PLAN_FORGET_SHORTAGES, NULL, NULL, SPI_OK_DELETE);
 	plan_execute(PLAN_SHORTAGES_TRIED, values, NULL, SPI_OK_UPDATE);
+}
+
+static bool
+is_taken(const SettledOrder *order)
+{
+	for (int i = 0; i < order->nholds; i++)
+	{
+		if (order->holds[i].is_taken)
+			return true;
+	}
+	return false;
 }
 
 static void
@@ -117,7 +128,8 @@ take_from_vendor(Settlement *settlement, const Loser *loser)
 
 	if (order == NULL || strcmp(order->status, "pending") != 0)
 		return;
-	order->keeps_unserved = !loser->rejects;
+	/* of two vendors the one whose shortage rejects decides */
+	order->keeps_unserved = !loser->rejects && (order->keeps_unserved || !is_taken(order));
 	for (int i = 0; i < order->nholds; i++)
 	{
 		Hold *hold = &order->holds[i];
@@ -137,13 +149,7 @@ count_taken(const Settlement *settlement)
 	int count = 0;
 
 	for (int i = 0; i < settlement->norders; i++)
-	{
-		bool taken = false;
-
-		for (int h = 0; h < settlement->orders[i].nholds; h++)
-			taken |= settlement->orders[i].holds[h].is_taken;
-		count += taken;
-	}
+		count += is_taken(&settlement->orders[i]);
 	return count;
 }
 
@@ -151,25 +157,26 @@ static int
 settle_shortages(int max_orders)
 {
 	int         nshortages;
-	Shortage   *shortages = lock_shortages(&nshortages);
+	Shortage   *shortages;
 	Loser      *losers = palloc(sizeof(Loser) * max_orders);
 	int64      *order_ids = palloc(sizeof(int64) * max_orders);
 	int         nlosers = 0;
 	Settlement *settlement;
 
+	if (!try_lock_settling())
+		return 0;
+	shortages = read_shortages(&nshortages);
 	if (nshortages == 0)
 		return 0;
 	for (int i = 0; i < nshortages; i++)
 		find_losers(&shortages[i], losers, &nlosers, max_orders);
-	note_tried(shortages, nshortages);
-	if (nlosers == 0)
-		return 0;
 	for (int i = 0; i < nlosers; i++)
 		order_ids[i] = losers[i].order_id;
 	settlement = settlement_lock(order_ids, nlosers);
 	for (int i = 0; i < nlosers; i++)
 		take_from_vendor(settlement, &losers[i]);
 	settlement_write(settlement);
+	note_tried(shortages, nshortages);
 	return count_taken(settlement);
 }
 

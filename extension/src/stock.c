@@ -299,13 +299,6 @@ stock_release(StockRows *stock, StockRow *row, int64 quantity)
 }
 
 void
-stock_keep(StockRows *stock, StockRow *row, int64 quantity)
-{
-	row->reserved_change += quantity;
-	add_free(stock, row, -quantity);
-}
-
-void
 stock_ship(StockRow *row, int64 quantity)
 {
 	row->reserved_change -= quantity;

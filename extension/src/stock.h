@@ -82,13 +82,11 @@ extern StockRow *stock_find(const StockRows *stock, const char *product_id, cons
 
 /*
  * stock_reserve takes units of an offer for a hold; stock_release gives them
- * back, stock_keep takes them again, there or not; stock_ship makes a hold's
- * units leave the shelf; stock_return puts such units back. Nothing is written
- * before stock_write_changes.
+ * back; stock_ship makes a hold's units leave the shelf; stock_return puts such
+ * units back. Nothing is written before stock_write_changes.
  */
 extern void stock_reserve(StockRows *stock, int row, int64 quantity);
 extern void stock_release(StockRows *stock, StockRow *row, int64 quantity);
-extern void stock_keep(StockRows *stock, StockRow *row, int64 quantity);
 extern void stock_ship(StockRow *row, int64 quantity);
 extern void stock_return(StockRows *stock, StockRow *row, int64 quantity);
 

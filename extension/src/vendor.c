@@ -74,6 +74,18 @@ check_units(FunctionCallInfo fcinfo, int argument, const char *name, int64 min)
 
 /* ---------- vendors ---------- */
 
+/*
+ * What is known of the last feed says nothing any more, and one that is being
+ * applied is not to be finished: the next is pulled and looked at anew. The
+ * vendor, values[0], is locked.
+ */
+static void
+forget_feed(Datum *values)
+{
+	plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
+	plan_execute(PLAN_FORGET_ETAG, values, NULL, SPI_OK_UPDATE);
+}
+
 Datum
 oa_register_vendor(PG_FUNCTION_ARGS)
 {
@@ -94,6 +106,7 @@ oa_register_vendor(PG_FUNCTION_ARGS)
 	values[2] = stock_url ? CStringGetTextDatum(stock_url) : (Datum) 0;
 	values[3] = Int32GetDatum(PG_ARGISNULL(3) ? 100 : PG_GETARG_INT32(3));
 	plan_execute(PLAN_REGISTER_VENDOR, values, nulls, SPI_OK_INSERT);
+	forget_feed(values);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -155,12 +168,15 @@ check_mapping(Jsonb *mapping)
 	}
 }
 
+/* Whatever month it is added to. */
 static bool
-is_positive(Datum interval)
+is_from_nothing_to_a_year(const Interval *interval)
 {
-	Interval zero = {0};
-
-	return DatumGetBool(DirectFunctionCall2(interval_gt, interval, IntervalPGetDatum(&zero)));
+	if (interval->month < 0 || interval->day < 0 || interval->time < 0)
+		return false;
+	if (interval->month > 12 || interval->day > 366 || interval->time > INT64CONST(366) * USECS_PER_DAY)
+		return false;
+	return interval->month > 0 || interval->day > 0 || interval->time > 0;
 }
 
 Datum
@@ -171,8 +187,8 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	Datum values[6] = {CStringGetTextDatum(vendor_id)};
 	char  nulls[6] = {' '};
 
-	if (!PG_ARGISNULL(1) && !is_positive(PG_GETARG_DATUM(1)))
-		invalid("sync_interval", "must be longer than nothing");
+	if (!PG_ARGISNULL(1) && !is_from_nothing_to_a_year(PG_GETARG_INTERVAL_P(1)))
+		invalid("sync_interval", "must be longer than nothing and at most a year");
 	if (!PG_ARGISNULL(2))
 		check_mapping(PG_GETARG_JSONB_P(2));
 	check_units(fcinfo, 3, "buffer", 0);
@@ -186,6 +202,7 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	plan_execute(PLAN_CONFIGURE_VENDOR, values, nulls, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+	forget_feed(values);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -225,6 +242,39 @@ oa_configure_product(PG_FUNCTION_ARGS)
 
 /* ---------- what vendors call products ---------- */
 
+/* Which of two elements has the lower text, NULL being lower than all; ties by their place. */
+static int
+compare_texts(const void *a, const void *b, void *context)
+{
+	const char **texts = context;
+	int          left = *(const int *) a;
+	int          right = *(const int *) b;
+	int          order;
+
+	if (texts[left] == NULL || texts[right] == NULL)
+		order = (texts[left] != NULL) - (texts[right] != NULL);
+	else
+		order = strcmp(texts[left], texts[right]);
+	return order != 0 ? order : left - right;
+}
+
+/* ERROR if a text is there twice. */
+static void
+check_distinct(const char **texts, int count, const char *member)
+{
+	int *order = palloc(sizeof(int) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		order[i] = i;
+	qsort_arg(order, count, sizeof(int), compare_texts, texts);
+	for (int i = 1; i < count; i++)
+	{
+		if (texts[order[i]] != NULL && texts[order[i - 1]] != NULL && strcmp(texts[order[i]], texts[order[i - 1]]) == 0)
+			invalid(psprintf("mappings[%d].%s", order[i], member), psprintf("\"%s\" is there already", texts[order[i]]));
+	}
+	pfree(order);
+}
+
 static void
 write_mappings(const char *vendor_id, const char **skus, const char **product_ids, int count)
 {
@@ -242,8 +292,7 @@ write_mappings(const char *vendor_id, const char **skus, const char **product_id
 							   spi_string(0, 2)),
 						errhint("One vendor offers a product under one SKU. Map the other SKU to NULL first.")));
 	plan_execute(PLAN_MAP_PRODUCTS, values, NULL, SPI_OK_INSERT);
-	/* what is under a new name must be looked at again, changed or not */
-	plan_execute(PLAN_FORGET_ETAG, values, NULL, SPI_OK_UPDATE);
+	forget_feed(values);
 }
 
 Datum
@@ -312,6 +361,8 @@ oa_map_products(PG_FUNCTION_ARGS)
 		product_ids[count] = mapping_text(value.val.binary.data, "productId", true, count);
 		count++;
 	}
+	check_distinct(skus, count, "vendorSku");
+	check_distinct(product_ids, count, "productId");
 	write_mappings(vendor_id, skus, product_ids, count);
 	SPI_finish();
 	PG_RETURN_INT32(count);

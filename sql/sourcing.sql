@@ -117,6 +117,33 @@ SELECT configure_vendor('a', on_shortage => 'burn');
 SELECT settle_shortages(0);
 SELECT * FROM check_consistency();
 
+-- what stays with its vendor is nobody else's: the first order must not be given the units that the second one keeps
+SELECT configure_vendor('a', on_shortage => 'resource'), configure_vendor('b', on_shortage => 'resource');
+SELECT sync_vendor_stock('a', '[{"id": "w", "quantity": 5, "price": 1}]') -> 'new' AS new;
+SELECT place_order('one', '[{"productId": "w", "quantity": 5}]') AS one \gset
+SELECT sync_vendor_stock('b', '[{"id": "w", "quantity": 10, "price": 2}]') -> 'new' AS new;
+SELECT place_order('two', '[{"productId": "w", "quantity": 10}]') AS two \gset
+SELECT sync_vendor_stock('a', '[{"id": "w", "quantity": 0, "price": 1}]') -> 'oversold' AS a, sync_vendor_stock('b', '[{"id": "w", "quantity": 8, "price": 2}]') -> 'oversold' AS b;
+SELECT settle_shortages();
+SELECT vendor_id, on_hand, reserved FROM stock WHERE product_id = 'w' ORDER BY 1;
+SELECT cancel_order(:one, 'done'), cancel_order(:two, 'done');
+-- of two vendors the one whose shortage rejects decides
+SELECT sync_vendor_stock('a', '[{"id": "v", "quantity": 5, "price": 1}]') -> 'new' AS new;
+SELECT sync_vendor_stock('b', '[{"id": "v", "quantity": 5, "price": 2}]') -> 'new' AS new;
+SELECT place_order('both', '[{"productId": "v", "quantity": 10}]') AS order_id \gset
+SELECT sync_vendor_stock('a', '[{"id": "v", "quantity": 1, "price": 1}]') -> 'oversold' AS a, sync_vendor_stock('b', '[{"id": "v", "quantity": 1, "price": 2}]') -> 'oversold' AS b;
+SELECT configure_vendor('a', on_shortage => 'reject');
+SELECT settle_shortages();
+SELECT status, close_reason FROM orders WHERE order_id = :order_id;
+SELECT * FROM check_consistency();
+
+-- an offer whose SKU is another product by now, or nothing that can be read, is not on sale any more
+SELECT map_product('b', 'r-1', 'r');
+SELECT sync_vendor_stock('b', '[{"id": "r-1", "quantity": 5, "price": 1}, {"id": "m", "quantity": 50, "price": 1}]') -> 'new' AS new;
+SELECT map_product('b', 'r-1', 'r2'), map_product('b', 'm-1', 'm');
+SELECT sync_vendor_stock('b', '[{"id": "r-1", "quantity": -5}, {"id": "m", "quantity": 0}]') -> 'skipped' AS skipped;
+SELECT product_id, is_active FROM stock WHERE vendor_id = 'b' AND product_id IN ('r', 'r2', 'm') ORDER BY 1;
+
 -- returns
 SELECT confirm_order(:first), confirm_order(:second);
 SELECT return_order(:first, '[{"productId": "s", "quantity": 1}]', true, 'key-1') AS return_id;
@@ -137,6 +164,16 @@ SELECT return_order(:first, '[{"productId": "s", "quantity": 1, "colour": "red"}
 SELECT status, jsonb_path_query_array(returns::jsonb, '$[*].quantity') AS quantities, jsonb_path_query_array(returns::jsonb, '$[*].restocked') AS restocked FROM order_summary WHERE order_id = :first;
 SELECT h->>'event' AS event, h->>'reason' AS reason FROM order_summary, json_array_elements(history) AS h WHERE order_id = :first;
 SELECT routing_key, payload FROM outbox WHERE order_id = :first AND routing_key = 'order.returned' ORDER BY event_id LIMIT 1;
+SELECT * FROM check_consistency();
+-- each hold at its own price: the vendor took over units of the line at another one
+SELECT sync_vendor_stock('a', '[{"id": "f", "quantity": 3, "price": 10}]') -> 'new' AS new;
+SELECT sync_vendor_stock('b', '[{"id": "f", "quantity": 2, "price": 11}]') -> 'new' AS new;
+SELECT place_order('c', '[{"productId": "f", "quantity": 5}]') AS order_id \gset
+SELECT sync_vendor_stock('a', '[{"id": "f", "quantity": 6, "price": 15}]') -> 'changed' AS changed;
+SELECT reject_order(:order_id, 'b', 'no'), confirm_order(:order_id);
+SELECT total_amount FROM orders WHERE order_id = :order_id;
+SELECT return_order(:order_id, '[{"productId": "f", "quantity": 4}]') IS NOT NULL AS returned;
+SELECT payload->>'amount' AS amount FROM outbox WHERE routing_key = 'order.returned' AND order_id = :order_id;
 SELECT * FROM check_consistency();
 -- more came back than was sold: reported
 UPDATE order_return SET quantity = 100 WHERE order_id = :first AND return_id = 1;

@@ -59,7 +59,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	if (bytes < 2)
 		return 0;
 	piece = data[1] % 64 + 1;
-	feed = feed_create(mappings[data[0] % 3], data[0] & 64);
+	feed = feed_create(mappings[data[0] % 3], data[0] & 64, 10000);
 	for (size_t at = 2; feed != NULL && ok && at < bytes; at += piece)
 		ok = feed_add(feed, (const char *) data + at, bytes - at < piece ? bytes - at : piece);
 	if (feed != NULL && ok && feed_finish(feed))

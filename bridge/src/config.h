@@ -35,6 +35,7 @@ typedef struct Config
 	int         replies_batch_max;
 	int         sync_timeout_s;
 	int         feed_bytes_max;
+	int         feed_items_max;
 	int         feed_redirects_max;
 	const char *feed_headers_file;
 	const char *feed_ca_file;

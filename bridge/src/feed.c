@@ -23,6 +23,7 @@
 #define ERROR_BYTES_MAX  256
 #define NUMBER_BYTES_MAX 40
 #define MARK_BYTES       3
+#define TIME_BYTES_MAX   64
 
 /* Where to look: two from the top of the feed, the others from an item. */
 typedef enum PathId
@@ -97,7 +98,7 @@ struct Feed
 
 	struct csv_parser csv;
 	bool              csv_open;
-	PathId            columns[CSV_COLUMNS_MAX]; /* PATH_COUNT: nobody asks */
+	unsigned          columns[CSV_COLUMNS_MAX]; /* the paths that ask for it, as bits */
 	int               ncolumns;
 	int               column;
 	bool              header_seen;
@@ -106,6 +107,8 @@ struct Feed
 	FeedItem *items;
 	size_t    nitems;
 	size_t    room;
+	size_t    items_max;
+	int       nnameless; /* items without a SKU */
 	int       next_index;
 	bool      is_sorted;
 	Block    *blocks;
@@ -190,6 +193,17 @@ set_value(Feed *feed, PathId path, ValueKind kind, const char *text, size_t byte
 static void
 add_item(Feed *feed, const FeedItem *item)
 {
+	feed->nnameless += item->sku == NULL;
+	if (feed->nitems == feed->items_max)
+	{
+		fail(feed, "the feed has more items than FEED_ITEMS_MAX");
+		return;
+	}
+	if (feed->nnameless > FEED_REPEATS_MAX)
+	{
+		fail(feed, "the feed has too many items without an id");
+		return;
+	}
 	if (feed->nitems == feed->room)
 	{
 		size_t    room = feed->room ? feed->room * 2 : 1024;
@@ -470,7 +484,7 @@ check_json(Feed *feed, yajl_status status, const char *data, size_t bytes)
 static void
 on_csv_header(Feed *feed, const char *text, size_t bytes)
 {
-	PathId found = PATH_COUNT;
+	unsigned found = 0;
 
 	if (feed->ncolumns == CSV_COLUMNS_MAX)
 	{
@@ -482,7 +496,7 @@ on_csv_header(Feed *feed, const char *text, size_t bytes)
 		const Path *p = &feed->paths[path];
 
 		if (p->is_set && strlen(p->column) == bytes && memcmp(p->column, text, bytes) == 0)
-			found = path;
+			found |= 1u << path;
 	}
 	feed->columns[feed->ncolumns++] = found;
 }
@@ -494,9 +508,15 @@ on_csv_field(void *text, size_t bytes, void *context)
 	int   column = feed->column++;
 
 	if (!feed->header_seen)
+	{
 		on_csv_header(feed, text, bytes);
-	else if (column < feed->ncolumns && feed->columns[column] != PATH_COUNT && bytes > 0)
-		set_value(feed, feed->columns[column], VALUE_STRING, text, bytes);
+		return;
+	}
+	for (PathId path = PATH_ID; path < PATH_COUNT && column < feed->ncolumns && bytes > 0; path++)
+	{
+		if (feed->columns[column] & (1u << path))
+			set_value(feed, path, VALUE_STRING, text, bytes);
+	}
 }
 
 static bool
@@ -504,7 +524,7 @@ has_column(const Feed *feed, PathId path, PathId alternative)
 {
 	for (int i = 0; i < feed->ncolumns; i++)
 	{
-		if (feed->columns[i] == path || feed->columns[i] == alternative)
+		if (feed->columns[i] & ((1u << path) | (1u << alternative)))
 			return true;
 	}
 	return false;
@@ -601,7 +621,7 @@ read_mapping(Feed *feed, const char *text)
 /* ---------- the whole ---------- */
 
 Feed *
-feed_create(const char *mapping, bool is_csv)
+feed_create(const char *mapping, bool is_csv, int items_max)
 {
 	Feed *feed = calloc(1, sizeof(Feed));
 	bool  ok = feed != NULL;
@@ -610,6 +630,7 @@ feed_create(const char *mapping, bool is_csv)
 	{
 		feed->is_csv = is_csv;
 		feed->delimiter = ',';
+		feed->items_max = (size_t) items_max;
 		feed->is_sorted = true;
 		feed->items_level = -1;
 	}
@@ -690,6 +711,19 @@ feed_add(Feed *feed, const char *data, size_t bytes)
 	return parse(feed, data, bytes);
 }
 
+static bool
+check_repeats(Feed *feed)
+{
+	for (size_t i = FEED_REPEATS_MAX; i < feed->nitems; i++)
+	{
+		const char *first = feed->items[i - FEED_REPEATS_MAX].sku;
+
+		if (feed->items[i].sku != NULL && strcmp(first, feed->items[i].sku) == 0)
+			return fail(feed, "the feed has one id too many times");
+	}
+	return true;
+}
+
 bool
 feed_finish(Feed *feed)
 {
@@ -697,8 +731,10 @@ feed_finish(Feed *feed)
 		return false;
 	if (feed->is_csv)
 	{
+		/* strict only here: a quote within a field is common, an open one at the end has swallowed rows */
+		(void) csv_set_opts(&feed->csv, CSV_STRICT | CSV_STRICT_FINI);
 		if (csv_fini(&feed->csv, on_csv_field, on_csv_row, feed) != 0)
-			return fail(feed, csv_strerror(csv_error(&feed->csv)));
+			return fail(feed, "the CSV ends within quotes");
 		if (!feed->header_seen)
 			return fail(feed, "the CSV is empty");
 	}
@@ -708,7 +744,10 @@ feed_finish(Feed *feed)
 		return fail(feed, "there is no array where the items should be");
 	if (feed->error[0] != '\0')
 		return false;
+	if (feed->values[PATH_AS_OF].kind == VALUE_OTHER ||
+		(feed->values[PATH_AS_OF].text != NULL && strlen(feed->values[PATH_AS_OF].text) > TIME_BYTES_MAX))
+		return fail(feed, "the feed's time is no time");
 	if (!feed->is_sorted)
 		qsort(feed->items, feed->nitems, sizeof(FeedItem), compare_items);
-	return true;
+	return feed->is_sorted || check_repeats(feed);
 }

@@ -25,13 +25,16 @@ typedef struct FeedItem
 
 typedef struct Feed Feed;
 
+/* Items without a SKU, and of one SKU, that a feed may have: more of them is no stock feed. */
+#define FEED_REPEATS_MAX 1000
+
 /*
- * feed_create begins a feed. mapping is the vendor's feed_mapping as JSON text,
+ * feed_create begins a feed of at most items_max items. mapping is the vendor's feed_mapping as JSON text,
  * or NULL: then an array of {"id", "name", "quantity", "price"} or {"productId",
  * "stock"}, or CSV with such columns where is_csv. NULL if memory is short or
  * the mapping is none.
  */
-extern Feed *feed_create(const char *mapping, bool is_csv);
+extern Feed *feed_create(const char *mapping, bool is_csv, int items_max);
 extern void  feed_free(Feed *feed);
 
 /* feed_add takes the next piece of the text, feed_finish its end. False if it is no feed: feed_error says why. */

@@ -82,6 +82,7 @@ static const Setting settings[] = {
 	 "replies in one transaction"},
 	{"SYNC_TIMEOUT_S", "sync-timeout-s", SETTING_NUMBER, &config.sync_timeout_s, "10", 1, 3600, "time a vendor has for its feed"},
 	{"FEED_BYTES_MAX", "feed-bytes-max", SETTING_NUMBER, &config.feed_bytes_max, "67108864", 1024, 1073741823, "largest feed"},
+	{"FEED_ITEMS_MAX", "feed-items-max", SETTING_NUMBER, &config.feed_items_max, "2000000", 1, 100000000, "most items of a feed"},
 	{"FEED_REDIRECTS_MAX", "feed-redirects-max", SETTING_NUMBER, &config.feed_redirects_max, "0", 0, 10,
 	 "redirects followed to a feed; never with a vendor's headers"},
 	{"FEED_HEADERS_FILE", "feed-headers-file", SETTING_TEXT, &config.feed_headers_file, "", 0, 0,

@@ -68,11 +68,14 @@ const char SQL_VENDOR_FEEDS[] =
 	"FROM order_aggregator.vendor WHERE is_active AND stock_url IS NOT NULL AND ($1::text IS NULL OR vendor_id = $1) ORDER BY vendor_id";
 
 const char SQL_CLAIM_FEEDS[] = "SELECT vendor_id, stock_url, feed_mapping, etag, last_modified "
-							   "FROM order_aggregator.claim_due_feeds(make_interval(secs => $1), 100)";
+							   "FROM order_aggregator.claim_due_feeds(make_interval(secs => $1), $2)";
 
 /* the time that the feed tells ($2) by a clock that is ahead by $3, but no later than $4 */
 const char SQL_BEGIN_FEED[] =
 	"SELECT order_aggregator.begin_feed($1, least($2::timestamptz - make_interval(secs => $3), to_timestamp($4)))";
+
+/* someone else's lock on a vendor must not hold up the others */
+const char SQL_SYNC_SESSION[] = "SET lock_timeout = '3s'";
 
 /* a part that is lost in a crash comes again with the next feed; it must not hold up orders behind someone else's lock */
 const char SQL_APPLY_FEED_PART[] =

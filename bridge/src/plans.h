@@ -30,6 +30,7 @@ extern const char SQL_FORGET_SYNCS[];
 extern const char SQL_SETTLE_SHORTAGES[];
 
 extern const char SQL_VENDOR_FEEDS[];
+extern const char SQL_SYNC_SESSION[];
 extern const char SQL_CLAIM_FEEDS[];
 extern const char SQL_BEGIN_FEED[];
 extern const char SQL_APPLY_FEED_PART[];

@@ -102,7 +102,7 @@ on_body(char *data, size_t size, size_t count, void *context)
 	if (status != 200)
 		return bytes; /* of no interest */
 	if (result->feed == NULL)
-		result->feed = feed_create(pull->mapping, is_csv(pull->curl));
+		result->feed = feed_create(pull->mapping, is_csv(pull->curl), config.feed_items_max);
 	if (result->feed == NULL)
 	{
 		fail(result, "out of memory");
@@ -149,6 +149,12 @@ on_header(char *data, size_t size, size_t count, void *context)
 	Pull *pull = context;
 	char  date[PULL_TAG_BYTES_MAX];
 
+	if (size * count >= strlen("HTTP/") && memcmp(data, "HTTP/", strlen("HTTP/")) == 0)
+	{
+		/* another answer begins: the one before was a redirect */
+		*pull->result->etag = *pull->result->last_modified = '\0';
+		pull->date = pull->received_at = 0;
+	}
 	(void) copy_header(pull->result->etag, data, size * count, "ETag:");
 	(void) copy_header(pull->result->last_modified, data, size * count, "Last-Modified:");
 	if (copy_header(date, data, size * count, "Date:"))
@@ -205,6 +211,7 @@ set_options(Pull *pull, const char *url)
 		curl_easy_setopt(curl, CURLOPT_CAINFO, config.feed_ca_file);
 	curl_easy_setopt(curl, CURLOPT_ACCEPT_ENCODING, "");
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L); /* not to wait for a resolver that hangs */
 	curl_easy_setopt(curl, CURLOPT_USERAGENT, "order-bridge");
 }
 
@@ -326,6 +333,16 @@ puller_free(Puller *puller)
 	}
 	curl_multi_cleanup(puller->multi);
 	free(puller);
+}
+
+int
+puller_count(const Puller *puller)
+{
+	int count = 0;
+
+	for (const Pull *pull = puller->pulls; pull != NULL; pull = pull->next)
+		count++;
+	return count;
 }
 
 bool

@@ -46,6 +46,9 @@ extern void    puller_free(Puller *puller);
 extern bool puller_add(Puller *puller, const char *vendor_id, const char *url, const char *mapping, const char *etag,
 					   const char *last_modified) __attribute__((warn_unused_result));
 
+/* puller_count: how many pulls are under way, or their results not taken yet. */
+extern int puller_count(const Puller *puller);
+
 /* puller_is_pulling: is a pull of that vendor (NULL: of any) under way, or its result not taken yet? */
 extern bool puller_is_pulling(const Puller *puller, const char *vendor_id);
 

@@ -31,6 +31,8 @@
 #define LOOK_EVERY_MS 500
 #define PAUSE_US_MIN   1000
 #define NICENESS      10
+#define PULLS_MAX      50   /* under way */
+#define STATEMENT_MS   10000
 #define LEASE_S       60 /* beyond the time of the transfer: for applying it */
 #define OID_INT4      23
 #define OID_INT8      20
@@ -71,21 +73,47 @@ tell(Syncer *syncer, const char *vendor_id, const char *status, const char *item
 														 items ? json_integer(atoi(items)) : json_null(), "error", error));
 }
 
+/* As much of a text as there is room for, whole characters of UTF-8: a message may quote what the vendor sent. */
+static void
+copy_start(char *to, const char *from)
+{
+	size_t bytes = strlen(from);
+
+	if (bytes >= PULL_ERROR_BYTES_MAX)
+	{
+		bytes = PULL_ERROR_BYTES_MAX - 1;
+		while (bytes > 0 && ((unsigned char) from[bytes] & 0xc0) == 0x80)
+			bytes--;
+	}
+	memcpy(to, from, bytes);
+	to[bytes] = '\0';
+}
+
 /* Writes down a pull that brought nothing to finish; sync_id: the feed that failed, NULL if none was begun. */
 static void
 record(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *status, const char *error)
 {
 	char        failures[12];
 	char        open_s[12];
-	const char *params[6] = {vendor_id, sync_id, status, error, failures, open_s};
+	char        short_error[PULL_ERROR_BYTES_MAX];
+	const char *params[6] = {vendor_id, sync_id, status, error ? short_error : NULL, failures, open_s};
 	PGresult   *result;
 
+	if (error != NULL)
+		copy_start(short_error, error);
 	snprintf(failures, sizeof(failures), "%d", config.circuit_failures);
 	snprintf(open_s, sizeof(open_s), "%d", config.circuit_open_s);
 	if (db_query(syncer->db, "recording a sync", SQL_RECORD_PULL, 6, params, &result) != DB_OK)
 		log_warning("the result of syncing vendor %s is not recorded", vendor_id);
 	PQclear(result);
-	tell(syncer, vendor_id, status, NULL, error);
+	tell(syncer, vendor_id, status, NULL, params[3]);
+}
+
+/* Is it the database's own trouble: a conflict, a lock, a statement that took too long? Then it is not held against the vendor. */
+static bool
+is_no_fault_of_vendor(const char *sqlstate)
+{
+	return strncmp(sqlstate, "40", 2) == 0 || strcmp(sqlstate, "55P03") == 0 || strcmp(sqlstate, "57014") == 0;
 }
 
 /* Judges a statement about a vendor's feed; if it failed, so has the feed. */
@@ -101,6 +129,8 @@ succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id, DbOutcome 
 		tell(syncer, vendor_id, "failed", NULL, "the database is away");
 	else if (strcmp(sqlstate, "OA004") == 0)
 		tell(syncer, vendor_id, "superseded", NULL, NULL); /* whoever did so records what became of it */
+	else if (is_no_fault_of_vendor(sqlstate))
+		tell(syncer, vendor_id, "failed", NULL, message); /* it is due again when its lease is over */
 	else
 		record(syncer, vendor_id, sync_id, "failed", message);
 	return false;
@@ -341,21 +371,39 @@ wait_ms(const Syncer *syncer)
 	return wait_us > 0 ? (int) ((wait_us + 999) / 1000) : 0;
 }
 
-/* Lets all transfers go on, and applies one part of each feed that is there. Waits if there is none. */
+/* The feed whose turn it is, put behind the others; NULL if all pause or there is none. */
+static Applying *
+next_turn(Syncer *syncer)
+{
+	for (Applying **link = &syncer->applying; *link != NULL; link = &(*link)->next)
+	{
+		Applying  *applying = *link;
+		Applying **last = link;
+
+		if (applying->resume_us > monotonic_us())
+			continue;
+		*link = applying->next;
+		while (*last != NULL)
+			last = &(*last)->next;
+		applying->next = NULL;
+		*last = applying;
+		return applying;
+	}
+	return NULL;
+}
+
+/* Lets all transfers go on, and applies one part of one feed. Waits if there is none. */
 static void
 step(Syncer *syncer)
 {
 	PullResult *pull = puller_take(syncer->puller, wait_ms(syncer));
-	Applying   *next;
+	Applying   *applying;
 
 	if (pull != NULL)
 		take_pull(syncer, pull);
-	for (Applying *applying = syncer->applying; applying != NULL; applying = next)
-	{
-		next = applying->next;
-		if (applying->resume_us <= monotonic_us())
-			apply_part(syncer, applying);
-	}
+	applying = next_turn(syncer);
+	if (applying != NULL)
+		apply_part(syncer, applying);
 }
 
 static bool
@@ -369,11 +417,14 @@ is_applying(const Syncer *syncer, const char *vendor_id)
 	return false;
 }
 
-/* Begins to pull the vendors of a result: id, URL, mapping, ETag, Last-Modified. */
-static void
-pull_vendors(Syncer *syncer, const PGresult *vendors)
+/*
+ * Begins to pull vendors of a result (id, URL, mapping, ETag, Last-Modified), from
+ * that row on, as long as not too many are under way; returns the next row.
+ */
+static int
+pull_vendors(Syncer *syncer, const PGresult *vendors, int row)
 {
-	for (int row = 0; row < PQntuples(vendors); row++)
+	for (; row < PQntuples(vendors) && puller_count(syncer->puller) < PULLS_MAX; row++)
 	{
 		const char *vendor_id = PQgetvalue(vendors, row, 0);
 
@@ -383,6 +434,7 @@ pull_vendors(Syncer *syncer, const PGresult *vendors)
 						db_value(vendors, row, 4)))
 			record(syncer, vendor_id, NULL, "failed", "out of memory");
 	}
+	return row;
 }
 
 /* What customers wait for goes first: this thread takes what they leave of the processors. */
@@ -407,16 +459,20 @@ sync_now(Db *db, const char *vendor_id, json_t *results)
 	const char *params[1] = {vendor_id};
 	Syncer      syncer = {.db = db, .puller = puller_create(), .results = results};
 	PGresult   *vendors;
-	bool        ok = syncer.puller != NULL && db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 1, params, &vendors) == DB_OK;
+	int         next = 0;
+	bool        ok;
 
 	if (syncer.puller == NULL)
 		return false;
 	yield_to_others();
-	if (ok)
-		pull_vendors(&syncer, vendors);
-	PQclear(vendors);
-	while (ok && !stop_requested() && (puller_is_pulling(syncer.puller, NULL) || syncer.applying != NULL))
+	ok = db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 1, params, &vendors) == DB_OK;
+	while (ok && !stop_requested() &&
+		   (next < PQntuples(vendors) || puller_is_pulling(syncer.puller, NULL) || syncer.applying != NULL))
+	{
+		next = pull_vendors(&syncer, vendors, next);
 		step(&syncer);
+	}
+	PQclear(vendors);
 	close_syncer(&syncer);
 	return ok;
 }
@@ -426,16 +482,31 @@ static bool
 pull_due(Syncer *syncer)
 {
 	char        lease[12];
-	const char *params[1] = {lease};
+	char        free_pulls[12];
+	const char *params[2] = {lease, free_pulls};
 	PGresult   *vendors;
 	bool        ok;
 
 	snprintf(lease, sizeof(lease), "%d", config.sync_timeout_s + LEASE_S);
-	ok = db_query(syncer->db, "looking for vendors to sync", SQL_CLAIM_FEEDS, 1, params, &vendors) == DB_OK;
+	snprintf(free_pulls, sizeof(free_pulls), "%d", PULLS_MAX - puller_count(syncer->puller));
+	ok = db_query(syncer->db, "looking for vendors to sync", SQL_CLAIM_FEEDS, 2, params, &vendors) == DB_OK;
 	if (ok)
-		pull_vendors(syncer, vendors);
+		(void) pull_vendors(syncer, vendors, 0);
 	PQclear(vendors);
 	return ok;
+}
+
+/*
+ * Gives up all that is under way. After the database was away: its last parts may
+ * be lost if it crashed, and no vendor is to blame for transfers that nobody
+ * looked after meanwhile. They are due again when their leases are over.
+ */
+static void
+start_over(Syncer *syncer)
+{
+	close_syncer(syncer);
+	syncer->puller = puller_create();
+	assert(syncer->puller != NULL);
 }
 
 void *
@@ -449,7 +520,8 @@ sync_run(void *unused)
 	assert(syncer.puller != NULL);
 	log_set_role("sync");
 	yield_to_others();
-	db_init(&db, config.database_url, "order-bridge sync", NULL);
+	db_init(&db, config.database_url, "order-bridge sync", SQL_SYNC_SESSION);
+	db.statement_timeout_ms = STATEMENT_MS;
 	role_set_ready(ROLE_SYNC, false);
 	while (db_connect_until_stopped(&db))
 	{
@@ -459,6 +531,8 @@ sync_run(void *unused)
 			look_at = monotonic_ms() + LOOK_EVERY_MS;
 		}
 		step(&syncer);
+		if (!db_is_connected(&db))
+			start_over(&syncer);
 	}
 	close_syncer(&syncer);
 	db_close(&db);

@@ -24,7 +24,7 @@ shown(const char *text)
 static char *
 taken_apart(const char *mapping, bool is_csv, const char *text, size_t bytes, size_t piece)
 {
-	Feed  *feed = feed_create(mapping, is_csv);
+	Feed  *feed = feed_create(mapping, is_csv, 100000);
 	bool   ok = true;
 	char  *result = NULL;
 	size_t size;
@@ -136,6 +136,47 @@ csv_by_its_header(void **state)
 	expect("{\"format\": \"csv\", \"delimiter\": \";\", \"id\": \"art.no\", \"quantity\": \"n\"}", false, "n;art.no;id\n5;x;y", "0:x/-/5/-/- ");
 	expect(NULL, true, "id,quantity\ncaf\xe9,5\nx\n", "1:x/-/-/-/quantity (or stock) is missing 0:-/-/5/-/id must be a string ");
 	expect(NULL, true, "", "the CSV is empty");
+	/* an open quote would swallow the rest, and what is in it would be taken for gone */
+	expect(NULL, true, "id,quantity\na,1\n\"b,2\nc,3\n", "the CSV ends within quotes");
+	expect("{\"format\": \"csv\", \"id\": \"name\", \"quantity\": \"n\"}", false, "name,n\nx,5\n", "0:x/x/5/-/- ");
+}
+
+/* A feed of so many times that element. */
+static void
+expect_many(int times, const char *element, int items_max, const char *error)
+{
+	Feed *feed = feed_create(NULL, false, items_max);
+	bool  ok = feed_add(feed, "[", 1);
+
+	for (int i = 0; ok && i < times; i++)
+		ok = feed_add(feed, i > 0 ? "," : " ", 1) && feed_add(feed, element, strlen(element));
+	ok = ok && feed_add(feed, "]", 1) && feed_finish(feed);
+	assert_string_equal(feed_error(feed), error);
+	assert_int_equal(ok, *error == '\0');
+	feed_free(feed);
+}
+
+static void
+what_is_no_stock_feed_is_given_up(void **state)
+{
+	(void) state;
+	expect_many(1000, "1", 100000, "");
+	expect_many(1001, "1", 100000, "the feed has too many items without an id");
+	expect_many(1000, "{\"id\": \"x\", \"quantity\": 1}", 100000, "");
+	expect_many(1001, "{\"id\": \"x\", \"quantity\": 1}", 100000, "the feed has one id too many times");
+	expect_many(11, "{\"id\": \"x\", \"quantity\": 1}", 10, "the feed has more items than FEED_ITEMS_MAX");
+}
+
+static void
+a_time_that_is_none(void **state)
+{
+	const char *mapping = "{\"items\": \"$.i\", \"asOf\": \"$.at\"}";
+
+	(void) state;
+	expect(mapping, false, "{\"at\": {\"x\": 1}, \"i\": []}", "the feed's time is no time");
+	expect(mapping, false, "{\"i\": [], \"at\": true}", "the feed's time is no time");
+	expect(mapping, false, "{\"i\": [], \"at\": \"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\"}", "the feed's time is no time");
+	expect(mapping, false, "{\"i\": [], \"at\": null}", "");
 }
 
 static void
@@ -144,7 +185,7 @@ many_items_in_any_order(void **state)
 	char  *text = NULL;
 	size_t bytes;
 	FILE  *stream = open_memstream(&text, &bytes);
-	Feed  *feed = feed_create(NULL, false);
+	Feed  *feed = feed_create(NULL, false, 100000);
 	size_t count;
 
 	(void) state;
@@ -173,6 +214,7 @@ main(void)
 		cmocka_unit_test(the_two_shapes),           cmocka_unit_test(bad_items_carry_a_complaint),
 		cmocka_unit_test(what_is_no_feed_says_why), cmocka_unit_test(a_mapping_walks_its_paths_only),
 		cmocka_unit_test(csv_by_its_header),        cmocka_unit_test(many_items_in_any_order),
+		cmocka_unit_test(what_is_no_stock_feed_is_given_up), cmocka_unit_test(a_time_that_is_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,6 +85,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.stream(b" " * 65536 for _ in range(1 << 20))
         elif self.path == "/drip":
             self.stream((b" " for _ in range(30)), pause=0.2)
+        elif self.path == "/late":
+            time.sleep(1)
+            self.answer(200, GOOD)
         elif self.path == "/slow":
             time.sleep(5)
         else:
@@ -310,6 +313,35 @@ def test_a_slow_vendor_delays_no_other(world, feeds):
     time.sleep(3.5)
     assert sum(path == "/good" for path, _ in Handler.seen) - before >= 2
     assert sum(path == "/slow" for path, _ in Handler.seen) == 1
+
+
+def test_a_locked_vendor_delays_no_other(world, feeds):
+    """Someone else's transaction holds one vendor's row when its feed has come: the others go on, and so does SIGTERM."""
+    register(world, feeds, "late", "good")
+    world.db.execute("UPDATE order_aggregator.vendor SET sync_interval = '1 second'")
+    bridge = world.ready_bridge("--roles=http,sync")
+    with psycopg.connect(world.env["DATABASE_URL"]) as foreign:
+        wait_until(lambda: any(path == "/late" for path, _ in Handler.seen), what="the late pull")
+        foreign.execute("SELECT FROM order_aggregator.vendor WHERE vendor_id = 'late' FOR NO KEY UPDATE")
+        before = sum(path == "/good" for path, _ in Handler.seen)
+        wait_until(lambda: bridge.logged("lock timeout"), what="the lock timeout")
+        wait_until(lambda: sum(path == "/good" for path, _ in Handler.seen) - before >= 2, what="pulls of the other vendor")
+        began = time.monotonic()
+        assert bridge.stop() == 0 and time.monotonic() - began < 6
+    assert world.value("SELECT sync_failures FROM order_aggregator.vendor WHERE vendor_id = 'late'") == 0
+
+
+def test_another_session_s_older_pull_leaves_a_running_feed_alone(world, feeds):
+    Handler.pages["/dated"] = ([{"id": "x", "quantity": 1}], {"Last-Modified": "Thu, 01 Jan 2026 10:00:00 GMT"})
+    register(world, feeds, "dated")
+    bridge = world.ready_bridge("--roles=http")
+    running = world.value("SELECT order_aggregator.begin_feed('dated', '2026-02-01')")
+    assert sync(bridge, "dated")["status"] == "stale"
+    Handler.pages["/dated"] = (b"<html>", {})
+    assert sync(bridge, "dated")["status"] == "failed"
+    assert [row[0] for row in world.db.execute("SELECT status FROM order_aggregator.feed_sync ORDER BY sync_id")] == ["running", "stale", "failed"]
+    world.value("SELECT order_aggregator.apply_feed_part(%s, NULL, NULL, '{0}', '{x}', '{NULL}', '{5}', '{1}', '{NULL}')", running)
+    assert world.value("SELECT order_aggregator.finish_feed(%s) ->> 'status'", running) == "applied"
 
 
 def test_two_bridges_share_the_vendors(world, feeds):

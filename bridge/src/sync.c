@@ -453,6 +453,28 @@ close_syncer(Syncer *syncer)
 	puller_free(syncer->puller);
 }
 
+/* Puts the results, which came as the feeds did, in the order of the vendors. */
+static void
+sort_results(json_t *results, const PGresult *vendors)
+{
+	json_t *sorted = json_array();
+
+	for (int row = 0; row < PQntuples(vendors); row++)
+	{
+		size_t  i;
+		json_t *result;
+
+		json_array_foreach(results, i, result)
+		{
+			if (strcmp(json_string_value(json_object_get(result, "vendorId")), PQgetvalue(vendors, row, 0)) == 0)
+				json_array_append(sorted, result);
+		}
+	}
+	json_array_clear(results);
+	json_array_extend(results, sorted);
+	json_decref(sorted);
+}
+
 bool
 sync_now(Db *db, const char *vendor_id, json_t *results)
 {
@@ -472,6 +494,8 @@ sync_now(Db *db, const char *vendor_id, json_t *results)
 		next = pull_vendors(&syncer, vendors, next);
 		step(&syncer);
 	}
+	if (ok)
+		sort_results(results, vendors);
 	PQclear(vendors);
 	close_syncer(&syncer);
 	return ok;

@@ -12,7 +12,7 @@
 
 /*
  * sync_now pulls the feeds of all active vendors, or of one, at once, and
- * applies each as it arrives; appends {"vendorId", "status", "items", "error"}
+ * applies each as it arrives; fills results, in the order of the vendors, with {"vendorId", "status", "items", "error"}
  * for each to results. Blocks until the slowest has answered or timed out. False
  * if the database cannot be reached.
  */

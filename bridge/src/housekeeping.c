@@ -89,12 +89,13 @@ ask_again_every_ms(void)
 static void
 measure(Db *db)
 {
-	static const Metric gauges[] = {METRIC_OUTBOX_BACKLOG_EVENTS, METRIC_OUTBOX_BACKLOG_SECONDS, METRIC_PARKED_EVENTS};
+	static const Metric gauges[] = {METRIC_OUTBOX_BACKLOG_EVENTS, METRIC_OUTBOX_BACKLOG_SECONDS, METRIC_PARKED_EVENTS,
+											METRIC_CIRCUITS_OPEN};
 	PGresult           *result;
 
 	if (db_query(db, "measuring the backlog", SQL_BACKLOG, 0, NULL, &result) == DB_OK)
 	{
-		for (int i = 0; i < 3; i++)
+		for (int i = 0; i < 4; i++)
 			metric_set(gauges[i], strtoll(PQgetvalue(result, 0, i), NULL, 10));
 	}
 	PQclear(result);

@@ -33,6 +33,7 @@ static const Description descriptions[METRIC_COUNT] = {
 	[METRIC_OUTBOX_BACKLOG_EVENTS] = {"outbox_backlog_events", "gauge", "Events that may not be with the broker yet."},
 	[METRIC_OUTBOX_BACKLOG_SECONDS] = {"outbox_backlog_seconds", "gauge", "Age of what may not be with the broker yet."},
 	[METRIC_PARKED_EVENTS] = {"parked_events", "gauge", "Events that no queue took, not redriven yet."},
+	[METRIC_CIRCUITS_OPEN] = {"vendor_circuits_open", "gauge", "Vendors that are left alone after repeated failures, or on trial."},
 	[METRIC_DEAD_LETTERS] = {"dead_letters", "gauge", "Messages in the queue orders.replies.dead."},
 	[METRIC_REPLIES_APPLIED] = {"replies_applied_total", "counter", "Vendors' replies applied."},
 	[METRIC_REPLIES_WITHOUT_EFFECT] = {"replies_without_effect_total", "counter", "Duplicate, late and stale replies."},

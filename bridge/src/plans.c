@@ -47,7 +47,8 @@ const char SQL_EXPIRE[] = "SELECT order_aggregator.expire_orders($1)";
 
 const char SQL_BACKLOG[] = "SELECT greatest(0, order_aggregator.outbox_head() - coalesce(max(low_event_id), 0)), "
 						   "  coalesce(extract(epoch FROM now() - max(relayed_until)), 0)::bigint, "
-						   "  (SELECT count(*) FROM order_aggregator.unroutable_event) FROM order_aggregator.relay_checkpoint";
+						   "  (SELECT count(*) FROM order_aggregator.unroutable_event), "
+						   "  (SELECT count(*) FROM order_aggregator.vendor_sync WHERE circuit <> 'closed') FROM order_aggregator.relay_checkpoint";
 
 const char SQL_ASK_SILENT[] = "SELECT order_aggregator.ask_silent_vendors(make_interval(secs => $1), 10000)";
 

@@ -67,7 +67,10 @@ tell(Syncer *syncer, const char *vendor_id, const char *status, const char *item
 {
 	if (error != NULL)
 		log_warning("vendor %s: sync %s: %s", vendor_id, status, error);
-	metric_add(error != NULL ? METRIC_SYNC_FAILURES : METRIC_SYNCS, 1);
+	if (error != NULL)
+		metric_add(METRIC_SYNC_FAILURES, 1);
+	else if (strcmp(status, "superseded") != 0)
+		metric_add(METRIC_SYNCS, 1);
 	if (syncer->results != NULL)
 		json_array_append_new(syncer->results, json_pack("{s:s, s:s, s:o, s:s?}", "vendorId", vendor_id, "status", status, "items",
 														 items ? json_integer(atoi(items)) : json_null(), "error", error));

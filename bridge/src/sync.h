@@ -12,9 +12,9 @@
 
 /*
  * sync_now pulls the feeds of all active vendors, or of one, at once, and
- * applies each as it arrives; fills results, in the order of the vendors, with {"vendorId", "status", "items", "error"}
- * for each to results. Blocks until the slowest has answered or timed out. False
- * if the database cannot be reached.
+ * applies each as it arrives; fills results with {"vendorId", "status", "items",
+ * "error"} for each, in the order of the vendors. Blocks until the slowest has
+ * answered or timed out. False if the database cannot be reached.
  */
 extern bool sync_now(Db *db, const char *vendor_id, json_t *results) __attribute__((warn_unused_result));
 

@@ -49,12 +49,13 @@ check_items(const Feed *feed)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-	static const char *const mappings[] = {
-		NULL, "{\"items\": \"$.data.products\", \"id\": \"sku\", \"quantity\": \"stock.available\", \"price\": \"cost\", \"asOf\": \"$.at\"}",
-		"{\"format\": \"csv\", \"delimiter\": \";\", \"id\": \"sku\", \"quantity\": \"qty\"}"};
-	size_t piece;
-	Feed  *feed;
-	bool   ok = true;
+	static const char *const mappings[] = {NULL,
+										   "{\"items\": \"$.data.products\", \"id\": \"sku\", \"quantity\": \"stock.available\", "
+										   "\"price\": \"cost\", \"asOf\": \"$.at\"}",
+										   "{\"format\": \"csv\", \"delimiter\": \";\", \"id\": \"sku\", \"quantity\": \"qty\"}"};
+	size_t                   piece;
+	Feed                    *feed;
+	bool                     ok = true;
 
 	if (bytes < 2)
 		return 0;

@@ -45,7 +45,7 @@ typedef enum PathId
 typedef struct Path
 {
 	bool  is_set;
-	char *text; /* with its dots replaced by ends of string */
+	char *text;   /* with its dots replaced by ends of string */
 	char *column; /* as it was: the name of a CSV column */
 	char *segments[SEGMENTS_MAX];
 	int   nsegments;
@@ -83,12 +83,12 @@ typedef struct Block
 
 struct Feed
 {
-	Path   paths[PATH_COUNT];
-	bool   is_mapped;
-	bool   is_csv;
-	char   delimiter;
-	char   error[ERROR_BYTES_MAX];
-	int    mark; /* how many bytes of a byte order mark were seen; MARK_BYTES: the text has begun */
+	Path paths[PATH_COUNT];
+	bool is_mapped;
+	bool is_csv;
+	char delimiter;
+	char error[ERROR_BYTES_MAX];
+	int  mark; /* how many bytes of a byte order mark were seen; MARK_BYTES: the text has begun */
 
 	yajl_handle json;
 	Level       levels[DEPTH_MAX];
@@ -217,8 +217,8 @@ add_item(Feed *feed, const FeedItem *item)
 		feed->items = items;
 		feed->room = room;
 	}
-	if (item->sku == NULL ||
-		(feed->nitems > 0 && (feed->items[feed->nitems - 1].sku == NULL || strcmp(feed->items[feed->nitems - 1].sku, item->sku) >= 0)))
+	if (item->sku == NULL || (feed->nitems > 0 && (feed->items[feed->nitems - 1].sku == NULL ||
+												   strcmp(feed->items[feed->nitems - 1].sku, item->sku) >= 0)))
 		feed->is_sorted = false;
 	feed->items[feed->nitems++] = *item;
 }
@@ -589,12 +589,9 @@ read_mapping(Feed *feed, const char *text)
 		const char *key;
 		PathId      path;
 		PathId      replaces; /* what else would be looked at */
-	} members[] = {{"items", PATH_ITEMS, PATH_ITEMS},
-				   {"asOf", PATH_AS_OF, PATH_AS_OF},
-				   {"id", PATH_ID, PATH_ID_ALT},
-				   {"quantity", PATH_QUANTITY, PATH_QUANTITY_ALT},
-				   {"price", PATH_PRICE, PATH_PRICE},
-				   {"name", PATH_NAME, PATH_NAME}};
+	} members[] = {{"items", PATH_ITEMS, PATH_ITEMS}, {"asOf", PATH_AS_OF, PATH_AS_OF},
+				   {"id", PATH_ID, PATH_ID_ALT},      {"quantity", PATH_QUANTITY, PATH_QUANTITY_ALT},
+				   {"price", PATH_PRICE, PATH_PRICE}, {"name", PATH_NAME, PATH_NAME}};
 	json_t     *mapping = json_loads(text, 0, NULL);
 	bool        ok = json_is_object(mapping);
 	const char *format = json_string_value(json_object_get(mapping, "format"));

@@ -90,7 +90,7 @@ static void
 measure(Db *db)
 {
 	static const Metric gauges[] = {METRIC_OUTBOX_BACKLOG_EVENTS, METRIC_OUTBOX_BACKLOG_SECONDS, METRIC_PARKED_EVENTS,
-											METRIC_CIRCUITS_OPEN};
+									METRIC_CIRCUITS_OPEN};
 	PGresult           *result;
 
 	if (db_query(db, "measuring the backlog", SQL_BACKLOG, 0, NULL, &result) == DB_OK)

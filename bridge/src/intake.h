@@ -20,7 +20,7 @@ typedef enum JobKind
 	JOB_GET_PRODUCT,  /* key: the product's id */
 	JOB_GET_VENDORS,
 	JOB_GET_SYNCS, /* key: the vendor's id */
-	JOB_SYNC /* key: the vendor's id, or NULL for all */
+	JOB_SYNC       /* key: the vendor's id, or NULL for all */
 } JobKind;
 
 /* A deferred exchange and what is to be done for it. */

@@ -45,10 +45,11 @@ const char SQL_REDRIVE_PARKED[] = "SELECT order_aggregator.redrive_parked_events
 
 const char SQL_EXPIRE[] = "SELECT order_aggregator.expire_orders($1)";
 
-const char SQL_BACKLOG[] = "SELECT greatest(0, order_aggregator.outbox_head() - coalesce(max(low_event_id), 0)), "
-						   "  coalesce(extract(epoch FROM now() - max(relayed_until)), 0)::bigint, "
-						   "  (SELECT count(*) FROM order_aggregator.unroutable_event), "
-						   "  (SELECT count(*) FROM order_aggregator.vendor_sync WHERE circuit <> 'closed') FROM order_aggregator.relay_checkpoint";
+const char SQL_BACKLOG[] =
+	"SELECT greatest(0, order_aggregator.outbox_head() - coalesce(max(low_event_id), 0)), "
+	"  coalesce(extract(epoch FROM now() - max(relayed_until)), 0)::bigint, "
+	"  (SELECT count(*) FROM order_aggregator.unroutable_event), "
+	"  (SELECT count(*) FROM order_aggregator.vendor_sync WHERE circuit <> 'closed') FROM order_aggregator.relay_checkpoint";
 
 const char SQL_ASK_SILENT[] = "SELECT order_aggregator.ask_silent_vendors(make_interval(secs => $1), 10000)";
 
@@ -64,9 +65,9 @@ const char SQL_SETTLE_SHORTAGES[] = "SELECT order_aggregator.settle_shortages($1
 
 /* ---------- sync ---------- */
 
-const char SQL_VENDOR_FEEDS[] =
-	"SELECT vendor_id, stock_url, feed_mapping, feed_etag, feed_last_modified "
-	"FROM order_aggregator.vendor WHERE is_active AND stock_url IS NOT NULL AND ($1::text IS NULL OR vendor_id = $1) ORDER BY vendor_id";
+const char SQL_VENDOR_FEEDS[] = "SELECT vendor_id, stock_url, feed_mapping, feed_etag, feed_last_modified "
+								"FROM order_aggregator.vendor WHERE is_active AND stock_url IS NOT NULL AND ($1::text IS NULL OR "
+								"vendor_id = $1) ORDER BY vendor_id";
 
 const char SQL_CLAIM_FEEDS[] = "SELECT vendor_id, stock_url, feed_mapping, etag, last_modified "
 							   "FROM order_aggregator.claim_due_feeds(make_interval(secs => $1), $2)";
@@ -79,9 +80,9 @@ const char SQL_BEGIN_FEED[] =
 const char SQL_SYNC_SESSION[] = "SET lock_timeout = '3s'";
 
 /* a part that is lost in a crash comes again with the next feed; it must not hold up orders behind someone else's lock */
-const char SQL_APPLY_FEED_PART[] =
-	"SELECT p.rows FROM (SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '3s', true) OFFSET 0) AS s, "
-	"  LATERAL order_aggregator.apply_feed_part($1, $2, $3, $4, $5, $6, $7, $8, $9) AS p(rows)";
+const char SQL_APPLY_FEED_PART[] = "SELECT p.rows FROM (SELECT set_config('synchronous_commit', 'off', true), "
+								   "set_config('lock_timeout', '3s', true) OFFSET 0) AS s, "
+								   "  LATERAL order_aggregator.apply_feed_part($1, $2, $3, $4, $5, $6, $7, $8, $9) AS p(rows)";
 
 const char SQL_FINISH_FEED[] = "SELECT r->>'status', r->>'items' FROM order_aggregator.finish_feed($1, $2, $3) AS r";
 
@@ -130,10 +131,12 @@ const char SQL_GET_VENDORS[] =
 
 const char SQL_GET_SYNCS[] =
 	"SELECT json_build_object('vendorId', v.vendor_id, 'syncs', coalesce((SELECT json_agg(json_build_object('id', f.sync_id, "
-	"    'beganAt', f.began_at, 'finishedAt', f.finished_at, 'asOf', f.as_of, 'status', f.status, 'error', f.error, 'items', f.items, "
+	"    'beganAt', f.began_at, 'finishedAt', f.finished_at, 'asOf', f.as_of, 'status', f.status, 'error', f.error, 'items', "
+	"f.items, "
 	"    'new', f.new_items, 'changed', f.changed_items, 'inactive', f.inactive_items, 'skippedItems', f.skipped_items, "
 	"    'oversoldItems', f.oversold_items, 'skipped', f.skipped, 'oversold', f.oversold) ORDER BY f.sync_id DESC) "
-	"  FROM (SELECT * FROM order_aggregator.feed_sync AS s WHERE s.vendor_id = v.vendor_id ORDER BY s.sync_id DESC LIMIT 100) AS f), '[]')) "
+	"  FROM (SELECT * FROM order_aggregator.feed_sync AS s WHERE s.vendor_id = v.vendor_id ORDER BY s.sync_id DESC LIMIT 100) AS "
+	"f), '[]')) "
 	"FROM order_aggregator.vendor AS v WHERE v.vendor_id = $1";
 
 const char SQL_OUTBOX_HEAD[] = "SELECT order_aggregator.outbox_head()";

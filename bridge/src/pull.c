@@ -230,7 +230,8 @@ free_pull(Puller *puller, Pull *pull)
 }
 
 bool
-puller_add(Puller *puller, const char *vendor_id, const char *url, const char *mapping, const char *etag, const char *last_modified)
+puller_add(Puller *puller, const char *vendor_id, const char *url, const char *mapping, const char *etag,
+		   const char *last_modified)
 {
 	Pull *pull = calloc(1, sizeof(Pull));
 
@@ -241,7 +242,8 @@ puller_add(Puller *puller, const char *vendor_id, const char *url, const char *m
 	if (pull->result != NULL)
 		pull->result->vendor_id = strdup(vendor_id);
 	pull->mapping = mapping ? strdup(mapping) : NULL;
-	if (pull->result == NULL || pull->curl == NULL || pull->result->vendor_id == NULL || (mapping != NULL && pull->mapping == NULL))
+	if (pull->result == NULL || pull->curl == NULL || pull->result->vendor_id == NULL ||
+		(mapping != NULL && pull->mapping == NULL))
 	{
 		free_pull(puller, pull);
 		return false;

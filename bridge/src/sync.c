@@ -28,17 +28,17 @@
 
 #define PART_ITEMS     500
 #define PAUSE_US_A_ROW 2
-#define LOOK_EVERY_MS 500
+#define LOOK_EVERY_MS  500
 #define PAUSE_US_MIN   1000
-#define NICENESS      10
-#define PULLS_MAX      50   /* under way */
+#define NICENESS       10
+#define PULLS_MAX      50 /* under way */
 #define STATEMENT_MS   10000
-#define LEASE_S       60 /* beyond the time of the transfer: for applying it */
-#define OID_INT4      23
-#define OID_INT8      20
-#define OID_TEXT      25
-#define OID_INT4S     1007
-#define OID_TEXTS     1009
+#define LEASE_S        60 /* beyond the time of the transfer: for applying it */
+#define OID_INT4       23
+#define OID_INT8       20
+#define OID_TEXT       25
+#define OID_INT4S      1007
+#define OID_TEXTS      1009
 
 /* A feed that is being applied. */
 typedef struct Applying
@@ -46,8 +46,8 @@ typedef struct Applying
 	struct Applying *next;
 	PullResult      *pull;
 	char             sync_id[24];
-	size_t           done;  /* items */
-	const char      *after; /* the last SKU of the parts applied; NULL: none is */
+	size_t           done;      /* items */
+	const char      *after;     /* the last SKU of the parts applied; NULL: none is */
 	long long        pause_us;  /* to be made up for */
 	long long        resume_us; /* the next part is to wait until then */
 } Applying;
@@ -72,8 +72,9 @@ tell(Syncer *syncer, const char *vendor_id, const char *status, const char *item
 	else if (strcmp(status, "superseded") != 0)
 		metric_add(METRIC_SYNCS, 1);
 	if (syncer->results != NULL)
-		json_array_append_new(syncer->results, json_pack("{s:s, s:s, s:o, s:s?}", "vendorId", vendor_id, "status", status, "items",
-														 items ? json_integer(atoi(items)) : json_null(), "error", error));
+		json_array_append_new(syncer->results,
+							  json_pack("{s:s, s:s, s:o, s:s?}", "vendorId", vendor_id, "status", status, "items",
+										items ? json_integer(atoi(items)) : json_null(), "error", error));
 }
 
 /* As much of a text as there is room for, whole characters of UTF-8: a message may quote what the vendor sent. */
@@ -112,7 +113,8 @@ record(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *s
 	tell(syncer, vendor_id, status, NULL, params[3]);
 }
 
-/* Is it the database's own trouble: a conflict, a lock, a statement that took too long? Then it is not held against the vendor. */
+/* Is it the database's own trouble: a conflict, a lock, a statement that took too long? Then it is not held against the vendor.
+ */
 static bool
 is_no_fault_of_vendor(const char *sqlstate)
 {
@@ -219,15 +221,15 @@ send_part(Syncer *syncer, const Applying *applying, const FeedItem *items, size_
 {
 	static const size_t offsets[] = {offsetof(FeedItem, sku), offsetof(FeedItem, name), offsetof(FeedItem, quantity),
 									 offsetof(FeedItem, price), offsetof(FeedItem, complaint)};
-	static const Oid    types[9] = {OID_INT8, OID_TEXT, OID_TEXT, OID_INT4S, OID_TEXTS, OID_TEXTS, OID_TEXTS, OID_TEXTS, OID_TEXTS};
-	static const int    formats[9] = {0, 0, 0, 1, 1, 1, 1, 1, 1};
-	const char         *values[9] = {applying->sync_id, applying->after, upto};
-	int                 lengths[9] = {0};
-	char               *text = NULL;
-	size_t              bytes;
-	size_t              starts[7];
-	FILE               *stream = open_memstream(&text, &bytes);
-	DbOutcome           outcome;
+	static const Oid types[9] = {OID_INT8, OID_TEXT, OID_TEXT, OID_INT4S, OID_TEXTS, OID_TEXTS, OID_TEXTS, OID_TEXTS, OID_TEXTS};
+	static const int formats[9] = {0, 0, 0, 1, 1, 1, 1, 1, 1};
+	const char      *values[9] = {applying->sync_id, applying->after, upto};
+	int              lengths[9] = {0};
+	char            *text = NULL;
+	size_t           bytes;
+	size_t           starts[7];
+	FILE            *stream = open_memstream(&text, &bytes);
+	DbOutcome        outcome;
 
 	*result = NULL;
 	if (stream == NULL)
@@ -247,7 +249,8 @@ send_part(Syncer *syncer, const Applying *applying, const FeedItem *items, size_
 		values[3 + i] = text + starts[i];
 		lengths[3 + i] = (int) (starts[i + 1] - starts[i]);
 	}
-	outcome = db_query_typed(syncer->db, "applying a part of a feed", SQL_APPLY_FEED_PART, 9, types, values, lengths, formats, result);
+	outcome =
+		db_query_typed(syncer->db, "applying a part of a feed", SQL_APPLY_FEED_PART, 9, types, values, lengths, formats, result);
 	free(text);
 	return outcome;
 }
@@ -256,7 +259,8 @@ static void
 finish(Syncer *syncer, Applying *applying)
 {
 	const PullResult *pull = applying->pull;
-	const char       *params[3] = {applying->sync_id, *pull->etag ? pull->etag : NULL, *pull->last_modified ? pull->last_modified : NULL};
+	const char       *params[3] = {applying->sync_id, *pull->etag ? pull->etag : NULL,
+                             *pull->last_modified ? pull->last_modified : NULL};
 	PGresult         *result;
 	DbOutcome         outcome = db_query(syncer->db, "finishing a feed", SQL_FINISH_FEED, 3, params, &result);
 
@@ -433,8 +437,8 @@ pull_vendors(Syncer *syncer, const PGresult *vendors, int row)
 
 		if (puller_is_pulling(syncer->puller, vendor_id) || is_applying(syncer, vendor_id))
 			continue;
-		if (!puller_add(syncer->puller, vendor_id, PQgetvalue(vendors, row, 1), db_value(vendors, row, 2), db_value(vendors, row, 3),
-						db_value(vendors, row, 4)))
+		if (!puller_add(syncer->puller, vendor_id, PQgetvalue(vendors, row, 1), db_value(vendors, row, 2),
+						db_value(vendors, row, 3), db_value(vendors, row, 4)))
 			record(syncer, vendor_id, NULL, "failed", "out of memory");
 	}
 	return row;

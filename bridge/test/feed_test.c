@@ -41,8 +41,8 @@ taken_apart(const char *mapping, bool is_csv, const char *text, size_t bytes, si
 		const FeedItem *items = feed_items(feed, &count);
 
 		for (size_t i = 0; i < count; i++)
-			fprintf(stream, "%d:%s/%s/%s/%s/%s ", items[i].index, shown(items[i].sku), shown(items[i].name), shown(items[i].quantity),
-					shown(items[i].price), shown(items[i].complaint));
+			fprintf(stream, "%d:%s/%s/%s/%s/%s ", items[i].index, shown(items[i].sku), shown(items[i].name),
+					shown(items[i].quantity), shown(items[i].price), shown(items[i].complaint));
 		if (feed_as_of(feed) != NULL)
 			fprintf(stream, "at %s", feed_as_of(feed));
 	}
@@ -74,13 +74,15 @@ the_two_shapes(void **state)
 {
 	(void) state;
 	expect(NULL, false, "[]", "");
-	expect(NULL, false, "[{\"id\": \"b\", \"name\": \"B\", \"quantity\": 5, \"price\": 2.50}, {\"productId\": \"a\", \"stock\": 1e2}]",
+	expect(NULL, false,
+		   "[{\"id\": \"b\", \"name\": \"B\", \"quantity\": 5, \"price\": 2.50}, {\"productId\": \"a\", \"stock\": 1e2}]",
 		   "1:a/-/1e2/-/- 0:b/B/5/2.50/- ");
 	expect(NULL, false, "\xef\xbb\xbf[{\"id\": \"a\", \"quantity\": 1}]", "0:a/-/1/-/- ");
 	expect(NULL, false, "[{\"id\": \"b\", \"quantity\": 1}, {\"id\": \"a\", \"quantity\": 2}, {\"id\": \"b\", \"quantity\": 3}]",
 		   "1:a/-/2/-/- 0:b/-/1/-/- 2:b/-/3/-/- ");
 	/* null is as if it were not given; the last of a repeated key counts; other keys are the vendor's own */
-	expect(NULL, false, "[{\"id\": null, \"productId\": \"a\", \"quantity\": 1, \"quantity\": 2, \"price\": null, \"x\": {\"id\": \"z\"}}]",
+	expect(NULL, false,
+		   "[{\"id\": null, \"productId\": \"a\", \"quantity\": 1, \"quantity\": 2, \"price\": null, \"x\": {\"id\": \"z\"}}]",
 		   "0:a/-/2/-/- ");
 }
 
@@ -88,7 +90,9 @@ static void
 bad_items_carry_a_complaint(void **state)
 {
 	(void) state;
-	expect(NULL, false, "[1, [], null, {}, {\"id\": 7, \"quantity\": 1}, {\"id\": \"\", \"quantity\": 1}, {\"id\": \"a\"}, {\"id\": \"b\", \"quantity\": {\"n\": 1}}]",
+	expect(NULL, false,
+		   "[1, [], null, {}, {\"id\": 7, \"quantity\": 1}, {\"id\": \"\", \"quantity\": 1}, {\"id\": \"a\"}, {\"id\": \"b\", "
+		   "\"quantity\": {\"n\": 1}}]",
 		   "6:a/-/-/-/quantity (or stock) is missing 7:b/-/-/-/quantity must be a number 0:-/-/-/-/must be an object "
 		   "1:-/-/-/-/must be an object 2:-/-/-/-/must be an object 3:-/-/-/-/id (or productId) is missing "
 		   "4:-/-/1/-/id must be a string 5:-/-/1/-/id must not be empty ");
@@ -113,13 +117,16 @@ what_is_no_feed_says_why(void **state)
 static void
 a_mapping_walks_its_paths_only(void **state)
 {
-	const char *mapping = "{\"items\": \"$.data.products\", \"id\": \"sku\", \"quantity\": \"stock.available\", \"name\": \"title.en\", \"asOf\": \"$.meta.at\"}";
+	const char *mapping = "{\"items\": \"$.data.products\", \"id\": \"sku\", \"quantity\": \"stock.available\", \"name\": "
+						  "\"title.en\", \"asOf\": \"$.meta.at\"}";
 
 	(void) state;
 	expect(mapping, false,
 		   "{\"products\": [{\"sku\": \"no\"}], \"data\": {\"x\": {\"products\": [{\"sku\": \"no\"}]}, \"products\": ["
-		   "{\"stock\": {\"available\": 3, \"x\": {\"available\": 9}}, \"sku\": \"a\", \"available\": 7, \"title\": {\"en\": \"A\", \"de\": \"X\"}},"
-		   "{\"sku\": 12, \"stock\": {\"available\": \"4\"}, \"list\": [{\"sku\": \"no\", \"stock\": {\"available\": 1}}], \"title\": \"T\"}]},"
+		   "{\"stock\": {\"available\": 3, \"x\": {\"available\": 9}}, \"sku\": \"a\", \"available\": 7, \"title\": {\"en\": "
+		   "\"A\", \"de\": \"X\"}},"
+		   "{\"sku\": 12, \"stock\": {\"available\": \"4\"}, \"list\": [{\"sku\": \"no\", \"stock\": {\"available\": 1}}], "
+		   "\"title\": \"T\"}]},"
 		   "\"meta\": {\"at\": \"2026-01-01\", \"x\": {\"at\": \"no\"}}, \"at\": \"no\"}",
 		   "1:12/-/4/-/- 0:a/A/3/-/- at 2026-01-01");
 	expect(mapping, false, "{\"data\": {\"products\": {}}}", "there is no array where the items should be");
@@ -131,9 +138,11 @@ static void
 csv_by_its_header(void **state)
 {
 	(void) state;
-	expect(NULL, true, "id,name,quantity,price\r\nb,\"a \"\"b\"\", c\",5,1.25\r\n\r\na,,7,\n", "1:a/-/7/-/- 0:b/a \"b\", c/5/1.25/- ");
+	expect(NULL, true, "id,name,quantity,price\r\nb,\"a \"\"b\"\", c\",5,1.25\r\n\r\na,,7,\n",
+		   "1:a/-/7/-/- 0:b/a \"b\", c/5/1.25/- ");
 	expect(NULL, true, "stock;productId\n", "the CSV has no column for the id");
-	expect("{\"format\": \"csv\", \"delimiter\": \";\", \"id\": \"art.no\", \"quantity\": \"n\"}", false, "n;art.no;id\n5;x;y", "0:x/-/5/-/- ");
+	expect("{\"format\": \"csv\", \"delimiter\": \";\", \"id\": \"art.no\", \"quantity\": \"n\"}", false, "n;art.no;id\n5;x;y",
+		   "0:x/-/5/-/- ");
 	expect(NULL, true, "id,quantity\ncaf\xe9,5\nx\n", "1:x/-/-/-/quantity (or stock) is missing 0:-/-/5/-/id must be a string ");
 	expect(NULL, true, "", "the CSV is empty");
 	/* an open quote would swallow the rest, and what is in it would be taken for gone */
@@ -175,7 +184,8 @@ a_time_that_is_none(void **state)
 	(void) state;
 	expect(mapping, false, "{\"at\": {\"x\": 1}, \"i\": []}", "the feed's time is no time");
 	expect(mapping, false, "{\"i\": [], \"at\": true}", "the feed's time is no time");
-	expect(mapping, false, "{\"i\": [], \"at\": \"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\"}", "the feed's time is no time");
+	expect(mapping, false, "{\"i\": [], \"at\": \"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\"}",
+		   "the feed's time is no time");
 	expect(mapping, false, "{\"i\": [], \"at\": null}", "");
 }
 
@@ -211,10 +221,14 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_two_shapes),           cmocka_unit_test(bad_items_carry_a_complaint),
-		cmocka_unit_test(what_is_no_feed_says_why), cmocka_unit_test(a_mapping_walks_its_paths_only),
-		cmocka_unit_test(csv_by_its_header),        cmocka_unit_test(many_items_in_any_order),
-		cmocka_unit_test(what_is_no_stock_feed_is_given_up), cmocka_unit_test(a_time_that_is_none),
+		cmocka_unit_test(the_two_shapes),
+		cmocka_unit_test(bad_items_carry_a_complaint),
+		cmocka_unit_test(what_is_no_feed_says_why),
+		cmocka_unit_test(a_mapping_walks_its_paths_only),
+		cmocka_unit_test(csv_by_its_header),
+		cmocka_unit_test(many_items_in_any_order),
+		cmocka_unit_test(what_is_no_stock_feed_is_given_up),
+		cmocka_unit_test(a_time_that_is_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

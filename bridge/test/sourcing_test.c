@@ -458,8 +458,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(agrees_with_brute_force), cmocka_unit_test(partial_takes_all_there_is),
-		cmocka_unit_test(says_which_line_fails),   cmocka_unit_test(a_limit_takes_the_best_set_of_vendors),
+		cmocka_unit_test(agrees_with_brute_force),
+		cmocka_unit_test(partial_takes_all_there_is),
+		cmocka_unit_test(says_which_line_fails),
+		cmocka_unit_test(a_limit_takes_the_best_set_of_vendors),
 		cmocka_unit_test(many_vendors_are_chosen_greedily),
 		cmocka_unit_test(strategies_have_names),
 	};

@@ -25,8 +25,8 @@ struct BulkInsert
 	EState         *estate;
 	ResultRelInfo  *result_rel;
 	TupleTableSlot *slots[ROWS_MAX];
-	int             nslots; /* slots made so far */
-	int             nrows;  /* slots filled */
+	int             nslots;     /* slots made so far */
+	int             nrows;      /* slots filled */
 	int             yield_rows; /* 0: never */
 };
 

@@ -99,15 +99,14 @@ feed_result(void)
 	StringInfoData json;
 
 	initStringInfo(&json);
-	appendStringInfo(
-		&json,
-		"{\"vendorId\": \"%s\", \"status\": \"%s\", \"asOf\": \"%s\", \"items\": " INT64_FORMAT ", \"new\": " INT64_FORMAT
-		", \"changed\": " INT64_FORMAT ", \"inactive\": " INT64_FORMAT ", \"skippedItems\": " INT64_FORMAT
-		", \"skipped\": %s, \"oversold\": %s}",
-		spi_string(0, FEED_VENDOR_ID), spi_string(0, FEED_STATUS),
-		utc_timestamp(DatumGetTimestampTz(spi_datum(0, FEED_AS_OF, &is_null))), spi_int64(0, FEED_ITEMS), spi_int64(0, FEED_NEW),
-		spi_int64(0, FEED_CHANGED), spi_int64(0, FEED_INACTIVE), spi_int64(0, FEED_SKIPPED), spi_string(0, FEED_SKIPPED_LIST),
-		spi_string(0, FEED_OVERSOLD_LIST));
+	appendStringInfo(&json,
+					 "{\"vendorId\": \"%s\", \"status\": \"%s\", \"asOf\": \"%s\", \"items\": " INT64_FORMAT
+					 ", \"new\": " INT64_FORMAT ", \"changed\": " INT64_FORMAT ", \"inactive\": " INT64_FORMAT
+					 ", \"skippedItems\": " INT64_FORMAT ", \"skipped\": %s, \"oversold\": %s}",
+					 spi_string(0, FEED_VENDOR_ID), spi_string(0, FEED_STATUS),
+					 utc_timestamp(DatumGetTimestampTz(spi_datum(0, FEED_AS_OF, &is_null))), spi_int64(0, FEED_ITEMS),
+					 spi_int64(0, FEED_NEW), spi_int64(0, FEED_CHANGED), spi_int64(0, FEED_INACTIVE), spi_int64(0, FEED_SKIPPED),
+					 spi_string(0, FEED_SKIPPED_LIST), spi_string(0, FEED_OVERSOLD_LIST));
 	return json.data;
 }
 

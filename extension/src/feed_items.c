@@ -72,8 +72,7 @@ plain_number(const char *text)
 	if (digits == 0 || digits > EXPONENT_DIGITS_MAX || p[digits] != '\0')
 		return NULL;
 	return DatumGetCString(DirectFunctionCall1(
-		numeric_out,
-		DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
+		numeric_out, DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
 }
 
 /* What is wrong with the item's values, or NULL. The field names are the vendor's. */

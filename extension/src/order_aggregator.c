@@ -47,8 +47,9 @@ _PG_init(void)
 	DefineCustomIntVariable("order_aggregator.expiry_grace",
 							"How long after its expiry a pending order is a problem to check_consistency().", NULL,
 							&guc_expiry_grace_s, 300, 0, INT_MAX / 1000, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
-	DefineCustomIntVariable("order_aggregator.max_vendors_per_order", "Most vendors that one order may be split over; 0: any number.",
-							NULL, &guc_max_vendors_per_order, 0, 0, 1000, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_aggregator.max_vendors_per_order",
+							"Most vendors that one order may be split over; 0: any number.", NULL, &guc_max_vendors_per_order, 0,
+							0, 1000, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("order_aggregator.low_stock",
 							"A stock.low event is written when a product's available units fall to this; -1: never. A product's "
 							"own threshold goes before.",

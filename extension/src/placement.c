@@ -38,8 +38,8 @@ PG_FUNCTION_INFO_V1(oa_place_order_documents);
 /* Where one product's offers are among the locked rows. */
 typedef struct ProductOffers
 {
-	int  first;
-	int  count;
+	int   first;
+	int   count;
 	bool  wanted; /* by a request without an error */
 	bool  is_known;
 	int64 available_before; /* this batch */
@@ -228,8 +228,8 @@ source_request(Placement *placement, int request_index)
 	}
 
 	placed->picks = palloc(sizeof(SourcingPick) * Max(npicks_max, 1));
-	outcome = sourcing_choose(request->strategy, request->allow_partial, &limit, lines, request->nlines,
-							  placement->stock->offers, placed->picks);
+	outcome = sourcing_choose(request->strategy, request->allow_partial, &limit, lines, request->nlines, placement->stock->offers,
+							  placed->picks);
 	if (outcome == SOURCING_TOO_MANY_VENDORS)
 	{
 		request_error(request, ERRCODE_OA_INSUFFICIENT_STOCK,
@@ -641,21 +641,35 @@ requests_argument(FunctionCallInfo fcinfo)
 	return PG_GETARG_JSONB_P(0);
 }
 
+/*
+ * Memory for one row of the result, reset after each: a thousand errors made
+ * into jsonb would take megabytes, which the C library gives back to the system
+ * and asks for again with every batch (docs/performance.md).
+ */
+static MemoryContext
+row_context_create(void)
+{
+	return AllocSetContextCreate(CurrentMemoryContext, "row of the result", ALLOCSET_DEFAULT_SIZES);
+}
+
 Datum
 oa_place_orders(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Placement     *placement;
+	MemoryContext  row_context;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	placement = place_batch(request_batch_parse(requests_argument(fcinfo)), false);
+	row_context = row_context_create();
 	for (int i = 0; i < placement->batch->nrequests; i++)
 	{
 		const OrderRequest *request = &placement->batch->requests[i];
 		bool                failed = request->error != NULL;
 		bool                nulls[5] = {false, failed, failed, failed, !failed};
 		Datum               values[5] = {Int32GetDatum(i + 1)};
+		MemoryContext       old_context = MemoryContextSwitchTo(row_context);
 
 		if (failed)
 			values[4] = JsonbPGetDatum(request_error_to_jsonb(request->error));
@@ -666,6 +680,8 @@ oa_place_orders(PG_FUNCTION_ARGS)
 			values[3] = NumericGetDatum(amount_to_numeric(placement->placed[i].total));
 		}
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		MemoryContextSwitchTo(old_context);
+		MemoryContextReset(row_context);
 	}
 	SPI_finish();
 	return (Datum) 0;
@@ -676,16 +692,19 @@ oa_place_order_documents(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Placement     *placement;
+	MemoryContext  row_context;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	placement = place_batch(request_batch_parse(requests_argument(fcinfo)), true);
+	row_context = row_context_create();
 	for (int i = 0; i < placement->batch->nrequests; i++)
 	{
 		const OrderRequest *request = &placement->batch->requests[i];
 		bool                failed = request->error != NULL;
 		bool                nulls[4] = {false, failed, failed, !failed};
 		Datum               values[4] = {Int32GetDatum(i + 1)};
+		MemoryContext       old_context = MemoryContextSwitchTo(row_context);
 
 		if (failed)
 			values[3] = JsonbPGetDatum(request_error_to_jsonb(request->error));
@@ -695,6 +714,8 @@ oa_place_order_documents(PG_FUNCTION_ARGS)
 			values[2] = CStringGetTextDatum(placement->placed[i].document);
 		}
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		MemoryContextSwitchTo(old_context);
+		MemoryContextReset(row_context);
 	}
 	SPI_finish();
 	return (Datum) 0;

@@ -129,7 +129,8 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 						  {TEXTOID}},
 	[PLAN_CONFIGURE_VENDOR] =
 		{"UPDATE order_aggregator.vendor AS v SET sync_interval = COALESCE($2, v.sync_interval), "
-		 "  feed_mapping = CASE WHEN $3 OPERATOR(pg_catalog.=) '{}'::pg_catalog.jsonb THEN NULL ELSE COALESCE($3, v.feed_mapping) END, "
+		 "  feed_mapping = CASE WHEN $3 OPERATOR(pg_catalog.=) '{}'::pg_catalog.jsonb THEN NULL ELSE COALESCE($3, "
+		 "v.feed_mapping) END, "
 		 "  buffer = COALESCE($4, v.buffer), on_shortage = COALESCE($5, v.on_shortage), is_active = COALESCE($6, v.is_active) "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 6,
@@ -143,16 +144,17 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 								 4,
 								 {TEXTOID, INT8OID, INT8OID, TEXTOID},
 								 true},
-	[PLAN_CONFIGURE_PRODUCT] =
-		{"UPDATE order_aggregator.product AS p SET buffer = COALESCE($2, p.buffer), "
-		 "  low_threshold = CASE WHEN $3 OPERATOR(pg_catalog.=) (-1)::pg_catalog.int8 THEN NULL ELSE COALESCE($3, p.low_threshold) END "
-		 "WHERE p.product_id OPERATOR(pg_catalog.=) $1",
-		 4,
-		 {TEXTOID, INT8OID, INT8OID, TEXTOID},
-		 true},
+	[PLAN_CONFIGURE_PRODUCT] = {"UPDATE order_aggregator.product AS p SET buffer = COALESCE($2, p.buffer), "
+								"  low_threshold = CASE WHEN $3 OPERATOR(pg_catalog.=) (-1)::pg_catalog.int8 THEN NULL ELSE "
+								"COALESCE($3, p.low_threshold) END "
+								"WHERE p.product_id OPERATOR(pg_catalog.=) $1",
+								4,
+								{TEXTOID, INT8OID, INT8OID, TEXTOID},
+								true},
 	[PLAN_CONFIGURE_STOCK] =
 		{"UPDATE order_aggregator.stock AS s SET buffer = COALESCE($2, s.buffer), "
-		 "  low_threshold = CASE WHEN $3 OPERATOR(pg_catalog.=) (-1)::pg_catalog.int8 THEN NULL ELSE COALESCE($3, s.low_threshold) END "
+		 "  low_threshold = CASE WHEN $3 OPERATOR(pg_catalog.=) (-1)::pg_catalog.int8 THEN NULL ELSE COALESCE($3, "
+		 "s.low_threshold) END "
 		 "WHERE s.product_id OPERATOR(pg_catalog.=) $1 AND ($4 IS NULL OR s.vendor_id OPERATOR(pg_catalog.=) $4)",
 		 4,
 		 {TEXTOID, INT8OID, INT8OID, TEXTOID},
@@ -192,9 +194,10 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 2,
 		 {TEXTOID, TIMESTAMPTZOID}},
-	[PLAN_BEGIN_FEED] = {"INSERT INTO order_aggregator.feed_sync AS f (vendor_id, as_of, status) VALUES ($1, $2, $3) RETURNING sync_id",
-						 3,
-						 {TEXTOID, TIMESTAMPTZOID, TEXTOID}},
+	[PLAN_BEGIN_FEED] =
+		{"INSERT INTO order_aggregator.feed_sync AS f (vendor_id, as_of, status) VALUES ($1, $2, $3) RETURNING sync_id",
+		 3,
+		 {TEXTOID, TIMESTAMPTZOID, TEXTOID}},
 	[PLAN_VENDOR_OF_FEED] = {"SELECT f.vendor_id FROM order_aggregator.feed_sync AS f WHERE f.sync_id OPERATOR(pg_catalog.=) $1",
 							 1,
 							 {INT8OID},
@@ -242,12 +245,13 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							   2,
 							   {TEXTOID, TEXTOID},
 							   true},
-	[PLAN_NAME_PRODUCTS] = {"UPDATE order_aggregator.product AS p SET name = d.name "
-							"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(product_id, name) "
-							"WHERE p.product_id OPERATOR(pg_catalog.=) d.product_id AND p.name OPERATOR(pg_catalog.=) p.product_id",
-							2,
-							{TEXTARRAYOID, TEXTARRAYOID},
-							true},
+	[PLAN_NAME_PRODUCTS] =
+		{"UPDATE order_aggregator.product AS p SET name = d.name "
+		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(product_id, name) "
+		 "WHERE p.product_id OPERATOR(pg_catalog.=) d.product_id AND p.name OPERATOR(pg_catalog.=) p.product_id",
+		 2,
+		 {TEXTARRAYOID, TEXTARRAYOID},
+		 true},
 
 	[PLAN_NOTE_SHORTAGES] = {"INSERT INTO order_aggregator.shortage AS s (vendor_id, product_id) "
 							 "SELECT $1, d.product_id FROM pg_catalog.unnest($2) AS d(product_id) "
@@ -305,11 +309,12 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 {TEXTARRAYOID, TEXTARRAYOID},
 		 true},
 
-	[PLAN_READ_RETURNS] = {"SELECT r.line_no, r.vendor_id, r.attempt, r.quantity, r.return_id, r.key FROM order_aggregator.order_return AS r "
-						   "WHERE r.order_id OPERATOR(pg_catalog.=) $1",
-						   1,
-						   {INT8OID},
-						   true},
+	[PLAN_READ_RETURNS] =
+		{"SELECT r.line_no, r.vendor_id, r.attempt, r.quantity, r.return_id, r.key FROM order_aggregator.order_return AS r "
+		 "WHERE r.order_id OPERATOR(pg_catalog.=) $1",
+		 1,
+		 {INT8OID},
+		 true},
 	[PLAN_STORE_RETURNS] =
 		{"INSERT INTO order_aggregator.order_return "
 		 "  (return_id, order_id, line_no, vendor_id, attempt, product_id, quantity, unit_price, restocked, returned_at, key) "
@@ -318,7 +323,8 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), "
 		 "  pg_catalog.unnest($7), pg_catalog.unnest($8)) AS d(line_no, vendor_id, attempt, product_id, quantity, unit_price)",
 		 10,
-		 {INT8OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLOID, TEXTOID}},
+		 {INT8OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLOID,
+		  TEXTOID}},
 
 	[PLAN_LOCK_PARKED] =
 		{"SELECT p.event_id, p.message_id, p.routing_key, p.headers::pg_catalog.text, p.payload::pg_catalog.text "

@@ -57,7 +57,7 @@ typedef struct Reconciliation
 	const char **missing; /* products that the vendor offers and the part lacks */
 	int          nmissing;
 	int          missing_room;
-	RowScan      confirmed; /* holds, by vendor, product and time */
+	RowScan      confirmed;        /* holds, by vendor, product and time */
 	bool         wants_all_offers; /* a product that changes has a low threshold */
 	int          nrows;            /* read so far */
 } Reconciliation;
@@ -149,9 +149,9 @@ claim_by_sku(FeedPart *part, FeedItem *item, RowScan *claims)
 		if (row_scan_next(claims) != NULL)
 		{
 			if (!item->is_bad)
-				feed_skip(part, item->index,
-						  psprintf("product \"%s\" is mapped from \"%s\"", item->sku,
-								   row_text(claims->found, PRODUCT_MAP_VENDOR_SKU)));
+				feed_skip(
+					part, item->index,
+					psprintf("product \"%s\" is mapped from \"%s\"", item->sku, row_text(claims->found, PRODUCT_MAP_VENDOR_SKU)));
 			item->is_bad = true;
 			return;
 		}
@@ -231,9 +231,9 @@ compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 		elog(ERROR, "price of product \"%s\" is out of range", item->product_id);
 	if (!item->has_price)
 		item->price = price;
-	item->changes = !DatumGetBool(row_column(slot, STOCK_IS_ACTIVE)) || item->price.amount != price.amount ||
-					DatumGetInt64(row_column(slot, STOCK_ON_HAND)) !=
-						on_hand_after(work, item, row_int64(slot, STOCK_LAST_SHIPPED_AT, 0));
+	item->changes =
+		!DatumGetBool(row_column(slot, STOCK_IS_ACTIVE)) || item->price.amount != price.amount ||
+		DatumGetInt64(row_column(slot, STOCK_ON_HAND)) != on_hand_after(work, item, row_int64(slot, STOCK_LAST_SHIPPED_AT, 0));
 	if (item->changes)
 		see_low_threshold(work, slot);
 }
@@ -378,7 +378,8 @@ write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *
 	int64 on_hand = on_hand_after(work, item, row->last_shipped_at);
 	int   columns[] = {STOCK_VENDOR_SKU, STOCK_PRICE, STOCK_ON_HAND, STOCK_IS_ACTIVE, STOCK_AS_OF};
 	bool  nulls[lengthof(columns)] = {false};
-	Datum values[] = {CStringGetTextDatum(item->sku), NumericGetDatum(amount_to_numeric((Amount){item->price.amount, item->price.decimals})),
+	Datum values[] = {CStringGetTextDatum(item->sku),
+					  NumericGetDatum(amount_to_numeric((Amount){item->price.amount, item->price.decimals})),
 					  Int64GetDatum(on_hand), BoolGetDatum(true), TimestampTzGetDatum(work->part->as_of)};
 
 	row_update(update, row->tuple, lengthof(columns), columns, values, nulls);
@@ -668,7 +669,8 @@ add_low_events(FeedPart *part, const StockRows *stock, const int64 *available_be
 		int64 before = 0;
 		int   count = 0;
 
-		for (; first + count < stock->nrows && strcmp(stock->rows[first + count].product_id, stock->rows[first].product_id) == 0; count++)
+		for (; first + count < stock->nrows && strcmp(stock->rows[first + count].product_id, stock->rows[first].product_id) == 0;
+			 count++)
 			before += available_before[first + count];
 		event_stock_low(part->events, stock->rows[first].product_id, stock->rows[first].low_threshold, before,
 						stock_available(stock, first, count));

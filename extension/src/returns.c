@@ -282,8 +282,8 @@ write_event(const Return *back)
 		amount_add(&amount, hold->price, back->kept[i].returned);
 		appendStringInfo(&lines, "%s{\"lineNo\": %d, \"productId\": ", lines.len > 0 ? ", " : "", hold->line_no);
 		json_append_string(&lines, hold->product_id);
-		appendStringInfo(&lines, ", \"vendorId\": \"%s\", \"quantity\": " INT64_FORMAT ", \"unitPrice\": \"%s\"}", hold->vendor_id,
-						 back->kept[i].returned, price_to_string(hold->price));
+		appendStringInfo(&lines, ", \"vendorId\": \"%s\", \"quantity\": " INT64_FORMAT ", \"unitPrice\": \"%s\"}",
+						 hold->vendor_id, back->kept[i].returned, price_to_string(hold->price));
 	}
 	event_order_returned(events, &order->facts, back->return_id, back->restock, amount_to_string(amount), lines.data);
 	outbox_write(events);
@@ -298,9 +298,9 @@ lock_confirmed_order(Return *back, int64 order_id)
 	if (back->settlement->norders == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown order " INT64_FORMAT, order_id)));
 	if (strcmp(back->settlement->orders[0].status, "confirmed") != 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
-						errmsg("order " INT64_FORMAT " is %s", order_id, back->settlement->orders[0].status),
-						errdetail("Only units of a confirmed order can be returned.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_STATE), errmsg("order " INT64_FORMAT " is %s", order_id, back->settlement->orders[0].status),
+				 errdetail("Only units of a confirmed order can be returned.")));
 }
 
 static void
@@ -312,8 +312,8 @@ return_units(Return *back, Jsonb *lines)
 	for (int i = 0; i < back->nkept; i++)
 		units += back->kept[i].returned;
 	if (units == 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("order " INT64_FORMAT " has nothing left to return",
-														  back->settlement->orders[0].facts.order_id)));
+		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
+						errmsg("order " INT64_FORMAT " has nothing left to return", back->settlement->orders[0].facts.order_id)));
 	back->return_id = nextval_internal(table_oid("return_id_seq"), false);
 	settlement_touch_orders(back->settlement);
 	if (back->restock)
@@ -331,8 +331,8 @@ oa_return_order(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		malformed("order_id", "must not be null");
-	if (lines != NULL &&
-		(!JB_ROOT_IS_ARRAY(lines) || JB_ROOT_IS_SCALAR(lines) || JB_ROOT_COUNT(lines) == 0 || JB_ROOT_COUNT(lines) > guc_max_lines))
+	if (lines != NULL && (!JB_ROOT_IS_ARRAY(lines) || JB_ROOT_IS_SCALAR(lines) || JB_ROOT_COUNT(lines) == 0 ||
+						  JB_ROOT_COUNT(lines) > guc_max_lines))
 		malformed("lines", psprintf("must be a JSON array of 1 to %d elements", guc_max_lines));
 	if (!PG_ARGISNULL(3))
 	{

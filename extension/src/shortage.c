@@ -10,8 +10,8 @@
  *		reject		the same, and an order that none can serve is rejected
  *
  * Not in the feed's own transaction: that has locked stock, and orders come
- * before stock. Locks: orders, stock, then rows of "shortage", as a feed does. An order gives up its whole part at the vendor, because the
- * message that takes a part back names no lines.
+ * before stock. Locks: orders, stock, then rows of "shortage", as a feed does. An order gives up its whole part at the vendor,
+ *because the message that takes a part back names no lines.
  */
 #include "order_aggregator.h"
 
@@ -91,7 +91,8 @@ find_losers(const Shortage *shortage, Loser *losers, int *count, int max_orders)
 	}
 }
 
-/* So that those about which nothing can be done now do not hold up the others. Those that are over are forgotten a minute later. */
+/* So that those about which nothing can be done now do not hold up the others. Those that are over are forgotten a minute later.
+ */
 static void
 note_tried(const Shortage *shortages, int count)
 {

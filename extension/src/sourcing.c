@@ -417,8 +417,7 @@ sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLim
 {
 	bool is_fewest = strategy == SOURCING_FEWEST_VENDORS;
 	int  room = limit->max_vendors > 0 ? limit->max_vendors - limit->nused : VENDORS_MAX;
-	int  outcome =
-		serve_lines(is_fewest ? SOURCING_CHEAPEST : strategy, allow_partial, NULL, lines, nlines, offers, picks);
+	int  outcome = serve_lines(is_fewest ? SOURCING_CHEAPEST : strategy, allow_partial, NULL, lines, nlines, offers, picks);
 
 	if (outcome < 0)
 		return outcome; /* no set of vendors can do what all of them cannot */

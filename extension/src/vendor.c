@@ -234,8 +234,8 @@ oa_configure_product(PG_FUNCTION_ARGS)
 	}
 	plan_execute(PLAN_CONFIGURE_STOCK, values, nulls, SPI_OK_UPDATE);
 	if (vendor_id != NULL && SPI_processed == 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT),
-						errmsg("vendor \"%s\" offers no product \"%s\"", vendor_id, product_id)));
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_UNKNOWN_PRODUCT), errmsg("vendor \"%s\" offers no product \"%s\"", vendor_id, product_id)));
 	SPI_finish();
 	PG_RETURN_VOID();
 }

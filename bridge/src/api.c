@@ -285,48 +285,60 @@ get_order(HttpExchange *exchange, const char *parameter)
 	hand_over_query(exchange, JOB_GET_ORDER, parameter);
 }
 
+/* What is wrong with a member of a body, or NULL. */
+typedef const char *(*MemberCheck)(const char *name, const json_t *value);
+
+/* The body as a JSON object, empty if there is none; NULL after a reply that says what is wrong with it. */
+static json_t *
+parse_optional_body(HttpExchange *exchange, MemberCheck check)
+{
+	size_t      bytes;
+	json_t     *json;
+	const char *name;
+	json_t     *value;
+
+	http_body(exchange, &bytes);
+	json = bytes > 0 ? parse_body(exchange) : json_object();
+	json_object_foreach(json, name, value)
+	{
+		const char *complaint = check(name, value);
+
+		if (complaint == NULL)
+			continue;
+		bad_request(exchange, name, complaint);
+		json_decref(json);
+		return NULL;
+	}
+	return json;
+}
+
+static const char *
+check_cancel_member(const char *name, const json_t *value)
+{
+	if (strcmp(name, "reason") == 0)
+		return json_is_string(value) || json_is_null(value) ? NULL : "reason must be a string";
+	return "the body has an unknown field";
+}
+
 static void
 post_cancel(HttpExchange *exchange, const char *parameter)
 {
-	size_t        bytes;
-	Job          *job;
-	json_t       *json = NULL;
-	const json_t *reason = NULL;
+	json_t     *json = parse_optional_body(exchange, check_cancel_member);
+	const char *reason = json_string_value(json_object_get(json, "reason"));
+	Job        *job;
 
-	http_body(exchange, &bytes);
-	if (bytes > 0)
-	{
-		const char *name;
-		json_t     *value;
-
-		json = parse_body(exchange);
-		if (json == NULL)
-			return;
-		json_object_foreach(json, name, value)
-		{
-			if (strcmp(name, "reason") == 0 && (json_is_string(value) || json_is_null(value)))
-			{
-				reason = value;
-				continue;
-			}
-			bad_request(exchange, name,
-						strcmp(name, "reason") == 0 ? "reason must be a string" : "the body has an unknown field");
-			json_decref(json);
-			return;
-		}
-	}
+	if (json == NULL)
+		return;
 	job = job_create(exchange, JOB_CANCEL_ORDER);
 	if (job != NULL)
 	{
 		job->key = strdup(parameter);
-		if (json_is_string(reason))
-			job->text = strdup(json_string_value(reason));
+		job->text = reason ? strdup(reason) : NULL;
 	}
 	json_decref(json);
 	hand_over(queries_intake, exchange, job);
 }
 
-/* What is wrong with a member of the body of a return, or NULL. */
 static const char *
 check_return_member(const char *name, const json_t *value)
 {
@@ -343,26 +355,11 @@ static void
 post_return(HttpExchange *exchange, const char *parameter)
 {
 	const char *key = http_header(exchange, "Idempotency-Key");
-	size_t      bytes;
+	json_t     *json = parse_optional_body(exchange, check_return_member);
 	Job        *job;
-	json_t     *json;
-	const char *name;
-	json_t     *value;
 
-	http_body(exchange, &bytes);
-	json = bytes > 0 ? parse_body(exchange) : json_object();
 	if (json == NULL)
 		return;
-	json_object_foreach(json, name, value)
-	{
-		const char *complaint = check_return_member(name, value);
-
-		if (complaint == NULL)
-			continue;
-		bad_request(exchange, name, complaint);
-		json_decref(json);
-		return;
-	}
 	if (key != NULL && json_object_set_new(json, "idempotencyKey", json_string(key)) != 0)
 	{
 		bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be UTF-8 text");

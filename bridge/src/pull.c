@@ -352,7 +352,7 @@ puller_is_pulling(const Puller *puller, const char *vendor_id)
 {
 	for (const Pull *pull = puller->pulls; pull != NULL; pull = pull->next)
 	{
-		if (vendor_id == NULL || strcmp(pull->result->vendor_id, vendor_id) == 0)
+		if (strcmp(pull->result->vendor_id, vendor_id) == 0)
 			return true;
 	}
 	return false;

@@ -49,7 +49,7 @@ extern bool puller_add(Puller *puller, const char *vendor_id, const char *url, c
 /* puller_count: how many pulls are under way, or their results not taken yet. */
 extern int puller_count(const Puller *puller);
 
-/* puller_is_pulling: is a pull of that vendor (NULL: of any) under way, or its result not taken yet? */
+/* puller_is_pulling: is a pull of that vendor among them? */
 extern bool puller_is_pulling(const Puller *puller, const char *vendor_id);
 
 /*

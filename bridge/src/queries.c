@@ -72,20 +72,26 @@ is_order_id(Job *job)
 	return false;
 }
 
+/* Runs a statement that makes the answer, one JSON value, and replies with it; no row: there is no such thing. */
+static void
+answer_with(Db *db, Job *job, const char *doing, const char *sql, int nparams, const char *const *params, const char *what)
+{
+	PGresult *result;
+	DbOutcome outcome = db_query(db, doing, sql, nparams, params, &result);
+
+	if (outcome == DB_OK)
+		reply_json(job, result, what);
+	else
+		reply_failed(job, outcome, result);
+}
+
 static void
 get_order(Db *db, Job *job)
 {
 	const char *params[1] = {job->key};
-	PGresult   *result;
-	DbOutcome   outcome;
 
-	if (!is_order_id(job))
-		return;
-	outcome = db_query(db, "reading an order", SQL_GET_ORDER, 1, params, &result);
-	if (outcome == DB_OK)
-		reply_json(job, result, "order");
-	else
-		reply_failed(job, outcome, result);
+	if (is_order_id(job))
+		answer_with(db, job, "reading an order", SQL_GET_ORDER, 1, params, "order");
 }
 
 static void
@@ -114,29 +120,17 @@ static void
 return_order(Db *db, Job *job)
 {
 	const char *params[2] = {job->key, job->text};
-	PGresult   *result;
-	DbOutcome   outcome;
 
-	if (!is_order_id(job))
-		return;
-	outcome = db_query(db, "returning units of an order", SQL_RETURN_ORDER, 2, params, &result);
-	if (outcome == DB_OK)
-		reply_json(job, result, "order");
-	else
-		reply_failed(job, outcome, result);
+	if (is_order_id(job))
+		answer_with(db, job, "returning units of an order", SQL_RETURN_ORDER, 2, params, "order");
 }
 
 static void
 get_syncs(Db *db, Job *job)
 {
 	const char *params[1] = {job->key};
-	PGresult   *result;
-	DbOutcome   outcome = db_query(db, "reading the syncs of a vendor", SQL_GET_SYNCS, 1, params, &result);
 
-	if (outcome == DB_OK)
-		reply_json(job, result, "vendor");
-	else
-		reply_failed(job, outcome, result);
+	answer_with(db, job, "reading the syncs of a vendor", SQL_GET_SYNCS, 1, params, "vendor");
 }
 
 /* True if the tag is in the list, or the list is "*" (RFC 9110, 13.1.2; compared weakly). */
@@ -204,25 +198,14 @@ static void
 get_product(Db *db, Job *job)
 {
 	const char *params[1] = {job->key};
-	PGresult   *result;
-	DbOutcome   outcome = db_query(db, "reading a product", SQL_GET_PRODUCT, 1, params, &result);
 
-	if (outcome == DB_OK)
-		reply_json(job, result, "product");
-	else
-		reply_failed(job, outcome, result);
+	answer_with(db, job, "reading a product", SQL_GET_PRODUCT, 1, params, "product");
 }
 
 static void
 get_vendors(Db *db, Job *job)
 {
-	PGresult *result;
-	DbOutcome outcome = db_query(db, "reading vendors", SQL_GET_VENDORS, 0, NULL, &result);
-
-	if (outcome == DB_OK)
-		reply_json(job, result, "vendors");
-	else
-		reply_failed(job, outcome, result);
+	answer_with(db, job, "reading vendors", SQL_GET_VENDORS, 0, NULL, "vendors");
 }
 
 static void

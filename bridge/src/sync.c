@@ -66,9 +66,10 @@ static void
 tell(Syncer *syncer, const char *vendor_id, const char *status, const char *items, const char *error)
 {
 	if (error != NULL)
+	{
 		log_warning("vendor %s: sync %s: %s", vendor_id, status, error);
-	if (error != NULL)
 		metric_add(METRIC_SYNC_FAILURES, 1);
+	}
 	else if (strcmp(status, "superseded") != 0)
 		metric_add(METRIC_SYNCS, 1);
 	if (syncer->results != NULL)
@@ -113,8 +114,7 @@ record(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *s
 	tell(syncer, vendor_id, status, NULL, params[3]);
 }
 
-/* Is it the database's own trouble: a conflict, a lock, a statement that took too long? Then it is not held against the vendor.
- */
+/* Is it the database's own trouble (a conflict, a lock, too long a statement)? It is not held against the vendor. */
 static bool
 is_no_fault_of_vendor(const char *sqlstate)
 {
@@ -495,8 +495,7 @@ sync_now(Db *db, const char *vendor_id, json_t *results)
 		return false;
 	yield_to_others();
 	ok = db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 1, params, &vendors) == DB_OK;
-	while (ok && !stop_requested() &&
-		   (next < PQntuples(vendors) || puller_is_pulling(syncer.puller, NULL) || syncer.applying != NULL))
+	while (ok && !stop_requested() && (next < PQntuples(vendors) || puller_count(syncer.puller) > 0 || syncer.applying != NULL))
 	{
 		next = pull_vendors(&syncer, vendors, next);
 		step(&syncer);

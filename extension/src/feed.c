@@ -12,6 +12,7 @@
  */
 #include "order_aggregator.h"
 
+#include "arguments.h"
 #include "catalog/pg_type.h"
 #include "events.h"
 #include "executor/spi.h"
@@ -147,19 +148,6 @@ apply_part(int64 sync_id, FeedPart *part)
 }
 
 /* ---------- arguments ---------- */
-
-static void
-require_argument(FunctionCallInfo fcinfo, int argument, const char *name)
-{
-	if (PG_ARGISNULL(argument))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must not be null", name)));
-}
-
-static char *
-text_argument(FunctionCallInfo fcinfo, int argument)
-{
-	return PG_ARGISNULL(argument) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(argument));
-}
 
 static TimestampTz
 as_of_argument(FunctionCallInfo fcinfo, int argument)

@@ -8,6 +8,9 @@
 
 #include "catalog/namespace.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
@@ -58,6 +61,27 @@ _PG_init(void)
 							   "W3C trace context of the caller, carried into the events of its orders.", NULL, &guc_traceparent,
 							   "", PGC_USERSET, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("order_aggregator");
+}
+
+static bool
+acquire_own_lock(int number, bool dont_wait)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OA_ADVISORY_CLASS, number, 2);
+	return LockAcquire(&tag, ExclusiveLock, false, dont_wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+bool
+try_own_lock(int number)
+{
+	return acquire_own_lock(number, true);
+}
+
+void
+own_lock(int number)
+{
+	(void) acquire_own_lock(number, false);
 }
 
 Oid

@@ -41,6 +41,13 @@ extern int   guc_max_vendors_per_order;
 extern int   guc_low_stock;
 extern char *guc_traceparent;
 
+/*
+ * try_own_lock and own_lock take one of our advisory locks, exclusively, until the
+ * end of the transaction; the first is false instead of waiting for it.
+ */
+extern bool try_own_lock(int number);
+extern void own_lock(int number);
+
 /* table_oid returns the oid of one of the extension's own tables; ERROR if there is none. */
 extern Oid table_oid(const char *table_name);
 

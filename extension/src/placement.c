@@ -13,6 +13,7 @@
 #include "order_aggregator.h"
 
 #include "access/htup_details.h"
+#include "arguments.h"
 #include "bulk.h"
 #include "commands/sequence.h"
 #include "events.h"
@@ -636,8 +637,7 @@ oa_place_order(PG_FUNCTION_ARGS)
 static Jsonb *
 requests_argument(FunctionCallInfo fcinfo)
 {
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("requests must not be null")));
+	require_argument(fcinfo, 0, "requests");
 	return PG_GETARG_JSONB_P(0);
 }
 

@@ -176,11 +176,11 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 						   "WHERE d.product_id IS NOT NULL",
 						   3,
 						   {TEXTOID, TEXTARRAYOID, TEXTARRAYOID}},
-	[PLAN_FORGET_ETAG] = {"UPDATE order_aggregator.vendor AS v "
-						  "SET feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity' "
-						  "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
-						  1,
-						  {TEXTOID}},
+	[PLAN_PULL_ANEW] = {"UPDATE order_aggregator.vendor AS v "
+						"SET feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity' "
+						"WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+						1,
+						{TEXTOID}},
 
 	[PLAN_SUPERSEDE_FEED] =
 		{"UPDATE order_aggregator.feed_sync AS f SET status = 'superseded', finished_at = pg_catalog.clock_timestamp() "
@@ -441,13 +441,4 @@ spi_string(uint64 row, int column)
 	Datum value = spi_datum(row, column, &is_null);
 
 	return is_null ? NULL : TextDatumGetCString(value);
-}
-
-bool
-spi_bool(uint64 row, int column)
-{
-	bool  is_null;
-	Datum value = spi_datum(row, column, &is_null);
-
-	return !is_null && DatumGetBool(value);
 }

@@ -29,7 +29,7 @@ typedef enum PlanId
 	PLAN_UNMAP_PRODUCTS,
 	PLAN_CLAIMED_PRODUCT,
 	PLAN_MAP_PRODUCTS,
-	PLAN_FORGET_ETAG,
+	PLAN_PULL_ANEW,
 	PLAN_SUPERSEDE_FEED,
 	PLAN_VENDOR_BEGINS,
 	PLAN_BEGIN_FEED,
@@ -69,7 +69,6 @@ extern Datum int8_array(const int64 *numbers, int count);
 /* A column of the current SPI result: by position, counted from 1. */
 extern int64 spi_int64(uint64 row, int column);
 extern char *spi_string(uint64 row, int column); /* NULL if null; palloc'd */
-extern bool  spi_bool(uint64 row, int column);
 extern Datum spi_datum(uint64 row, int column, bool *is_null);
 
 #endif /* OA_PLANS_H */

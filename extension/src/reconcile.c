@@ -28,8 +28,6 @@
 #include "request.h"
 #include "rows.h"
 #include "stock.h"
-#include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -91,16 +89,6 @@ find_range(RowScan *scan, const FeedPart *part)
 	row_scan_find(scan, keys, nkeys);
 }
 
-static void
-find_pair(RowScan *scan, const char *first, const char *second)
-{
-	ScanKeyData keys[2];
-
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(first));
-	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(second));
-	row_scan_find(scan, keys, 2);
-}
-
 /* Moves *next to the first item that is not before the SKU; the item if it is that SKU's, else NULL. */
 static FeedItem *
 item_of_sku(const FeedPart *part, int *next, const char *sku)
@@ -145,7 +133,7 @@ claim_by_sku(FeedPart *part, FeedItem *item, RowScan *claims)
 {
 	if (claims != NULL)
 	{
-		find_pair(claims, part->vendor_id, item->sku);
+		row_scan_find_texts(claims, part->vendor_id, item->sku);
 		if (row_scan_next(claims) != NULL)
 		{
 			if (!item->is_bad)
@@ -296,7 +284,7 @@ compare_by_product(Reconciliation *work, RowScan *stock)
 
 		if (item->exists || item->is_bad)
 			continue;
-		find_pair(stock, item->product_id, part->vendor_id);
+		row_scan_find_texts(stock, item->product_id, part->vendor_id);
 		if (row_scan_next(stock) == NULL)
 			continue;
 		compare_row(work, item, stock->found);
@@ -494,16 +482,6 @@ new_items(const FeedPart *part)
 	return items;
 }
 
-/* Until the end of the transaction no other feed adds or names products. */
-static void
-lock_products(void)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OA_ADVISORY_CLASS, LOCK_PRODUCTS, 2);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-}
-
 static void
 store_product(BulkInsert *products, const FeedItem *item)
 {
@@ -565,7 +543,7 @@ insert_new(FeedPart *part)
 	if (part->nnew == 0)
 		return;
 	items = new_items(part);
-	lock_products();
+	own_lock(LOCK_PRODUCTS);
 	rows_see_latest();
 	row_scan_begin(&known, "product", NULL, RowShareLock);
 	products = bulk_begin(table_oid("product"));
@@ -639,7 +617,7 @@ name_products(const FeedPart *part)
 	}
 	if (count == 0)
 		return;
-	lock_products();
+	own_lock(LOCK_PRODUCTS);
 	values[0] = text_array(product_ids, count);
 	values[1] = text_array(names, count);
 	plan_execute(PLAN_NAME_PRODUCTS, values, NULL, SPI_OK_UPDATE);

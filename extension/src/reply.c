@@ -14,6 +14,7 @@
  */
 #include "order_aggregator.h"
 
+#include "arguments.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -246,8 +247,7 @@ oa_apply_vendor_replies(PG_FUNCTION_ARGS)
 	Reply         *replies;
 	int            count;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("replies must not be null")));
+	require_argument(fcinfo, 0, "replies");
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	replies = parse_replies(PG_GETARG_JSONB_P(0), &count);
@@ -266,13 +266,6 @@ oa_apply_vendor_replies(PG_FUNCTION_ARGS)
 }
 
 /* ---------- by hand ---------- */
-
-static void
-require_argument(FunctionCallInfo fcinfo, int argument, const char *name)
-{
-	if (PG_ARGISNULL(argument))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must not be null", name)));
-}
 
 static char *
 reason_argument(FunctionCallInfo fcinfo, int argument)

@@ -8,6 +8,7 @@
  */
 #include "order_aggregator.h"
 
+#include "arguments.h"
 #include "events.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -107,8 +108,7 @@ oa_ask_silent_vendors(PG_FUNCTION_ARGS)
 	EventBatch *events;
 	Questions   questions;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("silent_for must not be null")));
+	require_argument(fcinfo, 0, "silent_for");
 	if (max_orders < 1 || max_orders > 100000)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_orders must be from 1 to 100000")));
 	asked_before = DatumGetTimestampTz(DirectFunctionCall2(

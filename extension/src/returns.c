@@ -10,6 +10,7 @@
  */
 #include "order_aggregator.h"
 
+#include "arguments.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
@@ -41,12 +42,6 @@ typedef struct Return
 	bool        restock;
 	const char *key;
 } Return;
-
-static void
-malformed(const char *field, const char *complaint)
-{
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s %s", field, complaint)));
-}
 
 /* ---------- what there is to return ---------- */
 
@@ -132,16 +127,16 @@ parse_member(Wanted *wanted, const char *key, const JsonbValue *value, const cha
 	{
 		if (value->type != jbvNumeric ||
 			!numeric_to_whole(value->val.numeric, 1, QUANTITY_MAX, *key == 'l' ? &wanted->line_no : &wanted->quantity))
-			malformed(field, psprintf("must be a whole number from 1 to " INT64_FORMAT, QUANTITY_MAX));
+			argument_error(field, psprintf("must be a whole number from 1 to " INT64_FORMAT, QUANTITY_MAX));
 	}
 	else if (is_product || strcmp(key, "vendorId") == 0)
 	{
 		if (value->type != jbvString)
-			malformed(field, "must be a string");
+			argument_error(field, "must be a string");
 		*(is_product ? &wanted->product_id : &wanted->vendor_id) = pnstrdup(value->val.string.val, value->val.string.len);
 	}
 	else
-		malformed(field, "is not known; there are productId, lineNo, vendorId and quantity");
+		argument_error(field, "is not known; there are productId, lineNo, vendorId and quantity");
 }
 
 static Wanted
@@ -161,9 +156,9 @@ parse_line(JsonbContainer *object, const char *line)
 			parse_member(&wanted, key, &value, line);
 	}
 	if (wanted.quantity == 0)
-		malformed(psprintf("%s.quantity", line), "is missing");
+		argument_error(psprintf("%s.quantity", line), "is missing");
 	if (wanted.line_no == 0 && wanted.product_id == NULL)
-		malformed(psprintf("%s.productId", line), "is missing, and so is lineNo");
+		argument_error(psprintf("%s.productId", line), "is missing, and so is lineNo");
 	return wanted;
 }
 
@@ -192,7 +187,7 @@ take_lines_back(Return *back, Jsonb *lines)
 			continue;
 		line = psprintf("lines[%d]", index++);
 		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
-			malformed(line, "must be an object");
+			argument_error(line, "must be an object");
 		wanted = parse_line(value.val.binary.data, line);
 		take_back(back, &wanted, line);
 	}
@@ -327,20 +322,12 @@ oa_return_order(PG_FUNCTION_ARGS)
 {
 	Return back = {.restock = PG_ARGISNULL(2) || PG_GETARG_BOOL(2)};
 	Jsonb *lines = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
-	char  *complaint;
 
-	if (PG_ARGISNULL(0))
-		malformed("order_id", "must not be null");
+	require_argument(fcinfo, 0, "order_id");
 	if (lines != NULL && (!JB_ROOT_IS_ARRAY(lines) || JB_ROOT_IS_SCALAR(lines) || JB_ROOT_COUNT(lines) == 0 ||
 						  JB_ROOT_COUNT(lines) > guc_max_lines))
-		malformed("lines", psprintf("must be a JSON array of 1 to %d elements", guc_max_lines));
-	if (!PG_ARGISNULL(3))
-	{
-		back.key = text_to_cstring(PG_GETARG_TEXT_PP(3));
-		complaint = check_text_id(back.key, strlen(back.key), KEY_CHARS_MAX);
-		if (complaint != NULL)
-			malformed("idempotency_key", complaint);
-	}
+		argument_error("lines", psprintf("must be a JSON array of 1 to %d elements", guc_max_lines));
+	back.key = id_argument(fcinfo, 3, "idempotency_key", KEY_CHARS_MAX);
 	SPI_connect();
 	lock_confirmed_order(&back, PG_GETARG_INT64(0));
 	read_kept(&back);

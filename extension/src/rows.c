@@ -79,6 +79,16 @@ row_scan_find_text(RowScan *scan, const char *key)
 }
 
 void
+row_scan_find_texts(RowScan *scan, const char *first, const char *second)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(first));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(second));
+	row_scan_find(scan, keys, 2);
+}
+
+void
 row_scan_find_int8(RowScan *scan, int64 key)
 {
 	ScanKeyData keys[1];

@@ -25,17 +25,20 @@ typedef struct RowScan
 
 /*
  * row_scan_begin opens the table with the given lock and one of its indexes
- * (NULL: the primary key). Of a partial index only the rows in it are found. It sees what the active snapshot sees:
- * rows_see_latest() pushes one that sees all that is committed now and all that this transaction has written (at REPEATABLE READ,
- * what had been committed when it began); pop it after row_scan_end.
+ * (NULL: the primary key). Of a partial index only the rows in it are found. It
+ * sees what the active snapshot sees: rows_see_latest() pushes one that sees all
+ * that is committed now and all that this transaction has written (at REPEATABLE
+ * READ, what had been committed when it began); pop it after row_scan_end.
  */
 extern void rows_see_latest(void);
 extern void row_scan_begin(RowScan *scan, const char *table_name, const char *index_name, LOCKMODE mode);
 extern void row_scan_end(RowScan *scan);
 
-/* row_scan_find begins with another key; row_scan_find_text and row_scan_find_int8 with one column of it. */
+/* row_scan_find begins with another key; row_scan_find_text and row_scan_find_int8 with one column of it, row_scan_find_texts
+ * with two. */
 extern void row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys);
 extern void row_scan_find_text(RowScan *scan, const char *key);
+extern void row_scan_find_texts(RowScan *scan, const char *first, const char *second);
 extern void row_scan_find_int8(RowScan *scan, int64 key);
 
 /*

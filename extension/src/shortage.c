@@ -18,11 +18,8 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "plans.h"
 #include "settlement.h"
-#include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(oa_settle_shortages);
@@ -46,16 +43,6 @@ typedef struct Loser
 	const char *vendor_id;
 	bool        rejects;
 } Loser;
-
-/* Only one session at a time settles shortages; true if it is this one, until the end of its transaction. */
-static bool
-try_lock_settling(void)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OA_ADVISORY_CLASS, LOCK_SETTLING_SHORTAGES, 2);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-}
 
 /* Reads the shortages that are due; those that are over have no units. Their rows are locked last of all. */
 static Shortage *
@@ -164,7 +151,8 @@ settle_shortages(int max_orders)
 	int         nlosers = 0;
 	Settlement *settlement;
 
-	if (!try_lock_settling())
+	/* only one session at a time */
+	if (!try_own_lock(LOCK_SETTLING_SHORTAGES))
 		return 0;
 	shortages = read_shortages(&nshortages);
 	if (nshortages == 0)

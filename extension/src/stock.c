@@ -8,10 +8,8 @@
  */
 #include "stock.h"
 
-#include "access/stratnum.h"
 #include "rows.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -200,13 +198,9 @@ stock_lock_rows(const char **product_ids, const char **vendor_ids, int count)
 	locking_begin(&locking, count);
 	for (int i = 0; i < count; i++)
 	{
-		ScanKeyData scan_keys[2];
-
 		if (i > 0 && compare_keys(&keys[i - 1], &keys[i]) == 0)
 			continue;
-		ScanKeyInit(&scan_keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(keys[i].product_id));
-		ScanKeyInit(&scan_keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(keys[i].vendor_id));
-		row_scan_find(&locking.stock, scan_keys, 2);
+		row_scan_find_texts(&locking.stock, keys[i].product_id, keys[i].vendor_id);
 		while (row_scan_next_locked(&locking.stock) != NULL)
 			add_locked_row(&locking);
 	}

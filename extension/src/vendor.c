@@ -4,6 +4,7 @@
  */
 #include "order_aggregator.h"
 
+#include "arguments.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -27,34 +28,11 @@ PG_FUNCTION_INFO_V1(oa_map_products);
 
 /* ---------- arguments ---------- */
 
-static void
-invalid(const char *name, const char *complaint)
-{
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s %s", name, complaint)));
-}
-
-/* NULL if the argument is null. */
 static char *
-text_argument(FunctionCallInfo fcinfo, int argument, const char *name, int max_chars)
+required_id(FunctionCallInfo fcinfo, int argument, const char *name, int max_chars)
 {
-	char *value;
-	char *complaint;
-
-	if (PG_ARGISNULL(argument))
-		return NULL;
-	value = text_to_cstring(PG_GETARG_TEXT_PP(argument));
-	complaint = check_text_id(value, strlen(value), max_chars);
-	if (complaint != NULL)
-		invalid(name, complaint);
-	return value;
-}
-
-static char *
-required_text(FunctionCallInfo fcinfo, int argument, const char *name, int max_chars)
-{
-	if (PG_ARGISNULL(argument))
-		invalid(name, "must not be null");
-	return text_argument(fcinfo, argument, name, max_chars);
+	require_argument(fcinfo, argument, name);
+	return id_argument(fcinfo, argument, name, max_chars);
 }
 
 /* Sets a parameter of a plan to the function's argument, null or not. */
@@ -69,7 +47,7 @@ static void
 check_units(FunctionCallInfo fcinfo, int argument, const char *name, int64 min)
 {
 	if (!PG_ARGISNULL(argument) && (PG_GETARG_INT64(argument) < min || PG_GETARG_INT64(argument) > ON_HAND_MAX))
-		invalid(name, psprintf("must be from " INT64_FORMAT " to " INT64_FORMAT, min, ON_HAND_MAX));
+		argument_error(name, psprintf("must be from " INT64_FORMAT " to " INT64_FORMAT, min, ON_HAND_MAX));
 }
 
 /* ---------- vendors ---------- */
@@ -83,22 +61,22 @@ static void
 forget_feed(Datum *values)
 {
 	plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
-	plan_execute(PLAN_FORGET_ETAG, values, NULL, SPI_OK_UPDATE);
+	plan_execute(PLAN_PULL_ANEW, values, NULL, SPI_OK_UPDATE);
 }
 
 Datum
 oa_register_vendor(PG_FUNCTION_ARGS)
 {
-	char *vendor_id = required_text(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
-	char *name = required_text(fcinfo, 1, "name", VENDOR_NAME_CHARS_MAX);
-	char *stock_url = text_argument(fcinfo, 2, "stock_url", URL_CHARS_MAX);
+	char *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char *name = required_id(fcinfo, 1, "name", VENDOR_NAME_CHARS_MAX);
+	char *stock_url = id_argument(fcinfo, 2, "stock_url", URL_CHARS_MAX);
 	Datum values[4];
 	char  nulls[4] = {' ', ' ', stock_url ? ' ' : 'n', ' '};
 
 	if (!is_vendor_id(vendor_id, strlen(vendor_id)))
-		invalid("vendor_id", "must be 1 to 64 of A-Z a-z 0-9 _ -");
+		argument_error("vendor_id", "must be 1 to 64 of A-Z a-z 0-9 _ -");
 	if (stock_url != NULL && strncmp(stock_url, "http://", 7) != 0 && strncmp(stock_url, "https://", 8) != 0)
-		invalid("stock_url", "must begin with http:// or https://");
+		argument_error("stock_url", "must begin with http:// or https://");
 
 	SPI_connect();
 	values[0] = CStringGetTextDatum(vendor_id);
@@ -116,11 +94,11 @@ static void
 check_path(const char *field, const char *path, bool from_top)
 {
 	if (strlen(path) == 0 || strlen(path) > PATH_CHARS_MAX)
-		invalid(field, psprintf("must be a path of 1 to %d characters", PATH_CHARS_MAX));
+		argument_error(field, psprintf("must be a path of 1 to %d characters", PATH_CHARS_MAX));
 	if (from_top && strcmp(path, "$") != 0 && (strncmp(path, "$.", 2) != 0 || path[2] == '\0'))
-		invalid(field, "must be $ or begin with $.");
+		argument_error(field, "must be $ or begin with $.");
 	if (strstr(path, "..") != NULL || path[strlen(path) - 1] == '.' || *path == '.')
-		invalid(field, "must not have an empty name in it");
+		argument_error(field, "must not have an empty name in it");
 }
 
 static void
@@ -131,19 +109,19 @@ check_mapping_member(const char *key, const char *value)
 	if (strcmp(key, "format") == 0)
 	{
 		if (strcmp(value, "json") != 0 && strcmp(value, "csv") != 0)
-			invalid(field, "must be json or csv");
+			argument_error(field, "must be json or csv");
 	}
 	else if (strcmp(key, "delimiter") == 0)
 	{
 		if (strlen(value) != 1 || *value == '"' || *value == '\n' || *value == '\r')
-			invalid(field, "must be one character");
+			argument_error(field, "must be one character");
 	}
 	else if (strcmp(key, "items") == 0 || strcmp(key, "asOf") == 0)
 		check_path(field, value, true);
 	else if (strcmp(key, "id") == 0 || strcmp(key, "quantity") == 0 || strcmp(key, "price") == 0 || strcmp(key, "name") == 0)
 		check_path(field, value, false);
 	else
-		invalid(field, "is not known; there are format, delimiter, items, asOf, id, quantity, price and name");
+		argument_error(field, "is not known; there are format, delimiter, items, asOf, id, quantity, price and name");
 }
 
 static void
@@ -155,14 +133,14 @@ check_mapping(Jsonb *mapping)
 	char              *key = NULL;
 
 	if (!JB_ROOT_IS_OBJECT(mapping))
-		invalid("feed_mapping", "must be a JSON object");
+		argument_error("feed_mapping", "must be a JSON object");
 	it = JsonbIteratorInit(&mapping->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
 			key = pnstrdup(value.val.string.val, value.val.string.len);
 		else if (token == WJB_VALUE && value.type != jbvString)
-			invalid(psprintf("feed_mapping.%s", key), "must be a string");
+			argument_error(psprintf("feed_mapping.%s", key), "must be a string");
 		else if (token == WJB_VALUE)
 			check_mapping_member(key, pnstrdup(value.val.string.val, value.val.string.len));
 	}
@@ -182,19 +160,19 @@ is_from_nothing_to_a_year(const Interval *interval)
 Datum
 oa_configure_vendor(PG_FUNCTION_ARGS)
 {
-	char *vendor_id = required_text(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
-	char *on_shortage = text_argument(fcinfo, 4, "on_shortage", 20);
+	char *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char *on_shortage = id_argument(fcinfo, 4, "on_shortage", 20);
 	Datum values[6] = {CStringGetTextDatum(vendor_id)};
 	char  nulls[6] = {' '};
 
 	if (!PG_ARGISNULL(1) && !is_from_nothing_to_a_year(PG_GETARG_INTERVAL_P(1)))
-		invalid("sync_interval", "must be longer than nothing and at most a year");
+		argument_error("sync_interval", "must be longer than nothing and at most a year");
 	if (!PG_ARGISNULL(2))
 		check_mapping(PG_GETARG_JSONB_P(2));
 	check_units(fcinfo, 3, "buffer", 0);
 	if (on_shortage != NULL && strcmp(on_shortage, "keep") != 0 && strcmp(on_shortage, "resource") != 0 &&
 		strcmp(on_shortage, "reject") != 0)
-		invalid("on_shortage", "must be keep, resource or reject");
+		argument_error("on_shortage", "must be keep, resource or reject");
 	for (int i = 1; i < 6; i++)
 		pass_on(fcinfo, i, &values[i], &nulls[i]);
 
@@ -212,15 +190,15 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 Datum
 oa_configure_product(PG_FUNCTION_ARGS)
 {
-	char *product_id = required_text(fcinfo, 0, "product_id", ID_CHARS_MAX);
-	char *vendor_id = text_argument(fcinfo, 3, "vendor_id", ID_CHARS_MAX);
+	char *product_id = required_id(fcinfo, 0, "product_id", ID_CHARS_MAX);
+	char *vendor_id = id_argument(fcinfo, 3, "vendor_id", ID_CHARS_MAX);
 	Datum values[4] = {CStringGetTextDatum(product_id)};
 	char  nulls[4] = {' '};
 
 	check_units(fcinfo, 1, "buffer", 0);
 	check_units(fcinfo, 2, "low_threshold", -1);
 	if (vendor_id != NULL && !PG_ARGISNULL(2))
-		invalid("low_threshold", "is of the whole product: leave vendor_id out");
+		argument_error("low_threshold", "is of the whole product: leave vendor_id out");
 	for (int i = 1; i < 4; i++)
 		pass_on(fcinfo, i, &values[i], &nulls[i]);
 
@@ -270,7 +248,7 @@ check_distinct(const char **texts, int count, const char *member)
 	for (int i = 1; i < count; i++)
 	{
 		if (texts[order[i]] != NULL && texts[order[i - 1]] != NULL && strcmp(texts[order[i]], texts[order[i - 1]]) == 0)
-			invalid(psprintf("mappings[%d].%s", order[i], member), psprintf("\"%s\" is there already", texts[order[i]]));
+			argument_error(psprintf("mappings[%d].%s", order[i], member), psprintf("\"%s\" is there already", texts[order[i]]));
 	}
 	pfree(order);
 }
@@ -298,9 +276,9 @@ write_mappings(const char *vendor_id, const char **skus, const char **product_id
 Datum
 oa_map_product(PG_FUNCTION_ARGS)
 {
-	char       *vendor_id = required_text(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
-	const char *sku = required_text(fcinfo, 1, "vendor_sku", ID_CHARS_MAX);
-	const char *product_id = text_argument(fcinfo, 2, "product_id", ID_CHARS_MAX);
+	char       *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	const char *sku = required_id(fcinfo, 1, "vendor_sku", ID_CHARS_MAX);
+	const char *product_id = id_argument(fcinfo, 2, "product_id", ID_CHARS_MAX);
 
 	SPI_connect();
 	write_mappings(vendor_id, &sku, &product_id, 1);
@@ -317,21 +295,21 @@ mapping_text(JsonbContainer *object, const char *key, bool may_be_null, int inde
 	char       *complaint;
 
 	if (getKeyJsonValueFromContainer(object, key, strlen(key), &value) == NULL)
-		invalid(field, "is missing");
+		argument_error(field, "is missing");
 	if (may_be_null && value.type == jbvNull)
 		return NULL;
 	if (value.type != jbvString)
-		invalid(field, "must be a string");
+		argument_error(field, "must be a string");
 	complaint = check_text_id(value.val.string.val, value.val.string.len, ID_CHARS_MAX);
 	if (complaint != NULL)
-		invalid(field, complaint);
+		argument_error(field, complaint);
 	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
 Datum
 oa_map_products(PG_FUNCTION_ARGS)
 {
-	char              *vendor_id = required_text(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char              *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
 	Jsonb             *json;
 	JsonbIterator     *it;
 	JsonbIteratorToken token;
@@ -340,11 +318,10 @@ oa_map_products(PG_FUNCTION_ARGS)
 	const char       **product_ids;
 	int                count = 0;
 
-	if (PG_ARGISNULL(1))
-		invalid("mappings", "must not be null");
+	require_argument(fcinfo, 1, "mappings");
 	json = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json) || JB_ROOT_COUNT(json) > MAPPINGS_MAX)
-		invalid("mappings", psprintf("must be a JSON array of at most %d elements", MAPPINGS_MAX));
+		argument_error("mappings", psprintf("must be a JSON array of at most %d elements", MAPPINGS_MAX));
 
 	SPI_connect();
 	skus = palloc(sizeof(char *) * Max(JB_ROOT_COUNT(json), 1));
@@ -356,7 +333,7 @@ oa_map_products(PG_FUNCTION_ARGS)
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
-			invalid(psprintf("mappings[%d]", count), "must be an object");
+			argument_error(psprintf("mappings[%d]", count), "must be an object");
 		skus[count] = mapping_text(value.val.binary.data, "vendorSku", false, count);
 		product_ids[count] = mapping_text(value.val.binary.data, "productId", true, count);
 		count++;

@@ -2,7 +2,7 @@
  * order_fuzz.c
  *		A stranger's request through the routes of api.c, without a server.
  *
- * Input: the method, the path, the Idempotency-Key, the traceparent and the body,
+ * Input: the method, the target, the Idempotency-Key, the traceparent and the body,
  * each ended by a newline but the last. Whatever comes, each exchange must get
  * exactly one reply or one job, and the text of a job must be JSON that carries
  * its key.
@@ -20,6 +20,7 @@
 #include "api.h"
 #include "config.h"
 #include "http.h"
+#include "http_head.h"
 #include "intake.h"
 #include "listeners.h"
 #include "metrics.h"
@@ -28,7 +29,8 @@ Config config = {.request_timeout_s = 1, .listeners_max = 0};
 
 struct HttpExchange
 {
-	char       *fields[5]; /* method, path, key, traceparent, body */
+	char       *fields[5]; /* method, target, key, traceparent, body */
+	HttpTarget  target;
 	size_t      body_bytes;
 	int         replies;
 	const void *note;
@@ -53,16 +55,22 @@ http_method(const HttpExchange *exchange)
 	return exchange->fields[0];
 }
 
-const char *
-http_path(const HttpExchange *exchange)
+int
+http_segment_count(const HttpExchange *exchange)
 {
-	return exchange->fields[1];
+	return exchange->target.nsegments;
+}
+
+const char *
+http_segment(const HttpExchange *exchange, int number)
+{
+	return exchange->target.segments[number];
 }
 
 const char *
 http_query(const HttpExchange *exchange, const char *name)
 {
-	return strcmp(name, "limit") == 0 && *exchange->fields[2] ? exchange->fields[2] : NULL;
+	return http_target_query(&exchange->target, name);
 }
 
 const char *
@@ -152,6 +160,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	char        *copy = malloc(bytes + 1);
 	char        *rest = copy;
 	char        *end = copy + bytes;
+	const char  *complaint;
 	int          jobs;
 
 	if (intake == NULL)
@@ -172,7 +181,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	}
 	exchange.fields[4] = rest;
 	exchange.body_bytes = (size_t) (end - rest);
-	if (api_admit(&exchange))
+	if (http_target_parse(&exchange.target, exchange.fields[1], &complaint) != 0)
+		exchange.replies = 1; /* as the server does */
+	else if (api_admit(&exchange))
 		api_handle(&exchange);
 	jobs = intake_depth(intake);
 	require(exchange.replies + jobs == 1, "not exactly one reply or job");
@@ -184,6 +195,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 			check_order(job);
 		job_free(job);
 	}
+	http_target_free(&exchange.target);
 	free(copy);
 	return 0;
 }

@@ -27,7 +27,6 @@
 
 #define KEY_BYTES_MAX       1024
 #define PAGE_ROWS_MAX       10000
-#define PARAMETER_BYTES_MAX 1024
 
 typedef void (*RouteHandler)(HttpExchange *exchange, const char *parameter);
 
@@ -38,6 +37,7 @@ typedef struct Route
 	const char  *path;
 	Scope        scope; /* that a token must have, if tokens are asked for */
 	RouteHandler handler;
+	bool         is_safe; /* changes nothing, so that HEAD may be answered like it */
 } Route;
 
 static Intake *orders_intake;
@@ -500,14 +500,22 @@ get_events(HttpExchange *exchange, const char *parameter)
 }
 
 static const Route routes[] = {
-	{"POST", "/order", SCOPE_ORDER, post_order},           {"GET", "/order/%", SCOPE_READ, get_order},
-	{"POST", "/order/%/cancel", SCOPE_ORDER, post_cancel}, {"GET", "/products", SCOPE_READ, get_products},
-	{"GET", "/products/%", SCOPE_READ, get_product},       {"GET", "/vendorSync", SCOPE_ADMIN, sync_all},
-	{"POST", "/vendors/sync", SCOPE_ADMIN, sync_all},      {"POST", "/vendors/%/sync", SCOPE_ADMIN, sync_one},
-	{"GET", "/vendors", SCOPE_READ, get_vendors},          {"GET", "/events", SCOPE_READ, get_events},
-	{"POST", "/order/%/return", SCOPE_ORDER, post_return}, {"GET", "/vendors/%/syncs", SCOPE_READ, get_syncs},
-	{"GET", "/healthz", SCOPE_NONE, get_healthz},          {"GET", "/readyz", SCOPE_NONE, get_readyz},
-	{"GET", "/metrics", SCOPE_READ, get_metrics},          {"GET", "/openapi.json", SCOPE_NONE, get_openapi},
+	{"POST", "/order", SCOPE_ORDER, post_order, false},
+	{"GET", "/order/%", SCOPE_READ, get_order, true},
+	{"POST", "/order/%/cancel", SCOPE_ORDER, post_cancel, false},
+	{"GET", "/products", SCOPE_READ, get_products, true},
+	{"GET", "/products/%", SCOPE_READ, get_product, true},
+	{"GET", "/vendorSync", SCOPE_ADMIN, sync_all, false},
+	{"POST", "/vendors/sync", SCOPE_ADMIN, sync_all, false},
+	{"POST", "/vendors/%/sync", SCOPE_ADMIN, sync_one, false},
+	{"GET", "/vendors", SCOPE_READ, get_vendors, true},
+	{"GET", "/events", SCOPE_READ, get_events, true},
+	{"POST", "/order/%/return", SCOPE_ORDER, post_return, false},
+	{"GET", "/vendors/%/syncs", SCOPE_READ, get_syncs, true},
+	{"GET", "/healthz", SCOPE_NONE, get_healthz, true},
+	{"GET", "/readyz", SCOPE_NONE, get_readyz, true},
+	{"GET", "/metrics", SCOPE_READ, get_metrics, true},
+	{"GET", "/openapi.json", SCOPE_NONE, get_openapi, true},
 };
 
 /* True if the request's token allows it; replies 401 or 403 if not. */
@@ -536,64 +544,64 @@ is_allowed(HttpExchange *exchange, Scope scope)
 	return false;
 }
 
-/* True if the path fits; the segment that "%" stands for is copied to parameter. */
+/* True if the path fits; *parameter is then the segment that "%" stands for. */
 static bool
-path_fits(const char *pattern, const char *path, char *parameter, size_t size)
+path_fits(const char *pattern, const HttpExchange *exchange, const char **parameter)
 {
-	while (*pattern != '\0')
-	{
-		if (*pattern == '%')
-		{
-			size_t length = strcspn(path, "/");
+	int count = 0;
 
-			if (length == 0 || length >= size)
-				return false;
-			memcpy(parameter, path, length);
-			parameter[length] = '\0';
-			path += length;
-			pattern++;
-		}
-		else if (*pattern++ != *path++)
+	while (*pattern == '/')
+	{
+		size_t      length = strcspn(++pattern, "/");
+		const char *segment = count < http_segment_count(exchange) ? http_segment(exchange, count) : NULL;
+
+		if (segment == NULL)
 			return false;
+		if (*pattern == '%')
+			*parameter = segment;
+		if (*pattern == '%' ? *segment == '\0' : strlen(segment) != length || memcmp(segment, pattern, length) != 0)
+			return false;
+		pattern += length;
+		count++;
 	}
-	return *path == '\0';
+	return count == http_segment_count(exchange);
 }
 
-/* The route of a request; NULL if there is none. */
+/* The route of a request; NULL if there is none. HEAD is GET without the body, unless that would change something. */
 static const Route *
-find_route(const HttpExchange *exchange)
+find_route(const HttpExchange *exchange, const char **parameter)
 {
-	/* the server leaves the body of a reply to HEAD out */
-	const char *method = strcmp(http_method(exchange), "HEAD") == 0 ? "GET" : http_method(exchange);
-	char        parameter[PARAMETER_BYTES_MAX];
+	bool        is_head = strcmp(http_method(exchange), "HEAD") == 0;
+	const char *method = is_head ? "GET" : http_method(exchange);
 
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 	{
-		if (strcmp(routes[i].method, method) == 0 && path_fits(routes[i].path, http_path(exchange), parameter, sizeof(parameter)))
-			return &routes[i];
+		if (strcmp(routes[i].method, method) == 0 && path_fits(routes[i].path, exchange, parameter))
+			return is_head && !routes[i].is_safe ? NULL : &routes[i];
 	}
 	return NULL;
 }
 
 /* Lists the methods that a path takes; an empty text if there is nothing at it. */
 static void
-list_methods(const char *path, char *allow, size_t size)
+list_methods(const HttpExchange *exchange, char *allow, size_t size)
 {
-	char parameter[PARAMETER_BYTES_MAX];
+	const char *parameter;
 
 	*allow = '\0';
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 	{
-		if (path_fits(routes[i].path, path, parameter, sizeof(parameter)) && strstr(allow, routes[i].method) == NULL)
+		if (path_fits(routes[i].path, exchange, &parameter) && strstr(allow, routes[i].method) == NULL)
 			snprintf(allow + strlen(allow), size - strlen(allow), "%s%s%s", *allow ? ", " : "", routes[i].method,
-					 strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
+					 strcmp(routes[i].method, "GET") == 0 && routes[i].is_safe ? ", HEAD" : "");
 	}
 }
 
 bool
 api_admit(HttpExchange *exchange)
 {
-	const Route *route = find_route(exchange);
+	const char  *parameter;
+	const Route *route = find_route(exchange, &parameter);
 
 	metric_add(METRIC_HTTP_REQUESTS, 1);
 	http_set_note(exchange, route);
@@ -604,15 +612,18 @@ void
 api_handle(HttpExchange *exchange)
 {
 	const Route *route = http_note(exchange);
-	char         parameter[PARAMETER_BYTES_MAX];
+	const char  *parameter = "";
 	char         allow[128];
 
-	if (route != NULL && path_fits(route->path, http_path(exchange), parameter, sizeof(parameter)))
+	if (route != NULL && path_fits(route->path, exchange, &parameter))
 	{
 		route->handler(exchange, parameter);
 		return;
 	}
-	list_methods(http_path(exchange), allow, sizeof(allow));
+	if (http_segment_count(exchange) == 0) /* "*", the server as a whole */
+		snprintf(allow, sizeof(allow), "GET, HEAD, POST");
+	else
+		list_methods(exchange, allow, sizeof(allow));
 	if (*allow == '\0')
 	{
 		http_problem(exchange, 404, "Not Found", "there is nothing at this path", NULL, NULL);

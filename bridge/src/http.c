@@ -2,13 +2,21 @@
  * http.c
  *		A small HTTP server on libmicrohttpd.
  *
- * One thread runs all connections with epoll. A deferred exchange is a
- * suspended connection: it never times out by itself and its client's
- * disconnect goes unseen, so whoever took it over keeps a deadline.
+ * One thread, ours, runs all connections: it waits at the library's epoll
+ * descriptor and lets the library do what there is to do. The library's own loop
+ * must not be used: when exactly as many events have come as it takes at a time
+ * (128), it waits for more before it handles any, up to its whole time-out
+ * (0.9.75 to 1.0.10; docs/architecture.md). Called with nothing to wait for, it does not.
+ *
+ * A deferred exchange is a suspended connection: it never times out by itself and
+ * its client's disconnect goes unseen, so whoever took it over keeps a deadline.
+ *
+ * What the library lets through and the RFCs do not is refused here (http_head.c).
  */
 #include "http.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <jansson.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
@@ -18,23 +26,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "http_head.h"
 #include "log.h"
 #include "stop.h"
 
-#define PATH_BYTES_MAX    4096
+#define TARGET_BYTES_MAX  4096
 #define REPLY_HEADERS_MAX 8
 #define BODY_BYTES_FIRST  1024
 #define FINISH_MS_MAX     5000 /* for replies to be sent at the end */
 #define SWEEP_MS          250
 #define STREAM_BLOCK      16384
 #define DESCRIPTORS_SPARE 200
-#define REFUSED_SURPLUS   (-1)
 
-/* An open connection, in the server's list. */
+/* An open connection, in the server's list, which only its thread touches. */
 typedef struct Connection
 {
 	struct Connection *next;
@@ -50,10 +59,13 @@ struct HttpServer
 	HttpLimits         limits;
 	HttpHandler        handler;
 	atomic_int         exchanges; /* begun and not completed */
-	pthread_mutex_t    mutex;     /* of the list */
 	Connection        *connections;
 	int                nconnections;
-	pthread_t          sweeper;
+	pthread_t          thread;
+	int                wake; /* an eventfd: something is wanted of the thread */
+	atomic_bool        is_woken;
+	long long          sweep_due_ms;
+	atomic_bool        is_quiesced; /* wanted; the thread does it */
 	atomic_bool        is_stopping;
 };
 
@@ -62,12 +74,17 @@ struct HttpExchange
 	HttpServer            *server;
 	struct MHD_Connection *connection;
 	Connection            *client; /* NULL if memory was short */
-	char                  *method;
-	char                  *path;
+	char                  *method; /* NULL: the head is not there yet */
+	char                  *target; /* as it came */
+	const char            *target_end; /* in the library's memory: where it ended */
+	HttpHead               head;
+	HttpTarget             parsed;
 	char                  *body;
 	size_t                 body_bytes;
 	size_t                 body_room;
-	int                    refused; /* status to answer with once the upload is over; 0: none */
+	int                    refused; /* status to answer with; 0: none */
+	const char            *complaint; /* why, where the status alone does not say so */
+	const char            *complaint_field;
 	bool                   handled; /* given to the handler */
 	bool                   deferred;
 	struct MHD_Response   *response; /* set by http_reply */
@@ -83,6 +100,38 @@ struct HttpExchange
 	const void *note;
 };
 
+/* ---------- waking the server's thread ---------- */
+
+static void
+wake(HttpServer *server)
+{
+	const uint64_t one = 1;
+
+	if (!atomic_exchange(&server->is_woken, true) && write(server->wake, &one, sizeof(one)) < 0)
+		log_error("cannot wake the HTTP server's thread: %s", strerror(errno));
+}
+
+/*
+ * Lets a suspended connection go on. The library's own waking is not enough: it
+ * may clear its signal after it has looked for connections to resume.
+ */
+static void
+resume(HttpServer *server, struct MHD_Connection *connection)
+{
+	MHD_resume_connection(connection);
+	wake(server);
+}
+
+/* Called by the thread before it looks what is wanted. */
+static void
+take_wake(HttpServer *server)
+{
+	uint64_t count;
+
+	if (read(server->wake, &count, sizeof(count)) == sizeof(count))
+		atomic_store(&server->is_woken, false);
+}
+
 /* ---------- slow clients ---------- */
 
 /*
@@ -97,14 +146,16 @@ expect_client(HttpExchange *exchange, bool expected)
 		atomic_store(&exchange->client->since_ms, expected ? monotonic_ms() : 0);
 }
 
-/* Shuts the overdue connections down; the server's thread then closes them. */
+/* Shuts the overdue connections down; the library then closes them. */
 static void
 sweep(HttpServer *server)
 {
 	long long now = monotonic_ms();
 	int       closed = 0;
 
-	pthread_mutex_lock(&server->mutex);
+	if (now < server->sweep_due_ms)
+		return;
+	server->sweep_due_ms = now + SWEEP_MS;
 	for (Connection *client = server->connections; client != NULL; client = client->next)
 	{
 		long long since = atomic_load(&client->since_ms);
@@ -117,23 +168,8 @@ sweep(HttpServer *server)
 		shutdown(client->descriptor, SHUT_RDWR);
 		closed++;
 	}
-	pthread_mutex_unlock(&server->mutex);
 	if (closed > 0)
 		log_debug("%d slow connections closed", closed);
-}
-
-static void *
-sweep_until_stopped(void *context)
-{
-	HttpServer *server = context;
-
-	log_set_role("http.sweeper");
-	while (!atomic_load(&server->is_stopping))
-	{
-		poll(NULL, 0, SWEEP_MS);
-		sweep(server);
-	}
-	return NULL;
 }
 
 static void
@@ -151,18 +187,15 @@ on_connection(void *context, struct MHD_Connection *connection, void **socket_co
 			return;
 		client->descriptor = info->connect_fd;
 		atomic_store(&client->since_ms, monotonic_ms());
-		pthread_mutex_lock(&server->mutex);
-		client->next = server->connections;
+			client->next = server->connections;
 		if (client->next != NULL)
 			client->next->previous = client;
 		server->connections = client;
 		client->is_surplus = ++server->nconnections > server->limits.connections_max;
-		pthread_mutex_unlock(&server->mutex);
-		return;
+			return;
 	}
 	if (client == NULL)
 		return;
-	pthread_mutex_lock(&server->mutex);
 	if (client->previous != NULL)
 		client->previous->next = client->next;
 	else
@@ -170,7 +203,6 @@ on_connection(void *context, struct MHD_Connection *connection, void **socket_co
 	if (client->next != NULL)
 		client->next->previous = client->previous;
 	server->nconnections--;
-	pthread_mutex_unlock(&server->mutex);
 	free(client);
 	*socket_context = NULL;
 }
@@ -211,7 +243,7 @@ http_reply(HttpExchange *exchange, int status, const char *content_type, char *b
 	if (exchange->server->limits.on_replied != NULL)
 		exchange->server->limits.on_replied(status, (double) (monotonic_us() - exchange->began_us) / 1e6);
 	if (exchange->deferred)
-		MHD_resume_connection(exchange->connection); /* the exchange is the server's again from here */
+		resume(exchange->server, exchange->connection); /* the exchange is the server's again from here */
 }
 
 void
@@ -245,6 +277,7 @@ http_defer(HttpExchange *exchange)
 struct HttpStream
 {
 	pthread_mutex_t        mutex;
+	HttpServer            *server;
 	struct MHD_Connection *connection;
 	Connection            *client;  /* while has_client; NULL if memory was short */
 	char                  *waiting; /* to be sent: bytes from start on */
@@ -317,7 +350,7 @@ resume_stream(HttpStream *stream)
 	if (!stream->is_suspended)
 		return;
 	stream->is_suspended = false;
-	MHD_resume_connection(stream->connection);
+	resume(stream->server, stream->connection);
 }
 
 HttpStream *
@@ -329,6 +362,7 @@ http_stream_begin(HttpExchange *exchange, const char *content_type)
 	if (stream == NULL)
 		return NULL;
 	pthread_mutex_init(&stream->mutex, NULL);
+	stream->server = exchange->server;
 	stream->connection = exchange->connection;
 	stream->client = exchange->client;
 	stream->has_owner = stream->has_client = true;
@@ -440,22 +474,30 @@ http_method(const HttpExchange *exchange)
 	return exchange->method;
 }
 
-const char *
-http_path(const HttpExchange *exchange)
+int
+http_segment_count(const HttpExchange *exchange)
 {
-	return exchange->path;
+	return exchange->parsed.nsegments;
+}
+
+const char *
+http_segment(const HttpExchange *exchange, int number)
+{
+	return exchange->parsed.segments[number];
 }
 
 const char *
 http_query(const HttpExchange *exchange, const char *name)
 {
-	return MHD_lookup_connection_value(exchange->connection, MHD_GET_ARGUMENT_KIND, name);
+	return http_target_query(&exchange->parsed, name);
 }
 
 const char *
 http_header(const HttpExchange *exchange, const char *name)
 {
-	return MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, name);
+	const HttpField *field = http_head_find(&exchange->head, name);
+
+	return field != NULL ? field->value : NULL;
 }
 
 const char *
@@ -513,56 +555,173 @@ receive(HttpExchange *exchange, const char *data, size_t bytes)
 	exchange->body[exchange->body_bytes] = '\0';
 }
 
+/* Replies to a request that is not to be served; the connection ends with it, because what follows may be read in two ways. */
 static void
 refuse(HttpExchange *exchange)
 {
-	char detail[128];
+	static const struct
+	{
+		int         status;
+		const char *title;
+	} titles[] = {{400, "Bad Request"},
+				  {413, "Content Too Large"},
+				  {414, "URI Too Long"},
+				  {415, "Unsupported Media Type"},
+				  {417, "Expectation Failed"},
+				  {431, "Request Header Fields Too Large"},
+				  {501, "Not Implemented"}};
+	const char *title = "Service Unavailable";
+	char        detail[128];
 
+	for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++)
+	{
+		if (titles[i].status == exchange->refused)
+			title = titles[i].title;
+	}
+	snprintf(detail, sizeof(detail), "body must be at most %d bytes long", exchange->server->limits.body_bytes_max);
 	http_set_header(exchange, MHD_HTTP_HEADER_CONNECTION, "close");
-	if (exchange->refused == MHD_HTTP_CONTENT_TOO_LARGE)
-	{
-		snprintf(detail, sizeof(detail), "body must be at most %d bytes long", exchange->server->limits.body_bytes_max);
-		http_problem(exchange, exchange->refused, "Content Too Large", detail, "body", NULL);
-	}
-	else if (exchange->refused == MHD_HTTP_URI_TOO_LONG)
-		http_problem(exchange, exchange->refused, "URI Too Long", "the path is too long", NULL, NULL);
-	else
-	{
+	if (exchange->refused == MHD_HTTP_SERVICE_UNAVAILABLE)
 		http_set_header(exchange, "Retry-After", "1");
-		http_problem(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "Service Unavailable",
-					 exchange->refused == REFUSED_SURPLUS ? "too many connections are open" : "out of memory", NULL, NULL);
-	}
+	http_problem(exchange, exchange->refused, title,
+				 exchange->refused == MHD_HTTP_CONTENT_TOO_LARGE ? detail
+				 : exchange->complaint != NULL                   ? exchange->complaint
+																 : "out of memory",
+				 exchange->refused == MHD_HTTP_CONTENT_TOO_LARGE ? "body" : exchange->complaint_field, NULL);
+}
+
+/* ---------- the head ---------- */
+
+static void
+complain(HttpExchange *exchange, int status, const char *complaint, const char *field)
+{
+	if (exchange->refused != 0)
+		return;
+	exchange->refused = status;
+	exchange->complaint = complaint;
+	exchange->complaint_field = field;
+}
+
+/*
+ * Did the field end where the library says? Up to 0.9.75 it takes a NUL for the
+ * end of a value, or of a target, and leaves out what follows; and of a value that
+ * goes on in the next line it gives the first line. It cuts the head up in
+ * place, so each field begins right after the end of the line before: behind its
+ * value and a NUL in place of each of CR and LF. Later versions refuse both.
+ */
+static bool
+follows(const char *end_of_line_before, const char *start)
+{
+#if MHD_VERSION < 0x01000000
+	return end_of_line_before == NULL || start == end_of_line_before + 1 || start == end_of_line_before + 2;
+#else
+	(void) end_of_line_before;
+	(void) start;
+	return true;
+#endif
+}
+
+/* True if nothing but the end of the line, and of the head, follows. */
+static bool
+ends_head(const char *end_of_line)
+{
+#if MHD_VERSION < 0x01000000
+	return end_of_line[1] == '\0';
+#else
+	(void) end_of_line;
+	return true;
+#endif
+}
+
+typedef struct Gathering
+{
+	HttpExchange *exchange;
+	const char   *end_of_line_before; /* NULL: of the request line */
+} Gathering;
+
+static enum MHD_Result
+on_field(void *context, enum MHD_ValueKind kind, const char *name, size_t name_bytes, const char *value, size_t value_bytes)
+{
+	Gathering    *gathering = context;
+	HttpExchange *exchange = gathering->exchange;
+
+	(void) kind;
+	if (!follows(gathering->end_of_line_before, name))
+		complain(exchange, MHD_HTTP_BAD_REQUEST, "a header field has a NUL character, or goes on in the next line", NULL);
+	if (!http_head_add(&exchange->head, name, name_bytes, value ? value : "", value_bytes))
+		complain(exchange, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many header fields", NULL);
+	gathering->end_of_line_before = value ? value + value_bytes : NULL;
+	return MHD_YES;
+}
+
+static void
+check_head(HttpExchange *exchange, const char *version)
+{
+	Gathering   gathering = {.exchange = exchange};
+	const char *complaint;
+	const char *field = NULL;
+	int         status;
+
+	exchange->head.is_http_1_0 = strcmp(version, "HTTP/1.0") == 0;
+	MHD_get_connection_values_n(exchange->connection, MHD_HEADER_KIND, on_field, &gathering);
+	if (gathering.end_of_line_before != NULL && !ends_head(gathering.end_of_line_before))
+		complain(exchange, MHD_HTTP_BAD_REQUEST, "a header field has a NUL character, or goes on in the next line", NULL);
+	if (!follows(exchange->target_end, version))
+		complain(exchange, MHD_HTTP_BAD_REQUEST, "the target has a NUL character or a blank", NULL);
+	status = http_head_check(&exchange->head, &complaint, &field);
+	if (status != 0)
+		complain(exchange, status, complaint, field);
+	if (strlen(exchange->target) > TARGET_BYTES_MAX)
+		complain(exchange, MHD_HTTP_URI_TOO_LONG, "the target is too long", NULL);
+	status = http_target_parse(&exchange->parsed, exchange->target, &complaint);
+	if (status != 0)
+		complain(exchange, status, complaint, NULL);
 }
 
 /* ---------- libmicrohttpd's callbacks ---------- */
 
-static HttpExchange *
-begin_exchange(HttpServer *server, struct MHD_Connection *connection, const char *method, const char *path)
+/* The first that is heard of a request: its target as it came. The exchange becomes the request's state. */
+static void *
+on_target(void *context, const char *target, struct MHD_Connection *connection)
 {
+	HttpServer                     *server = context;
 	HttpExchange                   *exchange = calloc(1, sizeof(HttpExchange));
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	const char                     *length;
 
 	if (exchange == NULL)
 		return NULL;
+	if (target == NULL)
+		target = "";
+	exchange->target = strdup(target);
+	if (exchange->target == NULL)
+	{
+		free(exchange);
+		return NULL;
+	}
 	atomic_fetch_add(&server->exchanges, 1);
+	exchange->target_end = target + strlen(target);
 	exchange->server = server;
 	exchange->connection = connection;
-	exchange->method = strdup(method);
-	exchange->path = strdup(path);
 	exchange->client = info != NULL ? info->socket_context : NULL;
 	exchange->began_us = monotonic_us();
 	expect_client(exchange, true);
-	if (exchange->method == NULL || exchange->path == NULL)
-		exchange->refused = MHD_HTTP_SERVICE_UNAVAILABLE;
-	else if (strlen(path) > PATH_BYTES_MAX)
-		exchange->refused = MHD_HTTP_URI_TOO_LONG;
-	else if (exchange->client != NULL && exchange->client->is_surplus)
-		exchange->refused = REFUSED_SURPLUS;
-	length = http_header(exchange, MHD_HTTP_HEADER_CONTENT_LENGTH);
-	if (length != NULL && strtoll(length, NULL, 10) > server->limits.body_bytes_max)
-		exchange->refused = MHD_HTTP_CONTENT_TOO_LARGE;
 	return exchange;
+}
+
+static bool
+begin_exchange(HttpExchange *exchange, const char *method, const char *version)
+{
+	const char *length;
+
+	exchange->method = strdup(method);
+	if (exchange->method == NULL)
+		return false;
+	if (exchange->client != NULL && exchange->client->is_surplus)
+		complain(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "too many connections are open", NULL);
+	check_head(exchange, version);
+	length = http_header(exchange, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	if (length != NULL && strtoll(length, NULL, 10) > exchange->server->limits.body_bytes_max)
+		complain(exchange, MHD_HTTP_CONTENT_TOO_LARGE, NULL, NULL);
+	return true;
 }
 
 static enum MHD_Result
@@ -572,19 +731,21 @@ on_access(void *context, struct MHD_Connection *connection, const char *path, co
 	HttpServer   *server = context;
 	HttpExchange *exchange = *state;
 
-	(void) version;
+	(void) connection;
+	(void) path;
 	if (exchange == NULL)
+		return MHD_NO;
+	if (exchange->method == NULL)
 	{
-		*state = exchange = begin_exchange(server, connection, method, path);
-		if (exchange == NULL)
+		if (!begin_exchange(exchange, method, version))
 			return MHD_NO;
-		if (exchange->refused == MHD_HTTP_CONTENT_TOO_LARGE)
+		if (exchange->refused != 0)
 		{
-			/* said so before it sends it */
+			/* said before its body comes */
 			refuse(exchange);
 			return send_response(exchange);
 		}
-		if (exchange->refused == 0 && server->limits.admit != NULL && !server->limits.admit(exchange))
+		if (server->limits.admit != NULL && !server->limits.admit(exchange))
 			return send_response(exchange);
 		return MHD_YES;
 	}
@@ -633,7 +794,7 @@ log_request(HttpExchange *exchange, bool is_complete)
 	if (info != NULL && info->client_addr->sa_family == AF_INET)
 		inet_ntop(AF_INET, &((struct sockaddr_in *) info->client_addr)->sin_addr, address, sizeof(address));
 	log_info("request client=%s method=%s path=%s status=%d bytes=%zu us=%lld traceparent=%s%s", address,
-			 printable(exchange->method, method, sizeof(method)), printable(exchange->path, path, sizeof(path)), exchange->status,
+			 printable(exchange->method, method, sizeof(method)), printable(exchange->target, path, sizeof(path)), exchange->status,
 			 exchange->reply_bytes, monotonic_us() - exchange->began_us,
 			 printable(http_header(exchange, "traceparent"), trace, sizeof(trace)), is_complete ? "" : " aborted=yes");
 }
@@ -658,7 +819,9 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 		free(exchange->headers[i].value);
 	}
 	free(exchange->method);
-	free(exchange->path);
+	free(exchange->target);
+	http_target_free(&exchange->parsed);
+	http_head_free(&exchange->head);
 	free(exchange->body);
 	atomic_fetch_sub(&exchange->server->exchanges, 1);
 	free(exchange);
@@ -691,6 +854,66 @@ allow_descriptors(int connections)
 		log_warning("only %lu files may be open: not enough for %d connections", (unsigned long) limit.rlim_cur, connections);
 }
 
+/* Waits until the library has something to do, or is wanted to do something; never longer than to the next sweep. */
+static void
+wait_for_events(HttpServer *server, int epoll_descriptor)
+{
+	struct pollfd          waits[2] = {{.fd = epoll_descriptor, .events = POLLIN}, {.fd = server->wake, .events = POLLIN}};
+	MHD_UNSIGNED_LONG_LONG timeout_ms;
+	bool                   has_timeout = MHD_get_timeout(server->daemon, &timeout_ms) == MHD_YES;
+
+	poll(waits, 2, has_timeout && timeout_ms < SWEEP_MS ? (int) timeout_ms : SWEEP_MS);
+	if (waits[1].revents != 0)
+		take_wake(server);
+}
+
+static void
+quiesce(HttpServer *server)
+{
+	MHD_socket listener = MHD_quiesce_daemon(server->daemon);
+
+	if (listener != MHD_INVALID_SOCKET)
+		close(listener);
+}
+
+static void *
+serve(void *context)
+{
+	HttpServer                  *server = context;
+	const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+	bool                         is_quiesced = false;
+
+	log_set_role("http.server");
+	while (!atomic_load(&server->is_stopping))
+	{
+		if (atomic_load(&server->is_quiesced) && !is_quiesced)
+		{
+			quiesce(server);
+			is_quiesced = true;
+		}
+		sweep(server);
+		MHD_run(server->daemon);
+		wait_for_events(server, info->epoll_fd);
+	}
+	return NULL;
+}
+
+static struct MHD_Daemon *
+start_daemon(HttpServer *server, struct sockaddr_in *address)
+{
+	const HttpLimits *limits = &server->limits;
+
+	return MHD_start_daemon(
+		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_ITC, ntohs(address->sin_port), NULL, NULL,
+		on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *) address,
+		MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096u, MHD_OPTION_CONNECTION_LIMIT,
+		(unsigned) limits->connections_max * 2, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+		(unsigned) limits->connections_per_address_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) limits->header_bytes_max * 2,
+		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) limits->idle_timeout_s, MHD_OPTION_NOTIFY_CONNECTION,
+		on_connection, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_URI_LOG_CALLBACK, on_target, server,
+		MHD_OPTION_END);
+}
+
 HttpServer *
 http_start(const char *address, int port, const HttpLimits *limits, HttpHandler handler)
 {
@@ -705,17 +928,11 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 	}
 	server->limits = *limits;
 	server->handler = handler;
-	pthread_mutex_init(&server->mutex, NULL);
+	server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	allow_descriptors(limits->connections_max * 2);
-	server->daemon = MHD_start_daemon(
-		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_ITC, (uint16_t) port, NULL, NULL,
-		on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *) &in,
-		MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096u, MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned) limits->connections_max * 2, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-		(unsigned) limits->connections_per_address_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) limits->header_bytes_max * 2,
-		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) limits->idle_timeout_s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
-		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
-	if (server->daemon != NULL && pthread_create(&server->sweeper, NULL, sweep_until_stopped, server) != 0)
+	if (server->wake >= 0)
+		server->daemon = start_daemon(server, &in);
+	if (server->daemon != NULL && pthread_create(&server->thread, NULL, serve, server) != 0)
 	{
 		MHD_stop_daemon(server->daemon);
 		server->daemon = NULL;
@@ -723,6 +940,8 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 	if (server->daemon == NULL)
 	{
 		log_error("cannot listen on %s:%d", address, port);
+		if (server->wake >= 0)
+			close(server->wake);
 		free(server);
 		return NULL;
 	}
@@ -733,10 +952,8 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 void
 http_quiesce(HttpServer *server)
 {
-	MHD_socket listener = MHD_quiesce_daemon(server->daemon);
-
-	if (listener != MHD_INVALID_SOCKET)
-		close(listener);
+	atomic_store(&server->is_quiesced, true);
+	wake(server);
 }
 
 void
@@ -748,8 +965,9 @@ http_stop(HttpServer *server)
 	while (atomic_load(&server->exchanges) > 0 && monotonic_ms() < deadline)
 		poll(NULL, 0, 5);
 	atomic_store(&server->is_stopping, true);
-	pthread_join(server->sweeper, NULL);
+	wake(server);
+	pthread_join(server->thread, NULL);
 	MHD_stop_daemon(server->daemon);
-	pthread_mutex_destroy(&server->mutex);
+	close(server->wake);
 	free(server);
 }

@@ -46,7 +46,10 @@ extern void http_stop(HttpServer *server);
 
 /* The request. Strings live as long as the exchange; NULL where there is none. */
 extern const char *http_method(const HttpExchange *exchange);
-extern const char *http_path(const HttpExchange *exchange);
+
+/* The path's segments, percent-encoding undone: "/order/a%2Fb" has "order" and "a/b". */
+extern int         http_segment_count(const HttpExchange *exchange);
+extern const char *http_segment(const HttpExchange *exchange, int number);
 extern const char *http_query(const HttpExchange *exchange, const char *name);
 extern const char *http_header(const HttpExchange *exchange, const char *name);
 extern const char *http_body(const HttpExchange *exchange, size_t *bytes);

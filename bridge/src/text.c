@@ -4,6 +4,7 @@
  */
 #include "text.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,21 @@ bool
 text_has_nul(const char *text, size_t bytes)
 {
 	return bytes > 0 && memchr(text, '\0', bytes) != NULL;
+}
+
+bool
+text_is_utf8(const char *text, size_t bytes)
+{
+	size_t  ascii = 0;
+	json_t *string;
+
+	while (ascii < bytes && (unsigned char) text[ascii] < 0x80)
+		ascii++;
+	if (ascii == bytes)
+		return true;
+	string = json_stringn(text, bytes);
+	json_decref(string);
+	return string != NULL;
 }
 
 uint64_t

@@ -22,6 +22,9 @@ extern char *text_finish(FILE *stream, char **text);
  */
 extern bool text_has_nul(const char *text, size_t bytes);
 
+/* text_is_utf8: a stranger's text may be any bytes. */
+extern bool text_is_utf8(const char *text, size_t bytes);
+
 /* text_hash is FNV-1a, 64 bits: http://www.isthe.com/chongo/tech/comp/fnv/ */
 extern uint64_t text_hash(const char *text);
 

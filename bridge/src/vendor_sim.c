@@ -97,28 +97,35 @@ set_stock(HttpExchange *exchange, const char *vendor_id)
 	json_decref(json);
 }
 
+/* The simulated vendor that a request names by its path, /vendorA/stock or /vendor/{id}/stock; NULL: none. */
+static const char *
+named_vendor(const HttpExchange *exchange, bool *is_feed)
+{
+	int         count = http_segment_count(exchange);
+	const char *first = http_segment(exchange, 0);
+
+	*is_feed = count == 2;
+	if (count < 2 || count > 3 || strcmp(http_segment(exchange, count - 1), "stock") != 0)
+		return NULL;
+	if (count == 3)
+		return strcmp(first, "vendor") == 0 ? shelf_vendor(http_segment(exchange, 1)) : NULL;
+	return strcmp(first, "vendorA") == 0 ? "vendor-a" : strcmp(first, "vendorB") == 0 ? "vendor-b" : NULL;
+}
+
 static void
 handle(HttpExchange *exchange)
 {
-	const char *path = http_path(exchange);
 	bool        is_get = strcmp(http_method(exchange), "GET") == 0;
 	bool        is_post = strcmp(http_method(exchange), "POST") == 0;
-	char        name[65];
-	int         used = 0;
-	const char *vendor_id;
+	bool        is_feed;
+	const char *vendor_id = named_vendor(exchange, &is_feed);
 
-	if (is_get && strcmp(path, "/vendor") == 0)
+	if (is_get && http_segment_count(exchange) == 1 && strcmp(http_segment(exchange, 0), "vendor") == 0)
 		reply_json(exchange, shelf_vendors());
-	else if (is_get && (strcmp(path, "/vendorA/stock") == 0 || strcmp(path, "/vendorB/stock") == 0))
-		reply_json(exchange, shelf_feed(path[7] == 'A' ? "vendor-a" : "vendor-b"));
-	else if (sscanf(path, "/vendor/%64[^/]/stock%n", name, &used) == 1 && used > 0 && path[used] == '\0' &&
-			 (vendor_id = shelf_vendor(name)) != NULL && (is_get || is_post))
-	{
-		if (is_get)
-			reply_json(exchange, shelf_stock(vendor_id));
-		else
-			set_stock(exchange, vendor_id);
-	}
+	else if (is_get && vendor_id != NULL)
+		reply_json(exchange, is_feed ? shelf_feed(vendor_id) : shelf_stock(vendor_id));
+	else if (is_post && vendor_id != NULL && !is_feed)
+		set_stock(exchange, vendor_id);
 	else
 		http_problem(exchange, 404, "Not Found", "there is nothing at this path", NULL, NULL);
 }

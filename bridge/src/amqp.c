@@ -11,6 +11,7 @@
 #include <amqp.h>
 #include <amqp_ssl_socket.h>
 #include <amqp_tcp_socket.h>
+#include <curl/curl.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #include "stop.h"
 #include "watchdog.h"
 
+#define PLACED_BINDING      "order.placed.*"
 #define CHANNEL             1
 #define CHANNEL_DECLARE     2 /* a refused declaration closes its channel: not the one with the publishes */
 #define FRAME_BYTES_MAX     131072
@@ -28,6 +30,9 @@
 #define HEADERS_MAX         32
 #define SHORT_STRING_MAX    255
 #define CONSUMER_CHECK_MS   3000
+#define URL_NUMBER_MAX      60000
+#define CLASS_BASIC         60
+#define METHOD_PUBLISH      40
 
 struct Amqp
 {
@@ -44,31 +49,223 @@ struct Amqp
 	uint64_t                delivered; /* tag of the last delivery */
 	uint64_t                delivered_at_check;
 	int                     unacked; /* deliveries neither acknowledged nor given back */
+	AmqpRefusal             refusal;
+	bool                    may_bind; /* the broker has let us bind the queue of placed orders */
 	bool                    is_lost;
 	bool                    is_blocked;
 };
 
+/* ---------- the URL ---------- */
+
+typedef struct AmqpUrl
+{
+	char *host;
+	char *user;
+	char *password;
+	char *vhost;
+	int   port;
+	bool  is_tls;
+	int   heartbeat_s;
+	int   connect_timeout_ms;
+} AmqpUrl;
+
+static void
+url_free(AmqpUrl *url)
+{
+	free(url->host);
+	free(url->user);
+	free(url->password);
+	free(url->vhost);
+	*url = (AmqpUrl){0};
+}
+
+/* A part of the URL, decoded and malloc'd; the default if it is not there; NULL if memory is short or it has a NUL. */
+static char *
+url_part(CURLU *parts, CURLUPart part, const char *otherwise)
+{
+	char *value = NULL;
+	char *copy;
+
+	switch (curl_url_get(parts, part, &value, CURLU_URLDECODE))
+	{
+		case CURLUE_OK:
+			copy = strdup(value);
+			break;
+		case CURLUE_NO_USER:
+		case CURLUE_NO_PASSWORD:
+		case CURLUE_NO_PORT:
+		case CURLUE_NO_QUERY:
+			copy = strdup(otherwise);
+			break;
+		default:
+			copy = NULL;
+	}
+	curl_free(value);
+	return copy;
+}
+
+/* Reads "heartbeat=30&..."; what is wrong with it, or NULL. */
+static const char *
+read_url_options(AmqpUrl *url, char *query)
+{
+	for (char *option; (option = strsep(&query, "&")) != NULL;)
+	{
+		char *value = strchr(option, '=');
+		char *end = NULL;
+		long  number;
+
+		if (*option == '\0')
+			continue;
+		if (value != NULL)
+			*value++ = '\0';
+		number = value != NULL ? strtol(value, &end, 10) : 0;
+		if (value == NULL || end == value || *end != '\0' || number < 0 || number > URL_NUMBER_MAX)
+			return "must have whole numbers from 0 to 60000 for its options";
+		if (strcmp(option, "heartbeat") == 0)
+			url->heartbeat_s = (int) number;
+		else if (strcmp(option, "connection_timeout") == 0)
+			url->connect_timeout_ms = number > 0 ? (int) number : HANDSHAKE_TIMEOUT_S * 1000;
+		else
+			return "has an option that is not known; there are heartbeat and connection_timeout";
+	}
+	return NULL;
+}
+
+static const char *
+read_url_parts(AmqpUrl *url, CURLU *parts)
+{
+	char       *scheme = url_part(parts, CURLUPART_SCHEME, "");
+	char       *port = url_part(parts, CURLUPART_PORT, "");
+	char       *path = url_part(parts, CURLUPART_PATH, "/");
+	char       *query = url_part(parts, CURLUPART_QUERY, "");
+	size_t      host_bytes;
+	const char *wrong = NULL;
+
+	url->host = url_part(parts, CURLUPART_HOST, "");
+	url->user = url_part(parts, CURLUPART_USER, "guest");
+	url->password = url_part(parts, CURLUPART_PASSWORD, "guest");
+	url->heartbeat_s = HEARTBEAT_S;
+	url->connect_timeout_ms = HANDSHAKE_TIMEOUT_S * 1000;
+	url->vhost = path != NULL ? strdup(path[0] == '/' && path[1] != '\0' ? path + 1 : "/") : NULL;
+	if (scheme == NULL || port == NULL || query == NULL || url->host == NULL || url->user == NULL || url->password == NULL ||
+		url->vhost == NULL)
+		wrong = "has a part that cannot be read";
+	else if (strcmp(scheme, "amqp") != 0 && strcmp(scheme, "amqps") != 0)
+		wrong = "must begin with amqp:// or amqps://";
+	else if (*url->host == '\0')
+		wrong = "must name a host";
+	else
+		wrong = read_url_options(url, query);
+	if (wrong == NULL)
+	{
+		url->is_tls = strcmp(scheme, "amqps") == 0;
+		url->port = *port != '\0' ? atoi(port) : url->is_tls ? 5671 : 5672;
+		host_bytes = strlen(url->host);
+		if (url->host[0] == '[' && url->host[host_bytes - 1] == ']')
+		{
+			memmove(url->host, url->host + 1, host_bytes - 2);
+			url->host[host_bytes - 2] = '\0';
+		}
+	}
+	free(scheme);
+	free(port);
+	free(path);
+	free(query);
+	return wrong;
+}
+
+/* True if each percent sign begins a code. */
+static bool
+is_percent_encoded(const char *text)
+{
+	for (; (text = strchr(text, '%')) != NULL; text++)
+	{
+		if (strspn(text + 1, "0123456789abcdefABCDEF") < 2)
+			return false;
+	}
+	return true;
+}
+
+/* Takes the URL apart; what is wrong with it, or NULL. Says nothing of its contents: there may be a password in it. */
+static const char *
+url_parse(AmqpUrl *url, const char *text)
+{
+	CURLU      *parts = curl_url();
+	const char *wrong = NULL;
+
+	*url = (AmqpUrl){0};
+	if (parts == NULL)
+		wrong = "cannot be read: out of memory";
+	else if (!is_percent_encoded(text))
+		wrong = "has a percent sign that begins no code; in a password it is %25";
+	else if (strchr(text, '#') != NULL)
+		wrong = "has a # in it; in a password it is %23";
+	else if (curl_url_set(parts, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
+		wrong = "is not of the form amqp://user:password@host:port/vhost; in a password / is %2F, @ is %40 and : is %3A";
+	else
+		wrong = read_url_parts(url, parts);
+	curl_url_cleanup(parts);
+	if (wrong != NULL)
+		url_free(url);
+	return wrong;
+}
+
+bool
+amqp_client_check_url(const char *text, const char **complaint)
+{
+	AmqpUrl url;
+
+	*complaint = url_parse(&url, text);
+	url_free(&url);
+	return *complaint == NULL;
+}
+
 /* ---------- errors ---------- */
 
 static void
-log_close_reason(const char *doing, const amqp_method_t *method)
+copy_bytes(char *to, size_t size, amqp_bytes_t from)
+{
+	size_t length = from.len < size - 1 ? from.len : size - 1;
+
+	if (length > 0)
+		memcpy(to, from.bytes, length);
+	to[length] = '\0';
+}
+
+static void
+note_refusal(Amqp *amqp, int code, amqp_bytes_t text, int class_id, int method_id)
+{
+	amqp->refusal.code = code;
+	copy_bytes(amqp->refusal.text, sizeof(amqp->refusal.text), text);
+	amqp->refusal.is_of_publish = class_id == CLASS_BASIC && method_id == METHOD_PUBLISH;
+}
+
+/* Logs, and takes down, why the broker has closed what we had open. */
+static void
+note_close(Amqp *amqp, const char *doing, const amqp_method_t *method)
 {
 	if (method->id == AMQP_CONNECTION_CLOSE_METHOD)
 	{
 		const amqp_connection_close_t *close = method->decoded;
 
-		log_warning("%s: RabbitMQ closed the connection: %d %.*s", doing, close->reply_code, (int) close->reply_text.len,
-					(const char *) close->reply_text.bytes);
+		note_refusal(amqp, close->reply_code, close->reply_text, close->class_id, close->method_id);
+		log_warning("%s: RabbitMQ closed the connection: %d %s", doing, amqp->refusal.code, amqp->refusal.text);
 	}
 	else if (method->id == AMQP_CHANNEL_CLOSE_METHOD)
 	{
 		const amqp_channel_close_t *close = method->decoded;
 
-		log_warning("%s: RabbitMQ closed the channel: %d %.*s", doing, close->reply_code, (int) close->reply_text.len,
-					(const char *) close->reply_text.bytes);
+		note_refusal(amqp, close->reply_code, close->reply_text, close->class_id, close->method_id);
+		log_warning("%s: RabbitMQ closed the channel: %d %s", doing, amqp->refusal.code, amqp->refusal.text);
 	}
 	else
 		log_warning("%s: unexpected method 0x%08X from RabbitMQ", doing, method->id);
+}
+
+const AmqpRefusal *
+amqp_client_refusal(const Amqp *amqp)
+{
+	return &amqp->refusal;
 }
 
 /* Logs what went wrong with a call that waits for an answer; true if nothing did. */
@@ -78,7 +275,7 @@ check_reply(Amqp *amqp, const char *doing, amqp_rpc_reply_t reply)
 	if (reply.reply_type == AMQP_RESPONSE_NORMAL)
 		return true;
 	if (reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION)
-		log_close_reason(doing, &reply.reply);
+		note_close(amqp, doing, &reply.reply);
 	else
 		log_warning("%s: %s", doing, amqp_error_string2(reply.library_error));
 	amqp->is_lost = true;
@@ -98,10 +295,10 @@ check_status(Amqp *amqp, const char *doing, int status)
 /* ---------- connecting ---------- */
 
 static bool
-open_socket(Amqp *amqp, const struct amqp_connection_info *info)
+open_socket(Amqp *amqp, const AmqpUrl *url)
 {
-	amqp_socket_t *socket = info->ssl ? amqp_ssl_socket_new(amqp->connection) : amqp_tcp_socket_new(amqp->connection);
-	struct timeval timeout = {.tv_sec = HANDSHAKE_TIMEOUT_S};
+	amqp_socket_t *socket = url->is_tls ? amqp_ssl_socket_new(amqp->connection) : amqp_tcp_socket_new(amqp->connection);
+	struct timeval timeout = {.tv_sec = url->connect_timeout_ms / 1000, .tv_usec = url->connect_timeout_ms % 1000 * 1000L};
 	int            status;
 
 	if (socket == NULL)
@@ -111,10 +308,10 @@ open_socket(Amqp *amqp, const struct amqp_connection_info *info)
 	}
 	amqp_set_handshake_timeout(amqp->connection, &timeout);
 	amqp_set_rpc_timeout(amqp->connection, &(struct timeval){.tv_sec = 2L * HEARTBEAT_S});
-	status = amqp_socket_open_noblock(socket, info->host, info->port, &timeout);
+	status = amqp_socket_open_noblock(socket, url->host, url->port, &timeout);
 	if (status != AMQP_STATUS_OK)
 	{
-		log_warning("cannot connect to RabbitMQ at %s:%d: %s", info->host, info->port, amqp_error_string2(status));
+		log_warning("cannot connect to RabbitMQ at %s:%d: %s", url->host, url->port, amqp_error_string2(status));
 		return false;
 	}
 	return true;
@@ -129,7 +326,7 @@ open_channel(Amqp *amqp, amqp_channel_t channel)
 
 /* Announces that we understand connection.blocked, and who we are. */
 static bool
-log_in(Amqp *amqp, const struct amqp_connection_info *info, const char *name)
+log_in(Amqp *amqp, const AmqpUrl *url, const char *name)
 {
 	amqp_table_entry_t capabilities[] = {
 		{amqp_cstring_bytes("connection.blocked"), {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}},
@@ -143,8 +340,8 @@ log_in(Amqp *amqp, const struct amqp_connection_info *info, const char *name)
 	amqp_table_t table = {.num_entries = 2, .entries = properties};
 
 	if (!check_reply(amqp, "logging in to RabbitMQ",
-					 amqp_login_with_properties(amqp->connection, info->vhost, 0, FRAME_BYTES_MAX, HEARTBEAT_S, &table,
-												AMQP_SASL_METHOD_PLAIN, info->user, info->password)))
+					 amqp_login_with_properties(amqp->connection, url->vhost, 0, FRAME_BYTES_MAX, url->heartbeat_s, &table,
+												AMQP_SASL_METHOD_PLAIN, url->user, url->password)))
 		return false;
 	if (!open_channel(amqp, CHANNEL))
 		return false;
@@ -153,23 +350,23 @@ log_in(Amqp *amqp, const struct amqp_connection_info *info, const char *name)
 }
 
 Amqp *
-amqp_client_open(const char *url, const char *name, int publish_timeout_ms, const AmqpEvents *events)
+amqp_client_open(const char *text, const char *name, int publish_timeout_ms, const AmqpEvents *events)
 {
-	struct amqp_connection_info info;
-	char                       *copy = strdup(url);
-	Amqp                       *amqp = calloc(1, sizeof(Amqp));
+	AmqpUrl     url;
+	const char *wrong = url_parse(&url, text);
+	Amqp       *amqp = calloc(1, sizeof(Amqp));
 
-	if (copy == NULL || amqp == NULL || amqp_parse_url(copy, &info) != AMQP_STATUS_OK)
+	if (amqp == NULL || wrong != NULL)
 	{
-		log_error("RABBITMQ_URL is not an AMQP URL");
-		free(copy);
+		log_error("RABBITMQ_URL %s", wrong != NULL ? wrong : "cannot be used: out of memory");
+		url_free(&url);
 		free(amqp);
 		return NULL;
 	}
 	if (events != NULL)
 		amqp->events = *events;
 	amqp->connection = amqp_new_connection();
-	if (amqp->connection == NULL || !open_socket(amqp, &info) || !log_in(amqp, &info, name))
+	if (amqp->connection == NULL || !open_socket(amqp, &url) || !log_in(amqp, &url, name))
 	{
 		amqp->is_lost = true;
 		amqp_client_close(amqp);
@@ -178,9 +375,9 @@ amqp_client_open(const char *url, const char *name, int publish_timeout_ms, cons
 	else
 	{
 		amqp->watch = watchdog_watch(amqp_get_sockfd(amqp->connection), publish_timeout_ms);
-		log_info("connected to RabbitMQ host=%s port=%d", info.host, info.port);
+		log_info("connected to RabbitMQ host=%s port=%d", url.host, url.port);
 	}
-	free(copy);
+	url_free(&url);
 	return amqp;
 }
 
@@ -204,19 +401,21 @@ amqp_client_close(Amqp *amqp)
 
 /*
  * After a refused declaration its channel is closed: logs why and opens it anew.
- * False if the connection is lost.
+ * False if the connection is lost. *refused may be NULL.
  */
 static bool
-survive_refusal(Amqp *amqp, const char *what)
+survive_refusal(Amqp *amqp, const char *what, bool *refused)
 {
 	amqp_rpc_reply_t        reply = amqp_get_rpc_reply(amqp->connection);
 	amqp_channel_close_ok_t ok;
 
+	if (refused != NULL)
+		*refused = reply.reply_type != AMQP_RESPONSE_NORMAL;
 	if (reply.reply_type == AMQP_RESPONSE_NORMAL)
 		return true;
 	if (reply.reply_type != AMQP_RESPONSE_SERVER_EXCEPTION || reply.reply.id != AMQP_CHANNEL_CLOSE_METHOD)
 		return check_reply(amqp, what, reply);
-	log_close_reason(what, &reply.reply);
+	note_close(amqp, what, &reply.reply);
 	return check_status(amqp, what, amqp_send_method(amqp->connection, CHANNEL_DECLARE, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok)) &&
 		   open_channel(amqp, CHANNEL_DECLARE);
 }
@@ -231,19 +430,20 @@ declare_quorum_queue(Amqp *amqp, const char *queue)
 	snprintf(what, sizeof(what), "declaring queue %s", queue);
 	amqp_queue_declare(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(queue), 0, 1, 0, 0,
 					   (amqp_table_t){.num_entries = 1, .entries = &type});
-	return survive_refusal(amqp, what);
+	return survive_refusal(amqp, what, NULL);
 }
 
 bool
 amqp_client_declare(Amqp *amqp)
 {
 	static const char *const queues[] = {QUEUE_PLACED, QUEUE_PLACED_DEAD, QUEUE_REPLIES, QUEUE_REPLIES_DEAD};
+	bool                     refused;
 
 	if (!open_channel(amqp, CHANNEL_DECLARE))
 		return false;
 	amqp_exchange_declare(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(EXCHANGE_ORDERS), amqp_cstring_bytes("topic"), 0,
 						  1, 0, 0, amqp_empty_table);
-	if (!survive_refusal(amqp, "declaring exchange " EXCHANGE_ORDERS))
+	if (!survive_refusal(amqp, "declaring exchange " EXCHANGE_ORDERS, NULL))
 		return false;
 	for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++)
 	{
@@ -251,10 +451,26 @@ amqp_client_declare(Amqp *amqp)
 			return false;
 	}
 	amqp_queue_bind(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(QUEUE_PLACED), amqp_cstring_bytes(EXCHANGE_ORDERS),
-					amqp_cstring_bytes("order.placed.*"), amqp_empty_table);
-	if (!survive_refusal(amqp, "binding queue " QUEUE_PLACED))
+					amqp_cstring_bytes(PLACED_BINDING), amqp_empty_table);
+	if (!survive_refusal(amqp, "binding queue " QUEUE_PLACED, &refused))
 		return false;
+	amqp->may_bind = !refused;
+	amqp->refusal = (AmqpRefusal){0};
 	return check_reply(amqp, "closing a channel", amqp_channel_close(amqp->connection, CHANNEL_DECLARE, AMQP_REPLY_SUCCESS));
+}
+
+bool
+amqp_client_bind_again(Amqp *amqp)
+{
+	amqp_queue_bind_t bind = {.queue = amqp_cstring_bytes(QUEUE_PLACED),
+							  .exchange = amqp_cstring_bytes(EXCHANGE_ORDERS),
+							  .routing_key = amqp_cstring_bytes(PLACED_BINDING),
+							  .nowait = 1};
+
+	if (!amqp->may_bind || amqp->is_lost)
+		return !amqp->is_lost;
+	return check_status(amqp, "binding queue " QUEUE_PLACED,
+						amqp_send_method(amqp->connection, CHANNEL, AMQP_QUEUE_BIND_METHOD, &bind));
 }
 
 int
@@ -295,6 +511,30 @@ header_value(const AmqpHeader *header)
 			break;
 	}
 	return value;
+}
+
+/* A message that the library cannot write is refused as the broker would; if the broker has hung up, it may have said why. */
+static bool
+check_publish(Amqp *amqp, int status)
+{
+	struct timeval no_wait = {0};
+	amqp_frame_t   frame;
+
+	if (check_status(amqp, "publishing", status))
+		return true;
+	if (status == AMQP_STATUS_TABLE_TOO_BIG || status == AMQP_STATUS_BAD_AMQP_DATA || status == AMQP_STATUS_INVALID_PARAMETER)
+	{
+		amqp->refusal = (AmqpRefusal){.code = AMQP_SYNTAX_ERROR, .is_of_publish = true};
+		snprintf(amqp->refusal.text, sizeof(amqp->refusal.text), "%s", amqp_error_string2(status));
+		return false;
+	}
+	while (amqp->refusal.code == 0 && amqp_simple_wait_frame_noblock(amqp->connection, &frame, &no_wait) == AMQP_STATUS_OK)
+	{
+		if (frame.frame_type == AMQP_FRAME_METHOD && (frame.payload.method.id == AMQP_CONNECTION_CLOSE_METHOD ||
+													  frame.payload.method.id == AMQP_CHANNEL_CLOSE_METHOD))
+			note_close(amqp, "publishing", &frame.payload.method);
+	}
+	return false;
 }
 
 uint64_t
@@ -339,7 +579,7 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 	status = amqp_basic_publish(amqp->connection, CHANNEL, amqp_cstring_bytes(message->exchange),
 								amqp_cstring_bytes(message->routing_key), message->mandatory, 0, &properties, body);
 	watchdog_leave(amqp->watch);
-	if (!check_status(amqp, "publishing", status))
+	if (!check_publish(amqp, status))
 		return 0;
 	amqp->published++;
 	amqp->unconfirmed++;
@@ -430,10 +670,10 @@ check_consumer(Amqp *amqp)
 }
 
 bool
-amqp_client_ack(Amqp *amqp, uint64_t tag, bool multiple)
+amqp_client_ack(Amqp *amqp, uint64_t tag, int count)
 {
-	amqp->unacked = multiple ? (int) (amqp->delivered - tag) : amqp->unacked - 1;
-	return !amqp->is_lost && check_status(amqp, "acknowledging", amqp_basic_ack(amqp->connection, CHANNEL, tag, multiple));
+	amqp->unacked -= count;
+	return !amqp->is_lost && check_status(amqp, "acknowledging", amqp_basic_ack(amqp->connection, CHANNEL, tag, count > 1));
 }
 
 bool
@@ -441,16 +681,6 @@ amqp_client_requeue(Amqp *amqp, uint64_t tag)
 {
 	amqp->unacked--;
 	return !amqp->is_lost && check_status(amqp, "giving back", amqp_basic_nack(amqp->connection, CHANNEL, tag, 0, 1));
-}
-
-static void
-copy_bytes(char *to, size_t size, amqp_bytes_t from)
-{
-	size_t length = from.len < size - 1 ? from.len : size - 1;
-
-	if (length > 0)
-		memcpy(to, from.bytes, length);
-	to[length] = '\0';
 }
 
 static void
@@ -569,7 +799,7 @@ on_method(Amqp *amqp, const amqp_method_t *method)
 			amqp->is_lost = true;
 			return false;
 		default:
-			log_close_reason("waiting for RabbitMQ", method);
+			note_close(amqp, "waiting for RabbitMQ", method);
 			amqp->is_lost = true;
 			return false;
 	}

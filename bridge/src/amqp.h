@@ -67,6 +67,23 @@ typedef struct AmqpEvents
 	void (*on_delivery)(void *context, uint64_t tag, const AmqpMessage *message);
 } AmqpEvents;
 
+/* Why the broker closed our channel or connection. */
+typedef struct AmqpRefusal
+{
+	int  code; /* the broker's; 0: it said nothing, or has closed nothing */
+	char text[256];
+	bool is_of_publish; /* because of something published */
+} AmqpRefusal;
+
+/*
+ * amqp_client_check_url returns true if it is an AMQP URL that amqp_client_open
+ * takes; else *complaint says why not, without the password. The forms:
+ * amqp[s]://[user[:password]@]host[:port][/[vhost]][?heartbeat=s&connection_timeout=ms],
+ * percent-encoded, the host in brackets if it is an IPv6 address. Without a vhost
+ * it is "/".
+ */
+extern bool amqp_client_check_url(const char *url, const char **complaint);
+
 /*
  * amqp_client_open connects, logs in and opens a channel in confirm mode; NULL,
  * and a line in the log, if that fails. Each of its steps may take some seconds. A publish
@@ -84,7 +101,19 @@ extern void amqp_client_close(Amqp *amqp);
  */
 extern bool amqp_client_declare(Amqp *amqp) __attribute__((warn_unused_result));
 
-/* amqp_client_message_count returns how many messages wait in a queue; -1 if the connection is lost or there is no such queue. */
+/*
+ * amqp_client_bind_again has the broker see to it that the queue of placed orders
+ * is there and bound, before it looks at what is published next; does not wait.
+ * If the queue is gone the broker closes the channel, and nothing published after
+ * this has gone anywhere. Does nothing where the broker does not let us bind.
+ */
+extern bool amqp_client_bind_again(Amqp *amqp) __attribute__((warn_unused_result));
+
+/* amqp_client_refusal tells why the connection was lost, if the broker has closed it. */
+extern const AmqpRefusal *amqp_client_refusal(const Amqp *amqp);
+
+/* amqp_client_message_count returns how many messages wait in a queue, given to nobody; -1 if the connection is lost or there is
+ * no such queue. */
 extern int amqp_client_message_count(Amqp *amqp, const char *queue);
 
 /*
@@ -108,7 +137,8 @@ extern bool amqp_client_wait_confirms(Amqp *amqp, int timeout_ms) __attribute__(
  */
 extern bool amqp_client_consume(Amqp *amqp, const char *queue, int prefetch) __attribute__((warn_unused_result));
 
-extern bool amqp_client_ack(Amqp *amqp, uint64_t tag, bool multiple) __attribute__((warn_unused_result));
+/* amqp_client_ack acknowledges so many deliveries: that one, and, if more than one, all before it, none of which was before. */
+extern bool amqp_client_ack(Amqp *amqp, uint64_t tag, int count) __attribute__((warn_unused_result));
 
 /* amqp_client_requeue gives a delivery back to its queue. */
 extern bool amqp_client_requeue(Amqp *amqp, uint64_t tag) __attribute__((warn_unused_result));

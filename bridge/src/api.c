@@ -21,6 +21,8 @@
 #include "listeners.h"
 #include "metrics.h"
 #include "openapi.h"
+#include "problems.h"
+#include "roles.h"
 #include "stop.h"
 #include "text.h"
 #include "tokens.h"
@@ -40,16 +42,35 @@ typedef struct Route
 	bool         is_safe; /* changes nothing, so that HEAD may be answered like it */
 } Route;
 
-static Intake *orders_intake;
-static Intake *syncs_intake;
-static Intake *queries_intake;
+static ApiIntakes intakes;
 
 void
-api_init(Intake *orders, Intake *syncs, Intake *queries)
+api_init(const ApiIntakes *given)
 {
-	orders_intake = orders;
-	syncs_intake = syncs;
-	queries_intake = queries;
+	intakes = *given;
+}
+
+void
+api_tick(void)
+{
+	Intake *const all[] = {intakes.orders, intakes.aside, intakes.changes, intakes.reads, intakes.lists, intakes.syncs};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+	{
+		Job *jobs;
+
+		while ((jobs = intake_take_overdue(all[i])) != NULL)
+		{
+			while (jobs != NULL)
+			{
+				Job *job = jobs;
+
+				jobs = job->next;
+				problem_unavailable(job, "its turn has not come in time");
+				job_free(job);
+			}
+		}
+	}
 }
 
 /* ---------- handing over ---------- */
@@ -81,13 +102,13 @@ hand_over(Intake *intake, HttpExchange *exchange, Job *job)
 }
 
 static void
-hand_over_query(HttpExchange *exchange, JobKind kind, const char *key)
+hand_over_query(Intake *intake, HttpExchange *exchange, JobKind kind, const char *subject)
 {
 	Job *job = job_create(exchange, kind);
 
-	if (job != NULL && key != NULL)
-		job->key = strdup(key);
-	hand_over(kind == JOB_SYNC ? syncs_intake : queries_intake, exchange, job);
+	if (job != NULL && subject != NULL)
+		job->subject = strdup(subject);
+	hand_over(intake, exchange, job);
 }
 
 static void
@@ -259,14 +280,14 @@ post_order(HttpExchange *exchange, const char *parameter)
 		return;
 	job = job_create(exchange, JOB_PLACE);
 	if (job != NULL)
-		job->key = choose_key(exchange, json, &key_in_body);
-	if (job != NULL && job->key != NULL)
+		job->idempotency_key = choose_key(exchange, json, &key_in_body);
+	if (job != NULL && job->idempotency_key != NULL)
 	{
-		job->text = request_text(exchange, json, job->key, key_in_body);
-		if (job->text != NULL)
+		job->body = request_text(exchange, json, job->idempotency_key, key_in_body);
+		if (job->body != NULL)
 		{
-			hand_over(orders_intake, exchange, job);
-			metric_set(METRIC_INTAKE_DEPTH, intake_depth(orders_intake));
+			hand_over(intakes.orders, exchange, job);
+			metric_set(METRIC_INTAKE_DEPTH, intake_depth(intakes.orders));
 			job = NULL;
 		}
 		else
@@ -282,7 +303,7 @@ post_order(HttpExchange *exchange, const char *parameter)
 static void
 get_order(HttpExchange *exchange, const char *parameter)
 {
-	hand_over_query(exchange, JOB_GET_ORDER, parameter);
+	hand_over_query(intakes.reads, exchange, JOB_GET_ORDER, parameter);
 }
 
 /* What is wrong with a member of a body, or NULL. */
@@ -317,26 +338,9 @@ check_cancel_member(const char *name, const json_t *value)
 {
 	if (strcmp(name, "reason") == 0)
 		return json_is_string(value) || json_is_null(value) ? NULL : "reason must be a string";
+	if (strcmp(name, "idempotencyKey") == 0)
+		return json_is_string(value) ? NULL : "idempotencyKey must be a string";
 	return "the body has an unknown field";
-}
-
-static void
-post_cancel(HttpExchange *exchange, const char *parameter)
-{
-	json_t     *json = parse_optional_body(exchange, check_cancel_member);
-	const char *reason = json_string_value(json_object_get(json, "reason"));
-	Job        *job;
-
-	if (json == NULL)
-		return;
-	job = job_create(exchange, JOB_CANCEL_ORDER);
-	if (job != NULL)
-	{
-		job->key = strdup(parameter);
-		job->text = reason ? strdup(reason) : NULL;
-	}
-	json_decref(json);
-	hand_over(queries_intake, exchange, job);
 }
 
 static const char *
@@ -351,35 +355,56 @@ check_return_member(const char *name, const json_t *value)
 	return "the body has an unknown field";
 }
 
+/* Hands over what changes an order: with a key, so that it can be repeated if its outcome is not known. */
 static void
-post_return(HttpExchange *exchange, const char *parameter)
+hand_over_change(HttpExchange *exchange, JobKind kind, const char *order_id, MemberCheck check)
 {
-	const char *key = http_header(exchange, "Idempotency-Key");
-	json_t     *json = parse_optional_body(exchange, check_return_member);
-	Job        *job;
+	json_t *json = parse_optional_body(exchange, check);
+	bool    key_in_body;
+	char   *key;
+	Job    *job;
 
 	if (json == NULL)
 		return;
-	if (key != NULL && json_object_set_new(json, "idempotencyKey", json_string(key)) != 0)
+	key = choose_key(exchange, json, &key_in_body);
+	if (key == NULL || !text_is_utf8(key, strlen(key)))
 	{
-		bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be UTF-8 text");
+		if (key != NULL)
+			bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be UTF-8 text");
+		free(key);
 		json_decref(json);
 		return;
 	}
-	job = job_create(exchange, JOB_RETURN_ORDER);
+	json_object_del(json, "idempotencyKey");
+	job = job_create(exchange, kind);
 	if (job != NULL)
 	{
-		job->key = strdup(parameter);
-		job->text = json_dumps(json, JSON_COMPACT);
+		job->subject = strdup(order_id);
+		job->body = json_dumps(json, JSON_COMPACT);
+		job->idempotency_key = key;
 	}
+	else
+		free(key);
 	json_decref(json);
-	hand_over(queries_intake, exchange, job);
+	hand_over(intakes.changes, exchange, job);
+}
+
+static void
+post_cancel(HttpExchange *exchange, const char *parameter)
+{
+	hand_over_change(exchange, JOB_CANCEL_ORDER, parameter, check_cancel_member);
+}
+
+static void
+post_return(HttpExchange *exchange, const char *parameter)
+{
+	hand_over_change(exchange, JOB_RETURN_ORDER, parameter, check_return_member);
 }
 
 static void
 get_syncs(HttpExchange *exchange, const char *parameter)
 {
-	hand_over_query(exchange, JOB_GET_SYNCS, parameter);
+	hand_over_query(intakes.lists, exchange, JOB_GET_SYNCS, parameter);
 }
 
 static void
@@ -406,36 +431,36 @@ get_products(HttpExchange *exchange, const char *parameter)
 	job = job_create(exchange, JOB_GET_PRODUCTS);
 	if (job != NULL)
 	{
-		job->number = (int) number;
-		job->key = strdup(after ? after : "");
+		job->limit = (int) number;
+		job->after = strdup(after ? after : "");
 	}
-	hand_over(queries_intake, exchange, job);
+	hand_over(intakes.lists, exchange, job);
 }
 
 static void
 get_product(HttpExchange *exchange, const char *parameter)
 {
-	hand_over_query(exchange, JOB_GET_PRODUCT, parameter);
+	hand_over_query(intakes.reads, exchange, JOB_GET_PRODUCT, parameter);
 }
 
 static void
 get_vendors(HttpExchange *exchange, const char *parameter)
 {
 	(void) parameter;
-	hand_over_query(exchange, JOB_GET_VENDORS, NULL);
+	hand_over_query(intakes.lists, exchange, JOB_GET_VENDORS, NULL);
 }
 
 static void
 sync_all(HttpExchange *exchange, const char *parameter)
 {
 	(void) parameter;
-	hand_over_query(exchange, JOB_SYNC, NULL);
+	hand_over_query(intakes.syncs, exchange, JOB_SYNC, NULL);
 }
 
 static void
 sync_one(HttpExchange *exchange, const char *parameter)
 {
-	hand_over_query(exchange, JOB_SYNC, parameter);
+	hand_over_query(intakes.syncs, exchange, JOB_SYNC, parameter);
 }
 
 static void
@@ -448,22 +473,20 @@ get_healthz(HttpExchange *exchange, const char *parameter)
 static void
 get_readyz(HttpExchange *exchange, const char *parameter)
 {
-	bool  ready;
-	char *roles = roles_text(&ready);
-	char *body = NULL;
+	bool    ready;
+	json_t *roles = roles_json(&ready);
+	json_t *body = json_pack("{s:s, s:o}", "status", ready ? "ready" : "not ready", "roles", roles);
 
 	(void) parameter;
-	if (roles == NULL || asprintf(&body, "{\"status\": \"%s\", \"roles\": %s}", ready ? "ready" : "not ready", roles) < 0)
-		body = NULL;
-	free(roles);
-	http_reply(exchange, ready ? 200 : 503, "application/json", body);
+	http_reply(exchange, ready ? 200 : 503, "application/json", body != NULL ? json_dumps(body, JSON_COMPACT) : NULL);
+	json_decref(body);
 }
 
 static void
 get_metrics(HttpExchange *exchange, const char *parameter)
 {
 	(void) parameter;
-	metric_set(METRIC_INTAKE_DEPTH, intake_depth(orders_intake));
+	metric_set(METRIC_INTAKE_DEPTH, intake_depth(intakes.orders));
 	http_reply(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", metrics_text());
 }
 

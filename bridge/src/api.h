@@ -8,8 +8,22 @@
 #include "http.h"
 #include "intake.h"
 
-/* api_init: orders, syncs, which may take long, and everything else that needs the database have a queue each. */
-extern void api_init(Intake *orders, Intake *syncs, Intake *queries);
+/* Queues for what needs the database: none waits for another kind of work. */
+typedef struct ApiIntakes
+{
+	Intake *orders;  /* to be placed */
+	Intake *aside;   /* of those, the ones that somebody's lock holds up */
+	Intake *changes; /* cancels and returns */
+	Intake *reads;   /* of one thing */
+	Intake *lists;   /* of many */
+	Intake *syncs;   /* pulls of feeds */
+} ApiIntakes;
+
+/* api_init must come before the server starts. The intakes must live as long as it. */
+extern void api_init(const ApiIntakes *intakes);
+
+/* api_tick answers what has waited in the queues for longer than it may. On the server's thread, now and then. */
+extern void api_tick(void);
 
 /* api_admit looks at the token before a body is taken: false after a reply of 401 or 403. */
 extern bool api_admit(HttpExchange *exchange);

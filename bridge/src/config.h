@@ -26,7 +26,9 @@ typedef struct Config
 	int         connections_per_address_max;
 	int         header_bytes_max;
 	int         listeners_max;
+	int         stuck_after_s;
 	int         relay_window;
+	int         relay_window_bytes;
 	int         relay_poll_ms;
 	int         relay_linger_ms;
 	int         relay_lease_s;

@@ -2,11 +2,15 @@
  * db.c
  *		One libpq connection that comes back.
  *
- * A dead connection is silent, so TCP keepalives and a user timeout are on.
+ * Every wait has a bound: for a connection, for a lock (the server's
+ * lock_timeout), for a statement (its statement_timeout), and, because a server
+ * may hang without saying so, for its answer (ours). A dead connection is silent,
+ * so TCP keepalives and a user timeout are on.
  */
 #include "db.h"
 
 #include <assert.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +20,8 @@
 
 #define RECONNECT_MS_MIN 100
 #define RECONNECT_MS_MAX 5000
+#define GRACE_MS         3000 /* beyond the server's own time-out */
+#define SESSION_MS_MAX   5000 /* for the settings of a new session */
 
 void
 db_init(Db *db, const char *url, const char *name, const char *session_sql)
@@ -23,7 +29,32 @@ db_init(Db *db, const char *url, const char *name, const char *session_sql)
 	*db = (Db){.url = url,
 			   .name = name,
 			   .session_sql = session_sql,
+			   .timeout_ms = DB_TIMEOUT_MS,
+			   .lock_timeout_ms = DB_LOCK_TIMEOUT_MS,
 			   .backoff = {.delay_ms_min = RECONNECT_MS_MIN, .delay_ms_max = RECONNECT_MS_MAX}};
+}
+
+/* Waits until there is a result to get, or the connection is gone; false once the time is over. */
+static bool
+wait_for_result(Db *db, long long deadline_ms)
+{
+	int unsent = PQflush(db->connection);
+
+	while (unsent > 0 || PQisBusy(db->connection))
+	{
+		struct pollfd wait = {.fd = PQsocket(db->connection), .events = unsent > 0 ? POLLIN | POLLOUT : POLLIN};
+		long long     left_ms = deadline_ms - monotonic_ms();
+
+		if (left_ms <= 0)
+			return false;
+		if (poll(&wait, 1, (int) left_ms) > 0 && !PQconsumeInput(db->connection))
+			return true; /* what it is shows in the result */
+		if (unsent > 0)
+			unsent = PQflush(db->connection);
+		if (unsent < 0)
+			return true;
+	}
+	return true;
 }
 
 static void
@@ -33,31 +64,38 @@ on_notice(void *context, const PGresult *result)
 	log_debug("notice from PostgreSQL: %s", PQresultErrorMessage(result));
 }
 
+/* Runs some statements of a new session; false if one fails, or does not end in time. */
+static bool
+execute(Db *db, const char *sql)
+{
+	long long deadline_ms = monotonic_ms() + SESSION_MS_MAX;
+	bool      ok = PQsendQuery(db->connection, sql) == 1;
+
+	while (ok)
+	{
+		PGresult      *result = wait_for_result(db, deadline_ms) ? PQgetResult(db->connection) : NULL;
+		ExecStatusType status = PQresultStatus(result);
+
+		if (result == NULL)
+			return monotonic_ms() < deadline_ms;
+		ok = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+		PQclear(result);
+	}
+	return false;
+}
+
 static bool
 prepare_session(Db *db)
 {
-	PGresult *result;
-	bool      ok;
+	char sql[256];
 
 	PQsetNoticeReceiver(db->connection, on_notice, NULL);
-	result = PQexec(db->connection, "SET timezone = 'UTC'; SET client_encoding = 'UTF8'; SET extra_float_digits = 3");
-	ok = PQresultStatus(result) == PGRES_COMMAND_OK;
-	PQclear(result);
-	if (ok && db->statement_timeout_ms > 0)
-	{
-		char sql[64];
-
-		snprintf(sql, sizeof(sql), "SET statement_timeout = %d", db->statement_timeout_ms);
-		result = PQexec(db->connection, sql);
-		ok = PQresultStatus(result) == PGRES_COMMAND_OK;
-		PQclear(result);
-	}
-	if (!ok || db->session_sql == NULL)
-		return ok;
-	result = PQexec(db->connection, db->session_sql);
-	ok = PQresultStatus(result) == PGRES_COMMAND_OK || PQresultStatus(result) == PGRES_TUPLES_OK;
-	PQclear(result);
-	return ok;
+	snprintf(sql, sizeof(sql),
+			 "SET timezone = 'UTC'; SET client_encoding = 'UTF8'; SET extra_float_digits = 3; "
+			 "SET statement_timeout = %d; SET lock_timeout = %d",
+			 db->timeout_ms, db->lock_timeout_ms);
+	return PQsetnonblocking(db->connection, 1) == 0 && execute(db, sql) &&
+		   (db->session_sql == NULL || execute(db, db->session_sql));
 }
 
 bool
@@ -109,27 +147,113 @@ db_close(Db *db)
 	db->connection = NULL;
 }
 
-DbOutcome
-db_outcome(Db *db, const char *doing, const PGresult *result)
+/* ---------- SQLSTATEs ---------- */
+
+const char *
+db_sqlstate(const PGresult *result)
 {
-	ExecStatusType status = PQresultStatus(result);
-	const char    *sqlstate;
+	const char *sqlstate = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+
+	return sqlstate != NULL ? sqlstate : "";
+}
+
+static bool
+begins_with_one_of(const char *sqlstate, const char *const *starts)
+{
+	for (int i = 0; starts[i] != NULL; i++)
+	{
+		if (strncmp(sqlstate, starts[i], strlen(starts[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool
+db_is_locked_out(const PGresult *result)
+{
+	return strcmp(db_sqlstate(result), "55P03") == 0;
+}
+
+bool
+db_is_passing(const PGresult *result)
+{
+	/* class 40: conflicts; 53: resources; 55P03: a lock; 57: somebody's intervention, a time-out among them; 58: the system's I/O */
+	static const char *const passing[] = {"40", "53", "55P03", "57", "58", NULL};
+
+	return begins_with_one_of(db_sqlstate(result), passing);
+}
+
+bool
+db_is_fault_of_input(const PGresult *result)
+{
+	/* class 22: data; 23: constraints; 54: limits; OA: our own; P0: raised by a trigger of the user's; XX: what we did not think of */
+	static const char *const faults[] = {"22", "23", "54", "OA", "P0", "XX", NULL};
+
+	return begins_with_one_of(db_sqlstate(result), faults);
+}
+
+/* Judges a result and logs an error; closes a connection that is of no use any more. */
+static DbOutcome
+judge(Db *db, const char *doing, const PGresult *result)
+{
+	/* 57P: the server is going away; 08: the connection is; 25006: it has become a standby */
+	static const char *const lost[] = {"57P", "08", "25006", NULL};
+	ExecStatusType           status = PQresultStatus(result);
+	const char              *sqlstate = db_sqlstate(result);
 
 	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
 		return DB_OK;
-
-	sqlstate = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
 	log_warning("%s: %s sqlstate=%s", doing,
 				result != NULL && *PQresultErrorMessage(result) ? PQresultErrorMessage(result) : PQerrorMessage(db->connection),
-				sqlstate != NULL ? sqlstate : "none");
-	/* class 57: the server is going away; 08: the connection is; 25006: it has become a standby */
-	if (!db_is_connected(db) || sqlstate == NULL || strncmp(sqlstate, "57P", 3) == 0 || strncmp(sqlstate, "08", 2) == 0 ||
-		strcmp(sqlstate, "25006") == 0)
+				*sqlstate ? sqlstate : "none");
+	if (!db_is_connected(db) || *sqlstate == '\0' || begins_with_one_of(sqlstate, lost))
 	{
 		db_close(db);
 		return DB_LOST;
 	}
 	return DB_ERROR;
+}
+
+/* ---------- queries ---------- */
+
+/* The next result of what was sent; NULL after the last. *is_late if none came in time: then the connection is closed. */
+static PGresult *
+next_result(Db *db, const char *doing, long long deadline_ms, bool *is_late)
+{
+	*is_late = !wait_for_result(db, deadline_ms);
+	if (!*is_late)
+		return PQgetResult(db->connection);
+	log_warning("%s: PostgreSQL has not answered within %d ms: the connection is given up", doing, db->timeout_ms + GRACE_MS);
+	db_close(db);
+	return NULL;
+}
+
+/* Reads what is left of the results, so that the connection can be used again. */
+static DbOutcome
+finish_results(Db *db, const char *doing, long long deadline_ms, DbOutcome outcome)
+{
+	bool      is_late = false;
+	PGresult *rest;
+
+	while (db->connection != NULL && (rest = next_result(db, doing, deadline_ms, &is_late)) != NULL)
+		PQclear(rest);
+	return is_late ? DB_LOST : outcome;
+}
+
+static long long
+deadline_of(const Db *db)
+{
+	return monotonic_ms() + db->timeout_ms + GRACE_MS;
+}
+
+/* True if there is a connection to send something on. */
+static bool
+can_send(Db *db)
+{
+	if (db_is_connected(db))
+		return true;
+	db_close(db);
+	return false;
 }
 
 DbOutcome
@@ -142,14 +266,40 @@ DbOutcome
 db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types, const char *const *params,
 			   const int *lengths, const int *formats, PGresult **result)
 {
+	long long deadline_ms = deadline_of(db);
+	bool      is_late = false;
+	DbOutcome outcome;
+
 	*result = NULL;
-	if (!db_is_connected(db))
-	{
-		db_close(db);
+	if (!can_send(db))
 		return DB_LOST;
+	if (PQsendQueryParams(db->connection, sql, nparams, types, params, lengths, formats, 0))
+		*result = next_result(db, doing, deadline_ms, &is_late);
+	if (is_late)
+		return DB_LOST;
+	outcome = judge(db, doing, *result);
+	return finish_results(db, doing, deadline_ms, outcome);
+}
+
+DbOutcome
+db_query_each(Db *db, const char *doing, const char *sql, int count, PGresult **results)
+{
+	long long deadline_ms = deadline_of(db);
+	DbOutcome outcome = DB_OK;
+
+	memset(results, 0, sizeof(PGresult *) * (size_t) count);
+	if (!can_send(db))
+		return DB_LOST;
+	if (!PQsendQuery(db->connection, sql))
+		return judge(db, doing, NULL);
+	for (int i = 0; i < count && outcome == DB_OK; i++)
+	{
+		bool is_late;
+
+		results[i] = next_result(db, doing, deadline_ms, &is_late);
+		outcome = is_late ? DB_LOST : judge(db, doing, results[i]);
 	}
-	*result = PQexecParams(db->connection, sql, nparams, types, params, lengths, formats, 0);
-	return db_outcome(db, doing, *result);
+	return finish_results(db, doing, deadline_ms, outcome);
 }
 
 const char *

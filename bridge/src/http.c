@@ -156,6 +156,8 @@ sweep(HttpServer *server)
 	if (now < server->sweep_due_ms)
 		return;
 	server->sweep_due_ms = now + SWEEP_MS;
+	if (server->limits.tick != NULL)
+		server->limits.tick();
 	for (Connection *client = server->connections; client != NULL; client = client->next)
 	{
 		long long since = atomic_load(&client->since_ms);

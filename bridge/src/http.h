@@ -33,6 +33,8 @@ typedef struct HttpLimits
 	bool (*admit)(HttpExchange *exchange);
 	/* a reply was ready after that time; not called for streams. May be NULL */
 	void (*on_replied)(int status, double seconds);
+	/* called on the server's thread every quarter of a second; may reply to deferred exchanges. May be NULL */
+	void (*tick)(void);
 } HttpLimits;
 
 /* http_start listens; NULL, and a line in the log, if it cannot. */

@@ -6,79 +6,219 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
+
+#include "stop.h"
+
+#define LATER_MS_MIN  10
+#define LATER_MS_MAX  500
+#define NEW_IN_A_ROW  4 /* takes of new jobs, while one is due that is to be tried again */
+
+typedef struct JobList
+{
+	Job  *first;
+	Job **end;
+	int   count;
+} JobList;
 
 struct Intake
 {
 	pthread_mutex_t mutex;
 	pthread_cond_t  not_empty;
-	Job            *first;
-	Job            *last;
-	int             count;
+	JobList         fresh;
+	JobList         later; /* to be tried again */
 	int             max;
+	int             fresh_takes; /* in a row */
 	bool            closed;
 };
+
+/* ---------- lists ---------- */
+
+static void
+list_init(JobList *list)
+{
+	list->first = NULL;
+	list->end = &list->first;
+	list->count = 0;
+}
+
+static void
+list_append(JobList *list, Job *job)
+{
+	job->next = NULL;
+	*list->end = job;
+	list->end = &job->next;
+	list->count++;
+}
+
+/* Takes up to max jobs that are due, or overdue, or any, out of a list. */
+static Job *
+list_take(JobList *list, int max, bool (*wanted)(const Job *job, long long now), int *count)
+{
+	long long now = monotonic_ms();
+	JobList   taken;
+	Job     **link = &list->first;
+
+	list_init(&taken);
+	while (*link != NULL && taken.count < max)
+	{
+		Job *job = *link;
+
+		if (!wanted(job, now))
+		{
+			link = &job->next;
+			continue;
+		}
+		*link = job->next;
+		list->count--;
+		list_append(&taken, job);
+	}
+	if (*link == NULL)
+		list->end = link;
+	*count = taken.count;
+	return taken.first;
+}
+
+static bool
+is_any(const Job *job, long long now)
+{
+	(void) job;
+	(void) now;
+	return true;
+}
+
+static bool
+is_due(const Job *job, long long now)
+{
+	return job->not_before_ms <= now;
+}
+
+static bool
+is_overdue(const Job *job, long long now)
+{
+	return job->deadline_ms <= now;
+}
+
+/* ---------- the queue ---------- */
 
 Intake *
 intake_create(int max)
 {
-	Intake *intake = calloc(1, sizeof(Intake));
+	Intake            *intake = calloc(1, sizeof(Intake));
+	pthread_condattr_t attributes;
 
 	if (intake == NULL)
 		return NULL;
 	pthread_mutex_init(&intake->mutex, NULL);
-	pthread_cond_init(&intake->not_empty, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&intake->not_empty, &attributes);
+	pthread_condattr_destroy(&attributes);
+	list_init(&intake->fresh);
+	list_init(&intake->later);
 	intake->max = max;
 	return intake;
 }
 
-bool
-intake_add(Intake *intake, Job *job)
+static bool
+add(Intake *intake, bool is_new, Job *job)
 {
 	bool taken;
 
 	pthread_mutex_lock(&intake->mutex);
-	taken = !intake->closed && intake->count < intake->max;
+	taken = !intake->closed && intake->fresh.count + intake->later.count < intake->max;
 	if (taken)
 	{
-		job->next = NULL;
-		if (intake->last != NULL)
-			intake->last->next = job;
-		else
-			intake->first = job;
-		intake->last = job;
-		intake->count++;
+		list_append(is_new ? &intake->fresh : &intake->later, job);
 		pthread_cond_signal(&intake->not_empty);
 	}
 	pthread_mutex_unlock(&intake->mutex);
 	return taken;
 }
 
+bool
+intake_add(Intake *intake, Job *job)
+{
+	return add(intake, true, job);
+}
+
+bool
+intake_add_later(Intake *intake, Job *job)
+{
+	long long delay = LATER_MS_MIN;
+
+	for (int i = 0; i < job->tries && delay < LATER_MS_MAX; i++)
+		delay *= 2;
+	job->tries++;
+	job->not_before_ms = monotonic_ms() + (delay < LATER_MS_MAX ? delay : LATER_MS_MAX);
+	return add(intake, false, job);
+}
+
+/* Waits for a signal, or until the next job is due that is to be tried again. */
+static void
+wait_for_jobs(Intake *intake)
+{
+	long long       due = 0;
+	struct timespec until;
+
+	for (const Job *job = intake->later.first; job != NULL; job = job->next)
+	{
+		if (due == 0 || job->not_before_ms < due)
+			due = job->not_before_ms;
+	}
+	if (due == 0)
+	{
+		pthread_cond_wait(&intake->not_empty, &intake->mutex); /* until intake_add or intake_close */
+		return;
+	}
+	until = (struct timespec){.tv_sec = due / 1000, .tv_nsec = due % 1000 * 1000000L};
+	pthread_cond_timedwait(&intake->not_empty, &intake->mutex, &until);
+}
+
+/* What is to be taken now; NULL if there is nothing. */
+static Job *
+take_now(Intake *intake, int max, int *count)
+{
+	Job *jobs = NULL;
+
+	*count = 0;
+	if (intake->fresh.count == 0 || intake->fresh_takes >= NEW_IN_A_ROW)
+	{
+		jobs = list_take(&intake->later, max, intake->closed ? is_any : is_due, count);
+		intake->fresh_takes = 0;
+	}
+	if (jobs == NULL && intake->fresh.count > 0)
+	{
+		jobs = list_take(&intake->fresh, max, is_any, count);
+		intake->fresh_takes++;
+	}
+	return jobs;
+}
+
 Job *
 intake_take(Intake *intake, int max, int *count)
 {
-	Job *first;
-	Job *last;
+	Job *jobs;
 
 	pthread_mutex_lock(&intake->mutex);
-	while (intake->first == NULL && !intake->closed)
-		pthread_cond_wait(&intake->not_empty, &intake->mutex);
-	first = last = intake->first;
-	*count = first != NULL;
-	while (last != NULL && last->next != NULL && *count < max)
-	{
-		last = last->next;
-		(*count)++;
-	}
-	if (last != NULL)
-	{
-		intake->first = last->next;
-		if (intake->first == NULL)
-			intake->last = NULL;
-		last->next = NULL;
-		intake->count -= *count;
-	}
+	while ((jobs = take_now(intake, max, count)) == NULL && !(intake->closed && intake->later.count == 0))
+		wait_for_jobs(intake);
 	pthread_mutex_unlock(&intake->mutex);
-	return first;
+	return jobs;
+}
+
+Job *
+intake_take_overdue(Intake *intake)
+{
+	Job *jobs;
+	int  count;
+
+	pthread_mutex_lock(&intake->mutex);
+	jobs = list_take(&intake->fresh, intake->max, is_overdue, &count);
+	if (jobs == NULL)
+		jobs = list_take(&intake->later, intake->max, is_overdue, &count);
+	pthread_mutex_unlock(&intake->mutex);
+	return jobs;
 }
 
 int
@@ -87,7 +227,7 @@ intake_depth(Intake *intake)
 	int count;
 
 	pthread_mutex_lock(&intake->mutex);
-	count = intake->count;
+	count = intake->fresh.count + intake->later.count;
 	pthread_mutex_unlock(&intake->mutex);
 	return count;
 }
@@ -117,7 +257,9 @@ job_create(HttpExchange *exchange, JobKind kind)
 void
 job_free(Job *job)
 {
-	free(job->key);
-	free(job->text);
+	free(job->subject);
+	free(job->body);
+	free(job->idempotency_key);
+	free(job->after);
 	free(job);
 }

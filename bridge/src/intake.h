@@ -2,6 +2,8 @@
  * intake.h
  *		Bounded queues of HTTP exchanges, from the server's thread to those that
  *		talk to the database.
+ *
+ * A job that cannot be done yet comes back later without holding up the others.
  */
 #ifndef BRIDGE_INTAKE_H
 #define BRIDGE_INTAKE_H
@@ -12,27 +14,32 @@
 
 typedef enum JobKind
 {
-	JOB_PLACE,        /* text: the request as JSON; key: its idempotency key */
-	JOB_GET_ORDER,    /* key: the order's id */
-	JOB_CANCEL_ORDER, /* key: the order's id; text: the reason or NULL */
-	JOB_RETURN_ORDER, /* key: the order's id; text: {"lines", "restock", "idempotencyKey"} */
-	JOB_GET_PRODUCTS, /* key: after; number: limit */
-	JOB_GET_PRODUCT,  /* key: the product's id */
+	JOB_PLACE,
+	JOB_GET_ORDER,
+	JOB_CANCEL_ORDER,
+	JOB_RETURN_ORDER,
+	JOB_GET_PRODUCTS,
+	JOB_GET_PRODUCT,
 	JOB_GET_VENDORS,
-	JOB_GET_SYNCS, /* key: the vendor's id */
-	JOB_SYNC       /* key: the vendor's id, or NULL for all */
+	JOB_GET_SYNCS,
+	JOB_SYNC
 } JobKind;
 
-/* A deferred exchange and what is to be done for it. */
+/* A deferred exchange and what is to be done for it. Texts are malloc'd. */
 typedef struct Job
 {
 	struct Job   *next;
 	HttpExchange *exchange;
 	JobKind       kind;
-	char         *key;
-	char         *text;
-	int           number;
-	long long     deadline_ms; /* of monotonic_ms() */
+	char         *subject;         /* what the path names: an order, a product, a vendor; NULL: nothing, or all */
+	char         *body;            /* JSON, as the database takes it; NULL: none */
+	char         *idempotency_key; /* of what changes something; else NULL */
+	char         *after;           /* JOB_GET_PRODUCTS: the page begins after that */
+	int           limit;           /* and has so many rows */
+	long long     deadline_ms;     /* of monotonic_ms() */
+	long long     not_before_ms;   /* it is not to be tried again before; 0: it is new */
+	int           tries;
+	bool          is_outcome_unknown; /* a connection was lost, and it may have been done */
 } Job;
 
 typedef struct Intake Intake;
@@ -40,18 +47,28 @@ typedef struct Intake Intake;
 /* intake_create makes an empty queue for at most max jobs; NULL if memory is short. */
 extern Intake *intake_create(int max);
 
-/* intake_add gives the job to the queue; false, the job staying the caller's, if it is full or closed. */
+/* intake_add gives a new job to the queue; false, the job staying the caller's, if it is full or closed. */
 extern bool intake_add(Intake *intake, Job *job) __attribute__((warn_unused_result));
 
 /*
+ * intake_add_later gives the queue a job that is to be tried again, a little later
+ * each time. False, the job staying the caller's, if it is full or closed.
+ */
+extern bool intake_add_later(Intake *intake, Job *job) __attribute__((warn_unused_result));
+
+/*
  * intake_take waits for jobs and takes up to max of them, as a list; *count
- * says how many. NULL when the queue is closed and empty.
+ * says how many. New ones come first, but one that is to be tried again is not left waiting
+ * for ever. NULL when the queue is closed and empty.
  */
 extern Job *intake_take(Intake *intake, int max, int *count);
 
+/* intake_take_overdue takes those whose deadline has passed, as a list; waits for nothing. */
+extern Job *intake_take_overdue(Intake *intake);
+
 extern int intake_depth(Intake *intake);
 
-/* intake_close: nothing more is taken in; takers get what is left, then NULL. */
+/* intake_close: nothing more is taken in; takers get what is left, whether it is time or not, then NULL. */
 extern void intake_close(Intake *intake);
 
 extern Job *job_create(HttpExchange *exchange, JobKind kind);

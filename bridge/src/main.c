@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "amqp.h"
 #include "api.h"
 #include "config.h"
 #include "db.h"
@@ -28,14 +29,16 @@
 #include "queries.h"
 #include "relay.h"
 #include "replies.h"
+#include "roles.h"
 #include "settings.h"
 #include "stop.h"
 #include "sync.h"
 #include "tokens.h"
 
-#define QUERY_THREADS  2
+#define READ_THREADS   2
+#define CHANGE_THREADS 2
 #define QUERY_JOBS_MAX 1000
-#define SYNC_JOBS_MAX  100
+#define LIST_JOBS_MAX  100
 #define THREADS_MAX    16
 #define REDRIVE_MAX    100000
 
@@ -52,6 +55,8 @@ static const Setting settings[] = {
 	 "listen beyond loopback though there are no tokens: yes or no"},
 	{"ACCESS_LOG", "access-log", SETTING_FLAG, &config.access_log, "yes", 0, 0, "a line in the log for each request: yes or no"},
 	{"ROLES", "roles", SETTING_TEXT, &config.roles, "http,relay,replies,sync,housekeeping", 0, 0, "roles to run"},
+	{"STUCK_AFTER_S", "stuck-after-s", SETTING_NUMBER, &config.stuck_after_s, "10", 1, 3600,
+	 "a role that has work and finishes none of it that long is not ready"},
 	{"LOG_LEVEL", "log-level", SETTING_TEXT, &config.log_level, "info", 0, 0, "debug, info, warning or error"},
 	{"INTAKE_MAX", "intake-max", SETTING_NUMBER, &config.intake_max, "10000", 1, 1000000, "orders that may wait"},
 	{"PLACE_BATCH_MAX", "place-batch-max", SETTING_NUMBER, &config.place_batch_max, "1000", 1, 10000,
@@ -68,6 +73,8 @@ static const Setting settings[] = {
 	 "largest request head"},
 	{"LISTENERS_MAX", "listeners-max", SETTING_NUMBER, &config.listeners_max, "100", 0, 10000, "listeners to GET /events"},
 	{"RELAY_WINDOW", "relay-window", SETTING_NUMBER, &config.relay_window, "1000", 4, 10000, "events in flight to the broker"},
+	{"RELAY_WINDOW_BYTES", "relay-window-bytes", SETTING_NUMBER, &config.relay_window_bytes, "8388608", 65536, 1073741824,
+	 "bytes of events in flight, or the one event that is larger"},
 	{"RELAY_POLL_MS", "relay-poll-ms", SETTING_NUMBER, &config.relay_poll_ms, "1000", 10, 60000,
 	 "the relay looks at least that often"},
 	{"RELAY_LINGER_MS", "relay-linger-ms", SETTING_NUMBER, &config.relay_linger_ms, "10", 0, 1000,
@@ -156,6 +163,7 @@ static bool
 check_settings(void)
 {
 	static const char *const levels[] = {"debug", "info", "warning", "error"};
+	const char              *complaint;
 	bool                     known = false;
 
 	for (int i = 0; i < 4; i++)
@@ -178,6 +186,11 @@ check_settings(void)
 	if (*config.database_url == '\0')
 	{
 		fprintf(stderr, "DATABASE_URL must be set\n");
+		known = false;
+	}
+	if (!amqp_client_check_url(config.rabbitmq_url, &complaint))
+	{
+		fprintf(stderr, "RABBITMQ_URL %s\n", complaint);
 		known = false;
 	}
 	return known;
@@ -268,9 +281,8 @@ watch_signals(void *set)
 typedef struct HttpRole
 {
 	HttpServer *server;
-	Intake     *orders;
-	Intake     *syncs;
-	Intake     *queries;
+	ApiIntakes  intakes;
+	PlacerLane  lanes[2];
 	Threads     threads;
 } HttpRole;
 
@@ -282,6 +294,30 @@ count_request(int status, double seconds)
 }
 
 static bool
+create_intakes(ApiIntakes *intakes)
+{
+	intakes->orders = intake_create(config.intake_max);
+	intakes->aside = intake_create(config.intake_max);
+	intakes->changes = intake_create(QUERY_JOBS_MAX);
+	intakes->reads = intake_create(QUERY_JOBS_MAX);
+	intakes->lists = intake_create(LIST_JOBS_MAX);
+	intakes->syncs = intake_create(LIST_JOBS_MAX);
+	return intakes->orders != NULL && intakes->aside != NULL && intakes->changes != NULL && intakes->reads != NULL &&
+		   intakes->lists != NULL && intakes->syncs != NULL;
+}
+
+static bool
+start_workers(HttpRole *http, Intake *intake, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (!start_thread(&http->threads, queries_run, intake))
+			return false;
+	}
+	return true;
+}
+
+static bool
 start_http(HttpRole *http)
 {
 	const HttpLimits limits = {.connections_max = config.connections_max,
@@ -289,6 +325,7 @@ start_http(HttpRole *http)
 							   .header_bytes_max = config.header_bytes_max,
 							   .log_requests = config.access_log,
 							   .admit = api_admit,
+							   .tick = api_tick,
 							   .on_replied = count_request,
 							   .body_bytes_max = config.body_bytes_max,
 							   .idle_timeout_s = config.request_timeout_s};
@@ -296,20 +333,20 @@ start_http(HttpRole *http)
 	role_set_ready(ROLE_HTTP, true);
 	if (*config.http_tokens_file != '\0' && !tokens_load(config.http_tokens_file))
 		return false;
-	http->orders = intake_create(config.intake_max);
-	http->syncs = intake_create(SYNC_JOBS_MAX);
-	http->queries = intake_create(QUERY_JOBS_MAX);
-	if (http->orders == NULL || http->syncs == NULL || http->queries == NULL ||
-		!start_thread(&http->threads, placer_run, http->orders) || !start_thread(&http->threads, queries_run, http->syncs))
+	if (!create_intakes(&http->intakes))
 		return false;
-	for (int i = 0; i < QUERY_THREADS; i++)
+	http->lanes[0] = (PlacerLane){http->intakes.orders, http->intakes.aside};
+	http->lanes[1] = (PlacerLane){http->intakes.aside, http->intakes.aside};
+	for (int i = 0; i < 2; i++)
 	{
-		if (!start_thread(&http->threads, queries_run, http->queries))
+		if (!start_thread(&http->threads, placer_run, &http->lanes[i]))
 			return false;
 	}
-	if (!start_thread(&http->threads, listeners_run, NULL))
+	if (!start_workers(http, http->intakes.reads, READ_THREADS) || !start_workers(http, http->intakes.changes, CHANGE_THREADS) ||
+		!start_workers(http, http->intakes.lists, 1) || !start_workers(http, http->intakes.syncs, 1) ||
+		!start_thread(&http->threads, listeners_run, NULL))
 		return false;
-	api_init(http->orders, http->syncs, http->queries);
+	api_init(&http->intakes);
 	http->server = http_start(config.http_listen, config.port, &limits, api_handle);
 	return http->server != NULL;
 }
@@ -320,9 +357,12 @@ stop_http(HttpRole *http)
 {
 	if (http->server != NULL)
 		http_quiesce(http->server);
-	intake_close(http->orders);
-	intake_close(http->syncs);
-	intake_close(http->queries);
+	intake_close(http->intakes.orders);
+	intake_close(http->intakes.aside);
+	intake_close(http->intakes.changes);
+	intake_close(http->intakes.reads);
+	intake_close(http->intakes.lists);
+	intake_close(http->intakes.syncs);
 	for (int i = 0; i < http->threads.count; i++)
 		pthread_join(http->threads.ids[i], NULL);
 	if (http->server != NULL)
@@ -367,7 +407,7 @@ run(void)
 	while (ok && !stop_requested())
 		stop_wait_ms(60000);
 	stop_request();
-	if (wanted[ROLE_HTTP] && http.queries != NULL)
+	if (wanted[ROLE_HTTP] && http.intakes.syncs != NULL)
 		stop_http(&http);
 	for (int i = 0; i < threads.count; i++)
 		pthread_join(threads.ids[i], NULL);

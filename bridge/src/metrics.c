@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "roles.h"
 #include "text.h"
 
 typedef struct Description
@@ -33,12 +34,21 @@ static const Description descriptions[METRIC_COUNT] = {
 	[METRIC_OUTBOX_BACKLOG_EVENTS] = {"outbox_backlog_events", "gauge", "Events that may not be with the broker yet."},
 	[METRIC_OUTBOX_BACKLOG_SECONDS] = {"outbox_backlog_seconds", "gauge", "Age of what may not be with the broker yet."},
 	[METRIC_PARKED_EVENTS] = {"parked_events", "gauge", "Events that no queue took, not redriven yet."},
+	[METRIC_EVENTS_REFUSED] = {"events_refused_total", "counter", "Events that the broker refused by closing, parked."},
+	[METRIC_EVENTS_DEFERRED] = {"events_deferred_total", "counter", "Events kept aside because a queue was full."},
+	[METRIC_DEFERRED_EVENTS] = {"deferred_events", "gauge", "Events kept aside because a queue was full, not sent yet."},
+	[METRIC_EVENTS_MISPLACED] = {"outbox_events_misplaced", "gauge",
+								 "1 if event ids went back, or events came by another way than our functions."},
 	[METRIC_CIRCUITS_OPEN] = {"vendor_circuits_open", "gauge",
 							  "Vendors that are left alone after repeated failures, or on trial."},
 	[METRIC_DEAD_LETTERS] = {"dead_letters", "gauge", "Messages in the queue orders.replies.dead."},
 	[METRIC_REPLIES_APPLIED] = {"replies_applied_total", "counter", "Vendors' replies applied."},
 	[METRIC_REPLIES_WITHOUT_EFFECT] = {"replies_without_effect_total", "counter", "Duplicate, late and stale replies."},
 	[METRIC_REPLIES_DEAD] = {"replies_dead_total", "counter", "Replies that can never be applied."},
+	[METRIC_REPLIES_SET_ASIDE] = {"replies_set_aside", "gauge", "Replies that wait for a lock of someone's, without stopping others."},
+	[METRIC_ORDERS_SET_ASIDE] = {"orders_set_aside", "gauge",
+								 "HTTP requests that wait for a lock of someone's, without stopping others."},
+	[METRIC_FEEDS_SET_ASIDE] = {"feeds_set_aside", "gauge", "Feeds that wait for a lock of someone's, without stopping others."},
 	[METRIC_SYNCS] = {"vendor_syncs_total", "counter", "Vendors' feeds applied."},
 	[METRIC_SYNC_FAILURES] = {"vendor_sync_failures_total", "counter", "Vendors' feeds that could not be had or applied."},
 	[METRIC_ORDERS_EXPIRED] = {"orders_expired_total", "counter", "Orders expired by this bridge."},
@@ -75,12 +85,7 @@ static const struct
 static _Atomic int64_t buckets[HISTOGRAM_COUNT][BOUNDS_MAX + 1];
 static _Atomic int64_t sums[HISTOGRAM_COUNT]; /* in millionths */
 
-static const char *const role_names[ROLE_COUNT] = {"http", "relay", "replies", "sync", "housekeeping"};
-
 static _Atomic int64_t values[METRIC_COUNT];
-
-/* 0: does not run, 1: runs but is not ready, 2: ready */
-static atomic_int readiness[ROLE_COUNT];
 
 void
 metric_add(Metric metric, int64_t by)
@@ -149,43 +154,6 @@ metrics_text(void)
 				metric_get(i));
 	for (int i = 0; i < HISTOGRAM_COUNT; i++)
 		write_histogram(stream, i);
-	return text_finish(stream, &text);
-}
-
-const char *
-role_name(Role role)
-{
-	return role_names[role];
-}
-
-void
-role_set_ready(Role role, bool ready)
-{
-	atomic_store(&readiness[role], ready ? 2 : 1);
-}
-
-char *
-roles_text(bool *all_ready)
-{
-	char       *text = NULL;
-	size_t      size;
-	FILE       *stream = open_memstream(&text, &size);
-	const char *separator = "";
-
-	*all_ready = true;
-	if (stream == NULL)
-		return NULL;
-	fputc('{', stream);
-	for (int i = 0; i < ROLE_COUNT; i++)
-	{
-		int state = atomic_load(&readiness[i]);
-
-		if (state == 0)
-			continue;
-		*all_ready &= state == 2;
-		fprintf(stream, "%s\"%s\": \"%s\"", separator, role_names[i], state == 2 ? "ready" : "not ready");
-		separator = ", ";
-	}
-	fputc('}', stream);
+	roles_write_metrics(stream);
 	return text_finish(stream, &text);
 }

@@ -24,11 +24,18 @@ typedef enum Metric
 	METRIC_OUTBOX_BACKLOG_EVENTS,
 	METRIC_OUTBOX_BACKLOG_SECONDS,
 	METRIC_PARKED_EVENTS,
+	METRIC_EVENTS_REFUSED,
+	METRIC_EVENTS_DEFERRED,
+	METRIC_DEFERRED_EVENTS,
+	METRIC_EVENTS_MISPLACED,
 	METRIC_CIRCUITS_OPEN,
 	METRIC_REPLIES_APPLIED,
 	METRIC_REPLIES_WITHOUT_EFFECT,
 	METRIC_REPLIES_DEAD,
 	METRIC_DEAD_LETTERS,
+	METRIC_REPLIES_SET_ASIDE,
+	METRIC_ORDERS_SET_ASIDE,
+	METRIC_FEEDS_SET_ASIDE,
 	METRIC_SYNCS,
 	METRIC_SYNC_FAILURES,
 	METRIC_ORDERS_EXPIRED,
@@ -47,16 +54,6 @@ typedef enum Histogram
 	HISTOGRAM_COUNT
 } Histogram;
 
-typedef enum Role
-{
-	ROLE_HTTP,
-	ROLE_RELAY,
-	ROLE_REPLIES,
-	ROLE_SYNC,
-	ROLE_HOUSEKEEPING,
-	ROLE_COUNT
-} Role;
-
 extern void    metric_add(Metric metric, int64_t by);
 extern void    metric_set(Metric metric, int64_t value);
 extern int64_t metric_get(Metric metric);
@@ -66,13 +63,5 @@ extern void metric_observe(Histogram histogram, double value);
 
 /* metrics_text returns the Prometheus text, malloc'd; NULL if memory is short. */
 extern char *metrics_text(void);
-
-extern const char *role_name(Role role);
-
-/* A role that runs says whether it can do its work; one that does not run counts as ready. */
-extern void role_set_ready(Role role, bool ready);
-
-/* roles_text returns {"http": "ready", ...} of the roles that run, malloc'd; *all_ready as it says. */
-extern char *roles_text(bool *all_ready);
 
 #endif /* BRIDGE_METRICS_H */

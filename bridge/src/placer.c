@@ -6,11 +6,14 @@
  * database the next one gathers. Every request has an idempotency key, made
  * here if the client gave none, so a batch whose outcome is unknown (the
  * connection was lost during the commit) is simply sent again.
+ *
+ * A batch waits for somebody's lock only shortly. Then it is placed without waiting:
+ * those that need what is locked go to the second lane, where they are tried
+ * again and again until their time is up, and the others are answered.
  */
 #include "placer.h"
 
 #include <jansson.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,16 +24,23 @@
 #include "log.h"
 #include "metrics.h"
 #include "plans.h"
+#include "problems.h"
+#include "roles.h"
 #include "stop.h"
 #include "text.h"
 
-static atomic_bool is_connected;
+#define LOCK_TIMEOUT_MS 250
+#define WARY_MS         2000 /* after a lock was met, batches do not wait for any that long */
+#define PASSING_MS_MAX  2000 /* a full disk and the like are waited for that long, then orders are refused */
+#define BUSY            "55P03"
 
-bool
-placer_is_connected(void)
+typedef struct Placer
 {
-	return atomic_load(&is_connected);
-}
+	const PlacerLane *lane;
+	Db                db;
+	long long         wary_until_ms;
+	Backoff           pause; /* while the database refuses what may pass */
+} Placer;
 
 /* ---------- answers ---------- */
 
@@ -40,40 +50,13 @@ reply_placed(Job *job, const char *order_id, const char *document)
 	char *body = NULL;
 	char  location[64];
 
+	/* both are JSON of the database's making: to take them apart and put them together again would cost a tenth of an order */
 	if (asprintf(&body, "{\"message\": \"Order placed\", \"orderId\": %s, \"order\": %s}", order_id, document) < 0)
 		body = NULL;
 	snprintf(location, sizeof(location), "/order/%s", order_id);
 	http_set_header(job->exchange, "Location", location);
 	http_reply(job->exchange, 201, "application/json", body);
 	metric_add(METRIC_ORDERS_PLACED, 1);
-}
-
-/* The status and title of an error of place_orders. */
-static int
-status_of_code(const char *code, const char **title)
-{
-	static const struct
-	{
-		const char *code;
-		int         status;
-		const char *title;
-	} known[] = {
-		{"22023", 400, "Bad Request"},
-		{"OA001", 409, "Insufficient stock"},
-		{"OA002", 404, "Unknown product"},
-		{"OA003", 422, "Idempotency key reused"},
-	};
-
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-	{
-		if (strcmp(code, known[i].code) == 0)
-		{
-			*title = known[i].title;
-			return known[i].status;
-		}
-	}
-	*title = "Internal Server Error";
-	return 500;
 }
 
 static void
@@ -84,7 +67,7 @@ reply_refused(Job *job, const char *code, const char *error_text)
 	json_t     *detail = json_object_get(error, "detail");
 	char       *details = detail != NULL ? json_dumps(detail, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
 	const char *title;
-	int         status = status_of_code(code, &title);
+	int         status = problem_of_sqlstate(code, &title);
 
 	http_problem(job->exchange, status, title, message ? message : title, json_string_value(json_object_get(error, "field")),
 				 details);
@@ -93,45 +76,43 @@ reply_refused(Job *job, const char *code, const char *error_text)
 	metric_add(METRIC_ORDERS_REFUSED, 1);
 }
 
+/* Answers all of a list that they cannot be placed now. */
 static void
-reply_unavailable(Job *job, bool may_be_placed)
+reply_unavailable(Job *jobs, const char *why)
 {
-	char detail[2048];
+	while (jobs != NULL)
+	{
+		Job *job = jobs;
 
-	http_set_header(job->exchange, "Retry-After", "1");
-	if (may_be_placed)
-		snprintf(detail, sizeof(detail), "the outcome is not known: repeat the request with the header Idempotency-Key: %s",
-				 job->key);
-	else
-		snprintf(detail, sizeof(detail), "the database is away; nothing was placed");
-	if (may_be_placed)
-		http_set_header(job->exchange, "Idempotency-Key", job->key);
-	http_problem(job->exchange, 503, may_be_placed ? "Outcome unknown" : "Service Unavailable", detail, NULL, NULL);
-	metric_add(METRIC_HTTP_REFUSED, 1);
+		jobs = job->next;
+		problem_unavailable(job, why);
+		job_free(job);
+	}
 }
 
-/* ---------- batches ---------- */
+/* ---------- lists ---------- */
 
 /* Answers the jobs whose time is up and returns the others. */
 static Job *
-drop_overdue(Job *jobs, bool may_be_placed)
+drop_overdue(Placer *placer, Job *jobs)
 {
 	Job      *kept = NULL;
 	Job     **end = &kept;
 	long long now = monotonic_ms();
+	bool      is_over = stop_requested() && !db_is_connected(&placer->db);
 
 	while (jobs != NULL)
 	{
 		Job *job = jobs;
 
 		jobs = job->next;
-		if (now < job->deadline_ms && !(stop_requested() && !placer_is_connected()))
+		if (now < job->deadline_ms && !is_over)
 		{
 			*end = job;
 			end = &job->next;
 			continue;
 		}
-		reply_unavailable(job, may_be_placed);
+		problem_unavailable(job, job->tries > 0 ? "another transaction has locked what it needs" : "the database is away");
 		job_free(job);
 	}
 	*end = NULL;
@@ -150,50 +131,12 @@ batch_text(const Job *jobs)
 	fputc('[', stream);
 	for (const Job *job = jobs; job != NULL; job = job->next)
 	{
-		fputs(job->text, stream);
+		fputs(job->body, stream);
 		if (job->next != NULL)
 			fputc(',', stream);
 	}
 	fputc(']', stream);
 	return text_finish(stream, &text);
-}
-
-static void
-answer_batch(Job *jobs, const PGresult *result)
-{
-	int row = 0;
-
-	while (jobs != NULL)
-	{
-		Job        *job = jobs;
-		const char *order_id = db_value(result, row, 0);
-
-		jobs = job->next;
-		if (order_id != NULL)
-			reply_placed(job, order_id, db_value(result, row, 1));
-		else
-			reply_refused(job, db_value(result, row, 2), db_value(result, row, 3));
-		job_free(job);
-		row++;
-	}
-}
-
-static void
-refuse_batch(Job *jobs, const char *sqlstate)
-{
-	while (jobs != NULL)
-	{
-		Job *job = jobs;
-
-		jobs = job->next;
-		/* class 22: the text itself, such as a NUL or an invalid character in it */
-		if (strncmp(sqlstate, "22", 2) == 0)
-			http_problem(job->exchange, 400, "Bad Request", "the body has text that the database cannot hold", "body", NULL);
-		else
-			http_problem(job->exchange, 500, "Internal Server Error", "the database refused the order", NULL, NULL);
-		metric_add(METRIC_ORDERS_REFUSED, 1);
-		job_free(job);
-	}
 }
 
 /* Splits a list in two halves; returns the second. */
@@ -210,90 +153,199 @@ split(Job *jobs)
 	return second;
 }
 
-/* True if the same statement may succeed when it is tried again. */
-static bool
-is_transient(const char *sqlstate)
+/* Has it tried again later, on the second lane. */
+static void
+set_aside(Placer *placer, Job *job)
 {
-	return strcmp(sqlstate, "40P01") == 0 || strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "55P03") == 0 ||
-		   strcmp(sqlstate, "57014") == 0;
+	if (intake_add_later(placer->lane->aside, job))
+		return;
+	problem_unavailable(job, "another transaction has locked what it needs");
+	job_free(job);
+}
+
+static void
+set_all_aside(Placer *placer, Job *jobs)
+{
+	while (jobs != NULL)
+	{
+		Job *job = jobs;
+
+		jobs = job->next;
+		set_aside(placer, job);
+	}
+}
+
+/* ---------- batches ---------- */
+
+static void
+answer_batch(Placer *placer, Job *jobs, const PGresult *result)
+{
+	int row = 0;
+
+	while (jobs != NULL)
+	{
+		Job        *job = jobs;
+		const char *order_id = db_value(result, row, 0);
+		const char *code = db_value(result, row, 2);
+
+		jobs = job->next;
+		if (order_id == NULL && strcmp(code, BUSY) == 0)
+		{
+			placer->wary_until_ms = monotonic_ms() + WARY_MS;
+			set_aside(placer, job);
+			row++;
+			continue;
+		}
+		if (order_id != NULL)
+			reply_placed(job, order_id, db_value(result, row, 1));
+		else
+			reply_refused(job, code, db_value(result, row, 3));
+		job_free(job);
+		row++;
+	}
+	role_progresses(ROLE_HTTP);
+}
+
+static void
+refuse_all(Job *jobs, const PGresult *result)
+{
+	while (jobs != NULL)
+	{
+		Job *job = jobs;
+
+		jobs = job->next;
+		/* class 22: the text itself, such as a NUL or an invalid character in it */
+		if (strncmp(db_sqlstate(result), "22", 2) == 0)
+			http_problem(job->exchange, 400, "Bad Request", "the body has text that the database cannot hold", "body", NULL);
+		else
+			problem_reply(job, result);
+		metric_add(METRIC_ORDERS_REFUSED, 1);
+		job_free(job);
+	}
+}
+
+static void place(Placer *placer, Job *jobs);
+
+/* Goes on after the database has refused the batch; returns what is to be tried again at once, NULL if nothing is. */
+static Job *
+handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long began_ms)
+{
+	if (db_is_locked_out(result))
+	{
+		if (monotonic_ms() >= placer->wary_until_ms)
+		{
+			placer->wary_until_ms = monotonic_ms() + WARY_MS;
+			return jobs;
+		}
+		/* without waiting, and still somebody's lock: of a whole table, or a key that somebody is just using */
+		if (placer->lane->aside != placer->lane->orders || jobs->next == NULL)
+		{
+			set_all_aside(placer, jobs);
+			return NULL;
+		}
+	}
+	else if (db_is_passing(result))
+	{
+		if (monotonic_ms() - began_ms < PASSING_MS_MAX)
+		{
+			stop_wait_ms(backoff_next(&placer->pause));
+			return jobs;
+		}
+		reply_unavailable(jobs, "the database cannot do it now");
+		return NULL;
+	}
+	else if (!db_is_fault_of_input(result) || jobs->next == NULL)
+	{
+		refuse_all(jobs, result);
+		return NULL;
+	}
+	place(placer, split(jobs));
+	return jobs;
+}
+
+static void
+note_unknown(Job *jobs)
+{
+	for (Job *job = jobs; job != NULL; job = job->next)
+		job->is_outcome_unknown = true;
+	metric_add(METRIC_RECONNECTS, 1);
 }
 
 /*
- * Places one batch and answers all its jobs. A statement that the server
- * refuses is halved until the request at fault is alone.
+ * Places one batch and sees to it that all its jobs are answered. A statement
+ * that the server refuses is halved until the request at fault is alone.
  */
 static void
-place(Db *db, Job *jobs)
+place(Placer *placer, Job *jobs)
 {
-	bool may_be_placed = false;
+	long long began_ms = monotonic_ms();
 
-	while ((jobs = drop_overdue(jobs, may_be_placed)) != NULL)
+	while ((jobs = drop_overdue(placer, jobs)) != NULL)
 	{
+		bool        is_wary = monotonic_ms() < placer->wary_until_ms;
 		char       *text;
 		const char *params[1];
 		PGresult   *result;
 		DbOutcome   outcome;
-		char        sqlstate[6] = "";
 
-		atomic_store(&is_connected, db_is_connected(db) || db_connect(db));
-		if (!placer_is_connected())
+		if (!db_is_connected(&placer->db) && !db_connect(&placer->db))
 		{
-			stop_wait_ms(backoff_next(&db->backoff));
+			stop_wait_ms(backoff_next(&placer->db.backoff));
 			continue;
 		}
 		params[0] = text = batch_text(jobs);
 		if (text == NULL)
-			continue;
-		outcome = db_query(db, "placing orders", SQL_PLACE, 1, params, &result);
+		{
+			reply_unavailable(jobs, "out of memory");
+			return;
+		}
+		outcome = db_query(&placer->db, "placing orders", is_wary ? SQL_PLACE_SKIP_LOCKED : SQL_PLACE, 1, params, &result);
 		FAULT_POINT("placer.after_commit");
 		free(text);
 		if (outcome == DB_OK)
 		{
-			answer_batch(jobs, result);
-			PQclear(result);
-			return;
+			answer_batch(placer, jobs, result);
+			jobs = NULL;
+			backoff_reset(&placer->pause);
 		}
-		if (outcome == DB_ERROR)
-			snprintf(sqlstate, sizeof(sqlstate), "%s", PQresultErrorField(result, PG_DIAG_SQLSTATE));
+		else if (outcome == DB_LOST)
+			note_unknown(jobs);
+		else
+			jobs = handle_refusal(placer, jobs, result, began_ms);
 		PQclear(result);
-		if (outcome == DB_LOST)
-		{
-			may_be_placed = true;
-			metric_add(METRIC_RECONNECTS, 1);
-		}
-		else if (!is_transient(sqlstate))
-		{
-			if (jobs->next == NULL)
-			{
-				refuse_batch(jobs, sqlstate);
-				return;
-			}
-			place(db, split(jobs));
-		}
 	}
 }
 
 void *
 placer_run(void *context)
 {
-	Intake *intake = context;
-	Db      db;
-	Job    *jobs;
-	int     count;
+	Placer    placer = {.lane = context, .pause = {.delay_ms_min = 50, .delay_ms_max = 1000}};
+	bool      is_first = placer.lane->aside != placer.lane->orders;
+	long long began_us;
+	Job      *jobs;
+	int       count;
 
-	log_set_role("http.placer");
-	db_init(&db, config.database_url, "order-bridge placer", NULL);
-	db.statement_timeout_ms = config.request_timeout_s * 1000 / 2; /* a lock held by someone must not hold up all */
-	if (db_connect(&db))
-		atomic_store(&is_connected, true);
-	while ((jobs = intake_take(intake, config.place_batch_max, &count)) != NULL)
+	log_set_role(is_first ? "http.placer" : "http.placer2");
+	db_init(&placer.db, config.database_url, is_first ? "order-bridge placer" : "order-bridge placer 2", NULL);
+	placer.db.lock_timeout_ms = LOCK_TIMEOUT_MS;
+	/* with its grace, and the time to connect anew, less than a request has */
+	placer.db.timeout_ms = config.request_timeout_s * 1000 * 2 / 5;
+	if (is_first && !db_connect(&placer.db))
+		log_debug("orders will wait for the database");
+	while ((jobs = intake_take(placer.lane->orders, config.place_batch_max, &count)) != NULL)
 	{
-		long long began = monotonic_us();
-
-		place(&db, jobs);
+		began_us = monotonic_us();
+		if (is_first)
+			role_begins(ROLE_HTTP);
+		else
+			placer.wary_until_ms = monotonic_ms() + WARY_MS; /* this lane waits for nobody */
+		place(&placer, jobs);
+		if (is_first && intake_depth(placer.lane->orders) == 0)
+			role_rests(ROLE_HTTP);
 		metric_observe(HISTOGRAM_PLACE_BATCH, count);
-		metric_observe(HISTOGRAM_PLACE_SECONDS, (double) (monotonic_us() - began) / 1e6);
+		metric_observe(HISTOGRAM_PLACE_SECONDS, (double) (monotonic_us() - began_us) / 1e6);
+		metric_set(METRIC_ORDERS_SET_ASIDE, intake_depth(placer.lane->aside));
 	}
-	db_close(&db);
+	db_close(&placer.db);
 	return NULL;
 }

@@ -8,7 +8,14 @@ const char SQL_PLACE[] =
 	"SELECT order_id, document, error->>'code', error FROM order_aggregator.place_order_documents($1::jsonb) "
 	"ORDER BY request_no";
 
+const char SQL_PLACE_SKIP_LOCKED[] =
+	"SELECT order_id, document, error->>'code', error FROM order_aggregator.place_order_documents_skip_locked($1::jsonb) "
+	"ORDER BY request_no";
+
 const char SQL_APPLY_REPLIES[] = "SELECT outcome, detail FROM order_aggregator.apply_vendor_replies($1::jsonb) ORDER BY reply_no";
+
+const char SQL_APPLY_REPLIES_SKIP_LOCKED[] =
+	"SELECT outcome, detail FROM order_aggregator.apply_vendor_replies_skip_locked($1::jsonb) ORDER BY reply_no";
 
 /* ---------- relay ---------- */
 
@@ -18,12 +25,11 @@ const char SQL_RELAY_SESSION[] = "SET synchronous_commit = off; LISTEN order_agg
 /* a leader that is stopped or cut off loses its session, and with it the lock, so that another can take over */
 const char SQL_RELAY_LEASE[] = "SELECT set_config('idle_session_timeout', $1, false), set_config('tcp_user_timeout', $1, false)";
 
-/* 28513 is the class of our advisory locks: 1 is held by the leader, 2 by a leader that sleeps (outbox.c) */
-const char SQL_RELAY_TRY_LEAD[] = "SELECT pg_try_advisory_lock(28513, 1)";
+const char SQL_RELAY_TRY_LEAD[] = "SELECT order_aggregator.relay_try_lead()";
 
-const char SQL_RELAY_MARK_IDLE[] = "SELECT pg_advisory_lock(28513, 2)";
+const char SQL_RELAY_MARK_IDLE[] = "SELECT order_aggregator.relay_fall_asleep()";
 
-const char SQL_RELAY_UNMARK_IDLE[] = "SELECT pg_advisory_unlock(28513, 2)";
+const char SQL_RELAY_UNMARK_IDLE[] = "SELECT order_aggregator.relay_wake_up()";
 
 const char SQL_RELAY_ACQUIRE[] = "SELECT epoch, snapshot, low_event_id, window_snapshot, window_event_id, restored_upto "
 								 "FROM order_aggregator.relay_acquire($1)";
@@ -33,11 +39,23 @@ const char SQL_RELAY_HORIZON[] =
 	"SELECT order_aggregator.outbox_head(); SELECT order_aggregator.next_xid(), clock_timestamp(); SELECT pg_current_snapshot()";
 
 const char SQL_RELAY_EVENTS[] = "SELECT event_id, message_id, routing_key, mandatory, headers, payload, created_at_us "
-								"FROM order_aggregator.relay_events($1, $2, $3, $4, $5)";
+								"FROM order_aggregator.relay_events($1, $2, $3, $4, $5, $6)";
 
 const char SQL_RELAY_ADVANCE[] = "SELECT order_aggregator.relay_advance($1, $2, $3, $4, $5, $6, $7)";
 
 const char SQL_RELAY_PARK[] = "SELECT order_aggregator.park_event($1, $2, $3)";
+
+const char SQL_RELAY_DEFER[] = "SELECT order_aggregator.defer_events($1, $2)";
+
+const char SQL_RELAY_DEFERRED[] = "SELECT event_id, message_id, routing_key, mandatory, headers, payload, created_at_us "
+								  "FROM order_aggregator.deferred_events($1, $2)";
+
+const char SQL_RELAY_DEFERRED_SENT[] = "SELECT order_aggregator.deferred_events_sent($1)";
+
+const char SQL_RELAY_HAS_DEFERRED[] = "SELECT EXISTS (SELECT FROM order_aggregator.deferred_event)";
+
+/* the head after the top: it only grows */
+const char SQL_OUTBOX_TOP_AND_HEAD[] = "SELECT order_aggregator.outbox_top(); SELECT order_aggregator.outbox_head()";
 
 const char SQL_REDRIVE_PARKED[] = "SELECT order_aggregator.redrive_parked_events($1)";
 
@@ -45,13 +63,17 @@ const char SQL_REDRIVE_PARKED[] = "SELECT order_aggregator.redrive_parked_events
 
 const char SQL_EXPIRE[] = "SELECT order_aggregator.expire_orders($1)";
 
+const char SQL_EXPIRE_SKIP_LOCKED[] = "SELECT order_aggregator.expire_orders_skip_locked($1)";
+
 const char SQL_BACKLOG[] =
 	"SELECT greatest(0, order_aggregator.outbox_head() - coalesce(max(low_event_id), 0)), "
 	"  coalesce(extract(epoch FROM now() - max(relayed_until)), 0)::bigint, "
-	"  (SELECT count(*) FROM order_aggregator.unroutable_event), "
+	"  (SELECT count(*) FROM order_aggregator.unroutable_event), (SELECT count(*) FROM order_aggregator.deferred_event), "
 	"  (SELECT count(*) FROM order_aggregator.vendor_sync WHERE circuit <> 'closed') FROM order_aggregator.relay_checkpoint";
 
-const char SQL_ASK_SILENT[] = "SELECT order_aggregator.ask_silent_vendors(make_interval(secs => $1), 10000)";
+const char SQL_HAS_SILENT[] = "SELECT order_aggregator.has_silent_vendors(make_interval(secs => $1))::int";
+
+const char SQL_ASK_SILENT[] = "SELECT order_aggregator.ask_silent_vendors(make_interval(secs => $1), 100)";
 
 const char SQL_MAKE_PARTITIONS[] = "SELECT order_aggregator.make_outbox_partitions(1)";
 
@@ -60,6 +82,8 @@ const char SQL_DROP_PARTITIONS[] = "SELECT order_aggregator.drop_outbox_partitio
 const char SQL_FORGET_KEYS[] = "SELECT order_aggregator.forget_idempotency_keys(make_interval(hours => $1))";
 
 const char SQL_FORGET_SYNCS[] = "SELECT order_aggregator.forget_feed_syncs(make_interval(hours => $1))";
+
+const char SQL_SETTLE_SHORTAGES_SKIP_LOCKED[] = "SELECT order_aggregator.settle_shortages_skip_locked($1)";
 
 const char SQL_SETTLE_SHORTAGES[] = "SELECT order_aggregator.settle_shortages($1)";
 
@@ -76,12 +100,8 @@ const char SQL_CLAIM_FEEDS[] = "SELECT vendor_id, stock_url, feed_mapping, etag,
 const char SQL_BEGIN_FEED[] =
 	"SELECT order_aggregator.begin_feed($1, least($2::timestamptz - make_interval(secs => $3), to_timestamp($4)))";
 
-/* someone else's lock on a vendor must not hold up the others */
-const char SQL_SYNC_SESSION[] = "SET lock_timeout = '3s'";
-
-/* a part that is lost in a crash comes again with the next feed; it must not hold up orders behind someone else's lock */
-const char SQL_APPLY_FEED_PART[] = "SELECT p.rows FROM (SELECT set_config('synchronous_commit', 'off', true), "
-								   "set_config('lock_timeout', '3s', true) OFFSET 0) AS s, "
+/* a part that is lost in a crash comes again with the next feed */
+const char SQL_APPLY_FEED_PART[] = "SELECT p.rows FROM (SELECT set_config('synchronous_commit', 'off', true) OFFSET 0) AS s, "
 								   "  LATERAL order_aggregator.apply_feed_part($1, $2, $3, $4, $5, $6, $7, $8, $9) AS p(rows)";
 
 const char SQL_FINISH_FEED[] = "SELECT r->>'status', r->>'items' FROM order_aggregator.finish_feed($1, $2, $3) AS r";
@@ -96,16 +116,20 @@ const char SQL_GET_ORDER[] =
 	"  'reason', close_reason, 'lines', lines, 'holds', holds, 'returns', returns, 'history', history) "
 	"FROM order_aggregator.order_summary WHERE order_id = $1";
 
-const char SQL_CANCEL_ORDER[] = "SELECT order_aggregator.cancel_order($1, $2)";
+/* $2: {"reason"} */
+const char SQL_CANCEL_ORDER[] = "SELECT json_build_object('message', 'Order cancelled', 'orderId', $1::bigint, 'status', "
+								"  order_aggregator.cancel_order_once($1::bigint, $2::jsonb->>'reason', $3))";
 
-/* $2: {"lines", "restock", "idempotencyKey"} */
+/* $2: {"lines", "restock"} */
 const char SQL_RETURN_ORDER[] =
 	"SELECT json_build_object('message', 'Units returned', 'orderId', $1::bigint, 'returnId', "
-	"  order_aggregator.return_order($1::bigint, nullif(b->'lines', 'null'), coalesce((b->>'restock')::boolean, true), "
-	"    b->>'idempotencyKey')) FROM (SELECT $2::jsonb AS b) AS d";
+	"  order_aggregator.return_order($1::bigint, nullif(b->'lines', 'null'), coalesce((b->>'restock')::boolean, true), $3)) "
+	"FROM (SELECT $2::jsonb AS b) AS d";
 
+/* the cursor is where the order by has got to: the last row's keys */
 const char SQL_GET_PRODUCTS[] =
-	"SELECT coalesce(json_agg(t), '[]'), count(*), max(t.\"id\" || '/' || t.\"vendorId\") FROM ("
+	"SELECT json_build_object('isSuccess', true, 'data', coalesce(json_agg(t ORDER BY t.id, t.\"vendorId\"), '[]'), 'next', "
+	"  CASE WHEN count(*) = $3 THEN (array_agg(t.id || '/' || t.\"vendorId\" ORDER BY t.id DESC, t.\"vendorId\" DESC))[1] END) FROM ("
 	"  SELECT product_id AS id, product_name AS name, vendor_id AS \"vendorId\", vendor_name AS \"vendorName\", "
 	"    vendor_sku AS \"vendorProductId\", price::text AS price, available AS quantity, on_hand AS \"onHand\", "
 	"    reserved, is_active AS \"isActive\" "

@@ -6,7 +6,9 @@
 #define BRIDGE_PLANS_H
 
 extern const char SQL_PLACE[];
+extern const char SQL_PLACE_SKIP_LOCKED[];
 extern const char SQL_APPLY_REPLIES[];
+extern const char SQL_APPLY_REPLIES_SKIP_LOCKED[];
 
 extern const char SQL_RELAY_SESSION[];
 extern const char SQL_RELAY_LEASE[];
@@ -16,21 +18,28 @@ extern const char SQL_RELAY_HORIZON[];
 extern const char SQL_RELAY_EVENTS[];
 extern const char SQL_RELAY_ADVANCE[];
 extern const char SQL_RELAY_PARK[];
+extern const char SQL_RELAY_DEFER[];
+extern const char SQL_RELAY_DEFERRED[];
+extern const char SQL_RELAY_DEFERRED_SENT[];
+extern const char SQL_RELAY_HAS_DEFERRED[];
+extern const char SQL_OUTBOX_TOP_AND_HEAD[];
 extern const char SQL_RELAY_MARK_IDLE[];
 extern const char SQL_RELAY_UNMARK_IDLE[];
 extern const char SQL_REDRIVE_PARKED[];
 
 extern const char SQL_EXPIRE[];
+extern const char SQL_EXPIRE_SKIP_LOCKED[];
 extern const char SQL_BACKLOG[];
+extern const char SQL_HAS_SILENT[];
 extern const char SQL_ASK_SILENT[];
 extern const char SQL_MAKE_PARTITIONS[];
 extern const char SQL_DROP_PARTITIONS[];
 extern const char SQL_FORGET_KEYS[];
 extern const char SQL_FORGET_SYNCS[];
 extern const char SQL_SETTLE_SHORTAGES[];
+extern const char SQL_SETTLE_SHORTAGES_SKIP_LOCKED[];
 
 extern const char SQL_VENDOR_FEEDS[];
-extern const char SQL_SYNC_SESSION[];
 extern const char SQL_CLAIM_FEEDS[];
 extern const char SQL_BEGIN_FEED[];
 extern const char SQL_APPLY_FEED_PART[];

@@ -23,6 +23,9 @@
 
 #include "config.h"
 #include "feed_headers.h"
+#include "stop.h"
+
+#define LOOK_MS_MAX 250 /* so that no pull is late by more */
 
 typedef struct Pull
 {
@@ -32,6 +35,7 @@ typedef struct Pull
 	struct curl_slist *headers;
 	char              *mapping;
 	double             began_at;
+	long long          deadline_us; /* of monotonic_us() */
 	double             date;
 	double             received_at; /* the Date */
 	size_t             bytes;
@@ -202,7 +206,6 @@ set_options(Pull *pull, const char *url)
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, pull);
 	curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(curl, CURLOPT_HEADERDATA, pull);
-	curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long) config.sync_timeout_s);
 	curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, config.feed_redirects_max > 0 && !has_keys ? 1L : 0L);
 	curl_easy_setopt(curl, CURLOPT_MAXREDIRS, (long) config.feed_redirects_max);
 	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -249,6 +252,7 @@ puller_add(Puller *puller, const char *vendor_id, const char *url, const char *m
 		return false;
 	}
 	pull->began_at = wall_clock();
+	pull->deadline_us = monotonic_us() + config.sync_timeout_s * 1000000LL;
 	add_condition(pull, "If-None-Match", etag);
 	add_condition(pull, "If-Modified-Since", last_modified);
 	set_options(pull, url);
@@ -358,6 +362,27 @@ puller_is_pulling(const Puller *puller, const char *vendor_id)
 	return false;
 }
 
+void
+puller_excuse(Puller *puller, long long microseconds)
+{
+	for (Pull *pull = puller->pulls; pull != NULL; pull = pull->next)
+		pull->deadline_us += microseconds;
+}
+
+/* Ends the pulls whose time is over. */
+static void
+give_up_overdue(Puller *puller)
+{
+	for (Pull *pull = puller->pulls; pull != NULL; pull = pull->next)
+	{
+		if (pull->is_done || monotonic_us() < pull->deadline_us)
+			continue;
+		pull->is_done = true;
+		set_times(pull);
+		fail(pull->result, "the feed did not come whole within SYNC_TIMEOUT_S");
+	}
+}
+
 static void
 perform(Puller *puller)
 {
@@ -373,8 +398,10 @@ perform(Puller *puller)
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &pull);
-		finish_pull(pull, message->data.result);
+		if (!pull->is_done)
+			finish_pull(pull, message->data.result);
 	}
+	give_up_overdue(puller);
 }
 
 static PullResult *
@@ -404,7 +431,7 @@ puller_take(Puller *puller, int wait_ms)
 	result = take_done(puller);
 	if (result != NULL || wait_ms == 0)
 		return result;
-	curl_multi_poll(puller->multi, NULL, 0, wait_ms, NULL);
+	curl_multi_poll(puller->multi, NULL, 0, wait_ms < LOOK_MS_MAX ? wait_ms : LOOK_MS_MAX, NULL);
 	perform(puller);
 	return take_done(puller);
 }

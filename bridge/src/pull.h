@@ -49,6 +49,9 @@ extern bool puller_add(Puller *puller, const char *vendor_id, const char *url, c
 /* puller_count: how many pulls are under way, or their results not taken yet. */
 extern int puller_count(const Puller *puller);
 
+/* puller_excuse adds to the time that the pulls under way have: it went by while nobody looked after them. */
+extern void puller_excuse(Puller *puller, long long microseconds);
+
 /* puller_is_pulling: is a pull of that vendor among them? */
 extern bool puller_is_pulling(const Puller *puller, const char *vendor_id);
 

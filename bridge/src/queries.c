@@ -1,6 +1,9 @@
 /*
  * queries.c
- *		The HTTP requests that read, cancel or sync.
+ *		The HTTP requests that read, change or sync.
+ *
+ * A statement waits for somebody's lock only shortly, and the job then comes back
+ * to the queue, behind the others: many that wait for one lock hold up nobody else.
  */
 #include "queries.h"
 
@@ -17,31 +20,41 @@
 #include "log.h"
 #include "metrics.h"
 #include "plans.h"
+#include "problems.h"
 #include "stop.h"
 #include "sync.h"
 #include "text.h"
 
-/* Frees the result and replies to a statement that did not succeed. */
-static void
-reply_failed(Job *job, DbOutcome outcome, PGresult *result)
-{
-	const char *sqlstate = outcome == DB_ERROR ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : "";
-	const char *message = outcome == DB_ERROR ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : "";
+#define LOCK_TIMEOUT_MS 150
 
-	if (strcmp(sqlstate, "OA004") == 0)
-		http_problem(job->exchange, 409, "Conflict", message, NULL, NULL);
-	else if (strcmp(sqlstate, "OA005") == 0)
-		http_problem(job->exchange, 404, "Not Found", message, NULL, NULL);
-	else if (strncmp(sqlstate, "22", 2) == 0)
-		http_problem(job->exchange, 400, "Bad Request", message, NULL, NULL);
-	else if (outcome == DB_ERROR && strcmp(sqlstate, "57014") != 0)
-		http_problem(job->exchange, 500, "Internal Server Error", "the database refused the request", NULL, NULL);
+/* What has become of a job. */
+typedef enum Answered
+{
+	ANSWERED,
+	ANSWER_LATER /* it may succeed when it is tried again */
+} Answered;
+
+/*
+ * Runs a job's statement. With DB_OK the result is the caller's; else it has been
+ * seen to: *answered says how.
+ */
+static DbOutcome
+run(Db *db, Job *job, const char *doing, const char *sql, int nparams, const char *const *params, PGresult **result,
+	Answered *answered)
+{
+	DbOutcome outcome = db_query(db, doing, sql, nparams, params, result);
+
+	*answered = ANSWERED;
+	if (outcome == DB_OK)
+		return outcome;
+	if (outcome == DB_LOST)
+		job->is_outcome_unknown |= job->idempotency_key != NULL;
+	if (outcome == DB_LOST || db_is_passing(*result))
+		*answered = ANSWER_LATER;
 	else
-	{
-		http_set_header(job->exchange, "Retry-After", "1");
-		http_problem(job->exchange, 503, "Service Unavailable", "the database is away, or too much is asked of it", NULL, NULL);
-	}
-	PQclear(result);
+		problem_reply(job, *result);
+	PQclear(*result);
+	return outcome;
 }
 
 /* Replies with the one JSON value of the result, or 404. Frees the result. */
@@ -64,73 +77,57 @@ reply_json(Job *job, PGresult *result, const char *what)
 static bool
 is_order_id(Job *job)
 {
-	size_t length = strlen(job->key);
+	size_t length = strlen(job->subject);
 
-	if (length <= 18 && strspn(job->key, "0123456789") == length)
+	if (length <= 18 && strspn(job->subject, "0123456789") == length)
 		return true;
 	http_problem(job->exchange, 404, "Not Found", "there is no such order: an id is a whole number", "id", NULL);
 	return false;
 }
 
 /* Runs a statement that makes the answer, one JSON value, and replies with it; no row: there is no such thing. */
-static void
+static Answered
 answer_with(Db *db, Job *job, const char *doing, const char *sql, int nparams, const char *const *params, const char *what)
 {
 	PGresult *result;
-	DbOutcome outcome = db_query(db, doing, sql, nparams, params, &result);
+	Answered  answered;
 
-	if (outcome == DB_OK)
+	if (run(db, job, doing, sql, nparams, params, &result, &answered) == DB_OK)
 		reply_json(job, result, what);
-	else
-		reply_failed(job, outcome, result);
+	return answered;
 }
 
-static void
+static Answered
 get_order(Db *db, Job *job)
 {
-	const char *params[1] = {job->key};
+	const char *params[1] = {job->subject};
 
-	if (is_order_id(job))
-		answer_with(db, job, "reading an order", SQL_GET_ORDER, 1, params, "order");
+	return is_order_id(job) ? answer_with(db, job, "reading an order", SQL_GET_ORDER, 1, params, "order") : ANSWERED;
 }
 
-static void
+static Answered
 cancel_order(Db *db, Job *job)
 {
-	const char *params[2] = {job->key, job->text};
-	PGresult   *result;
-	DbOutcome   outcome;
-	char       *body = NULL;
+	const char *params[3] = {job->subject, job->body, job->idempotency_key};
 
-	if (!is_order_id(job))
-		return;
-	outcome = db_query(db, "cancelling an order", SQL_CANCEL_ORDER, 2, params, &result);
-	if (outcome != DB_OK)
-	{
-		reply_failed(job, outcome, result);
-		return;
-	}
-	PQclear(result);
-	if (asprintf(&body, "{\"message\": \"Order cancelled\", \"orderId\": %s, \"status\": \"cancelled\"}", job->key) < 0)
-		body = NULL;
-	http_reply(job->exchange, 200, "application/json", body);
+	return is_order_id(job) ? answer_with(db, job, "cancelling an order", SQL_CANCEL_ORDER, 3, params, "order") : ANSWERED;
 }
 
-static void
+static Answered
 return_order(Db *db, Job *job)
 {
-	const char *params[2] = {job->key, job->text};
+	const char *params[3] = {job->subject, job->body, job->idempotency_key};
 
-	if (is_order_id(job))
-		answer_with(db, job, "returning units of an order", SQL_RETURN_ORDER, 2, params, "order");
+	return is_order_id(job) ? answer_with(db, job, "returning units of an order", SQL_RETURN_ORDER, 3, params, "order")
+							: ANSWERED;
 }
 
-static void
+static Answered
 get_syncs(Db *db, Job *job)
 {
-	const char *params[1] = {job->key};
+	const char *params[1] = {job->subject};
 
-	answer_with(db, job, "reading the syncs of a vendor", SQL_GET_SYNCS, 1, params, "vendor");
+	return answer_with(db, job, "reading the syncs of a vendor", SQL_GET_SYNCS, 1, params, "vendor");
 }
 
 /* True if the tag is in the list, or the list is "*" (RFC 9110, 13.1.2; compared weakly). */
@@ -159,64 +156,53 @@ reply_cacheable(Job *job, char *body)
 }
 
 /* "product/vendor" goes on after that offer, "product" after all of its offers. */
-static void
+static Answered
 get_products(Db *db, Job *job)
 {
-	char       *slash = strrchr(job->key, '/');
+	char       *slash = strrchr(job->after, '/');
 	char        limit[12];
-	const char *params[3] = {job->key, slash ? slash + 1 : *job->key ? "~" : "", limit};
+	const char *params[3] = {job->after, slash ? slash + 1 : *job->after ? "~" : "", limit};
 	PGresult   *result;
-	DbOutcome   outcome;
-	json_t     *next;
-	char       *next_text;
-	char       *body = NULL;
+	Answered    answered;
 
 	if (slash != NULL)
 		*slash = '\0';
-	snprintf(limit, sizeof(limit), "%d", job->number);
-	outcome = db_query(db, "reading products", SQL_GET_PRODUCTS, 3, params, &result);
-	if (outcome != DB_OK)
+	snprintf(limit, sizeof(limit), "%d", job->limit);
+	if (run(db, job, "reading products", SQL_GET_PRODUCTS, 3, params, &result, &answered) == DB_OK)
 	{
-		reply_failed(job, outcome, result);
-		return;
+		reply_cacheable(job, strdup(PQgetvalue(result, 0, 0)));
+		PQclear(result);
 	}
-	next = atoi(PQgetvalue(result, 0, 1)) == job->number ? json_string(PQgetvalue(result, 0, 2)) : json_null();
-	next_text = json_dumps(next, JSON_ENCODE_ANY);
-	if (next_text == NULL ||
-		asprintf(&body, "{\"isSuccess\": true, \"data\": %s, \"next\": %s}", PQgetvalue(result, 0, 0), next_text) < 0)
-		body = NULL;
-	if (body != NULL)
-		reply_cacheable(job, body);
-	else
-		http_reply(job->exchange, 503, "application/json", NULL);
-	free(next_text);
-	json_decref(next);
-	PQclear(result);
+	if (slash != NULL)
+		*slash = '/';
+	return answered;
 }
 
-static void
+static Answered
 get_product(Db *db, Job *job)
 {
-	const char *params[1] = {job->key};
+	const char *params[1] = {job->subject};
 
-	answer_with(db, job, "reading a product", SQL_GET_PRODUCT, 1, params, "product");
+	return answer_with(db, job, "reading a product", SQL_GET_PRODUCT, 1, params, "product");
 }
 
-static void
+static Answered
 get_vendors(Db *db, Job *job)
 {
-	answer_with(db, job, "reading vendors", SQL_GET_VENDORS, 0, NULL, "vendors");
+	return answer_with(db, job, "reading vendors", SQL_GET_VENDORS, 0, NULL, "vendors");
 }
 
-static void
+static Answered
 sync_vendors(Db *db, Job *job)
 {
 	json_t *results = json_array();
 	json_t *answer;
 
-	if (!sync_now(db, job->key, results))
-		reply_failed(job, DB_LOST, NULL);
-	else if (job->key != NULL && json_array_size(results) == 0)
+	Answered answered = ANSWERED;
+
+	if (!sync_now(db, job->subject, results))
+		answered = ANSWER_LATER;
+	else if (job->subject != NULL && json_array_size(results) == 0)
 		http_problem(job->exchange, 404, "Not Found", "there is no such active vendor with a stock URL", NULL, NULL);
 	else
 	{
@@ -225,42 +211,36 @@ sync_vendors(Db *db, Job *job)
 		json_decref(answer);
 	}
 	json_decref(results);
+	return answered;
 }
 
-static void
+static Answered
 answer(Db *db, Job *job)
 {
 	switch (job->kind)
 	{
 		case JOB_GET_ORDER:
-			get_order(db, job);
-			break;
+			return get_order(db, job);
 		case JOB_CANCEL_ORDER:
-			cancel_order(db, job);
-			break;
+			return cancel_order(db, job);
 		case JOB_RETURN_ORDER:
-			return_order(db, job);
-			break;
+			return return_order(db, job);
 		case JOB_GET_SYNCS:
-			get_syncs(db, job);
-			break;
+			return get_syncs(db, job);
 		case JOB_GET_PRODUCTS:
-			get_products(db, job);
-			break;
+			return get_products(db, job);
 		case JOB_GET_PRODUCT:
-			get_product(db, job);
-			break;
+			return get_product(db, job);
 		case JOB_GET_VENDORS:
-			get_vendors(db, job);
-			break;
+			return get_vendors(db, job);
 		case JOB_SYNC:
-			sync_vendors(db, job);
-			break;
+			return sync_vendors(db, job);
 		case JOB_PLACE:
-			log_error("an order came to the wrong queue");
-			reply_failed(job, DB_LOST, NULL);
 			break;
 	}
+	log_error("an order came to the wrong queue");
+	problem_unavailable(job, "it came to the wrong queue");
+	return ANSWERED;
 }
 
 void *
@@ -273,28 +253,19 @@ queries_run(void *context)
 
 	log_set_role("http.queries");
 	db_init(&db, config.database_url, "order-bridge queries", NULL);
-	db.statement_timeout_ms = config.request_timeout_s * 1000;
+	db.lock_timeout_ms = LOCK_TIMEOUT_MS;
+	db.timeout_ms = config.request_timeout_s * 1000 * 2 / 5;
 	while ((job = intake_take(intake, 1, &count)) != NULL)
 	{
-		PGresult *result = NULL;
+		bool     is_over = monotonic_ms() > job->deadline_ms || stop_requested();
+		Answered answered = ANSWER_LATER;
 
-		if (monotonic_ms() > job->deadline_ms || stop_requested())
-		{
-			reply_failed(job, DB_LOST, NULL);
-			job_free(job);
+		if (!is_over && (db_is_connected(&db) || db_connect(&db)))
+			answered = answer(&db, job);
+		if (answered == ANSWER_LATER && !is_over && intake_add_later(intake, job))
 			continue;
-		}
-		/* a connection that died while idle shows only when it is used */
-		if (!db_is_connected(&db) || db_query(&db, "checking the connection", SQL_PING, 0, NULL, &result) != DB_OK)
-		{
-			if (db_connect(&db))
-				log_debug("queries can be answered again");
-		}
-		PQclear(result);
-		if (db_is_connected(&db))
-			answer(&db, job);
-		else
-			reply_failed(job, DB_LOST, NULL);
+		if (answered == ANSWER_LATER)
+			problem_unavailable(job, "the database is away, or another transaction has locked what it needs");
 		job_free(job);
 	}
 	db_close(&db);

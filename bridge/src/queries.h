@@ -1,6 +1,6 @@
 /*
  * queries.h
- *		The HTTP requests that read, cancel or sync: each on a worker's own connection.
+ *		The HTTP requests that read, change or sync: each on a worker's own connection.
  */
 #ifndef BRIDGE_QUERIES_H
 #define BRIDGE_QUERIES_H

@@ -9,6 +9,10 @@
  * with its reason in headers, before it is acknowledged: nothing is dropped, and
  * nothing blocks the queue. While the database is away we wait with what we
  * hold, and the prefetch keeps the rest in the broker.
+ *
+ * A batch that waits for somebody's lock is applied again without waiting: what is
+ * locked is set aside, and tried again after a while. If that comes to half of what
+ * we may hold, it goes to the end of the queue, so that the replies behind it come.
  */
 #include "replies.h"
 
@@ -25,21 +29,34 @@
 #include "log.h"
 #include "metrics.h"
 #include "plans.h"
+#include "reply_text.h"
+#include "roles.h"
 #include "stop.h"
 #include "text.h"
 
-#define WAIT_MS          500
-#define MEASURE_MS       5000
-#define REASON_BYTES_MAX 1000
+#define WAIT_MS           500
+#define MEASURE_MS        5000
+#define REASON_BYTES_MAX  1000
+#define LOCK_TIMEOUT_MS   1000
+#define TIMEOUT_MS        30000
+#define WARY_MS           5000 /* after a lock was met, batches do not wait for any that long */
+#define ASIDE_MS_MIN      100
+#define ASIDE_MS_MAX      10000
+#define PUT_BACK_EVERY_MS 1000
+#define REFUSALS_MAX      3 /* of a batch, for reasons that are not the messages', before it is halved all the same */
 
 /* One delivery, not acknowledged yet. */
 typedef struct Delivery
 {
-	uint64_t tag;
-	char    *body; /* NUL-terminated */
-	size_t   bytes;
-	char     message_id[64];
-	char    *dead_reason; /* NULL: not dead */
+	uint64_t  tag;
+	char     *body; /* NUL-terminated */
+	size_t    bytes;
+	char      message_id[64];
+	char     *text;        /* as the database takes it; NULL: not read yet, or dead */
+	char     *dead_reason; /* NULL: not dead */
+	bool      is_done;     /* applied, or dead: to be acknowledged */
+	int       tries;       /* how often it was set aside */
+	long long retry_ms;    /* 0: not set aside */
 } Delivery;
 
 typedef struct Replies
@@ -50,6 +67,10 @@ typedef struct Replies
 	Delivery *deliveries;
 	int       count;
 	int       room;
+	int       refusals;       /* of the batch, for reasons that are not the messages' */
+	long long wary_until_ms;  /* until then nobody is waited for */
+	long long put_back_ms;    /* when deliveries were last put back */
+	bool      has_progressed; /* since then */
 	long long measure_due_ms;
 } Replies;
 
@@ -78,138 +99,185 @@ on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 	replies->count++;
 }
 
+static void
+free_delivery(Delivery *delivery)
+{
+	free(delivery->body);
+	free(delivery->text);
+	free(delivery->dead_reason);
+}
+
+static void
+forget_deliveries(Replies *replies)
+{
+	for (int i = 0; i < replies->count; i++)
+		free_delivery(&replies->deliveries[i]);
+	replies->count = 0;
+}
+
 /* ---------- dead letters ---------- */
 
-/* The reason becomes a header, and headers must fit into one frame: it is cut, between characters. */
+/* The reason becomes a header, and headers must fit into one frame. */
 static void
 mark_dead(Delivery *delivery, const char *reason)
 {
-	size_t length = strnlen(reason, REASON_BYTES_MAX);
-
 	if (delivery->dead_reason != NULL)
 		return;
-	while (length == REASON_BYTES_MAX && length > 0 && (reason[length] & 0xc0) == 0x80)
-		length--;
-	delivery->dead_reason = strndup(reason, length);
+	delivery->dead_reason = strdup(reason);
+	if (delivery->dead_reason != NULL)
+		text_cut(delivery->dead_reason, REASON_BYTES_MAX);
+	delivery->is_done = true;
 	log_warning("reply %s can never be applied: %s", delivery->message_id, reason);
 	metric_add(METRIC_REPLIES_DEAD, 1);
 }
 
-/* Publishes the dead ones and waits until the broker has them all. */
+/* Publishes a copy of a delivery to a queue; for the dead one with the reason. */
 static bool
-bury(Replies *replies)
+publish_copy(Replies *replies, const Delivery *delivery, const char *queue)
 {
-	int count = replies->count;
+	const AmqpHeader headers[] = {{.name = "x-reason", .kind = AMQP_HEADER_TEXT, .text = delivery->dead_reason},
+								  {.name = "x-original-queue", .kind = AMQP_HEADER_TEXT, .text = QUEUE_REPLIES}};
 
+	return amqp_client_publish(replies->amqp, &(AmqpMessage){.exchange = "",
+															 .routing_key = queue,
+															 .mandatory = true,
+															 .message_id = *delivery->message_id ? delivery->message_id : NULL,
+															 .headers = headers,
+															 .nheaders = delivery->dead_reason != NULL ? 2 : 0,
+															 .body = delivery->body,
+															 .body_bytes = delivery->bytes}) != 0;
+}
+
+/* Publishes the dead ones of the first so many and waits until the broker has them all. */
+static bool
+publish_dead(Replies *replies, int count)
+{
 	for (int i = 0; i < count; i++)
 	{
-		const Delivery  *delivery = &replies->deliveries[i];
-		const AmqpHeader headers[] = {{.name = "x-reason", .kind = AMQP_HEADER_TEXT, .text = delivery->dead_reason},
-									  {.name = "x-original-queue", .kind = AMQP_HEADER_TEXT, .text = QUEUE_REPLIES}};
+		const Delivery *delivery = &replies->deliveries[i];
 
-		if (delivery->dead_reason == NULL)
-			continue;
-		if (amqp_client_publish(replies->amqp, &(AmqpMessage){.exchange = "",
-															  .routing_key = QUEUE_REPLIES_DEAD,
-															  .mandatory = true,
-															  .message_id = *delivery->message_id ? delivery->message_id : NULL,
-															  .headers = headers,
-															  .nheaders = 2,
-															  .body = delivery->body,
-															  .body_bytes = delivery->bytes}) == 0)
+		if (delivery->is_done && delivery->dead_reason != NULL && !publish_copy(replies, delivery, QUEUE_REPLIES_DEAD))
 			return false;
+	}
+	return amqp_client_wait_confirms(replies->amqp, config.broker_timeout_s * 1000);
+}
+
+/* ---------- set aside ---------- */
+
+static void
+set_aside(Delivery *delivery)
+{
+	long long delay = ASIDE_MS_MIN;
+
+	for (int i = 0; i < delivery->tries && delay < ASIDE_MS_MAX; i++)
+		delay *= 2;
+	delivery->tries++;
+	delivery->retry_ms = monotonic_ms() + (delay < ASIDE_MS_MAX ? delay : ASIDE_MS_MAX);
+}
+
+static bool
+is_to_be_tried(const Delivery *delivery)
+{
+	return !delivery->is_done && (delivery->retry_ms == 0 || delivery->retry_ms <= monotonic_ms());
+}
+
+static int
+count_aside(const Replies *replies)
+{
+	int count = 0;
+
+	for (int i = 0; i < replies->count; i++)
+		count += replies->deliveries[i].retry_ms != 0 && !replies->deliveries[i].is_done;
+	return count;
+}
+
+/*
+ * If much of what we may hold is set aside, it goes to the end of the queue, and
+ * others come. Not over and over again if there are no others.
+ */
+static bool
+put_back(Replies *replies)
+{
+	int count = replies->count; /* more may come while we wait */
+
+	if (count_aside(replies) < replies->room / 2 ||
+		(!replies->has_progressed && monotonic_ms() < replies->put_back_ms + PUT_BACK_EVERY_MS))
+		return true;
+	replies->put_back_ms = monotonic_ms();
+	replies->has_progressed = false;
+	for (int i = 0; i < count; i++)
+	{
+		Delivery *delivery = &replies->deliveries[i];
+
+		if (delivery->retry_ms == 0 || delivery->is_done)
+			continue;
+		if (!publish_copy(replies, delivery, QUEUE_REPLIES))
+			return false;
+		delivery->is_done = true;
 	}
 	return amqp_client_wait_confirms(replies->amqp, config.broker_timeout_s * 1000);
 }
 
 /* ---------- applying ---------- */
 
-/* Marks what is not a JSON object in UTF-8 as dead. */
+/* Makes of each body what the database takes; what cannot be read is dead. */
 static void
-check_bodies(Replies *replies)
+read_bodies(Replies *replies)
 {
 	for (int i = 0; i < replies->count; i++)
 	{
-		Delivery    *delivery = &replies->deliveries[i];
-		json_error_t error;
-		json_t      *json = json_loadb(delivery->body, delivery->bytes, JSON_DECODE_INT_AS_REAL | JSON_DECODE_ANY, &error);
-		char         reason[JSON_ERROR_TEXT_LENGTH + 32];
+		Delivery *delivery = &replies->deliveries[i];
+		char      complaint[JSON_ERROR_TEXT_LENGTH + 64];
 
-		if (text_has_nul(delivery->body, delivery->bytes))
-			mark_dead(delivery, "body is not JSON: it has a NUL character");
-		else if (json == NULL)
-		{
-			snprintf(reason, sizeof(reason), "body is not JSON: %s", error.text);
-			mark_dead(delivery, reason);
-		}
-		json_decref(json);
+		if (delivery->text != NULL || delivery->is_done)
+			continue;
+		delivery->text = reply_text_read(delivery->body, delivery->bytes, complaint, sizeof(complaint));
+		if (delivery->text == NULL)
+			mark_dead(delivery, complaint);
 	}
 }
 
-/* Deliveries first .. first + count - 1 that are not dead, as a JSON array. */
+/* Those that are to be tried, as a JSON array; which: their indexes. */
 static char *
-batch_text(const Replies *replies, int first, int count)
+batch_text(const Replies *replies, const int *which, int count)
 {
-	char       *text = NULL;
-	size_t      size;
-	FILE       *stream = open_memstream(&text, &size);
-	const char *separator = "";
+	char  *text = NULL;
+	size_t size;
+	FILE  *stream = open_memstream(&text, &size);
 
 	if (stream == NULL)
 		return NULL;
-	fputc('[', stream);
-	for (int i = first; i < first + count; i++)
-	{
-		if (replies->deliveries[i].dead_reason != NULL)
-			continue;
-		fprintf(stream, "%s%s", separator, replies->deliveries[i].body);
-		separator = ",";
-	}
+	for (int i = 0; i < count; i++)
+		fprintf(stream, "%s%s", i == 0 ? "[" : ",", replies->deliveries[which[i]].text);
 	fputc(']', stream);
 	return text_finish(stream, &text);
 }
 
 static void
-take_outcomes(Replies *replies, int first, int count, const PGresult *result)
+take_outcomes(Replies *replies, const int *which, int count, const PGresult *result)
 {
-	int row = 0;
-
-	for (int i = first; i < first + count; i++)
+	for (int i = 0; i < count; i++)
 	{
-		const char *outcome;
+		Delivery   *delivery = &replies->deliveries[which[i]];
+		const char *outcome = PQgetvalue(result, i, 0);
 
-		if (replies->deliveries[i].dead_reason != NULL)
-			continue;
-		outcome = PQgetvalue(result, row, 0);
 		if (strcmp(outcome, "invalid") == 0)
-			mark_dead(&replies->deliveries[i], PQgetvalue(result, row, 1));
+			mark_dead(delivery, PQgetvalue(result, i, 1));
+		else if (strcmp(outcome, "busy") == 0)
+		{
+			set_aside(delivery);
+			replies->wary_until_ms = monotonic_ms() + WARY_MS;
+			continue;
+		}
 		else if (strcmp(outcome, "applied") == 0)
 			metric_add(METRIC_REPLIES_APPLIED, 1);
 		else
 		{
-			log_info("reply %s: %s: %s", replies->deliveries[i].message_id, outcome, PQgetvalue(result, row, 1));
+			log_info("reply %s: %s: %s", delivery->message_id, outcome, PQgetvalue(result, i, 1));
 			metric_add(METRIC_REPLIES_WITHOUT_EFFECT, 1);
 		}
-		row++;
+		delivery->is_done = true;
 	}
-}
-
-/*
- * True if a message itself is at fault: its data, its size, what it would do to
- * the rows. All else (no extension, no privilege, no disk, a deadlock) may pass,
- * and is waited for like a database that is away.
- */
-static bool
-is_fault_of_message(const char *sqlstate)
-{
-	static const char *const classes[] = {"22", "23", "54", "OA", "P0"};
-
-	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
-	{
-		if (strncmp(sqlstate, classes[i], 2) == 0)
-			return true;
-	}
-	return false;
 }
 
 /* Waits for the database, keeping the broker's heartbeat; false if a stop is requested or the broker is lost. */
@@ -227,44 +295,180 @@ wait_for_database(Replies *replies)
 	return true;
 }
 
-/* Applies a range of the deliveries; false if a stop is requested or the broker is lost. */
+/* What is to be done after the database has refused a batch. */
+typedef enum Refusal
+{
+	REFUSAL_OF_ONE, /* it is alone, and at fault */
+	REFUSAL_HALVE,  /* one of them is at fault */
+	REFUSAL_WARY,   /* somebody holds a lock: try again without waiting for any */
+	REFUSAL_ASIDE,  /* it is alone, and may succeed later */
+	REFUSAL_PASSES  /* try again after a while */
+} Refusal;
+
+static Refusal
+judge_refusal(Replies *replies, const PGresult *result, int count)
+{
+	if (db_is_locked_out(result) && monotonic_ms() >= replies->wary_until_ms)
+		return REFUSAL_WARY;
+	if (db_is_fault_of_input(result) && strncmp(db_sqlstate(result), "XX", 2) != 0)
+		return count == 1 ? REFUSAL_OF_ONE : REFUSAL_HALVE;
+	/* a lock that even a batch that waits for none meets is one of a whole table */
+	if (result == NULL || (db_is_passing(result) && !db_is_locked_out(result)) || ++replies->refusals < REFUSALS_MAX)
+		return REFUSAL_PASSES;
+	return count == 1 ? REFUSAL_ASIDE : REFUSAL_HALVE;
+}
+
+/* Waits a little, as long as nothing else is to be done; false if a stop is requested or the broker is lost. */
 static bool
-apply_range(Replies *replies, int first, int count)
+wait_a_while(Replies *replies)
+{
+	stop_wait_ms(backoff_next(&replies->backoff));
+	return !stop_requested() && amqp_client_process(replies->amqp, 0);
+}
+
+/* Applies deliveries, given by their indexes; false if a stop is requested or the broker is lost. */
+static bool
+apply(Replies *replies, const int *which, int count)
 {
 	while (wait_for_database(replies))
 	{
-		char       *text = batch_text(replies, first, count);
+		bool        is_wary = monotonic_ms() < replies->wary_until_ms;
+		char       *text = batch_text(replies, which, count);
 		const char *params[1] = {text};
 		PGresult   *result = NULL;
 		DbOutcome   outcome;
-		char        sqlstate[6] = "";
+		Refusal     refusal = REFUSAL_PASSES;
 
 		if (text == NULL)
 			return false;
 		FAULT_POINT("replies.before_commit");
-		outcome = db_query(&replies->db, "applying replies", SQL_APPLY_REPLIES, 1, params, &result);
+		outcome = db_query(&replies->db, "applying replies", is_wary ? SQL_APPLY_REPLIES_SKIP_LOCKED : SQL_APPLY_REPLIES, 1,
+						   params, &result);
 		FAULT_POINT("replies.after_commit");
 		free(text);
 		if (outcome == DB_OK)
-			take_outcomes(replies, first, count, result);
-		else if (outcome == DB_ERROR)
-			snprintf(sqlstate, sizeof(sqlstate), "%s", PQresultErrorField(result, PG_DIAG_SQLSTATE));
-		if (is_fault_of_message(sqlstate) && count == 1)
-			mark_dead(&replies->deliveries[first], PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
-		PQclear(result);
-
-		if (outcome == DB_OK || (is_fault_of_message(sqlstate) && count == 1))
+		{
+			take_outcomes(replies, which, count, result);
+			replies->refusals = 0;
+			PQclear(result);
 			return true;
-		if (is_fault_of_message(sqlstate))
-			return apply_range(replies, first, count / 2) && apply_range(replies, first + count / 2, count - count / 2);
+		}
+		if (outcome == DB_ERROR)
+			refusal = judge_refusal(replies, result, count);
+		if (refusal == REFUSAL_OF_ONE)
+			mark_dead(&replies->deliveries[which[0]], PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+		else if (refusal == REFUSAL_ASIDE)
+			set_aside(&replies->deliveries[which[0]]);
+		else if (refusal == REFUSAL_WARY)
+			replies->wary_until_ms = monotonic_ms() + WARY_MS;
+		PQclear(result);
+		if (refusal == REFUSAL_OF_ONE || refusal == REFUSAL_ASIDE)
+			return true;
+		if (refusal == REFUSAL_HALVE)
+			return apply(replies, which, count / 2) && apply(replies, which + count / 2, count - count / 2);
 		metric_add(METRIC_RECONNECTS, outcome == DB_LOST);
-		role_set_ready(ROLE_REPLIES, false);
-		stop_wait_ms(backoff_next(&replies->backoff));
-		if (stop_requested() || !amqp_client_process(replies->amqp, 0))
+		if (refusal == REFUSAL_PASSES && !wait_a_while(replies))
 			return false;
 	}
 	return false;
 }
+
+/* Applies what is to be tried, a batch after the other. */
+static bool
+apply_all(Replies *replies)
+{
+	int *which = calloc((size_t) replies->room, sizeof(int));
+	int  count = 0;
+	bool ok = which != NULL;
+
+	for (int i = 0; ok && i < replies->count; i++)
+	{
+		if (is_to_be_tried(&replies->deliveries[i]))
+			which[count++] = i;
+	}
+	for (int first = 0; ok && first < count; first += config.replies_batch_max)
+	{
+		int left = count - first;
+
+		ok = apply(replies, which + first, left < config.replies_batch_max ? left : config.replies_batch_max);
+	}
+	free(which);
+	return ok;
+}
+
+/* ---------- acknowledging ---------- */
+
+/* Acknowledges those of the first so many that are done: all up to the first that is not in one go. */
+static bool
+acknowledge(Replies *replies, int count)
+{
+	int  prefix = 0;
+	bool ok = true;
+
+	while (prefix < count && replies->deliveries[prefix].is_done)
+		prefix++;
+	if (prefix > 0)
+		ok = amqp_client_ack(replies->amqp, replies->deliveries[prefix - 1].tag, prefix);
+	for (int i = prefix; ok && i < count; i++)
+	{
+		if (replies->deliveries[i].is_done)
+			ok = amqp_client_ack(replies->amqp, replies->deliveries[i].tag, 1);
+	}
+	return ok;
+}
+
+static void
+forget_done(Replies *replies, int count)
+{
+	int kept = 0;
+
+	for (int i = 0; i < replies->count; i++)
+	{
+		if (i < count && replies->deliveries[i].is_done)
+			free_delivery(&replies->deliveries[i]);
+		else
+			replies->deliveries[kept++] = replies->deliveries[i];
+	}
+	if (kept < replies->count)
+	{
+		role_progresses(ROLE_REPLIES);
+		replies->has_progressed = true;
+		backoff_reset(&replies->backoff);
+	}
+	replies->count = kept;
+}
+
+/* Applies all that has arrived and is to be tried; what is done goes to the dead queue, or is done, and is acknowledged. */
+static bool
+settle_deliveries(Replies *replies)
+{
+	int  count = replies->count; /* while waiting for confirms more may arrive: they are not part of this */
+	int  aside;
+	bool ok;
+
+	if (count == 0)
+		return true;
+	role_begins(ROLE_REPLIES);
+	read_bodies(replies);
+	ok = apply_all(replies) && publish_dead(replies, count);
+	FAULT_POINT("replies.before_ack");
+	ok = ok && acknowledge(replies, count);
+	FAULT_POINT("replies.after_ack");
+	if (!ok)
+		return false;
+	forget_done(replies, count);
+	count = replies->count;
+	ok = put_back(replies) && acknowledge(replies, count);
+	if (ok)
+		forget_done(replies, count);
+	aside = count_aside(replies);
+	metric_set(METRIC_REPLIES_SET_ASIDE, aside);
+	if (aside == replies->count)
+		role_rests(ROLE_REPLIES); /* others' locks are not our standstill */
+	return ok;
+}
+
+/* ---------- the role ---------- */
 
 /* For the metrics, now and then. */
 static void
@@ -280,52 +484,20 @@ measure(Replies *replies)
 		metric_set(METRIC_DEAD_LETTERS, waiting);
 }
 
-static void
-forget_deliveries(Replies *replies)
+/* How long nothing is to be done but to wait for the broker. */
+static int
+wait_ms(const Replies *replies)
 {
+	long long wait = WAIT_MS;
+
 	for (int i = 0; i < replies->count; i++)
 	{
-		free(replies->deliveries[i].body);
-		free(replies->deliveries[i].dead_reason);
+		long long left = replies->deliveries[i].retry_ms - monotonic_ms();
+
+		wait = left < wait ? left : wait;
 	}
-	replies->count = 0;
+	return wait > 0 ? (int) wait : 0;
 }
-
-/* Applies, buries and acknowledges all that has arrived. */
-static bool
-settle_deliveries(Replies *replies)
-{
-	int  count = replies->count;
-	bool ok = true;
-
-	if (count == 0)
-		return true;
-	check_bodies(replies);
-	for (int first = 0; ok && first < count; first += config.replies_batch_max)
-	{
-		int left = count - first;
-
-		ok = apply_range(replies, first, left < config.replies_batch_max ? left : config.replies_batch_max);
-	}
-	/* while waiting for confirms more may arrive: they are not part of this ack */
-	ok = ok && bury(replies);
-	FAULT_POINT("replies.before_ack");
-	ok = ok && amqp_client_ack(replies->amqp, replies->deliveries[count - 1].tag, true);
-	FAULT_POINT("replies.after_ack");
-	if (!ok)
-		return false;
-	for (int i = 0; i < count; i++)
-	{
-		free(replies->deliveries[i].body);
-		free(replies->deliveries[i].dead_reason);
-	}
-	memmove(replies->deliveries, replies->deliveries + count, sizeof(Delivery) * (replies->count - count));
-	replies->count -= count;
-	backoff_reset(&replies->backoff);
-	return true;
-}
-
-/* ---------- the role ---------- */
 
 static bool
 connect_broker(Replies *replies)
@@ -347,23 +519,26 @@ replies_run(void *unused)
 	(void) unused;
 	log_set_role("replies");
 	replies.room = config.replies_prefetch;
-	replies.deliveries = calloc(replies.room, sizeof(Delivery));
+	replies.deliveries = calloc((size_t) replies.room, sizeof(Delivery));
 	assert(replies.deliveries != NULL);
 	db_init(&replies.db, config.database_url, "order-bridge replies", NULL);
+	replies.db.lock_timeout_ms = LOCK_TIMEOUT_MS;
+	replies.db.timeout_ms = TIMEOUT_MS;
 	role_set_ready(ROLE_REPLIES, false);
 
 	while (db_connect_until_stopped(&replies.db))
 	{
 		if (!connect_broker(&replies))
 		{
+			role_set_ready(ROLE_REPLIES, false);
 			stop_wait_ms(backoff_next(&replies.backoff));
 			continue;
 		}
 		role_set_ready(ROLE_REPLIES, true);
-		while (!stop_requested() && amqp_client_process(replies.amqp, replies.count > 0 ? 0 : WAIT_MS) &&
-			   settle_deliveries(&replies))
+		while (!stop_requested() && amqp_client_process(replies.amqp, wait_ms(&replies)) && settle_deliveries(&replies))
 			measure(&replies);
 		role_set_ready(ROLE_REPLIES, false);
+		role_rests(ROLE_REPLIES);
 		if (!stop_requested())
 		{
 			metric_add(METRIC_RECONNECTS, 1);
@@ -402,7 +577,7 @@ on_dead_letter(void *context, uint64_t tag, const AmqpMessage *message)
 	if (redrive->failed || redrive->moved == redrive->max)
 		return; /* not acknowledged: it stays where it is */
 	if (amqp_client_publish(redrive->amqp, &copy) == 0 ||
-		!amqp_client_wait_confirms(redrive->amqp, config.broker_timeout_s * 1000) || !amqp_client_ack(redrive->amqp, tag, false))
+		!amqp_client_wait_confirms(redrive->amqp, config.broker_timeout_s * 1000) || !amqp_client_ack(redrive->amqp, tag, 1))
 		redrive->failed = true;
 	else
 		redrive->moved++;

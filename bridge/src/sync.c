@@ -23,6 +23,7 @@
 #include "metrics.h"
 #include "plans.h"
 #include "pull.h"
+#include "roles.h"
 #include "stop.h"
 #include "text.h"
 
@@ -33,6 +34,10 @@
 #define NICENESS       10
 #define PULLS_MAX      50 /* under way */
 #define STATEMENT_MS   10000
+#define LOCK_TIMEOUT_MS   300
+#define ASIDE_US_MIN      250000
+#define ASIDE_US_STEP_MAX 2000000
+#define ASIDE_US_MAX      10000000 /* then the feed is given up: it is due again when its lease is over */
 #define LEASE_S        60 /* beyond the time of the transfer: for applying it */
 #define OID_INT4       23
 #define OID_INT8       20
@@ -40,16 +45,26 @@
 #define OID_INT4S      1007
 #define OID_TEXTS      1009
 
+typedef enum Stage
+{
+	STAGE_BEGIN, /* the database has not begun the feed yet */
+	STAGE_PARTS, /* entered when it has */
+	STAGE_FINISH /* entered when all parts are applied */
+} Stage;
+
 /* A feed that is being applied. */
 typedef struct Applying
 {
 	struct Applying *next;
 	PullResult      *pull;
-	char             sync_id[24];
-	size_t           done;      /* items */
-	const char      *after;     /* the last SKU of the parts applied; NULL: none is */
-	long long        pause_us;  /* to be made up for */
-	long long        resume_us; /* the next part is to wait until then */
+	Stage            stage;
+	char             sync_id[24]; /* from STAGE_PARTS on */
+	size_t           done;        /* items */
+	const char      *after;       /* the last SKU of the parts applied; NULL: none is */
+	long long        pause_us;    /* to be made up for */
+	long long        resume_us;   /* the next step is to wait until then */
+	int              tries;       /* how often in a row it met somebody's lock */
+	long long        give_up_us;  /* of those: when they are too many */
 } Applying;
 
 typedef struct Syncer
@@ -78,22 +93,6 @@ tell(Syncer *syncer, const char *vendor_id, const char *status, const char *item
 										items ? json_integer(atoi(items)) : json_null(), "error", error));
 }
 
-/* As much of a text as there is room for, whole characters of UTF-8: a message may quote what the vendor sent. */
-static void
-copy_start(char *to, const char *from)
-{
-	size_t bytes = strlen(from);
-
-	if (bytes >= PULL_ERROR_BYTES_MAX)
-	{
-		bytes = PULL_ERROR_BYTES_MAX - 1;
-		while (bytes > 0 && ((unsigned char) from[bytes] & 0xc0) == 0x80)
-			bytes--;
-	}
-	memcpy(to, from, bytes);
-	to[bytes] = '\0';
-}
-
 /* Writes down a pull that brought nothing to finish; sync_id: the feed that failed, NULL if none was begun. */
 static void
 record(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *status, const char *error)
@@ -105,7 +104,11 @@ record(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *s
 	PGresult   *result;
 
 	if (error != NULL)
-		copy_start(short_error, error);
+	{
+		/* a message may quote what the vendor sent */
+		snprintf(short_error, sizeof(short_error), "%s", error);
+		text_cut(short_error, sizeof(short_error) - 4);
+	}
 	snprintf(failures, sizeof(failures), "%d", config.circuit_failures);
 	snprintf(open_s, sizeof(open_s), "%d", config.circuit_open_s);
 	if (db_query(syncer->db, "recording a sync", SQL_RECORD_PULL, 6, params, &result) != DB_OK)
@@ -114,11 +117,39 @@ record(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *s
 	tell(syncer, vendor_id, status, NULL, params[3]);
 }
 
-/* Is it the database's own trouble (a conflict, a lock, too long a statement)? It is not held against the vendor. */
-static bool
-is_no_fault_of_vendor(const char *sqlstate)
+static int
+count_aside(const Syncer *syncer)
 {
-	return strncmp(sqlstate, "40", 2) == 0 || strcmp(sqlstate, "55P03") == 0 || strcmp(sqlstate, "57014") == 0;
+	int count = 0;
+
+	for (const Applying *applying = syncer->applying; applying != NULL; applying = applying->next)
+		count += applying->tries > 0;
+	return count;
+}
+
+/*
+ * True if a step of a feed that failed is to be tried again: it met somebody's lock,
+ * or another passing trouble of the database's. Meanwhile the others go on.
+ */
+static bool
+set_aside(Syncer *syncer, Applying *applying, DbOutcome outcome, const PGresult *result)
+{
+	long long now_us = monotonic_us();
+	long long delay_us = ASIDE_US_MIN;
+
+	if (outcome == DB_OK)
+		applying->tries = 0;
+	if (outcome == DB_ERROR && db_is_passing(result))
+	{
+		if (applying->tries == 0)
+			applying->give_up_us = now_us + ASIDE_US_MAX;
+		for (int i = 0; i < applying->tries && delay_us < ASIDE_US_STEP_MAX; i++)
+			delay_us *= 2;
+		applying->tries++;
+		applying->resume_us = now_us + delay_us;
+	}
+	metric_set(METRIC_FEEDS_SET_ASIDE, count_aside(syncer));
+	return outcome == DB_ERROR && db_is_passing(result) && now_us + delay_us < applying->give_up_us && !stop_requested();
 }
 
 /* Judges a statement about a vendor's feed; if it failed, so has the feed. */
@@ -134,7 +165,7 @@ succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id, DbOutcome 
 		tell(syncer, vendor_id, "failed", NULL, "the database is away");
 	else if (strcmp(sqlstate, "OA004") == 0)
 		tell(syncer, vendor_id, "superseded", NULL, NULL); /* whoever did so records what became of it */
-	else if (is_no_fault_of_vendor(sqlstate))
+	else if (db_is_passing(result))
 		tell(syncer, vendor_id, "failed", NULL, message); /* it is due again when its lease is over */
 	else
 		record(syncer, vendor_id, sync_id, "failed", message);
@@ -264,10 +295,13 @@ finish(Syncer *syncer, Applying *applying)
 	PGresult         *result;
 	DbOutcome         outcome = db_query(syncer->db, "finishing a feed", SQL_FINISH_FEED, 3, params, &result);
 
-	if (succeeded(syncer, pull->vendor_id, applying->sync_id, outcome, result))
-		tell(syncer, pull->vendor_id, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1), NULL);
+	if (!set_aside(syncer, applying, outcome, result))
+	{
+		if (succeeded(syncer, pull->vendor_id, applying->sync_id, outcome, result))
+			tell(syncer, pull->vendor_id, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1), NULL);
+		forget(syncer, applying);
+	}
 	PQclear(result);
-	forget(syncer, applying);
 }
 
 /*
@@ -285,7 +319,6 @@ pause_feed(Applying *applying, long long written)
 	applying->pause_us = 0;
 }
 
-/* One part of one feed, or its end. */
 static void
 apply_part(Syncer *syncer, Applying *applying)
 {
@@ -296,44 +329,44 @@ apply_part(Syncer *syncer, Applying *applying)
 	const char     *upto = is_last ? NULL : items[count - 1].sku;
 	PGresult       *result;
 	DbOutcome       outcome = send_part(syncer, applying, items, count, upto, &result);
-	bool            ok = succeeded(syncer, applying->pull->vendor_id, applying->sync_id, outcome, result);
-	long long       written = ok ? atoll(PQgetvalue(result, 0, 0)) : 0;
 
-	PQclear(result);
-	if (!ok)
+	if (set_aside(syncer, applying, outcome, result))
+	{
+		PQclear(result);
+		return;
+	}
+	if (!succeeded(syncer, applying->pull->vendor_id, applying->sync_id, outcome, result))
 		forget(syncer, applying);
-	else if (is_last)
-		finish(syncer, applying);
 	else
 	{
 		applying->done += count;
 		applying->after = upto;
-		pause_feed(applying, written);
+		if (is_last)
+			applying->stage = STAGE_FINISH;
+		pause_feed(applying, atoll(PQgetvalue(result, 0, 0)));
 	}
+	PQclear(result);
 }
 
-/* Has the database begin the feed that a pull has brought. Takes the pull over. */
+/* Has the database begin the feed that a pull has brought. */
 static void
-begin(Syncer *syncer, PullResult *pull)
+begin(Syncer *syncer, Applying *applying)
 {
-	Applying   *applying = calloc(1, sizeof(Applying));
-	char        as_of[32];
-	char        ahead[32];
-	const char *params[4] = {pull->vendor_id, feed_as_of(pull->feed), ahead, as_of};
-	PGresult   *result;
-	DbOutcome   outcome;
+	const PullResult *pull = applying->pull;
+	char              as_of[32];
+	char              ahead[32];
+	const char       *params[4] = {pull->vendor_id, feed_as_of(pull->feed), ahead, as_of};
+	PGresult         *result;
+	DbOutcome         outcome;
 
-	if (applying == NULL)
-	{
-		record(syncer, pull->vendor_id, NULL, "failed", "out of memory");
-		pull_result_free(pull);
-		return;
-	}
-	*applying = (Applying){.next = syncer->applying, .pull = pull};
-	syncer->applying = applying;
 	snprintf(ahead, sizeof(ahead), "%.6f", pull->clock_ahead);
 	snprintf(as_of, sizeof(as_of), "%.6f", pull->as_of_latest);
 	outcome = db_query(syncer->db, "beginning a feed", SQL_BEGIN_FEED, 4, params, &result);
+	if (set_aside(syncer, applying, outcome, result))
+	{
+		PQclear(result);
+		return;
+	}
 	if (!succeeded(syncer, pull->vendor_id, NULL, outcome, result))
 		forget(syncer, applying);
 	else if (PQgetisnull(result, 0, 0))
@@ -342,7 +375,10 @@ begin(Syncer *syncer, PullResult *pull)
 		forget(syncer, applying);
 	}
 	else
+	{
 		snprintf(applying->sync_id, sizeof(applying->sync_id), "%s", PQgetvalue(result, 0, 0));
+		applying->stage = STAGE_PARTS;
+	}
 	PQclear(result);
 }
 
@@ -353,7 +389,16 @@ take_pull(Syncer *syncer, PullResult *pull)
 {
 	if (pull->status == PULL_BROUGHT)
 	{
-		begin(syncer, pull);
+		Applying *applying = calloc(1, sizeof(Applying));
+
+		if (applying != NULL)
+		{
+			*applying = (Applying){.next = syncer->applying, .pull = pull};
+			syncer->applying = applying;
+			return;
+		}
+		record(syncer, pull->vendor_id, NULL, "failed", "out of memory");
+		pull_result_free(pull);
 		return;
 	}
 	if (pull->status == PULL_UNCHANGED)
@@ -399,18 +444,40 @@ next_turn(Syncer *syncer)
 	return NULL;
 }
 
-/* Lets all transfers go on, and applies one part of one feed. Waits if there is none. */
+static void
+take_turn(Syncer *syncer, Applying *applying)
+{
+	switch (applying->stage)
+	{
+		case STAGE_BEGIN:
+			begin(syncer, applying);
+			break;
+		case STAGE_PARTS:
+			apply_part(syncer, applying);
+			break;
+		case STAGE_FINISH:
+			finish(syncer, applying);
+			break;
+	}
+}
+
+/*
+ * Lets all transfers go on, and takes one feed a step further. Waits if there is
+ * none. The time that the database takes is none that a vendor has for its feed.
+ */
 static void
 step(Syncer *syncer)
 {
 	PullResult *pull = puller_take(syncer->puller, wait_ms(syncer));
+	long long   began_us = monotonic_us();
 	Applying   *applying;
 
 	if (pull != NULL)
 		take_pull(syncer, pull);
 	applying = next_turn(syncer);
 	if (applying != NULL)
-		apply_part(syncer, applying);
+		take_turn(syncer, applying);
+	puller_excuse(syncer->puller, monotonic_us() - began_us);
 }
 
 static bool
@@ -550,8 +617,9 @@ sync_run(void *unused)
 	assert(syncer.puller != NULL);
 	log_set_role("sync");
 	yield_to_others();
-	db_init(&db, config.database_url, "order-bridge sync", SQL_SYNC_SESSION);
-	db.statement_timeout_ms = STATEMENT_MS;
+	db_init(&db, config.database_url, "order-bridge sync", NULL);
+	db.timeout_ms = STATEMENT_MS;
+	db.lock_timeout_ms = LOCK_TIMEOUT_MS;
 	role_set_ready(ROLE_SYNC, false);
 	while (db_connect_until_stopped(&db))
 	{

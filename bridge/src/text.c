@@ -4,6 +4,7 @@
  */
 #include "text.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,10 +18,36 @@ text_finish(FILE *stream, char **text)
 	return NULL;
 }
 
+char *
+text_of_ids(const int64_t *ids, int count)
+{
+	char  *text = NULL;
+	size_t size;
+	FILE  *stream = open_memstream(&text, &size);
+
+	if (stream == NULL)
+		return NULL;
+	fputc('{', stream);
+	for (int i = 0; i < count; i++)
+		fprintf(stream, "%s%" PRId64, i > 0 ? "," : "", ids[i]);
+	fputc('}', stream);
+	return text_finish(stream, &text);
+}
+
 bool
 text_has_nul(const char *text, size_t bytes)
 {
 	return bytes > 0 && memchr(text, '\0', bytes) != NULL;
+}
+
+void
+text_cut(char *text, size_t bytes)
+{
+	if (strlen(text) <= bytes)
+		return;
+	while (bytes > 0 && ((unsigned char) text[bytes] & 0xc0) == 0x80)
+		bytes--;
+	text[bytes] = '\0';
 }
 
 bool

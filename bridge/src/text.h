@@ -16,11 +16,17 @@
  */
 extern char *text_finish(FILE *stream, char **text);
 
+/* text_of_ids returns the numbers as a PostgreSQL array, "{1,2}", malloc'd; NULL if memory is short. */
+extern char *text_of_ids(const int64_t *ids, int count);
+
 /*
  * text_has_nul: a stranger's text with a NUL character is not JSON, but jansson
  * and the database take the character for its end. text may be NULL if bytes is 0.
  */
 extern bool text_has_nul(const char *text, size_t bytes);
+
+/* text_cut cuts the text, which is UTF-8, to at most so many bytes, between characters. */
+extern void text_cut(char *text, size_t bytes);
 
 /* text_is_utf8: a stranger's text may be any bytes. */
 extern bool text_is_utf8(const char *text, size_t bytes);

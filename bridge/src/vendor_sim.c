@@ -311,7 +311,7 @@ reply_to_due(Worker *worker)
 	if (!amqp_client_wait_confirms(worker->amqp, CONFIRM_TIMEOUT_MS))
 		return false;
 	if (sent == count)
-		ok = amqp_client_ack(worker->amqp, worker->taken[count - 1].tag, true);
+		ok = amqp_client_ack(worker->amqp, worker->taken[count - 1].tag, count);
 	for (int i = 0; i < worker->count; i++)
 	{
 		Taken *taken = &worker->taken[i];
@@ -325,7 +325,7 @@ reply_to_due(Worker *worker)
 			continue;
 		}
 		if (sent < count)
-			ok = ok && amqp_client_ack(worker->amqp, taken->tag, false);
+			ok = ok && amqp_client_ack(worker->amqp, taken->tag, 1);
 		free_taken(taken);
 	}
 	worker->count = kept;

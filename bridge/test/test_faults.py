@@ -164,7 +164,7 @@ def test_replies_that_can_never_be_applied_go_to_the_dead_queue_and_block_nothin
     good = json.dumps({"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed"})
     poison = [good.encode() + b"\0", "not json", "", "[]", "7", b"\xff\xfe", '{"orderId": 1}', '{"orderId": 9, "vendorId": "a", "attempt": 1, "status": "confirmed"}',
               '{"orderId": 1, "vendorId": "a", "attempt": 1, "status": "perhaps"}', '{"orderId": 1, "reason": "a\\u0000b"}',
-              '{"orderId": 1e999, "vendorId": "a", "attempt": 1, "status": "confirmed"}', good[:-1] + ', "extra": 1}', '"' + "x" * 200000 + '"', '{"' + "ä" * 100000 + '": 1}']
+              '{"orderId": 1e999, "vendorId": "a", "attempt": 1, "status": "confirmed"}', good[:-1] + ', "status": "rejected"}', '"' + "x" * 200000 + '"', '{"' + "ä" * 100000 + '": 1}']
     world.reply(*poison, good)
     wait_until(lambda: world.statuses() == {"confirmed": 1}, what="the good one")
     wait_until(lambda: world.depth("orders.replies.dead") == len(poison), what="the dead ones")

@@ -4,6 +4,7 @@
  */
 #include "arguments.h"
 
+#include "miscadmin.h"
 #include "request.h"
 #include "utils/builtins.h"
 
@@ -35,4 +36,21 @@ id_argument(FunctionCallInfo fcinfo, int argument, const char *name, int max_cha
 	if (complaint != NULL)
 		argument_error(name, complaint);
 	return value;
+}
+
+int32
+count_argument(FunctionCallInfo fcinfo, int argument, const char *name)
+{
+	int32 count = PG_ARGISNULL(argument) ? 1000 : PG_GETARG_INT32(argument);
+
+	if (count < 1 || count > 100000)
+		argument_error(name, "must be from 1 to 100000");
+	return count;
+}
+
+void
+begin_writing(const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
 }

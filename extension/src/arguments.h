@@ -21,4 +21,14 @@ extern char *text_argument(FunctionCallInfo fcinfo, int argument);
 /* id_argument is text_argument, and raises 22023 unless it is 1 to max_chars characters without control characters. */
 extern char *id_argument(FunctionCallInfo fcinfo, int argument, const char *name, int max_chars);
 
+/* count_argument returns how many a function may take at most, 1000 if it is null, and raises 22023 unless it is 1 to 100000. */
+extern int32 count_argument(FunctionCallInfo fcinfo, int argument, const char *name);
+
+/*
+ * begin_writing must come first in every function that writes: what goes past
+ * the executor goes past its checks too. Raises 25006 in a transaction that is read only,
+ * or on a standby, as INSERT does.
+ */
+extern void begin_writing(const char *function);
+
 #endif /* OA_ARGUMENTS_H */

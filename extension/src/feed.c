@@ -179,6 +179,7 @@ oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 	bool        is_stale;
 	Datum       result;
 
+	begin_writing("sync_vendor_stock()");
 	require_argument(fcinfo, 0, "vendor_id");
 	require_argument(fcinfo, 1, "feed");
 	json = PG_GETARG_JSONB_P(1);
@@ -205,6 +206,7 @@ oa_begin_feed(PG_FUNCTION_ARGS)
 	int64       sync_id;
 	bool        is_stale;
 
+	begin_writing("begin_feed()");
 	require_argument(fcinfo, 0, "vendor_id");
 	SPI_connect();
 	sync_id = begin_feed(text_argument(fcinfo, 0), as_of, &is_stale);
@@ -251,6 +253,7 @@ oa_apply_feed_part(PG_FUNCTION_ARGS)
 	FeedPart *part;
 	int       written;
 
+	begin_writing("apply_feed_part()");
 	require_argument(fcinfo, 0, "sync_id");
 	for (int i = 3; i < 9; i++)
 		require_argument(fcinfo, i, "an array of items");
@@ -274,6 +277,7 @@ oa_finish_feed(PG_FUNCTION_ARGS)
 {
 	Datum result;
 
+	begin_writing("finish_feed()");
 	require_argument(fcinfo, 0, "sync_id");
 	SPI_connect();
 	lock_vendor_of_feed(PG_GETARG_INT64(0)); /* the vendor before the feed, as begin_feed does */

@@ -55,7 +55,8 @@ typedef struct FeedPart
 	int            nnew;
 	int            nchanged;
 	int            ninactive;
-	StringInfoData oversold; /* elements of a JSON array */
+	StringInfoData oversold;       /* elements of a JSON array, for the history */
+	StringInfoData oversold_event; /* those not told of by an event yet */
 	int            noversold;
 	EventBatch    *events;
 } FeedPart;

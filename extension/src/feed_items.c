@@ -28,6 +28,7 @@ feed_part_create(const char *vendor_id, TimestampTz as_of)
 	part->events = event_batch_create(2);
 	initStringInfo(&part->skipped);
 	initStringInfo(&part->oversold);
+	initStringInfo(&part->oversold_event);
 	return part;
 }
 

@@ -5,6 +5,7 @@
  *		orders:	pending -> confirmed | rejected | cancelled | expired
  *		hold:	open -> confirmed | rejected | released;  confirmed -> returned
  *		stock:	no negative counter
+ *		vendor, product:	kept while stock refers to them
  *
  * The triggers' WHEN clauses let only rows through whose state changes, or
  * whose counter is negative.
@@ -15,6 +16,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "plans.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -22,6 +24,7 @@
 PG_FUNCTION_INFO_V1(oa_guard_order);
 PG_FUNCTION_INFO_V1(oa_guard_hold);
 PG_FUNCTION_INFO_V1(oa_guard_stock);
+PG_FUNCTION_INFO_V1(oa_guard_reference);
 
 static TriggerData *
 row_trigger(FunctionCallInfo fcinfo, const char *name)
@@ -82,6 +85,33 @@ oa_guard_hold(PG_FUNCTION_ARGS)
 														  column(trigger, trigger->tg_newtuple, "order_id"),
 														  column(trigger, trigger->tg_newtuple, "vendor_id"), before, after)));
 	return PointerGetDatum(trigger->tg_newtuple);
+}
+
+/*
+ * oa_guard_reference keeps a vendor or a product that stock refers to. In place of
+ * foreign keys, which a restore would check while their tables are still being loaded.
+ */
+Datum
+oa_guard_reference(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = row_trigger(fcinfo, "guard_reference");
+	bool         is_vendor = strcmp(RelationGetRelationName(trigger->tg_relation), "vendor") == 0;
+	const char  *key = is_vendor ? "vendor_id" : "product_id";
+	char        *old = column(trigger, trigger->tg_trigtuple, key);
+	HeapTuple    result = TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? trigger->tg_trigtuple : trigger->tg_newtuple;
+	Datum        values[1] = {CStringGetTextDatum(old)};
+	bool         is_null;
+
+	if (!TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && strcmp(old, column(trigger, trigger->tg_newtuple, key)) == 0)
+		return PointerGetDatum(result);
+	SPI_connect();
+	plan_execute(is_vendor ? PLAN_REFERS_TO_VENDOR : PLAN_REFERS_TO_PRODUCT, values, NULL, SPI_OK_SELECT);
+	if (DatumGetBool(spi_datum(0, 1, &is_null)))
+		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+						errmsg("%s \"%s\" cannot go: there is stock, or a mapping or feed, of it", is_vendor ? "vendor" : "product", old),
+						errhint("A vendor, or an offer, that is not active sells nothing.")));
+	SPI_finish();
+	return PointerGetDatum(result);
 }
 
 Datum

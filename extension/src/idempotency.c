@@ -5,13 +5,18 @@
  * The key is claimed first of all with the id the order will have, so a success
  * needs no second write; only a rejected request's row is changed again. A
  * concurrent request with the same key waits at the claim until this
- * transaction ends, and then finds its outcome.
+ * transaction ends, and then finds its outcome. What is done to an order later,
+ * by a cancel or a return, has keys in the same space.
  */
 #include "idempotency.h"
 
+#include "access/transam.h"
 #include "commands/sequence.h"
+#include "common/hashfn.h"
 #include "plans.h"
+#include "rows.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 /* Requests with keys, by key and then by their order in the batch. */
 static int
@@ -84,6 +89,37 @@ find_keyed(const RequestBatch *batch, const int *keyed, int count, const char *k
 	return -1;
 }
 
+/*
+ * Gives the requests whose key a transaction still running has claimed their
+ * error, and leaves them out of keyed: nobody is waited for. Returns how many are left.
+ */
+static int
+leave_out_busy(RequestBatch *batch, int *keyed, int count)
+{
+	SnapshotData snapshot;
+	RowScan      scan;
+	int          kept = 0;
+
+	InitDirtySnapshot(snapshot);
+	row_scan_begin(&scan, "idempotency", NULL, RowExclusiveLock);
+	scan.snapshot = &snapshot;
+	for (int i = 0; i < count; i++)
+	{
+		OrderRequest *request = &batch->requests[keyed[i]];
+		bool          is_busy = false;
+
+		row_scan_find_text(&scan, request->idempotency_key);
+		while (!is_busy && row_scan_next(&scan) != NULL)
+			is_busy = TransactionIdIsValid(snapshot.xmin) || TransactionIdIsValid(snapshot.xmax);
+		if (is_busy)
+			request_busy(request, psprintf("idempotency key \"%s\" is in use by another transaction", request->idempotency_key));
+		else
+			keyed[kept++] = keyed[i];
+	}
+	row_scan_end(&scan);
+	return kept;
+}
+
 /* Reads the outcomes of keys used before. */
 static void
 read_outcomes(RequestBatch *batch, const int *keyed, int count, const bool *claimed)
@@ -132,6 +168,8 @@ idempotency_claim(RequestBatch *batch)
 	Datum        values[3];
 	uint64       nclaimed;
 
+	if (batch->skip_locked && count > 0)
+		count = leave_out_busy(batch, keyed, count);
 	if (count == 0)
 		return;
 	keys = palloc(sizeof(char *) * count);
@@ -164,7 +202,9 @@ idempotency_record_errors(RequestBatch *batch)
 {
 	const char **keys = palloc(sizeof(char *) * Max(batch->nrequests, 1));
 	const char **errors = palloc(sizeof(char *) * Max(batch->nrequests, 1));
+	const char **released = palloc(sizeof(char *) * Max(batch->nrequests, 1));
 	int          count = 0;
+	int          nreleased = 0;
 	Datum        values[2];
 
 	for (int i = 0; i < batch->nrequests; i++)
@@ -174,14 +214,48 @@ idempotency_record_errors(RequestBatch *batch)
 		/* a malformed request and a repeated key claimed nothing */
 		if (request->error == NULL || request->is_replay || request->order_id == 0 || request->idempotency_key == NULL)
 			continue;
+		if (request->error->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			/* that is no outcome: it may be tried again */
+			released[nreleased++] = request->idempotency_key;
+			request->order_id = 0;
+			continue;
+		}
 		keys[count] = request->idempotency_key;
 		errors[count] = JsonbToCString(NULL, &request_error_to_jsonb(request->error)->root, 0);
 		count++;
 		request->order_id = 0;
+	}
+	if (nreleased > 0)
+	{
+		values[0] = text_array(released, nreleased);
+		plan_execute(PLAN_RELEASE_KEYS, values, NULL, SPI_OK_DELETE);
 	}
 	if (count == 0)
 		return;
 	values[0] = text_array(keys, count);
 	values[1] = text_array(errors, count);
 	plan_execute(PLAN_RECORD_ERRORS, values, NULL, SPI_OK_UPDATE);
+}
+
+bool
+idempotency_claim_action(const char *key, const char *action, int64 order_id, const char *request)
+{
+	char  *whole = psprintf("%s " INT64_FORMAT " %s", action, order_id, request);
+	int64  hash = (int64) hash_bytes_extended((const unsigned char *) whole, (int) strlen(whole), 0);
+	Datum  values[4] = {CStringGetTextDatum(key), Int64GetDatum(hash), Int64GetDatum(order_id), CStringGetTextDatum(action)};
+	char  *found;
+
+	plan_execute(PLAN_CLAIM_ACTION, values, NULL, SPI_OK_INSERT);
+	if (SPI_processed == 1)
+		return true;
+	plan_execute(PLAN_READ_ACTION, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not read the outcome of an idempotency key used at the same time")));
+	found = spi_string(0, 1);
+	if (found == NULL || strcmp(found, action) != 0 || spi_int64(0, 2) != hash)
+		ereport(ERROR, (errcode(ERRCODE_OA_KEY_REUSED), errmsg("idempotency key \"%s\" was used with another request", key),
+						errdetail("The same key must come with the same request.")));
+	return false;
 }

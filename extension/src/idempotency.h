@@ -20,4 +20,12 @@ extern void idempotency_claim(RequestBatch *batch);
 /* idempotency_record_errors keeps the errors of claimed keys as their outcome. Needs SPI. */
 extern void idempotency_record_errors(RequestBatch *batch);
 
+/*
+ * idempotency_claim_action claims a key for something done to an order, or finds
+ * that the same was asked for before and returns false: then nothing is to be done.
+ * ERROR OA003 if the key was used with another request. Waits for a transaction that uses
+ * the key. "request" is all that makes it this request, as text.
+ */
+extern bool idempotency_claim_action(const char *key, const char *action, int64 order_id, const char *request);
+
 #endif /* OA_IDEMPOTENCY_H */

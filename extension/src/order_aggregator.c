@@ -16,6 +16,8 @@
 
 PG_MODULE_MAGIC;
 
+#define OWN_LOCK_CLASS 28513
+
 int   guc_hold_for_s = 1800;
 int   guc_strategy = SOURCING_CHEAPEST;
 int   guc_max_lines = 1000;
@@ -63,25 +65,51 @@ _PG_init(void)
 	MarkGUCPrefixReserved("order_aggregator");
 }
 
-static bool
-acquire_own_lock(int number, bool dont_wait)
+/* pg_advisory_lock(bigint) and (int, int) use 1 and 2 in its place */
+#define OWN_LOCK_SPACE 3
+
+static LOCKTAG
+own_lock_tag(OwnLock lock)
 {
 	LOCKTAG tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OA_ADVISORY_CLASS, number, 2);
-	return LockAcquire(&tag, ExclusiveLock, false, dont_wait) != LOCKACQUIRE_NOT_AVAIL;
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OWN_LOCK_CLASS, lock, OWN_LOCK_SPACE);
+	return tag;
 }
 
 bool
-try_own_lock(int number)
+try_own_lock(OwnLock lock, bool for_session)
 {
-	return acquire_own_lock(number, true);
+	LOCKTAG tag = own_lock_tag(lock);
+
+	return LockAcquire(&tag, ExclusiveLock, for_session, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 void
-own_lock(int number)
+own_lock(OwnLock lock, bool for_session)
 {
-	(void) acquire_own_lock(number, false);
+	LOCKTAG tag = own_lock_tag(lock);
+
+	(void) LockAcquire(&tag, ExclusiveLock, for_session, false);
+}
+
+void
+release_own_lock(OwnLock lock)
+{
+	LOCKTAG tag = own_lock_tag(lock);
+
+	(void) LockRelease(&tag, ExclusiveLock, true);
+}
+
+bool
+someone_holds_own_lock(OwnLock lock)
+{
+	LOCKTAG tag = own_lock_tag(lock);
+
+	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	LockRelease(&tag, ShareLock, false);
+	return false;
 }
 
 Oid

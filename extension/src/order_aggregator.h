@@ -12,10 +12,15 @@
 #define OA_SCHEMA "order_aggregator"
 
 /*
- * The class of our advisory locks. The relay's are 1 and 2 (outbox.c, bridge/src/plans.c), 3 is that of adding
- * products (reconcile.c), 4 of settling shortages (shortage.c).
+ * Advisory locks of our own, in a space that pg_advisory_lock() cannot reach: what anyone may take, nobody must wait for.
+ * In pg_locks: locktype advisory, classid 28513, objid the number, objsubid 3.
  */
-#define OA_ADVISORY_CLASS 28513
+typedef enum OwnLock
+{
+	OWN_LOCK_RELAY_LEADS = 1, /* by the session of the relay that is at work */
+	OWN_LOCK_RELAY_SLEEPS,    /* by the same while it waits for the doorbell (outbox.c) */
+	OWN_LOCK_SHORTAGES = 4    /* while shortages are settled (shortage.c) */
+} OwnLock;
 
 #define ERRCODE_OA_INSUFFICIENT_STOCK MAKE_SQLSTATE('O', 'A', '0', '0', '1')
 #define ERRCODE_OA_UNKNOWN_PRODUCT    MAKE_SQLSTATE('O', 'A', '0', '0', '2')
@@ -42,11 +47,14 @@ extern int   guc_low_stock;
 extern char *guc_traceparent;
 
 /*
- * try_own_lock and own_lock take one of our advisory locks, exclusively, until the
- * end of the transaction; the first is false instead of waiting for it.
+ * try_own_lock takes one of our locks until the end of the transaction, or, for_session,
+ * until release_own_lock or the end of the session; false if another session has it.
+ * own_lock waits for it. someone_holds_own_lock waits for nobody and keeps nothing.
  */
-extern bool try_own_lock(int number);
-extern void own_lock(int number);
+extern bool try_own_lock(OwnLock lock, bool for_session);
+extern void own_lock(OwnLock lock, bool for_session);
+extern void release_own_lock(OwnLock lock);
+extern bool someone_holds_own_lock(OwnLock lock);
 
 /* table_oid returns the oid of one of the extension's own tables; ERROR if there is none. */
 extern Oid table_oid(const char *table_name);

@@ -7,22 +7,25 @@
  * that gets its id later than some moment has only later event ids.
  *
  * The doorbell: NOTIFY makes committing transactions wait for one another, so it
- * is rung only when the relay sleeps. The relay says so by holding the advisory
- * lock (OA_ADVISORY_CLASS, DOORBELL_IDLE) exclusively, which costs a writer one
- * attempt at a shared lock to find out, and ends by itself if the relay dies.
- * A writer that looked before the relay fell asleep and commits after is covered
+ * is rung only when the relay sleeps. The relay says so by holding
+ * OWN_LOCK_RELAY_SLEEPS, which costs a writer one attempt at a shared lock to
+ * find out, and ends by itself if the relay dies. A writer looks when it
+ * commits. One that looked before the relay fell asleep and ends after is covered
  * by the relay: it waits in short naps until every transaction that ran when it
- * took the lock has ended.
+ * took the lock has ended. One that is prepared looks not at all, because NOTIFY
+ * cannot be prepared: the relay's poll finds what COMMIT PREPARED commits.
  */
 #include "outbox.h"
 
 #include <math.h>
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "arguments.h"
 #include "bulk.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -47,12 +50,11 @@
 #include "utils/xid8.h"
 
 #define PARTITION_BITS        20
-#define DOORBELL_IDLE         2
 #define DOORBELL_CHANNEL      "order_aggregator"
 #define ROUTING_KEY_BYTES_MAX 255      /* a short string of AMQP 0-9-1 */
 #define HEADERS_MAX           30       /* the relay may add to them */
 #define HEADERS_BYTES_MAX     32768    /* they must fit into one frame of 128 kB */
-#define PAYLOAD_BYTES_MAX     16777216 /* the broker takes 128 MB */
+#define PAYLOAD_BYTES_MAX     16777216 /* RabbitMQ 4 takes no more by default */
 
 typedef enum OutboxColumn
 {
@@ -75,6 +77,10 @@ PG_FUNCTION_INFO_V1(oa_make_outbox_partitions);
 PG_FUNCTION_INFO_V1(oa_drop_outbox_partitions);
 PG_FUNCTION_INFO_V1(oa_redrive_parked_events);
 PG_FUNCTION_INFO_V1(oa_next_xid);
+PG_FUNCTION_INFO_V1(oa_event_bytes);
+PG_FUNCTION_INFO_V1(oa_relay_try_lead);
+PG_FUNCTION_INFO_V1(oa_relay_fall_asleep);
+PG_FUNCTION_INFO_V1(oa_relay_wake_up);
 
 /* ---------- the batch ---------- */
 
@@ -102,6 +108,19 @@ event_batch_add(EventBatch *batch)
 	event = &batch->events[batch->count++];
 	memset(event, 0, sizeof(Event));
 	return event;
+}
+
+void
+event_batch_drop_order(EventBatch *batch, int64 order_id)
+{
+	int kept = 0;
+
+	for (int i = 0; i < batch->count; i++)
+	{
+		if (batch->events[i].order_id != order_id)
+			batch->events[kept++] = batch->events[i];
+	}
+	batch->count = kept;
 }
 
 char *
@@ -178,6 +197,7 @@ oa_make_outbox_partitions(PG_FUNCTION_ARGS)
 	int   made = 0;
 	int64 next;
 
+	begin_writing("make_outbox_partitions()");
 	if (ahead < 0 || ahead > 100)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("ahead must be from 0 to 100")));
 	SPI_connect();
@@ -220,6 +240,7 @@ oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 	uint64      count;
 	int         dropped = 0;
 
+	begin_writing("drop_outbox_partitions()");
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("older_than must not be null")));
 	oldest = DatumGetTimestampTz(
@@ -259,6 +280,32 @@ oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 }
 
 Datum
+oa_relay_try_lead(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(try_own_lock(OWN_LOCK_RELAY_LEADS, true));
+}
+
+Datum
+oa_relay_fall_asleep(PG_FUNCTION_ARGS)
+{
+	own_lock(OWN_LOCK_RELAY_SLEEPS, true);
+	PG_RETURN_VOID();
+}
+
+Datum
+oa_relay_wake_up(PG_FUNCTION_ARGS)
+{
+	release_own_lock(OWN_LOCK_RELAY_SLEEPS);
+	PG_RETURN_VOID();
+}
+
+Datum
+oa_event_bytes(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32((int32) (toast_raw_datum_size(PG_GETARG_DATUM(0)) - VARHDRSZ));
+}
+
+Datum
 oa_next_xid(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_FULLTRANSACTIONID(ReadNextFullTransactionId());
@@ -266,16 +313,26 @@ oa_next_xid(PG_FUNCTION_ARGS)
 
 /* ---------- the doorbell ---------- */
 
-static void
-ring_doorbell_if_idle(void)
-{
-	LOCKTAG tag;
+static bool wants_doorbell; /* this transaction has written an event */
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OA_ADVISORY_CLASS, DOORBELL_IDLE, 2);
-	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+static void
+on_end_of_transaction(XactEvent event, void *unused)
+{
+	if (event == XACT_EVENT_PRE_COMMIT && wants_doorbell && someone_holds_own_lock(OWN_LOCK_RELAY_SLEEPS))
 		Async_Notify(DOORBELL_CHANNEL, "");
-	else
-		LockRelease(&tag, ShareLock, false);
+	if (event != XACT_EVENT_PARALLEL_PRE_COMMIT)
+		wants_doorbell = false;
+}
+
+static void
+ring_doorbell_at_commit(void)
+{
+	static bool is_registered = false;
+
+	if (!is_registered)
+		RegisterXactCallback(on_end_of_transaction, NULL);
+	is_registered = true;
+	wants_doorbell = true;
 }
 
 /* For rows that a superuser inserts by hand. */
@@ -284,7 +341,7 @@ oa_ring_doorbell(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		elog(ERROR, "ring_doorbell: not called by trigger manager");
-	ring_doorbell_if_idle();
+	ring_doorbell_at_commit();
 	return PointerGetDatum(NULL);
 }
 
@@ -372,8 +429,16 @@ outbox_write(EventBatch *batch)
 		store_event(bulk, &batch->events[i], event_id, xid, &message_ids[i], created_at);
 	}
 	bulk_end(bulk);
-	ring_doorbell_if_idle();
+	ring_doorbell_at_commit();
 	return event_id;
+}
+
+/* RabbitMQ closes the channel over a message in which these are no lists, and we send none. */
+static bool
+is_routing_header(const JsonbValue *name)
+{
+	return (name->val.string.len == 2 && memcmp(name->val.string.val, "CC", 2) == 0) ||
+		   (name->val.string.len == 3 && memcmp(name->val.string.val, "BCC", 3) == 0);
 }
 
 static void
@@ -393,6 +458,10 @@ check_headers(Jsonb *headers)
 		if (token == WJB_KEY && value.val.string.len > ROUTING_KEY_BYTES_MAX)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("a name in headers must be at most %d bytes long", ROUTING_KEY_BYTES_MAX)));
+		if (token == WJB_KEY && is_routing_header(&value))
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("headers must not have %.*s, which must be a list to RabbitMQ", value.val.string.len,
+								   value.val.string.val)));
 		if (token == WJB_VALUE && value.type != jbvString && value.type != jbvNumeric && value.type != jbvBool)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("every value in headers must be a string, a number or a boolean")));
@@ -411,6 +480,7 @@ oa_publish_event(PG_FUNCTION_ARGS)
 	char       *complaint;
 	int64       event_id;
 
+	begin_writing("publish_event()");
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("%s must not be null", PG_ARGISNULL(0) ? "routing_key" : "payload")));
@@ -421,15 +491,14 @@ oa_publish_event(PG_FUNCTION_ARGS)
 	if (complaint != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("routing_key %s", complaint)));
 
-	if (VARSIZE_ANY_EXHDR(PG_GETARG_JSONB_P(1)) > PAYLOAD_BYTES_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("payload must be at most %d bytes long", PAYLOAD_BYTES_MAX)));
-
 	SPI_connect();
 	batch = event_batch_create(1);
 	event = event_batch_add(batch);
 	event->routing_key = routing_key;
 	event->payload = JsonbToCString(NULL, &PG_GETARG_JSONB_P(1)->root, 0);
+	if (strlen(event->payload) > PAYLOAD_BYTES_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("payload must be at most %d bytes long", PAYLOAD_BYTES_MAX)));
 	if (!PG_ARGISNULL(2))
 	{
 		Jsonb *headers = PG_GETARG_JSONB_P(2);
@@ -447,14 +516,13 @@ oa_publish_event(PG_FUNCTION_ARGS)
 Datum
 oa_redrive_parked_events(PG_FUNCTION_ARGS)
 {
-	int32       max_events = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
+	int32       max_events = count_argument(fcinfo, 0, "max_events");
 	EventBatch *batch;
 	Datum       values[1];
 	int64      *event_ids;
 	uint64      count;
 
-	if (max_events < 1 || max_events > 100000)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_events must be from 1 to 100000")));
+	begin_writing("redrive_parked_events()");
 	SPI_connect();
 	values[0] = Int64GetDatum(max_events);
 	plan_execute(PLAN_LOCK_PARKED, values, NULL, SPI_OK_SELECT);

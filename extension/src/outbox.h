@@ -32,6 +32,9 @@ extern EventBatch *event_batch_create(int expected);
 /* event_batch_add returns a zeroed event to fill in. */
 extern Event *event_batch_add(EventBatch *batch);
 
+/* event_batch_drop_order takes the events of an order out again. */
+extern void event_batch_drop_order(EventBatch *batch, int64 order_id);
+
 /*
  * outbox_write gives the events their ids, in order, writes them, and rings the
  * doorbell if the relay is idle. Returns the last id; 0 for an empty batch.

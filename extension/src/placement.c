@@ -35,6 +35,7 @@
 PG_FUNCTION_INFO_V1(oa_place_order);
 PG_FUNCTION_INFO_V1(oa_place_orders);
 PG_FUNCTION_INFO_V1(oa_place_order_documents);
+PG_FUNCTION_INFO_V1(oa_place_order_documents_skip_locked);
 
 /* Where one product's offers are among the locked rows. */
 typedef struct ProductOffers
@@ -43,6 +44,7 @@ typedef struct ProductOffers
 	int   count;
 	bool  wanted; /* by a request without an error */
 	bool  is_known;
+	bool  is_busy;          /* another transaction has locked an offer of it */
 	int64 available_before; /* this batch */
 } ProductOffers;
 
@@ -88,7 +90,7 @@ find_known_products(Placement *placement)
 	{
 		ProductOffers *product = &placement->products[i];
 
-		product->is_known = product->count > 0;
+		product->is_known = product->count > 0 || product->is_busy;
 		if (product->wanted && !product->is_known)
 			ids[count++] = batch->product_ids[i];
 	}
@@ -131,7 +133,7 @@ lock_offers(Placement *placement)
 		if (placement->products[i].wanted)
 			ids[count++] = batch->product_ids[i];
 	}
-	placement->stock = stock_lock_offers(ids, count);
+	placement->stock = stock_lock_offers(ids, count, batch->skip_locked);
 	for (int i = 0; i < batch->nproducts; i++)
 	{
 		if (placement->products[i].wanted)
@@ -139,6 +141,7 @@ lock_offers(Placement *placement)
 			ProductOffers *product = &placement->products[i];
 
 			stock_find_offers(placement->stock, batch->product_ids[i], &product->first, &product->count);
+			product->is_busy = stock_is_busy(placement->stock, batch->product_ids[i], NULL);
 			product->available_before = stock_available(placement->stock, product->first, product->count);
 		}
 	}
@@ -222,6 +225,12 @@ source_request(Placement *placement, int request_index)
 
 			request_error(request, ERRCODE_OA_UNKNOWN_PRODUCT, psprintf("unknown product \"%s\"", product_id), NULL,
 						  request->is_one_line ? pstrdup("productId") : psprintf("products[%d].productId", i));
+			return;
+		}
+		if (product->is_busy)
+		{
+			request_busy(request, psprintf("stock of product \"%s\" is locked by another transaction",
+										   batch->product_ids[request->lines[i].product]));
 			return;
 		}
 		lines[i] = (SourcingLine){request->lines[i].quantity, product->first, product->count};
@@ -618,6 +627,7 @@ oa_place_order(PG_FUNCTION_ARGS)
 	OrderRequest *request;
 	int64         order_id;
 
+	begin_writing("place_order()");
 	SPI_connect();
 	batch = request_batch_create(1);
 	request = request_add_single(batch, PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)),
@@ -652,33 +662,45 @@ row_context_create(void)
 	return AllocSetContextCreate(CurrentMemoryContext, "row of the result", ALLOCSET_DEFAULT_SIZES);
 }
 
-Datum
-oa_place_orders(PG_FUNCTION_ARGS)
+/* What a batch's result has in the columns between request_no and error. */
+typedef void (*FillRow)(const Placement *placement, int request_index, Datum *values);
+
+#define ROW_COLUMNS_MAX 5
+
+/*
+ * Places the batch and returns a row for each request: request_no, then what
+ * "fill" puts there, or nulls and the error.
+ */
+static Datum
+place_and_return(FunctionCallInfo fcinfo, bool want_documents, bool skip_locked, FillRow fill)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	RequestBatch  *batch;
 	Placement     *placement;
 	MemoryContext  row_context;
+	int            ncolumns;
 
 	InitMaterializedSRF(fcinfo, 0);
+	ncolumns = result->setDesc->natts;
+	Assert(ncolumns <= ROW_COLUMNS_MAX);
 	SPI_connect();
-	placement = place_batch(request_batch_parse(requests_argument(fcinfo)), false);
+	batch = request_batch_parse(requests_argument(fcinfo));
+	batch->skip_locked = skip_locked;
+	placement = place_batch(batch, want_documents);
 	row_context = row_context_create();
-	for (int i = 0; i < placement->batch->nrequests; i++)
+	for (int i = 0; i < batch->nrequests; i++)
 	{
-		const OrderRequest *request = &placement->batch->requests[i];
-		bool                failed = request->error != NULL;
-		bool                nulls[5] = {false, failed, failed, failed, !failed};
-		Datum               values[5] = {Int32GetDatum(i + 1)};
-		MemoryContext       old_context = MemoryContextSwitchTo(row_context);
+		bool          failed = batch->requests[i].error != NULL;
+		bool          nulls[ROW_COLUMNS_MAX];
+		Datum         values[ROW_COLUMNS_MAX] = {Int32GetDatum(i + 1)};
+		MemoryContext old_context = MemoryContextSwitchTo(row_context);
 
+		for (int column = 0; column < ncolumns; column++)
+			nulls[column] = column > 0 && (column == ncolumns - 1) != failed;
 		if (failed)
-			values[4] = JsonbPGetDatum(request_error_to_jsonb(request->error));
+			values[ncolumns - 1] = JsonbPGetDatum(request_error_to_jsonb(batch->requests[i].error));
 		else
-		{
-			values[1] = Int64GetDatum(request->order_id);
-			values[2] = CStringGetTextDatum("pending");
-			values[3] = NumericGetDatum(amount_to_numeric(placement->placed[i].total));
-		}
+			fill(placement, i, values);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 		MemoryContextSwitchTo(old_context);
 		MemoryContextReset(row_context);
@@ -687,36 +709,38 @@ oa_place_orders(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+static void
+fill_order(const Placement *placement, int request_index, Datum *values)
+{
+	values[1] = Int64GetDatum(placement->batch->requests[request_index].order_id);
+	values[2] = CStringGetTextDatum("pending");
+	values[3] = NumericGetDatum(amount_to_numeric(placement->placed[request_index].total));
+}
+
+static void
+fill_document(const Placement *placement, int request_index, Datum *values)
+{
+	values[1] = Int64GetDatum(placement->batch->requests[request_index].order_id);
+	values[2] = CStringGetTextDatum(placement->placed[request_index].document);
+}
+
+Datum
+oa_place_orders(PG_FUNCTION_ARGS)
+{
+	begin_writing("place_orders()");
+	return place_and_return(fcinfo, false, false, fill_order);
+}
+
 Datum
 oa_place_order_documents(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Placement     *placement;
-	MemoryContext  row_context;
+	begin_writing("place_order_documents()");
+	return place_and_return(fcinfo, true, false, fill_document);
+}
 
-	InitMaterializedSRF(fcinfo, 0);
-	SPI_connect();
-	placement = place_batch(request_batch_parse(requests_argument(fcinfo)), true);
-	row_context = row_context_create();
-	for (int i = 0; i < placement->batch->nrequests; i++)
-	{
-		const OrderRequest *request = &placement->batch->requests[i];
-		bool                failed = request->error != NULL;
-		bool                nulls[4] = {false, failed, failed, !failed};
-		Datum               values[4] = {Int32GetDatum(i + 1)};
-		MemoryContext       old_context = MemoryContextSwitchTo(row_context);
-
-		if (failed)
-			values[3] = JsonbPGetDatum(request_error_to_jsonb(request->error));
-		else
-		{
-			values[1] = Int64GetDatum(request->order_id);
-			values[2] = CStringGetTextDatum(placement->placed[i].document);
-		}
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-		MemoryContextSwitchTo(old_context);
-		MemoryContextReset(row_context);
-	}
-	SPI_finish();
-	return (Datum) 0;
+Datum
+oa_place_order_documents_skip_locked(PG_FUNCTION_ARGS)
+{
+	begin_writing("place_order_documents_skip_locked()");
+	return place_and_return(fcinfo, true, true, fill_document);
 }

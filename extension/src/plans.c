@@ -16,8 +16,9 @@
 #define ARGS_MAX 10
 
 /*
- * A hold h whose vendor was asked before $2, and not again since. A question
- * that the relay has not sent yet, or that no queue takes, is no vendor's silence.
+ * A hold h whose vendor was asked before $2, and again $3 after, twice that after the
+ * first repetition, and so on up to a thousand times, and has had its time since. A
+ * question that the relay has not sent yet, or that no queue takes, is no vendor's silence.
  */
 #define IS_SILENT                                                                                                                \
 	"h.status OPERATOR(pg_catalog.=) 'open' AND h.held_at OPERATOR(pg_catalog.<=) $2 "                                           \
@@ -27,7 +28,10 @@
 	"  AND p.routing_key OPERATOR(pg_catalog.=) ('order.placed.' OPERATOR(pg_catalog.||) h.vendor_id)) "                         \
 	"AND NOT EXISTS (SELECT FROM order_aggregator.vendor_retry AS r "                                                            \
 	"  WHERE r.order_id OPERATOR(pg_catalog.=) h.order_id AND r.vendor_id OPERATOR(pg_catalog.=) h.vendor_id "                   \
-	"    AND r.attempt OPERATOR(pg_catalog.=) h.attempt AND r.retried_at OPERATOR(pg_catalog.>) $2) "
+	"    AND r.attempt OPERATOR(pg_catalog.=) h.attempt "                                                                        \
+	"  HAVING (pg_catalog.max(r.retried_at) OPERATOR(pg_catalog.+) ($3 OPERATOR(pg_catalog.*) "                                  \
+	"    pg_catalog.power(2::pg_catalog.float8, LEAST(pg_catalog.count(*), 10)::pg_catalog.float8))) "                           \
+	"    OPERATOR(pg_catalog.>) pg_catalog.now()) "
 
 typedef struct PlanText
 {
@@ -67,6 +71,10 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							2,
 							{TEXTARRAYOID, TEXTARRAYOID},
 							true},
+	[PLAN_RELEASE_KEYS] = {"DELETE FROM order_aggregator.idempotency AS i WHERE i.key OPERATOR(pg_catalog.=) ANY ($1)",
+						   1,
+						   {TEXTARRAYOID},
+						   true},
 	/* orders as they were placed: the first attempt's holds */
 	[PLAN_REPLAY_ORDERS] = {"SELECT o.order_id, o.customer_id, o.placed_at, o.expires_at, l.line_no, l.product_id, l.quantity, "
 							"  h.vendor_id, h.quantity, h.unit_price "
@@ -81,12 +89,13 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							true},
 
 	/* an order that someone else has locked is being settled: it is left to the next sweep */
-	[PLAN_LOCK_EXPIRED] = {"SELECT o.order_id FROM order_aggregator.orders AS o "
+	[PLAN_LOCK_EXPIRED] = {"SELECT o.order_id, o.expires_at FROM order_aggregator.orders AS o "
 						   "WHERE o.status OPERATOR(pg_catalog.=) 'pending' "
-						   "  AND o.expires_at OPERATOR(pg_catalog.<=) $2 "
-						   "ORDER BY o.expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
-						   2,
-						   {INT8OID, TIMESTAMPTZOID},
+						   "  AND o.expires_at OPERATOR(pg_catalog.<=) $2 AND o.expires_at OPERATOR(pg_catalog.>=) $3 "
+						   "  AND (o.expires_at OPERATOR(pg_catalog.>) $3 OR o.order_id OPERATOR(pg_catalog.>) $4) "
+						   "ORDER BY o.expires_at, o.order_id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
+						   4,
+						   {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID},
 						   true},
 	/* orders of which a part is at a silent vendor */
 	[PLAN_LOCK_SILENT] =
@@ -96,8 +105,8 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "  AND EXISTS (SELECT FROM order_aggregator.hold AS h "
 		 "    WHERE h.order_id OPERATOR(pg_catalog.=) o.order_id AND " IS_SILENT ") "
 		 "ORDER BY o.expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
-		 2,
-		 {INT8OID, TIMESTAMPTZOID},
+		 3,
+		 {INT8OID, TIMESTAMPTZOID, INTERVALOID},
 		 true},
 	/* their silent vendors' lines, as order.placed tells of them */
 	[PLAN_READ_SILENT] = {"SELECT o.order_id, o.customer_id, o.placed_at, o.expires_at, o.traceparent, "
@@ -108,8 +117,8 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 						  "  AND s.vendor_id OPERATOR(pg_catalog.=) h.vendor_id "
 						  "WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) AND " IS_SILENT
 						  "ORDER BY o.order_id, h.vendor_id, h.attempt, h.line_no",
-						  2,
-						  {INT8ARRAYOID, TIMESTAMPTZOID},
+						  3,
+						  {INT8ARRAYOID, TIMESTAMPTZOID, INTERVALOID},
 						  true},
 	[PLAN_RECORD_RETRIES] = {"INSERT INTO order_aggregator.vendor_retry (order_id, vendor_id, attempt, retried_at) "
 							 "SELECT d.order_id, d.vendor_id, d.attempt, pg_catalog.now() "
@@ -117,6 +126,23 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							 "d(order_id, vendor_id, attempt)",
 							 3,
 							 {INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID}},
+	[PLAN_CLAIM_ACTION] = {"INSERT INTO order_aggregator.idempotency (key, request_hash, order_id, action) VALUES ($1, $2, $3, $4) "
+						   "ON CONFLICT (key) DO NOTHING",
+						   4,
+						   {TEXTOID, INT8OID, INT8OID, TEXTOID}},
+	[PLAN_READ_ACTION] = {"SELECT i.action, i.request_hash FROM order_aggregator.idempotency AS i WHERE i.key OPERATOR(pg_catalog.=) $1",
+						  1,
+						  {TEXTOID},
+						  true},
+	[PLAN_REFERS_TO_VENDOR] =
+		{"SELECT EXISTS (SELECT FROM order_aggregator.stock AS s WHERE s.vendor_id OPERATOR(pg_catalog.=) $1) "
+		 "OR EXISTS (SELECT FROM order_aggregator.product_map AS m WHERE m.vendor_id OPERATOR(pg_catalog.=) $1) "
+		 "OR EXISTS (SELECT FROM order_aggregator.feed_sync AS f WHERE f.vendor_id OPERATOR(pg_catalog.=) $1)",
+		 1,
+		 {TEXTOID},
+		 true},
+	[PLAN_REFERS_TO_PRODUCT] =
+		{"SELECT EXISTS (SELECT FROM order_aggregator.stock AS s WHERE s.product_id OPERATOR(pg_catalog.=) $1)", 1, {TEXTOID}, true},
 	[PLAN_REGISTER_VENDOR] = {"INSERT INTO order_aggregator.vendor AS v (vendor_id, name, stock_url, priority) "
 							  "VALUES ($1, $2, $3, $4) "
 							  "ON CONFLICT (vendor_id) DO UPDATE "
@@ -245,13 +271,15 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							   2,
 							   {TEXTOID, TEXTOID},
 							   true},
-	[PLAN_NAME_PRODUCTS] =
-		{"UPDATE order_aggregator.product AS p SET name = d.name "
-		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(product_id, name) "
-		 "WHERE p.product_id OPERATOR(pg_catalog.=) d.product_id AND p.name OPERATOR(pg_catalog.=) p.product_id",
-		 2,
-		 {TEXTARRAYOID, TEXTARRAYOID},
-		 true},
+	/* one that is there already is locked, also if it keeps its name */
+	[PLAN_ADD_PRODUCTS] = {"INSERT INTO order_aggregator.product AS p (product_id, name) "
+						   "SELECT d.product_id, d.name "
+						   "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(product_id, name) "
+						   "ON CONFLICT (product_id) DO UPDATE SET name = EXCLUDED.name "
+						   "WHERE p.name OPERATOR(pg_catalog.=) p.product_id "
+						   "  AND EXCLUDED.name OPERATOR(pg_catalog.<>) EXCLUDED.product_id",
+						   2,
+						   {TEXTARRAYOID, TEXTARRAYOID}},
 
 	[PLAN_NOTE_SHORTAGES] = {"INSERT INTO order_aggregator.shortage AS s (vendor_id, product_id) "
 							 "SELECT $1, d.product_id FROM pg_catalog.unnest($2) AS d(product_id) "
@@ -328,7 +356,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 
 	[PLAN_LOCK_PARKED] =
 		{"SELECT p.event_id, p.message_id, p.routing_key, p.headers::pg_catalog.text, p.payload::pg_catalog.text "
-		 "FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL "
+		 "FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL AND p.retry_at IS NULL "
 		 "ORDER BY p.event_id LIMIT $1 FOR UPDATE SKIP LOCKED",
 		 1,
 		 {INT8OID}},

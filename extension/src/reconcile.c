@@ -44,10 +44,8 @@ enum
 	PRODUCT_LOW_THRESHOLD
 };
 
-/* Feeds that write products hold this advisory lock, so that no two add the same one. */
-#define LOCK_PRODUCTS 3
-
-#define YIELD_ROWS 32
+#define YIELD_ROWS        32
+#define OVERSOLD_TOLD_MAX 1000 /* products, in one event and in the history of a part */
 
 typedef struct Reconciliation
 {
@@ -339,16 +337,42 @@ lock_changing(const Reconciliation *work)
 		product_ids[count++] = work->missing[i];
 	for (int i = 0; i < count; i++)
 		vendor_ids[i] = part->vendor_id;
-	return work->wants_all_offers ? stock_lock_offers(product_ids, count) : stock_lock_rows(product_ids, vendor_ids, count);
+	return work->wants_all_offers ? stock_lock_offers(product_ids, count, false)
+								  : stock_lock_rows(product_ids, vendor_ids, count, false);
+}
+
+/* An event tells of so many products at most, so that it stays small enough for the broker. */
+static void
+add_oversold_event(FeedPart *part)
+{
+	Event *event;
+
+	if (part->oversold_event.len == 0)
+		return;
+	event = event_batch_add(part->events);
+	event->routing_key = psprintf("stock.oversold.%s", part->vendor_id);
+	event->payload = psprintf("{\"vendorId\": \"%s\", \"asOf\": \"%s\", \"products\": [%s]}", part->vendor_id,
+							  utc_timestamp(part->as_of), part->oversold_event.data);
+	resetStringInfo(&part->oversold_event);
+}
+
+static void
+append_oversold(StringInfo list, const StockRow *row, int64 on_hand)
+{
+	appendStringInfo(list, "%s{\"productId\": ", list->len > 0 ? ", " : "");
+	json_append_string(list, row->product_id);
+	appendStringInfo(list, ", \"onHand\": " INT64_FORMAT ", \"held\": " INT64_FORMAT ", \"short\": " INT64_FORMAT "}", on_hand,
+					 row->reserved, row->reserved - on_hand);
 }
 
 static void
 note_oversold(FeedPart *part, const StockRow *row, int64 on_hand)
 {
-	appendStringInfo(&part->oversold, "%s{\"productId\": ", part->noversold++ > 0 ? ", " : "");
-	json_append_string(&part->oversold, row->product_id);
-	appendStringInfo(&part->oversold, ", \"onHand\": " INT64_FORMAT ", \"held\": " INT64_FORMAT ", \"short\": " INT64_FORMAT "}",
-					 on_hand, row->reserved, row->reserved - on_hand);
+	if (part->noversold++ < OVERSOLD_TOLD_MAX)
+		append_oversold(&part->oversold, row, on_hand);
+	append_oversold(&part->oversold_event, row, on_hand);
+	if (part->noversold % OVERSOLD_TOLD_MAX == 0)
+		add_oversold_event(part);
 }
 
 /* What the row has for sale from now on. */
@@ -482,29 +506,13 @@ new_items(const FeedPart *part)
 	return items;
 }
 
-static void
-store_product(BulkInsert *products, const FeedItem *item)
-{
-	TupleTableSlot *slot = bulk_next_row(products);
-	const char     *name = item->name ? item->name : item->product_id;
-	Datum           values[] = {CStringGetTextDatum(item->product_id), CStringGetTextDatum(name),
-								TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), Int64GetDatum(0)};
-
-	for (unsigned i = 0; i < lengthof(values); i++)
-	{
-		slot->tts_values[i] = values[i];
-		slot->tts_isnull[i] = false;
-	}
-	bulk_store_row(products);
-}
-
-/* The product's buffer and threshold become the offer's; NULL: the product is new too. */
+/* The product's buffer and threshold become the offer's. */
 static void
 store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, TupleTableSlot *product)
 {
 	TupleTableSlot *slot = bulk_next_row(stock);
 	Price           price = item->has_price ? item->price : (Price){0, MONEY_SCALE_MIN};
-	int64           low_threshold = product ? row_int64(product, PRODUCT_LOW_THRESHOLD, LOW_THRESHOLD_NONE) : LOW_THRESHOLD_NONE;
+	int64           low_threshold = row_int64(product, PRODUCT_LOW_THRESHOLD, LOW_THRESHOLD_NONE);
 	Datum           values[] = {
 				  CStringGetTextDatum(item->product_id),
 				  CStringGetTextDatum(part->vendor_id),
@@ -512,7 +520,7 @@ store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, Tuple
 				  NumericGetDatum(amount_to_numeric((Amount){price.amount, price.decimals})),
 				  Int64GetDatum(item->count),
 				  Int64GetDatum(0),
-				  Int64GetDatum(product ? row_int64(product, PRODUCT_BUFFER, 0) : 0),
+				  Int64GetDatum(row_int64(product, PRODUCT_BUFFER, 0)),
 				  BoolGetDatum(true),
 				  TimestampTzGetDatum(part->as_of),
 				  Int64GetDatum(low_threshold),
@@ -526,101 +534,103 @@ store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, Tuple
 	bulk_store_row(stock);
 }
 
-/*
- * Written past the foreign keys' triggers, and so true by construction: a
- * product that is there is locked, more than they would lock it because its
- * buffer and threshold become the offer's, and the vendor is
- * referred to by the feed's own row in the history, which the caller has locked.
- */
+/* Writes the rows of new offers. Their products are there, and locked, because their buffer and threshold become the offer's. */
 static void
 insert_new(FeedPart *part)
 {
 	FeedItem  **items;
-	BulkInsert *products;
 	BulkInsert *stock;
-	RowScan     known;
+	RowScan     product;
 
 	if (part->nnew == 0)
 		return;
 	items = new_items(part);
-	own_lock(LOCK_PRODUCTS);
 	rows_see_latest();
-	row_scan_begin(&known, "product", NULL, RowShareLock);
-	products = bulk_begin(table_oid("product"));
+	row_scan_begin(&product, "product", NULL, AccessShareLock);
 	stock = bulk_begin(table_oid("stock"));
-	bulk_yield(products, YIELD_ROWS);
 	bulk_yield(stock, YIELD_ROWS);
 	for (int i = 0; i < part->nnew; i++)
 	{
-		TupleTableSlot *product;
-
 		breathe(i);
-		row_scan_find_text(&known, items[i]->product_id);
-		product = row_scan_next_shared(&known);
-		if (product == NULL)
-			store_product(products, items[i]);
-		store_stock(stock, part, items[i], product);
+		row_scan_find_text(&product, items[i]->product_id);
+		if (row_scan_next(&product) == NULL)
+			elog(ERROR, "product \"%s\" is gone", items[i]->product_id);
+		store_stock(stock, part, items[i], product.found);
 	}
-	bulk_end(products);
 	bulk_end(stock);
-	row_scan_end(&known);
+	row_scan_end(&product);
 	PopActiveSnapshot();
 }
 
-/* ---------- names ---------- */
+/* ---------- products ---------- */
 
-static FeedItem *
-find_by_product_id(FeedItem **items, int count, const char *product_id)
+/* Products that have no name yet, and that the part has one for, are added to "wanted"; returns how many it then has. */
+static int
+add_unnamed(const FeedPart *part, FeedItem **wanted, int count)
 {
-	FeedItem   key = {.product_id = product_id};
-	FeedItem  *key_pointer = &key;
-	FeedItem **found = bsearch(&key_pointer, items, count, sizeof(FeedItem *), compare_by_product_id);
-
-	return found ? *found : NULL;
-}
-
-/* Gives products that have no name yet the feed's. */
-static void
-name_products(const FeedPart *part)
-{
-	FeedItem   **named = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
-	const char **product_ids;
-	const char **names;
-	int          nnamed = 0;
-	int          count = 0;
-	Datum        values[2];
+	FeedItem **named = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
+	int        nnamed = 0;
+	Datum      values[2];
 
 	for (int i = 0; i < part->nitems; i++)
 	{
 		const FeedItem *item = &part->items[i];
 
-		if (!item->is_bad && item->name != NULL && strcmp(item->name, item->product_id) != 0)
+		if (item->exists && !item->is_bad && item->name != NULL && strcmp(item->name, item->product_id) != 0)
 			named[nnamed++] = &part->items[i];
 	}
 	if (nnamed == 0)
-		return;
+		return count;
 	qsort(named, nnamed, sizeof(FeedItem *), compare_by_product_id);
 	values[0] = CStringGetTextDatum(named[0]->product_id);
 	values[1] = CStringGetTextDatum(named[nnamed - 1]->product_id);
 	plan_execute(PLAN_UNNAMED_PRODUCTS, values, NULL, SPI_OK_SELECT);
-	product_ids = palloc(sizeof(char *) * Max(SPI_processed, 1));
-	names = palloc(sizeof(char *) * Max(SPI_processed, 1));
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		char           *product_id = spi_string(row, 1);
-		const FeedItem *item = find_by_product_id(named, nnamed, product_id);
+		FeedItem   key = {.product_id = spi_string(row, 1)};
+		FeedItem  *key_pointer = &key;
+		FeedItem **found = bsearch(&key_pointer, named, nnamed, sizeof(FeedItem *), compare_by_product_id);
 
-		if (item == NULL)
-			continue;
-		product_ids[count] = product_id;
-		names[count++] = item->name;
+		if (found != NULL)
+			wanted[count++] = *found;
 	}
+	return count;
+}
+
+/*
+ * Adds the products of new offers that are not there yet, locks those that are,
+ * and names those that have no name: all in the order of their ids and in one
+ * statement, so that two feeds with the same products wait for one another
+ * instead of deadlocking, and nobody waits for a feed with others.
+ */
+static void
+add_products(const FeedPart *part)
+{
+	FeedItem   **wanted = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
+	const char **product_ids;
+	const char **names;
+	int          count = 0;
+	Datum        values[2];
+
+	for (int i = 0; i < part->nitems; i++)
+	{
+		if (!part->items[i].exists && !part->items[i].is_bad)
+			wanted[count++] = &part->items[i];
+	}
+	count = add_unnamed(part, wanted, count);
 	if (count == 0)
 		return;
-	own_lock(LOCK_PRODUCTS);
+	qsort(wanted, count, sizeof(FeedItem *), compare_by_product_id);
+	product_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * count);
+	names = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * count);
+	for (int i = 0; i < count; i++)
+	{
+		product_ids[i] = wanted[i]->product_id;
+		names[i] = wanted[i]->name ? wanted[i]->name : wanted[i]->product_id;
+	}
 	values[0] = text_array(product_ids, count);
 	values[1] = text_array(names, count);
-	plan_execute(PLAN_NAME_PRODUCTS, values, NULL, SPI_OK_UPDATE);
+	plan_execute(PLAN_ADD_PRODUCTS, values, NULL, SPI_OK_INSERT);
 }
 
 /* ---------- events ---------- */
@@ -656,19 +666,6 @@ add_low_events(FeedPart *part, const StockRows *stock, const int64 *available_be
 	}
 }
 
-static void
-add_oversold_event(FeedPart *part)
-{
-	Event *event;
-
-	if (part->noversold == 0)
-		return;
-	event = event_batch_add(part->events);
-	event->routing_key = psprintf("stock.oversold.%s", part->vendor_id);
-	event->payload = psprintf("{\"vendorId\": \"%s\", \"asOf\": \"%s\", \"products\": [%s]}", part->vendor_id,
-							  utc_timestamp(part->as_of), part->oversold.data);
-}
-
 void
 reconcile(FeedPart *part)
 {
@@ -681,8 +678,8 @@ reconcile(FeedPart *part)
 	stock = lock_changing(&work);
 	available_before = remember_available(stock);
 	write_changes(&work, stock);
+	add_products(part);
 	insert_new(part);
-	name_products(part);
 	if (work.wants_all_offers)
 		add_low_events(part, stock, available_before);
 	add_oversold_event(part);

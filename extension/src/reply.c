@@ -11,6 +11,10 @@
  *		late		the order, or this part of it, was decided otherwise
  *		stale		for an earlier attempt, which another vendor has taken over
  *		invalid		can never be applied: malformed, or of nothing we asked
+ *		busy		another transaction has locked the order or stock of it; nothing changed
+ *
+ * A reply is read with tolerance wherever its meaning is clear: it is an answer,
+ * and the vendor will not give it again.
  */
 #include "order_aggregator.h"
 
@@ -19,6 +23,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "idempotency.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "plans.h"
@@ -29,10 +34,13 @@
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(oa_apply_vendor_replies);
+PG_FUNCTION_INFO_V1(oa_apply_vendor_replies_skip_locked);
 PG_FUNCTION_INFO_V1(oa_confirm_order);
 PG_FUNCTION_INFO_V1(oa_reject_order);
 PG_FUNCTION_INFO_V1(oa_cancel_order);
+PG_FUNCTION_INFO_V1(oa_cancel_order_once);
 PG_FUNCTION_INFO_V1(oa_expire_orders);
+PG_FUNCTION_INFO_V1(oa_expire_orders_skip_locked);
 
 #define REPLIES_MAX 10000
 
@@ -64,66 +72,81 @@ member(JsonbContainer *object, const char *key, JsonbValue *value)
 	return getKeyJsonValueFromContainer(object, key, strlen(key), value) != NULL;
 }
 
-static void
-reject_unknown_fields(Reply *reply, JsonbContainer *object)
+/* The member as a text without the blanks around it; NULL if it is neither a text nor a number. */
+static char *
+member_text(JsonbContainer *object, const char *key)
 {
-	static const char *const known[] = {"orderId", "vendorId", "attempt", "status", "reason"};
-	JsonbIterator           *it = JsonbIteratorInit(object);
-	JsonbIteratorToken       token;
-	JsonbValue               key;
+	JsonbValue value;
+	char      *text;
+	char      *end;
 
-	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	if (!member(object, key, &value))
+		return NULL;
+	if (value.type == jbvNumeric)
+		return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
+	if (value.type != jbvString)
+		return NULL;
+	text = pnstrdup(value.val.string.val, value.val.string.len);
+	text += strspn(text, " \t\r\n");
+	end = text + strlen(text);
+	while (end > text && strchr(" \t\r\n", end[-1]) != NULL)
+		end--;
+	*end = '\0';
+	return text;
+}
+
+/* A number, or a text of one. */
+static bool
+member_whole(JsonbContainer *object, const char *key, int64 max, int64 *number)
+{
+	char *text = member_text(object, key);
+
+	return text != NULL && text_to_whole(text, 1, max, number);
+}
+
+/* What the vendor says of why, as much of it as we keep; whatever it is, it is no reason to lose the answer. */
+static char *
+reason_of(JsonbContainer *object)
+{
+	JsonbValue value;
+	char      *text;
+
+	if (!member(object, "reason", &value) || value.type == jbvNull)
+		return NULL;
+	if (value.type == jbvString)
+		text = pnstrdup(value.val.string.val, value.val.string.len);
+	else
 	{
-		bool is_known = false;
+		Jsonb *json = JsonbValueToJsonb(&value);
 
-		if (token != WJB_KEY)
-			continue;
-		for (unsigned i = 0; i < lengthof(known); i++)
-			is_known |=
-				key.val.string.len == (int) strlen(known[i]) && memcmp(key.val.string.val, known[i], key.val.string.len) == 0;
-		if (!is_known)
-			invalid(reply, psprintf("%.*s is not a known field", pg_mbcliplen(key.val.string.val, key.val.string.len, 64),
-									key.val.string.val));
+		text = JsonbToCString(NULL, &json->root, VARSIZE(json));
 	}
+	text[pg_mbcliplen(text, strlen(text), REASON_CHARS_MAX)] = '\0';
+	return text;
 }
 
 static void
 parse_reply(Reply *reply, JsonbContainer *object)
 {
-	JsonbValue value;
-	int64      number;
+	int64 number;
+	char *text;
 
-	if (!member(object, "orderId", &value) || value.type != jbvNumeric ||
-		!numeric_to_whole(value.val.numeric, 1, PG_INT64_MAX, &reply->order_id))
+	if (!member_whole(object, "orderId", PG_INT64_MAX, &reply->order_id))
 		invalid(reply, "orderId must be a whole number");
-	if (!member(object, "vendorId", &value) || value.type != jbvString ||
-		!is_vendor_id(value.val.string.val, value.val.string.len))
+	text = member_text(object, "vendorId");
+	if (text == NULL || !is_vendor_id(text, strlen(text)))
 		invalid(reply, "vendorId must be a string of 1 to 64 of A-Z a-z 0-9 _ -");
 	else
-		reply->vendor_id = pnstrdup(value.val.string.val, value.val.string.len);
-	if (!member(object, "attempt", &value) || value.type != jbvNumeric ||
-		!numeric_to_whole(value.val.numeric, 1, PG_INT32_MAX, &number))
+		reply->vendor_id = text;
+	if (!member_whole(object, "attempt", PG_INT32_MAX, &number))
 		invalid(reply, "attempt must be a whole number from 1");
 	else
 		reply->attempt = (int) number;
-	if (!member(object, "status", &value) || value.type != jbvString)
+	text = member_text(object, "status");
+	reply->is_confirmation = text != NULL && pg_strcasecmp(text, "confirmed") == 0;
+	if (!reply->is_confirmation && (text == NULL || pg_strcasecmp(text, "rejected") != 0))
 		invalid(reply, "status must be confirmed or rejected");
-	else
-	{
-		char *status = pnstrdup(value.val.string.val, value.val.string.len);
-
-		reply->is_confirmation = strcmp(status, "confirmed") == 0;
-		if (!reply->is_confirmation && strcmp(status, "rejected") != 0)
-			invalid(reply, "status must be confirmed or rejected");
-	}
-	if (member(object, "reason", &value) && value.type != jbvNull)
-	{
-		if (value.type != jbvString || value.val.string.len > REASON_CHARS_MAX)
-			invalid(reply, psprintf("reason must be a string of at most %d bytes", REASON_CHARS_MAX));
-		else
-			reply->reason = pnstrdup(value.val.string.val, value.val.string.len);
-	}
-	reject_unknown_fields(reply, object);
+	reply->reason = reason_of(object);
 }
 
 static Reply *
@@ -218,7 +241,7 @@ decide(Settlement *settlement, Reply *reply)
 }
 
 static void
-apply_replies(Reply *replies, int count)
+apply_replies(Reply *replies, int count, bool skip_locked)
 {
 	int64      *order_ids = palloc(sizeof(int64) * Max(count, 1));
 	int         norders = 0;
@@ -231,17 +254,28 @@ apply_replies(Reply *replies, int count)
 	}
 	if (norders == 0)
 		return;
-	settlement = settlement_lock(order_ids, norders);
+	settlement = settlement_lock(order_ids, norders, skip_locked);
 	for (int i = 0; i < count; i++)
 	{
-		if (replies[i].outcome == NULL)
+		if (replies[i].outcome == NULL && !settlement_is_busy(settlement, replies[i].order_id))
 			decide(settlement, &replies[i]);
 	}
 	settlement_write(settlement);
+	for (int i = 0; i < count; i++)
+	{
+		Reply *reply = &replies[i];
+
+		if (reply->order_id == 0 || !settlement_is_busy(settlement, reply->order_id) ||
+			(reply->outcome != NULL && strcmp(reply->outcome, "invalid") == 0))
+			continue;
+		reply->outcome = "busy";
+		reply->detail =
+			psprintf("another transaction has locked order " INT64_FORMAT ", or stock that it holds", reply->order_id);
+	}
 }
 
-Datum
-oa_apply_vendor_replies(PG_FUNCTION_ARGS)
+static Datum
+apply_vendor_replies(FunctionCallInfo fcinfo, bool skip_locked)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Reply         *replies;
@@ -251,7 +285,7 @@ oa_apply_vendor_replies(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	replies = parse_replies(PG_GETARG_JSONB_P(0), &count);
-	apply_replies(replies, count);
+	apply_replies(replies, count, skip_locked);
 	for (int i = 0; i < count; i++)
 	{
 		Datum values[3] = {Int32GetDatum(i + 1), CStringGetTextDatum(replies[i].outcome)};
@@ -263,6 +297,20 @@ oa_apply_vendor_replies(PG_FUNCTION_ARGS)
 	}
 	SPI_finish();
 	return (Datum) 0;
+}
+
+Datum
+oa_apply_vendor_replies(PG_FUNCTION_ARGS)
+{
+	begin_writing("apply_vendor_replies()");
+	return apply_vendor_replies(fcinfo, false);
+}
+
+Datum
+oa_apply_vendor_replies_skip_locked(PG_FUNCTION_ARGS)
+{
+	begin_writing("apply_vendor_replies_skip_locked()");
+	return apply_vendor_replies(fcinfo, true);
 }
 
 /* ---------- by hand ---------- */
@@ -285,7 +333,7 @@ reason_argument(FunctionCallInfo fcinfo, int argument)
 static Settlement *
 lock_pending_order(int64 order_id)
 {
-	Settlement *settlement = settlement_lock(&order_id, 1);
+	Settlement *settlement = settlement_lock(&order_id, 1, false);
 
 	if (settlement->norders == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown order " INT64_FORMAT, order_id)));
@@ -329,6 +377,7 @@ settle_by_hand(int64 order_id, const char *vendor_id, HoldStatus new_status, con
 Datum
 oa_confirm_order(PG_FUNCTION_ARGS)
 {
+	begin_writing("confirm_order()");
 	require_argument(fcinfo, 0, "order_id");
 	return settle_by_hand(PG_GETARG_INT64(0), PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_CONFIRMED,
 						  NULL);
@@ -337,54 +386,128 @@ oa_confirm_order(PG_FUNCTION_ARGS)
 Datum
 oa_reject_order(PG_FUNCTION_ARGS)
 {
+	begin_writing("reject_order()");
 	require_argument(fcinfo, 0, "order_id");
 	require_argument(fcinfo, 1, "vendor_id");
 	return settle_by_hand(PG_GETARG_INT64(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_REJECTED, reason_argument(fcinfo, 2));
+}
+
+static void
+cancel(int64 order_id, const char *reason)
+{
+	Settlement *settlement = lock_pending_order(order_id);
+
+	settlement->orders[0].new_status = "cancelled";
+	settlement->orders[0].new_reason = reason;
+	settlement_write(settlement);
 }
 
 Datum
 oa_cancel_order(PG_FUNCTION_ARGS)
 {
 	const char *reason = reason_argument(fcinfo, 1);
-	Settlement *settlement;
 
+	begin_writing("cancel_order()");
 	require_argument(fcinfo, 0, "order_id");
 	SPI_connect();
-	settlement = lock_pending_order(PG_GETARG_INT64(0));
-	settlement->orders[0].new_status = "cancelled";
-	settlement->orders[0].new_reason = reason;
-	settlement_write(settlement);
+	cancel(PG_GETARG_INT64(0), reason);
 	SPI_finish();
 	PG_RETURN_TEXT_P(cstring_to_text("cancelled"));
 }
 
 Datum
+oa_cancel_order_once(PG_FUNCTION_ARGS)
+{
+	const char *reason = reason_argument(fcinfo, 1);
+	const char *key = id_argument(fcinfo, 2, "idempotency_key", KEY_CHARS_MAX);
+
+	begin_writing("cancel_order_once()");
+	require_argument(fcinfo, 0, "order_id");
+	require_argument(fcinfo, 2, "idempotency_key");
+	SPI_connect();
+	if (idempotency_claim_action(key, "cancel", PG_GETARG_INT64(0), reason ? reason : ""))
+		cancel(PG_GETARG_INT64(0), reason);
+	SPI_finish();
+	PG_RETURN_TEXT_P(cstring_to_text("cancelled"));
+}
+
+/*
+ * Closes the orders among those ids that are free, and returns how many. With
+ * skip_locked that may be fewer.
+ */
+static int
+expire(const int64 *order_ids, int count, bool skip_locked)
+{
+	Settlement *settlement = settlement_lock(order_ids, count, skip_locked);
+	int         expired = 0;
+
+	for (int i = 0; i < settlement->norders; i++)
+	{
+		settlement->orders[i].new_status = "expired";
+		settlement->orders[i].new_reason = "not confirmed in time";
+	}
+	settlement_write(settlement);
+	for (int i = 0; i < settlement->norders; i++)
+		expired += !settlement->orders[i].is_busy;
+	return expired;
+}
+
+/*
+ * Closes up to max_orders orders that have run out, the oldest first. With
+ * skip_locked those whose stock is locked elsewhere are passed over, however
+ * many they are: behind them others wait.
+ */
+static int
+expire_orders(int max_orders, bool skip_locked)
+{
+	Datum  values[4] = {Int64GetDatum(max_orders), TimestampTzGetDatum(GetCurrentTimestamp()),
+						TimestampTzGetDatum(DT_NOBEGIN), Int64GetDatum(0)};
+	int    expired = 0;
+	uint64 nrows;
+
+	do
+	{
+		int64      *order_ids;
+		TimestampTz last_expiry;
+		bool        is_null;
+
+		CHECK_FOR_INTERRUPTS();
+		plan_execute(PLAN_LOCK_EXPIRED, values, NULL, SPI_OK_SELECT);
+		nrows = SPI_processed;
+		if (nrows == 0)
+			break;
+		order_ids = palloc(sizeof(int64) * nrows);
+		for (uint64 i = 0; i < nrows; i++)
+			order_ids[i] = spi_int64(i, 1);
+		last_expiry = DatumGetTimestampTz(spi_datum(nrows - 1, 2, &is_null));
+		values[2] = TimestampTzGetDatum(last_expiry);
+		values[3] = Int64GetDatum(order_ids[nrows - 1]);
+		expired += expire(order_ids, (int) nrows, skip_locked);
+		values[0] = Int64GetDatum(max_orders - expired);
+	} while (skip_locked && expired < max_orders);
+	return expired;
+}
+
+Datum
 oa_expire_orders(PG_FUNCTION_ARGS)
 {
-	int32       max_orders = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
-	Datum       values[2] = {Int64GetDatum(max_orders), TimestampTzGetDatum(GetCurrentTimestamp())};
-	int64      *order_ids;
-	int         count;
-	Settlement *settlement;
+	int32 expired;
 
-	if (max_orders < 1 || max_orders > 100000)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_orders must be from 1 to 100000")));
+	begin_writing("expire_orders()");
 	SPI_connect();
-	plan_execute(PLAN_LOCK_EXPIRED, values, NULL, SPI_OK_SELECT);
-	count = (int) SPI_processed;
-	order_ids = palloc(sizeof(int64) * Max(count, 1));
-	for (int i = 0; i < count; i++)
-		order_ids[i] = spi_int64(i, 1);
-	if (count > 0)
-	{
-		settlement = settlement_lock(order_ids, count);
-		for (int i = 0; i < settlement->norders; i++)
-		{
-			settlement->orders[i].new_status = "expired";
-			settlement->orders[i].new_reason = "not confirmed in time";
-		}
-		settlement_write(settlement);
-	}
+	expired = expire_orders(count_argument(fcinfo, 0, "max_orders"), false);
 	SPI_finish();
-	PG_RETURN_INT32(count);
+	PG_RETURN_INT32(expired);
+}
+
+Datum
+oa_expire_orders_skip_locked(PG_FUNCTION_ARGS)
+{
+	int32 expired;
+
+	begin_writing("expire_orders_skip_locked()");
+	SPI_connect();
+	expired = expire_orders(count_argument(fcinfo, 0, "max_orders"), true);
+	SPI_finish();
+	PG_RETURN_INT32(expired);
 }

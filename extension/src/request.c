@@ -160,6 +160,12 @@ request_error(OrderRequest *request, int sqlstate, char *message, char *detail, 
 	request->error = error;
 }
 
+void
+request_busy(OrderRequest *request, char *message)
+{
+	request_error(request, ERRCODE_LOCK_NOT_AVAILABLE, message, NULL, NULL);
+}
+
 static void
 malformed(OrderRequest *request, char *field, const char *complaint)
 {

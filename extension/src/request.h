@@ -60,6 +60,7 @@ typedef struct RequestBatch
 	int                   nproducts;
 	int                   products_size; /* allocated */
 	struct interned_hash *interned;
+	bool                  skip_locked; /* what others have locked is not waited for: such requests get the error 55P03 */
 } RequestBatch;
 
 /* request_batch_create makes an empty batch with room for so many requests. */
@@ -80,6 +81,9 @@ extern OrderRequest *request_add_single(RequestBatch *batch, char *customer_id, 
 
 /* request_error fills in request->error; message and detail are kept, not copied. */
 extern void request_error(OrderRequest *request, int sqlstate, char *message, char *detail, char *field);
+
+/* request_busy gives it the error 55P03: it may be tried again. */
+extern void request_busy(OrderRequest *request, char *message);
 
 /* request_error_raise raises it as an ERROR of its own SQLSTATE. */
 extern void request_error_raise(const RequestError *error) pg_attribute_noreturn();

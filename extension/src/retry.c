@@ -101,16 +101,15 @@ repeat_questions(EventBatch *events)
 Datum
 oa_ask_silent_vendors(PG_FUNCTION_ARGS)
 {
-	int32       max_orders = PG_ARGISNULL(1) ? 1000 : PG_GETARG_INT32(1);
+	int32       max_orders = count_argument(fcinfo, 1, "max_orders");
 	TimestampTz asked_before;
 	Datum       values[3];
 	int64      *order_ids;
 	EventBatch *events;
 	Questions   questions;
 
+	begin_writing("ask_silent_vendors()");
 	require_argument(fcinfo, 0, "silent_for");
-	if (max_orders < 1 || max_orders > 100000)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_orders must be from 1 to 100000")));
 	asked_before = DatumGetTimestampTz(DirectFunctionCall2(
 		timestamptz_mi_interval, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), PG_GETARG_DATUM(0)));
 	if (asked_before >= GetCurrentTransactionStartTimestamp())
@@ -119,6 +118,7 @@ oa_ask_silent_vendors(PG_FUNCTION_ARGS)
 	SPI_connect();
 	values[0] = Int64GetDatum(max_orders);
 	values[1] = TimestampTzGetDatum(asked_before);
+	values[2] = PG_GETARG_DATUM(0);
 	plan_execute(PLAN_LOCK_SILENT, values, NULL, SPI_OK_SELECT);
 	order_ids = palloc(sizeof(int64) * Max(SPI_processed, 1));
 	for (uint64 i = 0; i < SPI_processed; i++)

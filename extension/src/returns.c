@@ -15,6 +15,7 @@
 #include "commands/sequence.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "idempotency.h"
 #include "outbox.h"
 #include "plans.h"
 #include "request.h"
@@ -210,7 +211,7 @@ restock(const Return *back)
 		product_ids[count] = back->kept[i].hold->product_id;
 		vendor_ids[count++] = back->kept[i].hold->vendor_id;
 	}
-	stock = stock_lock_rows(product_ids, vendor_ids, count);
+	stock = stock_lock_rows(product_ids, vendor_ids, count, false);
 	for (int i = 0; i < back->nkept; i++)
 	{
 		const Hold *hold = back->kept[i].hold;
@@ -289,7 +290,7 @@ write_event(const Return *back)
 static void
 lock_confirmed_order(Return *back, int64 order_id)
 {
-	back->settlement = settlement_lock(&order_id, 1);
+	back->settlement = settlement_lock(&order_id, 1, false);
 	if (back->settlement->norders == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown order " INT64_FORMAT, order_id)));
 	if (strcmp(back->settlement->orders[0].status, "confirmed") != 0)
@@ -322,15 +323,23 @@ oa_return_order(PG_FUNCTION_ARGS)
 {
 	Return back = {.restock = PG_ARGISNULL(2) || PG_GETARG_BOOL(2)};
 	Jsonb *lines = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
+	bool   is_repeated = false;
 
+	begin_writing("return_order()");
 	require_argument(fcinfo, 0, "order_id");
 	if (lines != NULL && (!JB_ROOT_IS_ARRAY(lines) || JB_ROOT_IS_SCALAR(lines) || JB_ROOT_COUNT(lines) == 0 ||
 						  JB_ROOT_COUNT(lines) > guc_max_lines))
 		argument_error("lines", psprintf("must be a JSON array of 1 to %d elements", guc_max_lines));
 	back.key = id_argument(fcinfo, 3, "idempotency_key", KEY_CHARS_MAX);
 	SPI_connect();
+	if (back.key != NULL)
+		is_repeated = !idempotency_claim_action(
+			back.key, "return", PG_GETARG_INT64(0),
+			psprintf("%d %s", back.restock, lines ? JsonbToCString(NULL, &lines->root, VARSIZE(lines)) : "all"));
 	lock_confirmed_order(&back, PG_GETARG_INT64(0));
 	read_kept(&back);
+	if (back.return_id == 0 && is_repeated)
+		elog(ERROR, "the return of idempotency key \"%s\" does not exist", back.key);
 	if (back.return_id == 0)
 		return_units(&back, lines);
 	SPI_finish();

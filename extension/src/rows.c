@@ -39,6 +39,8 @@ row_scan_begin(RowScan *scan, const char *table_name, const char *index_name, LO
 	(void) RelationGetIndexList(scan->table);
 	scan->index = index_open(index_name ? table_oid(index_name) : RelationGetPrimaryKeyIndex(scan->table), AccessShareLock);
 	scan->scan = NULL;
+	scan->snapshot = NULL;
+	scan->skip_locked = scan->is_busy = false;
 	scan->found = table_slot_create(scan->table, NULL);
 	scan->locked = table_slot_create(scan->table, NULL);
 }
@@ -64,7 +66,7 @@ row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys)
 		scan->scan = NULL;
 	}
 	if (scan->scan == NULL)
-		scan->scan = index_beginscan(scan->table, scan->index, GetActiveSnapshot(), nkeys, 0);
+		scan->scan = index_beginscan(scan->table, scan->index, scan->snapshot ? scan->snapshot : GetActiveSnapshot(), nkeys, 0);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 
@@ -110,8 +112,8 @@ serialization_failure(Relation table)
 					errmsg("could not serialize access to %s due to concurrent update", RelationGetRelationName(table))));
 }
 
-static TupleTableSlot *
-next_locked(RowScan *scan, LockTupleMode mode)
+TupleTableSlot *
+row_scan_next_locked(RowScan *scan)
 {
 	uint8 flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
 
@@ -124,25 +126,17 @@ next_locked(RowScan *scan, LockTupleMode mode)
 
 		CHECK_FOR_INTERRUPTS();
 		result = table_tuple_lock(scan->table, &scan->found->tts_tid, GetActiveSnapshot(), scan->locked,
-								  GetCurrentCommandId(true), mode, LockWaitBlock, flags, &failure);
+								  GetCurrentCommandId(true), LockTupleNoKeyExclusive, scan->skip_locked ? LockWaitSkip : LockWaitBlock, flags,
+								  &failure);
+		scan->is_busy = result == TM_WouldBlock;
+		if (scan->is_busy)
+			return scan->found;
 		if (result == TM_Ok)
 			return scan->locked;
 		if (result != TM_Deleted || IsolationUsesXactSnapshot())
 			serialization_failure(scan->table);
 	}
 	return NULL;
-}
-
-TupleTableSlot *
-row_scan_next_locked(RowScan *scan)
-{
-	return next_locked(scan, LockTupleNoKeyExclusive);
-}
-
-TupleTableSlot *
-row_scan_next_shared(RowScan *scan)
-{
-	return next_locked(scan, LockTupleShare);
 }
 
 Datum

@@ -12,6 +12,7 @@
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 /* A lookup by the leading columns of one of a table's indexes. */
 typedef struct RowScan
@@ -21,6 +22,9 @@ typedef struct RowScan
 	IndexScanDesc   scan;
 	TupleTableSlot *found;
 	TupleTableSlot *locked; /* the last version of a row that was locked */
+	Snapshot        snapshot;    /* NULL: the active one; set it after row_scan_begin */
+	bool            skip_locked; /* rows that others have locked are not waited for; set it after row_scan_begin */
+	bool            is_busy;     /* the last row was one */
 } RowScan;
 
 /*
@@ -45,12 +49,12 @@ extern void row_scan_find_int8(RowScan *scan, int64 key);
  * row_scan_next returns the next row in the order of the key, NULL after the
  * last. row_scan_next_locked locks it FOR NO KEY UPDATE, waiting for whoever
  * holds it, and returns its last version; rows deleted meanwhile are passed
- * over. ERROR 40001 at REPEATABLE READ if the row was changed since.
- * row_scan_next_shared locks it FOR SHARE.
+ * over. ERROR 40001 at REPEATABLE READ if the row was changed since. With
+ * skip_locked it waits for nobody: of a row that another transaction has locked
+ * is_busy is set, and what it returns is the row as it was found.
  */
 extern TupleTableSlot *row_scan_next(RowScan *scan);
 extern TupleTableSlot *row_scan_next_locked(RowScan *scan);
-extern TupleTableSlot *row_scan_next_shared(RowScan *scan);
 
 /* Columns of a slot; text is palloc'd, and NULL if null. Of row_int64 a null is if_null. */
 extern Datum row_column(TupleTableSlot *slot, int column);

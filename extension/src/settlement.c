@@ -132,6 +132,7 @@ lock_orders(Settlement *settlement, const int64 *order_ids, int count)
 
 	rows_see_latest();
 	row_scan_begin(&scan, "orders", NULL, RowExclusiveLock);
+	scan.skip_locked = settlement->skip_locked;
 	for (int i = 0; i < count; i++)
 	{
 		TupleTableSlot *slot;
@@ -140,7 +141,9 @@ lock_orders(Settlement *settlement, const int64 *order_ids, int count)
 			continue;
 		row_scan_find_int8(&scan, order_ids[i]);
 		slot = row_scan_next_locked(&scan);
-		if (slot != NULL)
+		if (slot != NULL && scan.is_busy)
+			settlement->busy_order_ids[settlement->nbusy++] = order_ids[i];
+		else if (slot != NULL)
 			read_order(&settlement->orders[settlement->norders++], slot);
 	}
 	row_scan_end(&scan);
@@ -187,7 +190,7 @@ read_holds(Settlement *settlement)
 }
 
 Settlement *
-settlement_lock(const int64 *order_ids, int count)
+settlement_lock(const int64 *order_ids, int count, bool skip_locked)
 {
 	Settlement *settlement = palloc0(sizeof(Settlement));
 	int64      *sorted = palloc(sizeof(int64) * Max(count, 1));
@@ -195,7 +198,9 @@ settlement_lock(const int64 *order_ids, int count)
 
 	memcpy(sorted, order_ids, sizeof(int64) * count);
 	qsort(sorted, count, sizeof(int64), compare_order_ids);
+	settlement->skip_locked = skip_locked;
 	settlement->orders = palloc0(sizeof(SettledOrder) * Max(count, 1));
+	settlement->busy_order_ids = palloc(sizeof(int64) * Max(count, 1));
 	lock_orders(settlement, sorted, count);
 	read_holds(settlement);
 	holds = settlement->holds;
@@ -227,6 +232,16 @@ settlement_find(const Settlement *settlement, int64 order_id)
 			high = middle - 1;
 	}
 	return NULL;
+}
+
+bool
+settlement_is_busy(const Settlement *settlement, int64 order_id)
+{
+	const SettledOrder *order = settlement_find(settlement, order_id);
+
+	if (order != NULL)
+		return order->is_busy;
+	return bsearch(&order_id, settlement->busy_order_ids, settlement->nbusy, sizeof(int64), compare_order_ids) != NULL;
 }
 
 /* ---------- stock ---------- */
@@ -271,7 +286,47 @@ lock_stock(const Settlement *settlement)
 			count++;
 		}
 	}
-	return sources_anew ? stock_lock_offers(product_ids, count) : stock_lock_rows(product_ids, vendor_ids, count);
+	return sources_anew ? stock_lock_offers(product_ids, count, settlement->skip_locked)
+						: stock_lock_rows(product_ids, vendor_ids, count, settlement->skip_locked);
+}
+
+/* Would the settlement of the order change, or have to look at, stock that another transaction has locked? */
+static bool
+needs_busy_stock(const SettledOrder *order, const StockRows *stock)
+{
+	bool rejection = has_rejection(order);
+
+	for (int i = 0; i < order->nholds; i++)
+	{
+		const Hold *hold = &order->holds[i];
+
+		if (hold->new_status == HOLD_UNCHANGED && order->new_status == NULL && !rejection)
+			continue;
+		if (stock_is_busy(stock, hold->product_id, rejection ? NULL : hold->vendor_id))
+			return true;
+	}
+	return false;
+}
+
+/* Takes back all that was decided of orders whose stock is locked elsewhere. */
+static void
+set_busy_aside(Settlement *settlement, const StockRows *stock)
+{
+	for (int i = 0; i < settlement->norders; i++)
+	{
+		SettledOrder *order = &settlement->orders[i];
+
+		order->is_busy = needs_busy_stock(order, stock);
+		if (!order->is_busy)
+			continue;
+		order->new_status = NULL;
+		for (int h = 0; h < order->nholds; h++)
+		{
+			order->holds[h].new_status = HOLD_UNCHANGED;
+			order->holds[h].is_taken = false;
+		}
+		event_batch_drop_order(settlement->events, order->facts.order_id);
+	}
 }
 
 static StockRow *
@@ -746,6 +801,8 @@ settle(Settlement *settlement)
 	TimestampTz settled_at = GetCurrentTimestamp(); /* after the locks: a feed applied later must find these units */
 	BulkInsert *new_holds = NULL;
 
+	if (stock->nbusy > 0)
+		set_busy_aside(settlement, stock);
 	undo_needless_takes(settlement, stock);
 	for (int i = 0; i < settlement->norders; i++)
 	{
@@ -837,7 +894,7 @@ oa_settle_closed_orders(PG_FUNCTION_ARGS)
 	order_ids = closed_order_ids(trigger, &count);
 	if (count > 0)
 	{
-		Settlement *settlement = settlement_lock(order_ids, count);
+		Settlement *settlement = settlement_lock(order_ids, count, false);
 
 		for (int i = 0; i < settlement->norders; i++)
 		{

@@ -60,6 +60,7 @@ typedef struct SettledOrder
 	const char *new_status; /* the end that the caller, or a settlement of all its holds, gives it; NULL: none */
 	const char *new_reason;
 	bool        keeps_unserved; /* what no other vendor can serve whole stays where it is */
+	bool        is_busy;        /* set aside: another transaction has locked stock of it */
 	Numeric     total;
 	Numeric     new_total; /* NULL: unchanged */
 	Hold       *holds;
@@ -74,13 +75,21 @@ typedef struct Settlement
 	Hold         *holds;
 	int           nholds;
 	EventBatch   *events; /* written by settlement_write */
+	bool          skip_locked;
+	int64        *busy_order_ids; /* those that another transaction has locked */
+	int           nbusy;
 } Settlement;
 
 /*
  * settlement_lock locks the orders, in the order of their ids, and reads their
- * holds; unknown ids are left out, and one may be given repeatedly. Blocks.
+ * holds; unknown ids are left out, and one may be given repeatedly. Blocks on what
+ * other transactions have locked, and so does settlement_write, unless
+ * skip_locked: then what they have locked is set aside.
  */
-extern Settlement *settlement_lock(const int64 *order_ids, int count);
+extern Settlement *settlement_lock(const int64 *order_ids, int count, bool skip_locked);
+
+/* settlement_is_busy: was the order set aside, by settlement_lock or by settlement_write? */
+extern bool settlement_is_busy(const Settlement *settlement, int64 order_id);
 
 /* settlement_find returns the order, or NULL. */
 extern SettledOrder *settlement_find(const Settlement *settlement, int64 order_id);
@@ -90,7 +99,8 @@ extern SettledOrder *settlement_find(const Settlement *settlement, int64 order_i
  * new_status: HOLD_CONFIRMED ships the units, HOLD_REJECTED has them sourced anew
  * from other vendors. The orders' new_status: their holds are settled as it asks.
  * Orders that have all they wanted become confirmed, those that can no longer be
- * served rejected. Writes their events. Needs SPI.
+ * served rejected. Writes their events. Orders that are set aside stay as they
+ * were, and have is_busy. Needs SPI.
  */
 extern void settlement_write(Settlement *settlement);
 

@@ -15,6 +15,7 @@
  */
 #include "order_aggregator.h"
 
+#include "arguments.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -23,9 +24,9 @@
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(oa_settle_shortages);
+PG_FUNCTION_INFO_V1(oa_settle_shortages_skip_locked);
 
 #define SHORTAGES_MAX           1000 /* in one call */
-#define LOCK_SETTLING_SHORTAGES 4
 #define REASON_SHORT            "the vendor's count is below what is held"
 
 typedef struct Shortage
@@ -142,7 +143,7 @@ count_taken(const Settlement *settlement)
 }
 
 static int
-settle_shortages(int max_orders)
+settle_shortages(int max_orders, bool skip_locked)
 {
 	int         nshortages;
 	Shortage   *shortages;
@@ -152,7 +153,7 @@ settle_shortages(int max_orders)
 	Settlement *settlement;
 
 	/* only one session at a time */
-	if (!try_own_lock(LOCK_SETTLING_SHORTAGES))
+	if (!try_own_lock(OWN_LOCK_SHORTAGES, false))
 		return 0;
 	shortages = read_shortages(&nshortages);
 	if (nshortages == 0)
@@ -161,7 +162,7 @@ settle_shortages(int max_orders)
 		find_losers(&shortages[i], losers, &nlosers, max_orders);
 	for (int i = 0; i < nlosers; i++)
 		order_ids[i] = losers[i].order_id;
-	settlement = settlement_lock(order_ids, nlosers);
+	settlement = settlement_lock(order_ids, nlosers, skip_locked);
 	for (int i = 0; i < nlosers; i++)
 		take_from_vendor(settlement, &losers[i]);
 	settlement_write(settlement);
@@ -172,13 +173,23 @@ settle_shortages(int max_orders)
 Datum
 oa_settle_shortages(PG_FUNCTION_ARGS)
 {
-	int32 max_orders = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
-	int   count;
+	int count;
 
-	if (max_orders < 1 || max_orders > 100000)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_orders must be from 1 to 100000")));
+	begin_writing("settle_shortages()");
 	SPI_connect();
-	count = settle_shortages(max_orders);
+	count = settle_shortages(count_argument(fcinfo, 0, "max_orders"), false);
+	SPI_finish();
+	PG_RETURN_INT32(count);
+}
+
+Datum
+oa_settle_shortages_skip_locked(PG_FUNCTION_ARGS)
+{
+	int count;
+
+	begin_writing("settle_shortages_skip_locked()");
+	SPI_connect();
+	count = settle_shortages(count_argument(fcinfo, 0, "max_orders"), true);
 	SPI_finish();
 	PG_RETURN_INT32(count);
 }

@@ -59,6 +59,7 @@ typedef struct Locking
 	vendors_hash *vendors;
 	StockRows    *rows;
 	int           room;
+	int           busy_room;
 } Locking;
 
 static const VendorFacts *
@@ -122,10 +123,40 @@ add_locked_row(Locking *locking)
 }
 
 static void
-locking_begin(Locking *locking, int expected)
+add_busy_row(Locking *locking)
+{
+	StockRows *stock = locking->rows;
+
+	if (stock->nbusy == locking->busy_room)
+	{
+		locking->busy_room = Max(locking->busy_room * 2, 8);
+		stock->busy = stock->busy ? repalloc(stock->busy, sizeof(StockKey) * locking->busy_room)
+								  : palloc(sizeof(StockKey) * locking->busy_room);
+	}
+	stock->busy[stock->nbusy++] =
+		(StockKey){row_text(locking->stock.found, STOCK_PRODUCT_ID), row_text(locking->stock.found, STOCK_VENDOR_ID)};
+}
+
+/* Locks the rows that the scan of stock finds. */
+static void
+lock_found(Locking *locking)
+{
+	while (row_scan_next_locked(&locking->stock) != NULL)
+	{
+		if (locking->stock.is_busy)
+			add_busy_row(locking);
+		else
+			add_locked_row(locking);
+	}
+}
+
+static void
+locking_begin(Locking *locking, int expected, bool skip_locked)
 {
 	rows_see_latest();
 	row_scan_begin(&locking->stock, "stock", NULL, RowExclusiveLock);
+	locking->stock.skip_locked = skip_locked;
+	locking->busy_room = 0;
 	row_scan_begin(&locking->vendor, "vendor", NULL, AccessShareLock);
 	locking->vendors = vendors_create(CurrentMemoryContext, 16, NULL);
 	locking->room = Max(expected, 8);
@@ -151,30 +182,23 @@ compare_strings(const void *a, const void *b)
 }
 
 StockRows *
-stock_lock_offers(const char **product_ids, int count)
+stock_lock_offers(const char **product_ids, int count, bool skip_locked)
 {
 	const char **sorted = palloc(sizeof(char *) * Max(count, 1));
 	Locking      locking;
 
 	memcpy(sorted, product_ids, sizeof(char *) * count);
 	qsort(sorted, count, sizeof(char *), compare_strings);
-	locking_begin(&locking, count);
+	locking_begin(&locking, count, skip_locked);
 	for (int i = 0; i < count; i++)
 	{
 		if (i > 0 && strcmp(sorted[i - 1], sorted[i]) == 0)
 			continue;
 		row_scan_find_text(&locking.stock, sorted[i]);
-		while (row_scan_next_locked(&locking.stock) != NULL)
-			add_locked_row(&locking);
+		lock_found(&locking);
 	}
 	return locking_end(&locking);
 }
-
-typedef struct StockKey
-{
-	const char *product_id;
-	const char *vendor_id;
-} StockKey;
 
 static int
 compare_keys(const void *a, const void *b)
@@ -187,7 +211,7 @@ compare_keys(const void *a, const void *b)
 }
 
 StockRows *
-stock_lock_rows(const char **product_ids, const char **vendor_ids, int count)
+stock_lock_rows(const char **product_ids, const char **vendor_ids, int count, bool skip_locked)
 {
 	StockKey *keys = palloc(sizeof(StockKey) * Max(count, 1));
 	Locking   locking;
@@ -195,14 +219,13 @@ stock_lock_rows(const char **product_ids, const char **vendor_ids, int count)
 	for (int i = 0; i < count; i++)
 		keys[i] = (StockKey){product_ids[i], vendor_ids[i]};
 	qsort(keys, count, sizeof(StockKey), compare_keys);
-	locking_begin(&locking, count);
+	locking_begin(&locking, count, skip_locked);
 	for (int i = 0; i < count; i++)
 	{
 		if (i > 0 && compare_keys(&keys[i - 1], &keys[i]) == 0)
 			continue;
 		row_scan_find_texts(&locking.stock, keys[i].product_id, keys[i].vendor_id);
-		while (row_scan_next_locked(&locking.stock) != NULL)
-			add_locked_row(&locking);
+		lock_found(&locking);
 	}
 	return locking_end(&locking);
 }
@@ -262,6 +285,18 @@ stock_find(const StockRows *stock, const char *product_id, const char *vendor_id
 		strcmp(stock->rows[row].vendor_id, vendor_id) == 0)
 		return &stock->rows[row];
 	return NULL;
+}
+
+bool
+stock_is_busy(const StockRows *stock, const char *product_id, const char *vendor_id)
+{
+	for (int i = 0; i < stock->nbusy; i++)
+	{
+		if (strcmp(stock->busy[i].product_id, product_id) == 0 &&
+			(vendor_id == NULL || strcmp(stock->busy[i].vendor_id, vendor_id) == 0))
+			return true;
+	}
+	return false;
 }
 
 /* ---------- changing ---------- */

@@ -51,25 +51,37 @@ typedef struct StockRow
 	bool        ships;
 } StockRow;
 
+typedef struct StockKey
+{
+	const char *product_id;
+	const char *vendor_id;
+} StockKey;
+
 /*
  * Locked rows ordered by (product_id, vendor_id); offers[i] is what sourcing
- * sees of rows[i], its vendor being the vendor's number.
+ * sees of rows[i], its vendor being the vendor's number. Then the rows that were
+ * not waited for, in the same order.
  */
 typedef struct StockRows
 {
 	StockRow      *rows;
 	SourcingOffer *offers;
 	int            nrows;
+	StockKey      *busy;
+	int            nbusy;
 } StockRows;
 
 /*
  * stock_lock_offers locks all rows of the products; stock_lock_rows locks
  * those of the (product, vendor) pairs. Either may be given repeatedly. Both block
- * on rows that another transaction has locked, and must be the only lock on
- * stock that a transaction takes in one go. Unknown ones are left out.
+ * on rows that another transaction has locked, unless skip_locked, and must be
+ * the only lock on stock that a transaction takes in one go. Unknown ones are left out.
  */
-extern StockRows *stock_lock_offers(const char **product_ids, int count);
-extern StockRows *stock_lock_rows(const char **product_ids, const char **vendor_ids, int count);
+extern StockRows *stock_lock_offers(const char **product_ids, int count, bool skip_locked);
+extern StockRows *stock_lock_rows(const char **product_ids, const char **vendor_ids, int count, bool skip_locked);
+
+/* stock_is_busy: has another transaction locked the row of the product at that vendor (NULL: at any)? */
+extern bool stock_is_busy(const StockRows *stock, const char *product_id, const char *vendor_id);
 
 /* stock_find_offers sets *first and *count to the rows of a product. */
 extern void stock_find_offers(const StockRows *stock, const char *product_id, int *first, int *count);

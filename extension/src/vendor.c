@@ -73,6 +73,7 @@ oa_register_vendor(PG_FUNCTION_ARGS)
 	Datum values[4];
 	char  nulls[4] = {' ', ' ', stock_url ? ' ' : 'n', ' '};
 
+	begin_writing("register_vendor()");
 	if (!is_vendor_id(vendor_id, strlen(vendor_id)))
 		argument_error("vendor_id", "must be 1 to 64 of A-Z a-z 0-9 _ -");
 	if (stock_url != NULL && strncmp(stock_url, "http://", 7) != 0 && strncmp(stock_url, "https://", 8) != 0)
@@ -165,6 +166,7 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	Datum values[6] = {CStringGetTextDatum(vendor_id)};
 	char  nulls[6] = {' '};
 
+	begin_writing("configure_vendor()");
 	if (!PG_ARGISNULL(1) && !is_from_nothing_to_a_year(PG_GETARG_INTERVAL_P(1)))
 		argument_error("sync_interval", "must be longer than nothing and at most a year");
 	if (!PG_ARGISNULL(2))
@@ -195,6 +197,7 @@ oa_configure_product(PG_FUNCTION_ARGS)
 	Datum values[4] = {CStringGetTextDatum(product_id)};
 	char  nulls[4] = {' '};
 
+	begin_writing("configure_product()");
 	check_units(fcinfo, 1, "buffer", 0);
 	check_units(fcinfo, 2, "low_threshold", -1);
 	if (vendor_id != NULL && !PG_ARGISNULL(2))
@@ -280,6 +283,7 @@ oa_map_product(PG_FUNCTION_ARGS)
 	const char *sku = required_id(fcinfo, 1, "vendor_sku", ID_CHARS_MAX);
 	const char *product_id = id_argument(fcinfo, 2, "product_id", ID_CHARS_MAX);
 
+	begin_writing("map_product()");
 	SPI_connect();
 	write_mappings(vendor_id, &sku, &product_id, 1);
 	SPI_finish();
@@ -318,6 +322,7 @@ oa_map_products(PG_FUNCTION_ARGS)
 	const char       **product_ids;
 	int                count = 0;
 
+	begin_writing("map_products()");
 	require_argument(fcinfo, 1, "mappings");
 	json = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json) || JB_ROOT_COUNT(json) > MAPPINGS_MAX)

@@ -45,7 +45,7 @@ const char SQL_RELAY_ADVANCE[] = "SELECT order_aggregator.relay_advance($1, $2, 
 
 const char SQL_RELAY_PARK[] = "SELECT order_aggregator.park_event($1, $2, $3)";
 
-const char SQL_RELAY_DEFER[] = "SELECT order_aggregator.defer_events($1, $2)";
+const char SQL_RELAY_DEFER[] = "SELECT order_aggregator.defer_events($1, $2, $3)";
 
 const char SQL_RELAY_DEFERRED[] = "SELECT event_id, message_id, routing_key, mandatory, headers, payload, created_at_us "
 								  "FROM order_aggregator.deferred_events($1, $2)";

@@ -86,7 +86,7 @@ static bool
 idle(Relay *relay)
 {
 	uint64_t  unrung_below;
-	long long until = monotonic_ms() + config.relay_poll_ms;
+	long long until;
 	int       nap_ms = NAP_MS_MIN;
 	bool      rung = false;
 	int       published;
@@ -101,6 +101,9 @@ idle(Relay *relay)
 		relay->note_due_ms = monotonic_ms() + NOTE_MS;
 	}
 	unrung_below = relay->next_xid;
+	until = monotonic_ms() + config.relay_poll_ms;
+	if (relay->may_have_deferred && relay->deferred_due_ms < until)
+		until = relay->deferred_due_ms;
 	while (!rung && published == 0 && !stop_requested() && monotonic_ms() < until)
 	{
 		bool      may_be_unrung = relay->snapshot.xmin < unrung_below;

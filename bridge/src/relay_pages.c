@@ -322,6 +322,7 @@ defer_refused(Relay *relay, Page *page)
 {
 	int64_t *event_ids = calloc((size_t) page->count, sizeof(int64_t));
 	int      count = 0;
+	bool     others_were_taken = false;
 	bool     ok = event_ids != NULL;
 
 	for (int i = 0; ok && i < page->count; i++)
@@ -329,6 +330,7 @@ defer_refused(Relay *relay, Page *page)
 		const char *routing_key = event_column(page, i, COLUMN_ROUTING_KEY);
 		PageEvent  *event = &page->events[i];
 
+		others_were_taken |= page->is_deferred && event->state == EVENT_DONE && event->nacks == 0;
 		if (event->state != EVENT_TO_SEND || event->nacks == 0 ||
 			(event->nacks < NACKS_MAX && !page->is_deferred && !relay_is_full(relay, routing_key)))
 			continue;
@@ -340,7 +342,7 @@ defer_refused(Relay *relay, Page *page)
 	if (count > 0)
 	{
 		log_warning("RabbitMQ does not take %d events, because a queue is full; they are sent again later", count);
-		ok = relay_defer(relay, event_ids, count, FULL_WORDS);
+		ok = relay_defer(relay, event_ids, count, FULL_WORDS, others_were_taken);
 	}
 	free(event_ids);
 	return ok;
@@ -463,8 +465,8 @@ retire_deferred(Relay *relay, const Page *page)
 			event_ids[count++] = page_event_id(page, i);
 	}
 	ok = ok && (count == 0 || relay_deferred_sent(relay, event_ids, count));
-	if (count > 0)
-		relay->deferred_due_ms = 0; /* there is room again: perhaps for more */
+	if (ok && count == page->count)
+		relay->deferred_due_ms = 0; /* all were taken: perhaps there is room for more */
 	free(event_ids);
 	return ok;
 }

@@ -35,6 +35,7 @@
 #define UNPROVEN_MAX      5
 #define FULL_MS           5000
 #define DEFERRED_EVERY_MS 1000
+#define DEFERRED_SOON_MS  100
 
 /* ---------- kept aside ---------- */
 
@@ -56,14 +57,15 @@ relay_park(Relay *relay, int64_t event_id, int reply_code, const char *reply_tex
 	return ok;
 }
 
-/* Runs a statement on the events of those ids, its first parameter; the second may be NULL. */
+/* Runs a statement on the events of those ids, its first parameter. */
 static bool
-execute_on_events(Relay *relay, const char *doing, const char *sql, const int64_t *event_ids, int count, const char *second)
+execute_on_events(Relay *relay, const char *doing, const char *sql, const int64_t *event_ids, int count, int nparams,
+				  const char *second, const char *third)
 {
 	char       *ids = text_of_ids(event_ids, count);
-	const char *params[2] = {ids, second};
+	const char *params[3] = {ids, second, third};
 	PGresult   *result = NULL;
-	bool        ok = ids != NULL && db_query(&relay->db, doing, sql, second != NULL ? 2 : 1, params, &result) == DB_OK;
+	bool        ok = ids != NULL && db_query(&relay->db, doing, sql, nparams, params, &result) == DB_OK;
 
 	PQclear(result);
 	free(ids);
@@ -73,20 +75,20 @@ execute_on_events(Relay *relay, const char *doing, const char *sql, const int64_
 }
 
 bool
-relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why)
+relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why, bool others_were_taken)
 {
 	relay->may_have_deferred = true;
-	if (relay->deferred_due_ms < monotonic_ms())
-		relay->deferred_due_ms = monotonic_ms() + DEFERRED_EVERY_MS;
+	relay->deferred_due_ms = monotonic_ms() + (others_were_taken ? DEFERRED_SOON_MS : DEFERRED_EVERY_MS);
 	metric_add(METRIC_EVENTS_DEFERRED, count);
-	return execute_on_events(relay, "deferring events", SQL_RELAY_DEFER, event_ids, count, why);
+	return execute_on_events(relay, "deferring events", SQL_RELAY_DEFER, event_ids, count, 3, why, others_were_taken ? "t" : "f");
 }
 
 bool
 relay_deferred_sent(Relay *relay, const int64_t *event_ids, int count)
 {
 	log_info("RabbitMQ has taken %d deferred events", count);
-	return execute_on_events(relay, "ending the deferral of events", SQL_RELAY_DEFERRED_SENT, event_ids, count, NULL);
+	return execute_on_events(relay, "ending the deferral of events", SQL_RELAY_DEFERRED_SENT, event_ids, count, 1, NULL,
+							 NULL);
 }
 
 bool
@@ -265,7 +267,7 @@ relay_execute_verdict(Relay *relay)
 	{
 		log_warning("RabbitMQ does not take event %" PRId64 ": %d %s; deferred", suspect->event_id, suspect->code, words);
 		relay->unproven++;
-		if (!relay_defer(relay, &suspect->event_id, 1, words))
+		if (!relay_defer(relay, &suspect->event_id, 1, words, false))
 			return false;
 	}
 	if (!suspect->is_deferred)

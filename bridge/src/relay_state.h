@@ -211,8 +211,8 @@ extern void relay_free_pages(Relay *relay);
 /* relay_park keeps the event aside until it is redriven; if that fails the database counts as lost. */
 extern bool relay_park(Relay *relay, int64_t event_id, int reply_code, const char *reply_text);
 
-/* relay_defer keeps the events aside; they are sent again later. */
-extern bool relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why);
+/* relay_defer keeps the events aside; they are sent again later, or soon if the broker takes others like them. */
+extern bool relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why, bool others_were_taken);
 
 /* relay_deferred_sent: the broker has them now. */
 extern bool relay_deferred_sent(Relay *relay, const int64_t *event_ids, int count);

@@ -175,7 +175,7 @@ $$;
 COMMENT ON FUNCTION park_event(bigint, int, text) IS
 'Keeps aside an event that the broker cannot route, or refuses for good, with the broker''s words.';
 
-CREATE OR REPLACE FUNCTION defer_events(event_ids bigint[], reply_text text)
+CREATE OR REPLACE FUNCTION defer_events(event_ids bigint[], reply_text text, others_were_taken boolean DEFAULT false)
 RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -187,11 +187,13 @@ AS $$
 	WHERE o.event_id OPERATOR(pg_catalog.=) ANY (defer_events.event_ids)
 	ON CONFLICT (event_id) DO NOTHING;
 	UPDATE order_aggregator.parked_event AS p
-	SET tries = p.tries + 1, retry_at = pg_catalog.now() + interval '1 second' * least(2 ^ p.tries, 60), redriven_at = NULL
+	SET tries = CASE WHEN defer_events.others_were_taken THEN 0 ELSE p.tries + 1 END, redriven_at = NULL,
+		retry_at = pg_catalog.now() + CASE WHEN defer_events.others_were_taken THEN interval '100 milliseconds'
+									  ELSE interval '1 second' * least(2 ^ p.tries, 8) END
 	WHERE p.event_id OPERATOR(pg_catalog.=) ANY (defer_events.event_ids)
 $$;
-COMMENT ON FUNCTION defer_events(bigint[], text) IS
-'Keeps aside events that the broker does not take now, because a queue is full: the relay sends them again, after a second first, after a minute at last.';
+COMMENT ON FUNCTION defer_events(bigint[], text, boolean) IS
+'Keeps aside events that the broker does not take now, because a queue is full: the relay sends them again, after a second first, after eight at last; soon if the broker takes others like them.';
 
 CREATE OR REPLACE FUNCTION deferred_events(max_events int, max_bytes bigint)
 RETURNS TABLE (event_id bigint, message_id uuid, routing_key text, mandatory boolean, headers text, payload text,

@@ -1,0 +1,196 @@
+"""What the broker does not take stops nothing else: it is found, kept aside with the broker's words, and sent when it can be."""
+
+import json
+import threading
+import time
+
+import psycopg
+import pytest
+import requests
+from conftest import wait_until
+from test_relay_faults import relayed_all
+
+def raw_event(world, key, headers, payload='{}'):
+    """An event past publish_event(), which refuses what is known beforehand."""
+    return world.value("""INSERT INTO order_aggregator.outbox (event_id, txid, message_id, routing_key, mandatory, headers, payload, created_at)
+                          VALUES (nextval('order_aggregator.event_id_seq'), pg_current_xact_id(), gen_random_uuid(), %s, false, %s, %s, now())
+                          RETURNING event_id""", key, headers, payload)
+
+
+def parked(world):
+    return world.db.execute("SELECT routing_key, reply_code, reply_text FROM order_aggregator.unroutable_event ORDER BY event_id").fetchall()
+
+
+def metric(bridge, name):
+    for line in requests.get(f"{bridge.url}/metrics", timeout=10).text.splitlines():
+        if line.startswith(f"order_bridge_{name} "):
+            return float(line.split()[1])
+    raise KeyError(name)
+
+
+def memory_kb(bridge):
+    return int(next(line for line in open(f"/proc/{bridge.process.pid}/status") if line.startswith("VmHWM")).split()[1])
+
+
+@pytest.mark.parametrize("poison", [1, 3, 12])
+def test_an_event_that_the_broker_closes_over_is_parked_and_the_others_go_on(world, poison):
+    world.stock(a={"x": 1000})
+    queue = world.listen("order.placed.a")
+    for n in range(poison):
+        assert world.place(20) == 20
+        raw_event(world, f"poison.{n}", '{"CC": "x"}')
+    assert world.place(20) == 20
+    bridge = world.ready_bridge("--roles=http,relay")
+    placed = 20 * (poison + 1)
+    wait_until(lambda: relayed_all(world) and world.depth(queue) >= placed, 60, "the orders")
+    assert sorted({json.loads(body)["orderId"] for _, body, _ in world.take(queue)}) == list(range(1, placed + 1))
+    found = parked(world)
+    assert [key for key, _, _ in found] == [f"poison.{n}" for n in range(poison)]
+    assert all(code == 406 and "PRECONDITION_FAILED" in words for _, code, words in found)
+    assert metric(bridge, "events_refused_total") == poison
+    # and it goes on at once afterwards
+    assert world.place(5) == 5
+    wait_until(lambda: world.depth(queue) == 5, what="later orders")
+    world.consistent()
+
+
+def test_an_event_larger_than_the_broker_takes_is_parked(world):
+    queue = world.listen("big", "small")
+    try:
+        world.servers.rabbitmqctl("eval", "application:set_env(rabbit, max_message_size, 1000000).")
+        bridge = world.ready_bridge("--roles=http,relay")
+        for key, size in (("small", 10), ("big", 2_000_000), ("small", 10), ("big", 900_000)):
+            world.db.execute("SELECT order_aggregator.publish_event(%s, to_jsonb(repeat('x', %s)))", [key, size])
+        wait_until(lambda: world.depth(queue) == 3, what="what it takes")
+        [(key, code, words)] = parked(world)
+        assert (key, code) == ("big", 406) and "larger than" in words
+    finally:
+        world.servers.rabbitmqctl("eval", "application:set_env(rabbit, max_message_size, 134217728).")
+    bridge.stop()       # a channel keeps the limit that it began with
+    world.ready_bridge("--roles=http,relay")
+    assert world.command("redrive").stdout.startswith("parked events redriven: 1")
+    wait_until(lambda: world.depth(queue) == 4, what="the one that was parked")
+
+
+def test_what_may_be_our_fault_is_sent_again_when_it_is_allowed(world):
+    """A topic permission that one key lacks: it is deferred, not parked, and the others go on."""
+    world.stock(a={"x": 100})
+    queue = world.listen("order.placed.a", "mine.secret")
+    world.ready_bridge("--roles=http,relay")
+    user = "order_aggregator"
+    try:
+        world.servers.rabbitmqctl("set_topic_permissions", user, "orders", "^(order|stock)[.].*", ".*")
+        world.db.execute("SELECT order_aggregator.publish_event('mine.secret', '1')")
+        assert world.place(10) == 10
+        wait_until(lambda: world.depth(queue) == 10, what="the orders")
+        wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event WHERE reply_text LIKE 'ACCESS_REFUSED%%'") == 1, what="the deferral")
+        assert parked(world) == []
+    finally:
+        world.servers.rabbitmqctl("clear_topic_permissions", user)
+    wait_until(lambda: world.depth(queue) == 11, 30, "what is allowed now")
+    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event") == 0, what="the end of the deferral")
+
+
+def test_one_full_queue_holds_up_no_other_key(world):
+    world.stock(a={"x": 2000})
+    orders = world.listen("order.placed.a")
+    channel = world.channel()
+    full = channel.queue_declare(f"{world.name}.full", durable=True, arguments={"x-max-length": 5, "x-overflow": "reject-publish"}).method.queue
+    world.listening.append(full)
+    channel.queue_bind(full, "orders", "full.#")
+    bridge = world.ready_bridge("--roles=http,relay")
+    for n in range(20):
+        world.db.execute("SELECT order_aggregator.publish_event('full.' || n %% 3, to_jsonb(%s * 100 + n)) FROM generate_series(1, 20) AS n", [n])
+        assert world.place(20) == 20
+        wait_until(lambda: world.depth(orders) == 20 * (n + 1), 10, "orders beside a full queue")
+    assert requests.get(f"{bridge.url}/readyz", timeout=5).status_code == 200
+    assert world.value("SELECT count(*) FROM order_aggregator.deferred_event") > 300 and metric(bridge, "events_deferred_total") > 300
+    taken = []
+    deadline = time.monotonic() + 90
+    while len({p.message_id for p, _ in taken}) < 400:
+        assert time.monotonic() < deadline, f"{len(taken)} of 400 came"
+        method, properties, body = channel.basic_get(full, auto_ack=True)
+        if method is None:
+            time.sleep(0.02)
+        else:
+            taken.append((properties, json.loads(body)))
+    assert {body for _, body in taken} == {n * 100 + m for n in range(20) for m in range(1, 21)}
+    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event") == 0, what="nothing to be left")
+    channel.connection.close()
+    world.consistent()
+
+
+@pytest.mark.parametrize("how", ["deleted", "unbound"])
+def test_the_queue_of_placed_orders_is_missed_though_another_queue_takes_them(world, how):
+    world.stock(a={"x": 1000})
+    world.listen("order.#")
+    world.vendors()
+    world.ready_bridge(ASK_AGAIN_S="2")
+    assert world.place(5) == 5
+    wait_until(lambda: world.statuses() == {"confirmed": 5}, what="the first orders")
+    channel = world.channel()
+    for placed in range(10, 60, 5):
+        if how == "deleted":
+            channel.queue_delete("orders.placed")
+        else:
+            channel.queue_unbind("orders.placed", "orders", "order.placed.*")
+        time.sleep(0.3)     # the order comes later than the next look
+        assert world.place(5) == 5
+    wait_until(lambda: world.statuses() == {"confirmed": 55}, 30, "orders to reach their vendor")
+    channel.connection.close()
+    world.consistent()
+
+
+def test_bytes_bound_what_is_in_flight(world):
+    world.ready_bridge("--roles=http,relay")    # its queues
+    queue = world.listen("huge")
+    world.programs[0].stop()
+    for _ in range(24):
+        world.db.execute("SELECT order_aggregator.publish_event('huge', to_jsonb(repeat('x', 12000000)))")
+    bridge = world.ready_bridge("--roles=http,relay", BROKER_TIMEOUT_S="60")
+    wait_until(lambda: world.depth(queue) == 24, 120, "the events")
+    assert memory_kb(bridge) < 150_000, f"{memory_kb(bridge)} kB"
+
+
+def test_silent_vendors_are_not_asked_while_questions_wait_unread(world):
+    world.stock(a={"x": 1000})
+    bridge = world.ready_bridge(ASK_AGAIN_S="1")    # and nobody reads orders.placed
+    assert world.place(50) == 50
+    wait_until(lambda: world.depth("orders.placed") == 50, what="the questions")
+    time.sleep(4)
+    assert world.value("SELECT count(*) FROM order_aggregator.vendor_retry") == 0
+    assert world.depth("orders.placed") == 50
+    # a vendor that takes them and says nothing is asked again, less and less often
+    sim = world.vendors("--silent-vendor=a")
+    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.vendor_retry") >= 100, 30, "two repetitions of each")
+    first, second = world.db.execute("""SELECT extract(epoch FROM min(r.retried_at - o.placed_at))::float, extract(epoch FROM min(r.gap))::float
+        FROM (SELECT order_id, retried_at, retried_at - lag(retried_at) OVER (PARTITION BY order_id ORDER BY retried_at) AS gap
+              FROM order_aggregator.vendor_retry) AS r JOIN order_aggregator.orders AS o USING (order_id)""").fetchone()
+    assert first >= 1 and second >= 2, (first, second)
+    assert sim.process.poll() is None and bridge.process.poll() is None
+
+
+def test_a_sequence_of_event_ids_that_was_set_back_is_noticed_and_nothing_is_lost(world):
+    world.stock(a={"x": 100})
+    queue = world.listen("order.placed.a")
+    bridge = world.ready_bridge("--roles=http,relay")
+    assert world.place(20) == 20
+    wait_until(lambda: relayed_all(world), what="the first orders")
+    wait_until(lambda: world.value("SELECT low_event_id FROM order_aggregator.relay_checkpoint") >= 21, what="the checkpoint")
+    world.db.execute("DELETE FROM order_aggregator.outbox")
+    world.db.execute("SELECT setval('order_aggregator.event_id_seq', 5)")
+    assert world.place(3) == 3
+    wait_until(lambda: bridge.logged("event ids went back"), what="the relay to notice")
+    wait_until(lambda: world.depth(queue) == 23, what="the new orders all the same")
+    assert metric(bridge, "outbox_events_misplaced") == 1
+
+
+def test_events_that_came_by_another_way_are_noticed(world):
+    world.stock(a={"x": 1})
+    world.db.execute("""INSERT INTO order_aggregator.outbox (event_id, txid, message_id, routing_key, mandatory, payload, created_at)
+                        VALUES (1000, pg_current_xact_id(), gen_random_uuid(), 'elsewhere', false, '{}', now())""")
+    bridge = world.ready_bridge("--roles=http,relay")
+    wait_until(lambda: metric(bridge, "outbox_events_misplaced") == 1, what="the relay to notice")
+    assert bridge.logged("has not given out the ids of")
+    problems = world.db.execute("SELECT problem, subject FROM order_aggregator.check_consistency()").fetchall()
+    assert problems == [("an event was not written by this database", "event 1000")]

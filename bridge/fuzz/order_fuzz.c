@@ -19,6 +19,7 @@
 
 #include "api.h"
 #include "config.h"
+#include "db.h"
 #include "http.h"
 #include "http_head.h"
 #include "intake.h"
@@ -131,6 +132,13 @@ http_problem(HttpExchange *exchange, int status, const char *title, const char *
 	exchange->replies++;
 }
 
+const char *
+db_sqlstate(const PGresult *result)
+{
+	(void) result;
+	return "";
+}
+
 void
 listeners_add(HttpExchange *exchange, long long last_event_id)
 {
@@ -143,11 +151,11 @@ listeners_add(HttpExchange *exchange, long long last_event_id)
 static void
 check_order(const Job *job)
 {
-	json_t *json = json_loads(job->text, JSON_DECODE_INT_AS_REAL, NULL);
+	json_t *json = json_loads(job->body, JSON_DECODE_INT_AS_REAL, NULL);
 	json_t *key = json_object_get(json, "idempotencyKey");
 
 	require(json_is_object(json), "the request handed over is not a JSON object");
-	require(key != NULL && (!json_is_string(key) || strcmp(json_string_value(key), job->key) == 0), "it does not carry its key");
+	require(key != NULL && (!json_is_string(key) || strcmp(json_string_value(key), job->idempotency_key) == 0), "it does not carry its key");
 	json_decref(json);
 }
 
@@ -166,7 +174,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	if (intake == NULL)
 	{
 		intake = intake_create(1);
-		api_init(intake, intake, intake);
+		api_init(&(ApiIntakes){intake, intake, intake, intake, intake, intake});
 	}
 	memcpy(copy, data, bytes);
 	*end = '\0';

@@ -11,12 +11,12 @@
 #include <amqp.h>
 #include <amqp_ssl_socket.h>
 #include <amqp_tcp_socket.h>
-#include <curl/curl.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "amqp_url.h"
 #include "log.h"
 #include "stop.h"
 #include "watchdog.h"
@@ -25,12 +25,10 @@
 #define CHANNEL             1
 #define CHANNEL_DECLARE     2 /* a refused declaration closes its channel: not the one with the publishes */
 #define FRAME_BYTES_MAX     131072
-#define HEARTBEAT_S         10
-#define HANDSHAKE_TIMEOUT_S 5
 #define HEADERS_MAX         32
 #define SHORT_STRING_MAX    255
 #define CONSUMER_CHECK_MS   3000
-#define URL_NUMBER_MAX      60000
+#define RPC_TIMEOUT_S       20
 #define CLASS_BASIC         60
 #define METHOD_PUBLISH      40
 
@@ -54,171 +52,6 @@ struct Amqp
 	bool                    is_lost;
 	bool                    is_blocked;
 };
-
-/* ---------- the URL ---------- */
-
-typedef struct AmqpUrl
-{
-	char *host;
-	char *user;
-	char *password;
-	char *vhost;
-	int   port;
-	bool  is_tls;
-	int   heartbeat_s;
-	int   connect_timeout_ms;
-} AmqpUrl;
-
-static void
-url_free(AmqpUrl *url)
-{
-	free(url->host);
-	free(url->user);
-	free(url->password);
-	free(url->vhost);
-	*url = (AmqpUrl){0};
-}
-
-/* A part of the URL, decoded and malloc'd; the default if it is not there; NULL if memory is short or it has a NUL. */
-static char *
-url_part(CURLU *parts, CURLUPart part, const char *otherwise)
-{
-	char *value = NULL;
-	char *copy;
-
-	switch (curl_url_get(parts, part, &value, CURLU_URLDECODE))
-	{
-		case CURLUE_OK:
-			copy = strdup(value);
-			break;
-		case CURLUE_NO_USER:
-		case CURLUE_NO_PASSWORD:
-		case CURLUE_NO_PORT:
-		case CURLUE_NO_QUERY:
-			copy = strdup(otherwise);
-			break;
-		default:
-			copy = NULL;
-	}
-	curl_free(value);
-	return copy;
-}
-
-/* Reads "heartbeat=30&..."; what is wrong with it, or NULL. */
-static const char *
-read_url_options(AmqpUrl *url, char *query)
-{
-	for (char *option; (option = strsep(&query, "&")) != NULL;)
-	{
-		char *value = strchr(option, '=');
-		char *end = NULL;
-		long  number;
-
-		if (*option == '\0')
-			continue;
-		if (value != NULL)
-			*value++ = '\0';
-		number = value != NULL ? strtol(value, &end, 10) : 0;
-		if (value == NULL || end == value || *end != '\0' || number < 0 || number > URL_NUMBER_MAX)
-			return "must have whole numbers from 0 to 60000 for its options";
-		if (strcmp(option, "heartbeat") == 0)
-			url->heartbeat_s = (int) number;
-		else if (strcmp(option, "connection_timeout") == 0)
-			url->connect_timeout_ms = number > 0 ? (int) number : HANDSHAKE_TIMEOUT_S * 1000;
-		else
-			return "has an option that is not known; there are heartbeat and connection_timeout";
-	}
-	return NULL;
-}
-
-static const char *
-read_url_parts(AmqpUrl *url, CURLU *parts)
-{
-	char       *scheme = url_part(parts, CURLUPART_SCHEME, "");
-	char       *port = url_part(parts, CURLUPART_PORT, "");
-	char       *path = url_part(parts, CURLUPART_PATH, "/");
-	char       *query = url_part(parts, CURLUPART_QUERY, "");
-	size_t      host_bytes;
-	const char *wrong = NULL;
-
-	url->host = url_part(parts, CURLUPART_HOST, "");
-	url->user = url_part(parts, CURLUPART_USER, "guest");
-	url->password = url_part(parts, CURLUPART_PASSWORD, "guest");
-	url->heartbeat_s = HEARTBEAT_S;
-	url->connect_timeout_ms = HANDSHAKE_TIMEOUT_S * 1000;
-	url->vhost = path != NULL ? strdup(path[0] == '/' && path[1] != '\0' ? path + 1 : "/") : NULL;
-	if (scheme == NULL || port == NULL || query == NULL || url->host == NULL || url->user == NULL || url->password == NULL ||
-		url->vhost == NULL)
-		wrong = "has a part that cannot be read";
-	else if (strcmp(scheme, "amqp") != 0 && strcmp(scheme, "amqps") != 0)
-		wrong = "must begin with amqp:// or amqps://";
-	else if (*url->host == '\0')
-		wrong = "must name a host";
-	else
-		wrong = read_url_options(url, query);
-	if (wrong == NULL)
-	{
-		url->is_tls = strcmp(scheme, "amqps") == 0;
-		url->port = *port != '\0' ? atoi(port) : url->is_tls ? 5671 : 5672;
-		host_bytes = strlen(url->host);
-		if (url->host[0] == '[' && url->host[host_bytes - 1] == ']')
-		{
-			memmove(url->host, url->host + 1, host_bytes - 2);
-			url->host[host_bytes - 2] = '\0';
-		}
-	}
-	free(scheme);
-	free(port);
-	free(path);
-	free(query);
-	return wrong;
-}
-
-/* True if each percent sign begins a code. */
-static bool
-is_percent_encoded(const char *text)
-{
-	for (; (text = strchr(text, '%')) != NULL; text++)
-	{
-		if (strspn(text + 1, "0123456789abcdefABCDEF") < 2)
-			return false;
-	}
-	return true;
-}
-
-/* Takes the URL apart; what is wrong with it, or NULL. Says nothing of its contents: there may be a password in it. */
-static const char *
-url_parse(AmqpUrl *url, const char *text)
-{
-	CURLU      *parts = curl_url();
-	const char *wrong = NULL;
-
-	*url = (AmqpUrl){0};
-	if (parts == NULL)
-		wrong = "cannot be read: out of memory";
-	else if (!is_percent_encoded(text))
-		wrong = "has a percent sign that begins no code; in a password it is %25";
-	else if (strchr(text, '#') != NULL)
-		wrong = "has a # in it; in a password it is %23";
-	else if (curl_url_set(parts, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
-		wrong = "is not of the form amqp://user:password@host:port/vhost; in a password / is %2F, @ is %40 and : is %3A";
-	else
-		wrong = read_url_parts(url, parts);
-	curl_url_cleanup(parts);
-	if (wrong != NULL)
-		url_free(url);
-	return wrong;
-}
-
-bool
-amqp_client_check_url(const char *text, const char **complaint)
-{
-	AmqpUrl url;
-
-	*complaint = url_parse(&url, text);
-	url_free(&url);
-	return *complaint == NULL;
-}
 
 /* ---------- errors ---------- */
 
@@ -307,7 +140,7 @@ open_socket(Amqp *amqp, const AmqpUrl *url)
 		return false;
 	}
 	amqp_set_handshake_timeout(amqp->connection, &timeout);
-	amqp_set_rpc_timeout(amqp->connection, &(struct timeval){.tv_sec = 2L * HEARTBEAT_S});
+	amqp_set_rpc_timeout(amqp->connection, &(struct timeval){.tv_sec = RPC_TIMEOUT_S});
 	status = amqp_socket_open_noblock(socket, url->host, url->port, &timeout);
 	if (status != AMQP_STATUS_OK)
 	{
@@ -353,13 +186,13 @@ Amqp *
 amqp_client_open(const char *text, const char *name, int publish_timeout_ms, const AmqpEvents *events)
 {
 	AmqpUrl     url;
-	const char *wrong = url_parse(&url, text);
+	const char *wrong = amqp_url_parse(&url, text);
 	Amqp       *amqp = calloc(1, sizeof(Amqp));
 
 	if (amqp == NULL || wrong != NULL)
 	{
 		log_error("RABBITMQ_URL %s", wrong != NULL ? wrong : "cannot be used: out of memory");
-		url_free(&url);
+		amqp_url_free(&url);
 		free(amqp);
 		return NULL;
 	}
@@ -377,7 +210,7 @@ amqp_client_open(const char *text, const char *name, int publish_timeout_ms, con
 		amqp->watch = watchdog_watch(amqp_get_sockfd(amqp->connection), publish_timeout_ms);
 		log_info("connected to RabbitMQ host=%s port=%d", url.host, url.port);
 	}
-	url_free(&url);
+	amqp_url_free(&url);
 	return amqp;
 }
 

@@ -76,15 +76,6 @@ typedef struct AmqpRefusal
 } AmqpRefusal;
 
 /*
- * amqp_client_check_url returns true if it is an AMQP URL that amqp_client_open
- * takes; else *complaint says why not, without the password. The forms:
- * amqp[s]://[user[:password]@]host[:port][/[vhost]][?heartbeat=s&connection_timeout=ms],
- * percent-encoded, the host in brackets if it is an IPv6 address. Without a vhost
- * it is "/".
- */
-extern bool amqp_client_check_url(const char *url, const char **complaint);
-
-/*
  * amqp_client_open connects, logs in and opens a channel in confirm mode; NULL,
  * and a line in the log, if that fails. Each of its steps may take some seconds. A publish
  * that the broker does not take within publish_timeout_ms ends the connection.

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "amqp.h"
+#include "amqp_url.h"
 #include "api.h"
 #include "config.h"
 #include "db.h"
@@ -163,6 +163,7 @@ static bool
 check_settings(void)
 {
 	static const char *const levels[] = {"debug", "info", "warning", "error"};
+	AmqpUrl                  broker;
 	const char              *complaint;
 	bool                     known = false;
 
@@ -188,7 +189,9 @@ check_settings(void)
 		fprintf(stderr, "DATABASE_URL must be set\n");
 		known = false;
 	}
-	if (!amqp_client_check_url(config.rabbitmq_url, &complaint))
+	complaint = amqp_url_parse(&broker, config.rabbitmq_url);
+	amqp_url_free(&broker);
+	if (complaint != NULL)
 	{
 		fprintf(stderr, "RABBITMQ_URL %s\n", complaint);
 		known = false;

@@ -106,6 +106,8 @@ const char SQL_APPLY_FEED_PART[] = "SELECT p.rows FROM (SELECT set_config('synch
 
 const char SQL_FINISH_FEED[] = "SELECT r->>'status', r->>'items' FROM order_aggregator.finish_feed($1, $2, $3) AS r";
 
+const char SQL_POSTPONE_FEED[] = "SELECT order_aggregator.postpone_feed($1, $2, $3, make_interval(secs => $4))";
+
 const char SQL_RECORD_PULL[] = "SELECT order_aggregator.record_feed_pull($1, $2, $3, $4, $5, make_interval(secs => $6))";
 
 /* ---------- http ---------- */
@@ -116,15 +118,16 @@ const char SQL_GET_ORDER[] =
 	"  'reason', close_reason, 'lines', lines, 'holds', holds, 'returns', returns, 'history', history) "
 	"FROM order_aggregator.order_summary WHERE order_id = $1";
 
-/* $2: {"reason"} */
+/* $2: {"reason"}; $4: how long to wait for somebody's lock */
 const char SQL_CANCEL_ORDER[] = "SELECT json_build_object('message', 'Order cancelled', 'orderId', $1::bigint, 'status', "
-								"  order_aggregator.cancel_order_once($1::bigint, $2::jsonb->>'reason', $3))";
+								"  order_aggregator.cancel_order_once($1::bigint, b->>'reason', $3)) "
+								"FROM (SELECT $2::jsonb AS b, set_config('lock_timeout', $4, true) OFFSET 0) AS d";
 
-/* $2: {"lines", "restock"} */
+/* $2: {"lines", "restock"}; $4: how long to wait for somebody's lock */
 const char SQL_RETURN_ORDER[] =
 	"SELECT json_build_object('message', 'Units returned', 'orderId', $1::bigint, 'returnId', "
 	"  order_aggregator.return_order($1::bigint, nullif(b->'lines', 'null'), coalesce((b->>'restock')::boolean, true), $3)) "
-	"FROM (SELECT $2::jsonb AS b) AS d";
+	"FROM (SELECT $2::jsonb AS b, set_config('lock_timeout', $4, true) OFFSET 0) AS d";
 
 /* the cursor is where the order by has got to: the last row's keys */
 const char SQL_GET_PRODUCTS[] =

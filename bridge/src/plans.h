@@ -44,6 +44,7 @@ extern const char SQL_CLAIM_FEEDS[];
 extern const char SQL_BEGIN_FEED[];
 extern const char SQL_APPLY_FEED_PART[];
 extern const char SQL_FINISH_FEED[];
+extern const char SQL_POSTPONE_FEED[];
 extern const char SQL_RECORD_PULL[];
 
 extern const char SQL_GET_ORDER[];

@@ -25,7 +25,9 @@
 #include "sync.h"
 #include "text.h"
 
-#define LOCK_TIMEOUT_MS 150
+#define LOCK_TIMEOUT_MS     1000 /* of what only reads */
+#define LOCK_TIMEOUT_MS_MIN 40 /* of what changes an order, the first time; then twice that, and so on */
+#define LOCK_TIMEOUT_MS_MAX 320
 
 /* What has become of a job. */
 typedef enum Answered
@@ -105,21 +107,20 @@ get_order(Db *db, Job *job)
 	return is_order_id(job) ? answer_with(db, job, "reading an order", SQL_GET_ORDER, 1, params, "order") : ANSWERED;
 }
 
+/* Changes an order. */
 static Answered
-cancel_order(Db *db, Job *job)
+change_order(Db *db, Job *job, const char *doing, const char *sql)
 {
-	const char *params[3] = {job->subject, job->body, job->idempotency_key};
+	int         lock_timeout_ms = LOCK_TIMEOUT_MS_MIN;
+	char        lock_timeout[12];
+	const char *params[4] = {job->subject, job->body, job->idempotency_key, lock_timeout};
 
-	return is_order_id(job) ? answer_with(db, job, "cancelling an order", SQL_CANCEL_ORDER, 3, params, "order") : ANSWERED;
-}
-
-static Answered
-return_order(Db *db, Job *job)
-{
-	const char *params[3] = {job->subject, job->body, job->idempotency_key};
-
-	return is_order_id(job) ? answer_with(db, job, "returning units of an order", SQL_RETURN_ORDER, 3, params, "order")
-							: ANSWERED;
+	if (!is_order_id(job))
+		return ANSWERED;
+	for (int i = 0; i < job->tries && lock_timeout_ms < LOCK_TIMEOUT_MS_MAX; i++)
+		lock_timeout_ms *= 2;
+	snprintf(lock_timeout, sizeof(lock_timeout), "%d", lock_timeout_ms);
+	return answer_with(db, job, doing, sql, 4, params, "order");
 }
 
 static Answered
@@ -222,9 +223,9 @@ answer(Db *db, Job *job)
 		case JOB_GET_ORDER:
 			return get_order(db, job);
 		case JOB_CANCEL_ORDER:
-			return cancel_order(db, job);
+			return change_order(db, job, "cancelling an order", SQL_CANCEL_ORDER);
 		case JOB_RETURN_ORDER:
-			return return_order(db, job);
+			return change_order(db, job, "returning units of an order", SQL_RETURN_ORDER);
 		case JOB_GET_SYNCS:
 			return get_syncs(db, job);
 		case JOB_GET_PRODUCTS:

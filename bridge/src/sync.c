@@ -38,6 +38,7 @@
 #define ASIDE_US_MIN      250000
 #define ASIDE_US_STEP_MAX 2000000
 #define ASIDE_US_MAX      10000000 /* then the feed is given up: it is due again when its lease is over */
+#define POSTPONE_S     "5"
 #define LEASE_S        60 /* beyond the time of the transfer: for applying it */
 #define OID_INT4       23
 #define OID_INT8       20
@@ -117,6 +118,19 @@ record(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *s
 	tell(syncer, vendor_id, status, NULL, params[3]);
 }
 
+/* The database could not apply the feed now: through no fault of the vendor's, so it is pulled again soon. */
+static void
+postpone(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *message)
+{
+	const char *params[4] = {vendor_id, sync_id, message, POSTPONE_S};
+	PGresult   *result;
+
+	if (db_query(syncer->db, "postponing a feed", SQL_POSTPONE_FEED, 4, params, &result) != DB_OK)
+		log_warning("vendor %s is due again only when its lease is over", vendor_id);
+	PQclear(result);
+	tell(syncer, vendor_id, "failed", NULL, message);
+}
+
 static int
 count_aside(const Syncer *syncer)
 {
@@ -166,7 +180,7 @@ succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id, DbOutcome 
 	else if (strcmp(sqlstate, "OA004") == 0)
 		tell(syncer, vendor_id, "superseded", NULL, NULL); /* whoever did so records what became of it */
 	else if (db_is_passing(result))
-		tell(syncer, vendor_id, "failed", NULL, message); /* it is due again when its lease is over */
+		postpone(syncer, vendor_id, sync_id, message);
 	else
 		record(syncer, vendor_id, sync_id, "failed", message);
 	return false;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "amqp.h"
+#include "amqp_url.h"
 #include "backoff.h"
 #include "http.h"
 #include "log.h"
@@ -388,6 +389,8 @@ main(int argc, char **argv)
 							   .header_bytes_max = 16384,
 							   .body_bytes_max = 65536,
 							   .idle_timeout_s = 30};
+	AmqpUrl          broker;
+	const char      *complaint;
 	sigset_t         signals;
 	HttpServer      *server;
 	pthread_t        worker = 0;
@@ -397,6 +400,13 @@ main(int argc, char **argv)
 	if (!settings_load(settings, "", "vendor-sim - simulated vendors: their stock feeds and their worker.", argc, argv, NULL, 0,
 					   &nwords))
 		return EX_USAGE;
+	complaint = amqp_url_parse(&broker, options.rabbitmq_url);
+	amqp_url_free(&broker);
+	if (complaint != NULL)
+	{
+		fprintf(stderr, "RABBITMQ_URL %s\n", complaint);
+		return EX_USAGE;
+	}
 	signal(SIGPIPE, SIG_IGN);
 	srandom(1);
 	shelf_init();

@@ -25,7 +25,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Answers by path: the hostile ones below, and whatever a test puts into pages: path -> (body, headers)."""
 
     protocol_version = "HTTP/1.1"
-    seen, pages = [], {}
+    seen, pages, drip2_seconds = [], {}, 0
 
     def answer(self, status, body, **headers):
         self.send_response_only(status)
@@ -85,6 +85,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.stream(b" " * 65536 for _ in range(1 << 20))
         elif self.path == "/drip":
             self.stream((b" " for _ in range(30)), pause=0.2)
+        elif self.path == "/drip2":
+            time.sleep(Handler.drip2_seconds)
+            self.answer(200, GOOD)
         elif self.path == "/late":
             time.sleep(1)
             self.answer(200, GOOD)

@@ -112,6 +112,23 @@ $$;
 COMMENT ON FUNCTION record_feed_pull(text, bigint, text, text, int, interval) IS
 'Notes a pull of a vendor''s feed that brought nothing to finish: unchanged, stale or failed; sync_id: the feed that failed, NULL if none was begun. After circuit_failures failures in a row the circuit opens: the vendor is left alone for circuit_open, then tried once.';
 
+CREATE OR REPLACE FUNCTION postpone_feed(vendor_id text, sync_id bigint, error text, by interval)
+RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	-- the vendor before the feed, as begin_feed does
+	SELECT FROM order_aggregator.vendor AS v
+	WHERE v.vendor_id OPERATOR(pg_catalog.=) postpone_feed.vendor_id FOR NO KEY UPDATE;
+	UPDATE order_aggregator.feed_sync AS f
+	SET status = 'failed', error = postpone_feed.error, finished_at = pg_catalog.clock_timestamp()
+	WHERE f.sync_id = postpone_feed.sync_id AND f.status = 'running';
+	UPDATE order_aggregator.vendor AS v
+	SET next_sync_at = pg_catalog.clock_timestamp() + postpone_feed.by
+	WHERE v.vendor_id OPERATOR(pg_catalog.=) postpone_feed.vendor_id
+$$;
+COMMENT ON FUNCTION postpone_feed(text, bigint, text, interval) IS
+'Gives up a feed (sync_id NULL: none was begun) through no fault of the vendor''s, because somebody''s lock was in its way, and has it pulled again after that time.';
+
 CREATE OR REPLACE FUNCTION forget_feed_syncs(older_than interval)
 RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -1,0 +1,125 @@
+/*
+ * reply_text_test.c
+ *		Vendors' replies read with tolerance where their meaning is clear.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../src/reply_text.h"
+
+#define START "{\"orderId\":7,\"vendorId\":\"a\",\"attempt\":1,\"status\":\"rejected\""
+
+static char complaint[200];
+
+static char *
+read_text(const char *body)
+{
+	return reply_text_read(body, strlen(body), complaint, sizeof(complaint));
+}
+
+static void
+assert_read_as(const char *body, const char *expected)
+{
+	char *text = read_text(body);
+
+	if (text == NULL)
+		fail_msg("%s: %s", body, complaint);
+	assert_string_equal(text, expected);
+	free(text);
+}
+
+static void
+what_is_clear_is_read(void **state)
+{
+	(void) state;
+	assert_read_as(START "}", START "}");
+	assert_read_as("\xef\xbb\xbf " START "}\r\n", START "}");
+	assert_read_as(START ",\"note\":{\"a\":[1]},\"at\":null}", START "}");
+	assert_read_as(START ",\"reason\":null}", START "}");
+	assert_read_as(START ",\"reason\":\"sold\nout\tnow\"}", START ",\"reason\":\"sold out now\"}");
+	assert_read_as(START ",\"reason\":\"caf\xe9\"}", START ",\"reason\":\"caf\xef\xbf\xbd\"}");
+	assert_read_as(START ",\"reason\":\"\xc3\xbc\"}", START ",\"reason\":\"\xc3\xbc\"}");
+	assert_read_as(START ",\"reason\":\"a\\u0000b\"}", START ",\"reason\":\"a\xef\xbf\xbd" "b\"}");
+	assert_read_as(START ",\"reason\":\"\\ud800\"}", START ",\"reason\":\"\xef\xbf\xbd\"}");
+	assert_read_as(START ",\"reason\":\"\\udc00\\ud83d\\ude00\"}", START ",\"reason\":\"\xef\xbf\xbd\xf0\x9f\x98\x80\"}");
+	assert_read_as(START ",\"reason\":\"\\\\u0000\"}", START ",\"reason\":\"\\\\u0000\"}");
+	assert_read_as(START ",\"reason\":404}", START ",\"reason\":\"404\"}");
+	assert_read_as(START ",\"reason\":[\"a\",1]}", START ",\"reason\":\"[\\\"a\\\",1]\"}");
+	assert_read_as("{\"orderId\": \"7\", \"status\": \"Confirmed\"}", "{\"orderId\":\"7\",\"status\":\"Confirmed\"}");
+}
+
+static void
+what_is_not_clear_is_not_read(void **state)
+{
+	static const char *const cases[] = {"",
+										"x",
+										"[]",
+										"7",
+										"null",
+										"\"confirmed\"",
+										"{",
+										START,
+										START ",\"status\":\"confirmed\"}",
+										START "}{}",
+										"{\"orderId\":1e999}",
+										"{\"orderId\":99999999999999999999}",
+										"\xff\xfe{\"",
+										"{'orderId':7}"};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		char *text = read_text(cases[i]);
+
+		if (text != NULL)
+			fail_msg("%s was read as %s", cases[i], text);
+		assert_true(strlen(complaint) > 0);
+	}
+	assert_null(reply_text_read(START "}\0", strlen(START) + 2, complaint, sizeof(complaint)));
+	assert_non_null(strstr(complaint, "NUL"));
+}
+
+static void
+a_long_reason_is_cut_between_characters(void **state)
+{
+	(void) state;
+	for (size_t before = 0; before < 4; before++)
+	{
+		char    body[8000] = START ",\"reason\":\"";
+		char   *text;
+		json_t *reply;
+		size_t  length;
+
+		strcat(body, &"xxx"[3 - before]);
+		for (int i = 0; i < 700; i++)
+			strcat(body, "\xf0\x9f\x98\x80");
+		strcat(body, "\"}");
+		text = read_text(body);
+		assert_non_null(text);
+		reply = json_loads(text, 0, NULL); /* strict: half a character would not do */
+		assert_non_null(reply);
+		length = json_string_length(json_object_get(reply, "reason"));
+		assert_true(length <= REPLY_REASON_BYTES_MAX && length > REPLY_REASON_BYTES_MAX - 4);
+		json_decref(reply);
+		free(text);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_clear_is_read),
+		cmocka_unit_test(what_is_not_clear_is_not_read),
+		cmocka_unit_test(a_long_reason_is_cut_between_characters),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -18,7 +18,7 @@ import time
 TOP = pathlib.Path(__file__).resolve().parent.parent
 RUN = TOP / ".run" / "check"
 BUILD = TOP / "build"
-REGRESS = ["place_order", "place_orders", "idempotency", "settlement", "guards", "consistency", "feed", "feed_parts", "sourcing", "errors", "privileges", "outbox"]
+REGRESS = ["place_order", "place_orders", "idempotency", "keys", "settlement", "guards", "consistency", "feed", "feed_parts", "sourcing", "errors", "privileges", "outbox", "read_only"]
 
 
 def run(words, **env):

@@ -34,3 +34,16 @@ INSERT INTO stock (product_id, vendor_id, vendor_sku, price, on_hand) VALUES ('x
 -- the outbox is append-only
 UPDATE outbox SET routing_key = 'x';
 SELECT * FROM check_consistency();
+-- what stock refers to is kept, without foreign keys
+DELETE FROM vendor WHERE vendor_id = 'a';
+DELETE FROM product;
+UPDATE vendor SET vendor_id = 'z' WHERE vendor_id = 'a';
+UPDATE product SET product_id = 'z';
+UPDATE vendor SET name = 'A' WHERE vendor_id = 'a';
+DELETE FROM vendor WHERE vendor_id = 'b';
+SELECT vendor_id FROM vendor;
+BEGIN;
+SET session_replication_role = replica;
+DELETE FROM product;
+SELECT problem, subject FROM check_consistency();
+ROLLBACK;

@@ -29,3 +29,35 @@ SELECT relay_advance(0, pg_current_snapshot(), 1048579, NULL, NULL, 0, now()) AS
 SELECT drop_outbox_partitions('1 hour'), drop_outbox_partitions('0 seconds');
 SELECT min(event_id) FROM outbox;
 SELECT * FROM check_consistency();
+-- what the broker would close the channel over is refused beforehand; a payload is measured as it is sent
+SELECT publish_event('mine', '{}', '{"CC": "x"}');
+SELECT publish_event('mine', '{}', '{"BCC": true}');
+SELECT publish_event('mine', '{}', '{"cc": "x", "Bcc": "y", "CCC": 1}') IS NOT NULL AS taken;
+SELECT publish_event('mine', to_jsonb(repeat(E'\u0001', 2796203)));
+SELECT publish_event('mine', to_jsonb(repeat('x', 16777215)));
+SELECT publish_event('mine', to_jsonb(repeat('x', 16777214))) IS NOT NULL AS taken;
+-- a page ends with the event that brings it to its bytes
+SELECT event_id, octet_length(payload) AS bytes FROM relay_events(0, '3', '{}', pg_current_snapshot(), 5, 1);
+SELECT count(*) FROM relay_events(0, '3', '{}', pg_current_snapshot(), 100, 100000000);
+SELECT count(*), max(octet_length(payload)) FROM relay_events(0, '3', '{}', pg_current_snapshot(), 100);
+-- deferred: sent again by itself, until the broker takes it; parked if it will not
+SELECT defer_events(ARRAY[1048577, 1048578], 'full');
+SELECT event_id, routing_key, reply_text, tries, retry_at > now() AS later FROM deferred_event ORDER BY 1;
+SELECT count(*) FROM unroutable_event WHERE event_id IN (1048577, 1048578);
+SELECT count(*) FROM deferred_events(10, 1000000);
+UPDATE parked_event SET retry_at = now() WHERE retry_at IS NOT NULL;
+SELECT event_id, routing_key, mandatory, payload FROM deferred_events(10, 1000000);
+SELECT deferred_events_sent(ARRAY[1048577]), park_event(1048578, 406, 'PRECONDITION_FAILED');
+SELECT event_id FROM deferred_event;
+SELECT event_id, reply_code, redriven_at IS NULL AS waits FROM parked_event WHERE event_id > 100 ORDER BY 1;
+-- events that are not where the relay looks for them
+SELECT setval('event_id_seq', 1048580);
+SELECT * FROM check_consistency();
+SELECT relay_advance(1, pg_current_snapshot(), 1048581, NULL, NULL, 0, now());
+SELECT * FROM check_consistency();
+SELECT setval('event_id_seq', 1048581);
+SELECT relay_advance(1, pg_current_snapshot(), outbox_head(), NULL, NULL, 0, now());
+DELETE FROM outbox WHERE event_id = 1048577;
+INSERT INTO outbox (event_id, txid, message_id, routing_key, mandatory, payload, created_at)
+VALUES (1048577, pg_current_xact_id(), gen_random_uuid(), 'below', false, '{}', now());
+SELECT * FROM check_consistency();

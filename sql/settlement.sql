@@ -88,3 +88,16 @@ SELECT ask_silent_vendors('0');
 SELECT ask_silent_vendors(NULL);
 SELECT ask_silent_vendors('1 hour', 0);
 SELECT * FROM check_consistency();
+-- a reply is read with tolerance where its meaning is clear
+SELECT sync_vendor_stock('a', '[{"id": "t", "quantity": 9, "price": 1}]') IS NOT NULL AS a;
+SELECT place_order('c', '[{"productId": "t", "quantity": 1}]') AS last \gset
+SELECT outcome, detail FROM apply_vendor_replies(jsonb_build_array(jsonb_build_object('orderId', :last || '.0', 'vendorId', ' a ', 'attempt', '1', 'status', ' Rejected ',
+	'reason', repeat('ü', 600), 'extra', '{}'::jsonb)));
+SELECT status, octet_length(reason), right(reason, 1) FROM hold WHERE order_id = :last;
+SELECT place_order('c', '[{"productId": "t", "quantity": 1}]') AS last \gset
+SELECT outcome, detail FROM apply_vendor_replies(jsonb_build_array(
+	jsonb_build_object('orderId', :last, 'vendorId', 'a', 'attempt', 1, 'status', 'accepted'), jsonb_build_object('orderId', :last, 'vendorId', 'a', 'status', 'confirmed'),
+	jsonb_build_object('orderId', :last || '.5', 'vendorId', 'a', 'attempt', 1, 'status', 'confirmed'), jsonb_build_object('orderId', :last, 'vendorId', 'a', 'attempt', 1, 'status', true),
+	jsonb_build_object('orderId', :last, 'vendorId', 'a', 'attempt', 1, 'status', 'CONFIRMED', 'reason', '{"code": 7}'::jsonb)));
+SELECT status, reason FROM hold WHERE order_id = :last;
+SELECT * FROM check_consistency();

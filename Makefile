@@ -3,7 +3,7 @@
 PACKAGES = postgresql-15 postgresql-client-15 postgresql-server-dev-15 rabbitmq-server \
 	librabbitmq-dev libpq-dev libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libyajl-dev libcsv-dev libcmocka-dev \
 	pkg-config gcc libc6-dev make procps curl openssl \
-	python3 python3-pytest python3-psycopg python3-pika python3-requests
+	nginx-light python3 python3-pytest python3-psycopg python3-pika python3-requests
 
 prefix ?= /usr/local
 BUILD = $(CURDIR)/build

@@ -377,6 +377,7 @@ http_stream_begin(HttpExchange *exchange, const char *content_type)
 	}
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
+	MHD_add_response_header(response, "X-Accel-Buffering", "no"); /* nginx would gather it */
 	exchange->status = 200;
 	exchange->response = response;
 	return stream;

@@ -218,6 +218,23 @@ greet(Db *db, Listener *listeners, const Horizon *horizon)
 	return true;
 }
 
+/* An event as it is sent, malloc'd. JSON has line breaks between its words only, and the stream has none in a line. */
+static char *
+event_text(const char *event_id, const char *routing_key, const char *payload)
+{
+	char *text;
+	int   bytes = asprintf(&text, "id: %s\nevent: %s\ndata: %s\n\n", event_id, routing_key, payload);
+
+	if (bytes < 0)
+		return NULL;
+	for (char *p = text + bytes - 2 - strlen(payload); p < text + bytes - 2; p++)
+	{
+		if (*p == '\n' || *p == '\r')
+			*p = ' ';
+	}
+	return text;
+}
+
 /* Reads the page after that event and sends it to those who have all up to there; false if the database is away. */
 static bool
 send_page(Db *db, Listener *listeners, int64_t after, int64_t settled)
@@ -242,8 +259,8 @@ send_page(Db *db, Listener *listeners, int64_t after, int64_t settled)
 
 			if (event_id <= listener->after)
 				continue;
-			if (asprintf(&text, "id: %s\nevent: %s\ndata: %s\n\n", PQgetvalue(result, i, 0), PQgetvalue(result, i, 1),
-						 PQgetvalue(result, i, 2)) < 0)
+			text = event_text(PQgetvalue(result, i, 0), PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
+			if (text == NULL)
 				break; /* the rest comes with a later page */
 			say(listener, text);
 			listener->after = event_id;

@@ -264,8 +264,8 @@ class World:
         self.programs.append(program)
         return program.wait_for("/vendor")
 
-    def command(self, *words):
-        return subprocess.run([BUILD / "order-bridge", *words], env={**os.environ, **self.env}, capture_output=True, text=True, timeout=60)
+    def command(self, *words, **env):
+        return subprocess.run([BUILD / "order-bridge", *words], env={**os.environ, **self.env, **env}, capture_output=True, text=True, timeout=60)
 
     def close(self):
         for program in self.programs:

@@ -183,6 +183,21 @@ def test_products_come_in_pages(world):
     assert seen == [(f"p{n}", v) for n in range(5) for v in "ab"]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_pages_go_by_the_order_they_are_in(world, limit):
+    """Ids of which one is the start of another, or that have the cursor's own slash in them."""
+    ids = ["ABC", "ABC-1", "ABC/1", "ABC.", "AB", "ABCD", "Z", "a", "ü", "A b", "ABC-", "A/", "A//x"]
+    world.stock(a={i: 1 for i in ids}, **{"b-2": {i: 1 for i in ids}, "B": {i: 1 for i in ids}})
+    bridge = world.ready_bridge("--roles=http")
+    seen, after = [], ""
+    while after is not None:
+        page = requests.get(f"{bridge.url}/products", params={"after": after, "limit": limit}, timeout=5).json()
+        assert len(page["data"]) <= limit
+        seen += [(p["id"], p["vendorId"]) for p in page["data"]]
+        after = page["next"]
+    assert seen == sorted(((i, v) for i in ids for v in ("a", "b-2", "B")), key=lambda pair: (pair[0].encode(), pair[1].encode()))
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/openapi.json", "/vendors", "/healthz"])
 def test_other_routes_answer(world, path):
     bridge = world.ready_bridge()

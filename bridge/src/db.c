@@ -23,6 +23,10 @@
 #define GRACE_MS         3000 /* beyond the server's own time-out */
 #define SESSION_MS_MAX   5000 /* for the settings of a new session */
 
+/* the extension whose functions we call */
+#define EXTENSION_MAJOR 1
+#define EXTENSION_MINOR 1
+
 void
 db_init(Db *db, const char *url, const char *name, const char *session_sql)
 {
@@ -98,6 +102,27 @@ prepare_session(Db *db)
 		   (db->session_sql == NULL || execute(db, db->session_sql));
 }
 
+/* Is the extension there, and new enough? Says what to do if not. */
+static bool
+check_extension(Db *db)
+{
+	PGresult   *result;
+	DbOutcome   outcome = db_query(db, "asking for the extension's version",
+								   "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'", 0, NULL, &result);
+	const char *version = outcome == DB_OK && PQntuples(result) == 1 ? PQgetvalue(result, 0, 0) : NULL;
+	int         major = 0, minor = 0;
+	bool        is_new_enough = version != NULL && sscanf(version, "%d.%d", &major, &minor) == 2 &&
+						 (major > EXTENSION_MAJOR || (major == EXTENSION_MAJOR && minor >= EXTENSION_MINOR));
+
+	if (outcome == DB_OK && version == NULL)
+		log_warning("database %s has no extension order_aggregator: run CREATE EXTENSION order_aggregator", PQdb(db->connection));
+	else if (outcome == DB_OK && !is_new_enough)
+		log_warning("database %s has order_aggregator %s, and this bridge needs %d.%d: run ALTER EXTENSION order_aggregator UPDATE",
+					PQdb(db->connection), version, EXTENSION_MAJOR, EXTENSION_MINOR);
+	PQclear(result);
+	return is_new_enough;
+}
+
 bool
 db_connect(Db *db)
 {
@@ -112,6 +137,11 @@ db_connect(Db *db)
 	if (PQstatus(db->connection) != CONNECTION_OK || !prepare_session(db))
 	{
 		log_warning("cannot connect to PostgreSQL: %s", PQerrorMessage(db->connection));
+		db_close(db);
+		return false;
+	}
+	if (!check_extension(db))
+	{
 		db_close(db);
 		return false;
 	}
@@ -137,6 +167,15 @@ bool
 db_is_connected(const Db *db)
 {
 	return db->connection != NULL && PQstatus(db->connection) == CONNECTION_OK;
+}
+
+bool
+db_is_alive(Db *db)
+{
+	if (db_is_connected(db) && PQconsumeInput(db->connection) && db_is_connected(db))
+		return true;
+	db_close(db);
+	return false;
 }
 
 void

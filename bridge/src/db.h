@@ -34,13 +34,16 @@ typedef enum DbOutcome
 /* db_init sets the defaults above; other time-outs are to be set before the first connect. */
 extern void db_init(Db *db, const char *url, const char *name, const char *session_sql);
 
-/* db_connect tries once, blocking at most a few seconds; true if connected. */
+/* db_connect tries once, blocking at most a few seconds; true if connected to a database with our extension, new enough. */
 extern bool db_connect(Db *db) __attribute__((warn_unused_result));
 
 /* db_connect_until_stopped tries with backoff until connected, or until stop_requested(). */
 extern bool db_connect_until_stopped(Db *db) __attribute__((warn_unused_result));
 
 extern bool db_is_connected(const Db *db);
+
+/* db_is_alive looks whether an idle connection has been closed by the other side, and closes it then; waits for nothing. */
+extern bool db_is_alive(Db *db);
 
 extern void db_close(Db *db);
 

@@ -154,11 +154,11 @@ intake_add_later(Intake *intake, Job *job)
 	return add(intake, false, job);
 }
 
-/* Waits for a signal, or until the next job is due that is to be tried again. */
+/* Waits for a signal, or until the next job is due that is to be tried again, or until then at the latest (0: never). */
 static void
-wait_for_jobs(Intake *intake)
+wait_for_jobs(Intake *intake, long long until_ms)
 {
-	long long       due = 0;
+	long long       due = until_ms;
 	struct timespec until;
 
 	for (const Job *job = intake->later.first; job != NULL; job = job->next)
@@ -195,6 +195,35 @@ take_now(Intake *intake, int max, int *count)
 	return jobs;
 }
 
+/* Is there something to take now, or nothing any more? */
+static bool
+is_answerable(const Intake *intake)
+{
+	long long now = monotonic_ms();
+
+	if (intake->closed || intake->fresh.count > 0)
+		return true;
+	for (const Job *job = intake->later.first; job != NULL; job = job->next)
+	{
+		if (is_due(job, now))
+			return true;
+	}
+	return false;
+}
+
+bool
+intake_wait(Intake *intake, int ms)
+{
+	long long until_ms = monotonic_ms() + ms;
+	bool      is_ready;
+
+	pthread_mutex_lock(&intake->mutex);
+	while (!(is_ready = is_answerable(intake)) && monotonic_ms() < until_ms)
+		wait_for_jobs(intake, until_ms);
+	pthread_mutex_unlock(&intake->mutex);
+	return is_ready;
+}
+
 Job *
 intake_take(Intake *intake, int max, int *count)
 {
@@ -202,7 +231,7 @@ intake_take(Intake *intake, int max, int *count)
 
 	pthread_mutex_lock(&intake->mutex);
 	while ((jobs = take_now(intake, max, count)) == NULL && !(intake->closed && intake->later.count == 0))
-		wait_for_jobs(intake);
+		wait_for_jobs(intake, 0);
 	pthread_mutex_unlock(&intake->mutex);
 	return jobs;
 }

@@ -63,6 +63,9 @@ extern bool intake_add_later(Intake *intake, Job *job) __attribute__((warn_unuse
  */
 extern Job *intake_take(Intake *intake, int max, int *count);
 
+/* intake_wait waits at most that long until intake_take would not wait; true if it would not. */
+extern bool intake_wait(Intake *intake, int ms);
+
 /* intake_take_overdue takes those whose deadline has passed, as a list; waits for nothing. */
 extern Job *intake_take_overdue(Intake *intake);
 

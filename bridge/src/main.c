@@ -333,7 +333,7 @@ start_http(HttpRole *http)
 							   .body_bytes_max = config.body_bytes_max,
 							   .idle_timeout_s = config.request_timeout_s};
 
-	role_set_ready(ROLE_HTTP, true);
+	role_set_ready(ROLE_HTTP, false); /* until orders can be placed */
 	if (*config.http_tokens_file != '\0' && !tokens_load(config.http_tokens_file))
 		return false;
 	if (!create_intakes(&http->intakes))

@@ -34,6 +34,8 @@
 #define PASSING_MS_MAX  2000 /* a full disk and the like are waited for that long, then orders are refused */
 #define BUSY            "55P03"
 
+#define CONNECTION_CHECK_MS 1000 /* an idle connection is looked at that often */
+
 typedef struct Placer
 {
 	const PlacerLane *lane;
@@ -316,11 +318,38 @@ place(Placer *placer, Job *jobs)
 	}
 }
 
+/* The first lane tells whether orders can be placed; the second has nothing to do most of the time. */
+static bool
+is_first_lane(const Placer *placer)
+{
+	return placer->lane->aside != placer->lane->orders;
+}
+
+static void
+note_readiness(const Placer *placer)
+{
+	if (is_first_lane(placer))
+		role_set_ready(ROLE_HTTP, db_is_connected(&placer->db));
+}
+
+/* Takes the next jobs, and meanwhile keeps the connection; NULL at the end. */
+static Job *
+take(Placer *placer, int *count)
+{
+	do
+	{
+		if (is_first_lane(placer) && !db_is_alive(&placer->db) && !db_connect(&placer->db))
+			log_debug("orders will wait for the database");
+		note_readiness(placer);
+	} while (!intake_wait(placer->lane->orders, CONNECTION_CHECK_MS));
+	return intake_take(placer->lane->orders, config.place_batch_max, count);
+}
+
 void *
 placer_run(void *context)
 {
 	Placer    placer = {.lane = context, .pause = {.delay_ms_min = 50, .delay_ms_max = 1000}};
-	bool      is_first = placer.lane->aside != placer.lane->orders;
+	bool      is_first = is_first_lane(&placer);
 	long long began_us;
 	Job      *jobs;
 	int       count;
@@ -330,9 +359,7 @@ placer_run(void *context)
 	placer.db.lock_timeout_ms = LOCK_TIMEOUT_MS;
 	/* with its grace, and the time to connect anew, less than a request has */
 	placer.db.timeout_ms = config.request_timeout_s * 1000 * 2 / 5;
-	if (is_first && !db_connect(&placer.db))
-		log_debug("orders will wait for the database");
-	while ((jobs = intake_take(placer.lane->orders, config.place_batch_max, &count)) != NULL)
+	while ((jobs = take(&placer, &count)) != NULL)
 	{
 		began_us = monotonic_us();
 		if (is_first)
@@ -340,6 +367,7 @@ placer_run(void *context)
 		else
 			placer.wary_until_ms = monotonic_ms() + WARY_MS; /* this lane waits for nobody */
 		place(&placer, jobs);
+		note_readiness(&placer);
 		if (is_first && intake_depth(placer.lane->orders) == 0)
 			role_rests(ROLE_HTTP);
 		metric_observe(HISTOGRAM_PLACE_BATCH, count);

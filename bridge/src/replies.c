@@ -284,7 +284,7 @@ take_outcomes(Replies *replies, const int *which, int count, const PGresult *res
 static bool
 wait_for_database(Replies *replies)
 {
-	while (!db_is_connected(&replies->db) && !db_connect(&replies->db))
+	while (!db_is_alive(&replies->db) && !db_connect(&replies->db))
 	{
 		role_set_ready(ROLE_REPLIES, false);
 		if (stop_requested() || !amqp_client_process(replies->amqp, 0))
@@ -534,8 +534,8 @@ replies_run(void *unused)
 			stop_wait_ms(backoff_next(&replies.backoff));
 			continue;
 		}
-		role_set_ready(ROLE_REPLIES, true);
-		while (!stop_requested() && amqp_client_process(replies.amqp, wait_ms(&replies)) && settle_deliveries(&replies))
+		while (!stop_requested() && wait_for_database(&replies) && amqp_client_process(replies.amqp, wait_ms(&replies)) &&
+			   settle_deliveries(&replies))
 			measure(&replies);
 		role_set_ready(ROLE_REPLIES, false);
 		role_rests(ROLE_REPLIES);

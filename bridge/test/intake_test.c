@@ -135,6 +135,25 @@ the_overdue_can_be_taken_by_another(void **state)
 }
 
 static void
+waiting_ends_with_a_job_or_with_its_time(void **state)
+{
+	Intake *intake = intake_create(10);
+
+	(void) state;
+	assert_false(intake_wait(intake, 0));
+	assert_false(intake_wait(intake, 5));
+	assert_true(intake_add_later(intake, new_job(1)));
+	assert_false(intake_wait(intake, 0));
+	assert_true(intake_wait(intake, 60000)); /* as soon as it is due */
+	assert_int_equal(take_one(intake), 1);
+	assert_true(intake_add(intake, new_job(2)));
+	assert_true(intake_wait(intake, 0));
+	assert_int_equal(take_one(intake), 2);
+	intake_close(intake);
+	assert_true(intake_wait(intake, 60000));
+}
+
+static void
 closed_it_gives_out_what_is_left(void **state)
 {
 	Intake *intake = intake_create(10);
@@ -158,6 +177,7 @@ main(void)
 		cmocka_unit_test(takes_in_order_and_no_more_than_it_may_hold), cmocka_unit_test(what_comes_back_waits_and_new_ones_go_first),
 		cmocka_unit_test(what_comes_back_is_not_left_waiting_for_ever), cmocka_unit_test(each_time_it_waits_longer),
 		cmocka_unit_test(the_overdue_can_be_taken_by_another),          cmocka_unit_test(closed_it_gives_out_what_is_left),
+		cmocka_unit_test(waiting_ends_with_a_job_or_with_its_time),
 	};
 
 	return stop_init() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;

@@ -1,0 +1,176 @@
+"""The database as its keepers handle it: dumped, restored in other ways, upgraded from the first version."""
+
+import json
+import subprocess
+
+import psycopg
+import pytest
+import requests
+from conftest import wait_until
+
+# every object of the extension, each as one line of text
+CATALOGUE = """
+WITH class AS (SELECT oid, oid::regclass AS name, relkind, reloptions, relacl FROM pg_class WHERE relnamespace = 'order_aggregator'::regnamespace AND relkind NOT IN ('i', 'I', 't')),
+member AS (SELECT classid, objid, objsubid FROM pg_depend WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass
+	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'order_aggregator'))
+SELECT concat_ws(' ', 'table', name, relkind, reloptions, relacl) FROM class
+UNION ALL
+SELECT concat_ws(' ', 'column', name, row_number() OVER (PARTITION BY name ORDER BY attnum), attname, format_type(atttypid, atttypmod), attnotnull, attidentity,
+	attgenerated, attstorage, attacl, pg_get_expr(adbin, adrelid))
+FROM class JOIN pg_attribute ON attrelid = class.oid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum WHERE attnum > 0 AND NOT attisdropped
+UNION ALL
+SELECT concat_ws(' ', 'constraint', name, conname, pg_get_constraintdef(pg_constraint.oid)) FROM class JOIN pg_constraint ON conrelid = class.oid
+UNION ALL
+SELECT concat_ws(' ', 'index', pg_get_indexdef(indexrelid)) FROM class JOIN pg_index ON indrelid = class.oid
+UNION ALL
+SELECT concat_ws(' ', 'trigger', pg_get_triggerdef(pg_trigger.oid), tgenabled) FROM class JOIN pg_trigger ON tgrelid = class.oid WHERE NOT tgisinternal
+UNION ALL
+SELECT concat_ws(' ', 'function', pg_get_functiondef(oid), proacl) FROM pg_proc WHERE pronamespace = 'order_aggregator'::regnamespace
+UNION ALL
+SELECT concat_ws(' ', 'view', name, pg_get_viewdef(class.oid)) FROM class WHERE relkind = 'v'
+UNION ALL
+SELECT concat_ws(' ', 'sequence', name, seqtypid::regtype, seqstart, seqincrement, seqmax, seqmin, seqcache, seqcycle) FROM class JOIN pg_sequence ON seqrelid = class.oid
+UNION ALL
+SELECT concat_ws(' ', 'comment', pg_describe_object(classoid, objoid, d.objsubid), description) FROM pg_description AS d JOIN member ON classid = classoid AND objid = objoid
+UNION ALL
+SELECT concat_ws(' ', 'dumped', t.oid::regclass, t.condition) FROM pg_extension, unnest(extconfig, extcondition) AS t(oid, condition) WHERE extname = 'order_aggregator'
+UNION ALL
+SELECT concat_ws(' ', 'member', pg_describe_object(classid, objid, objsubid)) FROM member
+"""
+
+
+def catalogue(db):
+    rows = [row[0] for row in db.execute(CATALOGUE)]
+    assert len(rows) > 300
+    return sorted(rows)
+
+
+def afresh(world):
+    """Drops the test's database and makes it again, empty."""
+    world.db.close()
+    with psycopg.connect(world.servers.env["DATABASE_URL"], autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {world.name} WITH (FORCE)")
+        admin.execute(f"CREATE DATABASE {world.name}")
+
+
+def shell(*words, **more):
+    return subprocess.run(words, check=True, capture_output=True, **more)
+
+
+def busy_world(world, return_key="'r1'"):
+    """Rows in every table that a dump has to take along."""
+    world.stock(a={f"p{n}": 5 for n in range(300)}, b={"x": 100, "y": 100})
+    world.db.execute("SELECT order_aggregator.map_product('a', 'sku-1', 'p1')")
+    assert world.place(20) == 20
+    world.db.execute("SELECT order_aggregator.confirm_order(n) FROM generate_series(1, 5) AS n")
+    world.db.execute("SELECT order_aggregator.cancel_order(6, 'by the shop')")
+    world.db.execute(f"""SELECT order_aggregator.return_order(1, '[{{"productId": "x", "quantity": 1}}]', true, {return_key})""")
+    world.db.execute("""SELECT order_aggregator.place_order('c', '[{"productId": "y", "quantity": 1}]', 'k1')""")
+    world.consistent()
+
+
+TABLES = ["vendor", "product", "stock", "product_map", "feed_sync", "orders", "order_line", "hold", "idempotency", "order_return", "outbox"]
+
+
+def rows(world):
+    return {table: world.db.execute(f"SELECT md5(string_agg(t::text, '' ORDER BY t::text)), count(*) FROM order_aggregator.{table} AS t").fetchone() for table in TABLES}
+
+
+@pytest.mark.parametrize("how", ["plain", "jobs", "of the extension alone", "of schema and extension"])
+def test_every_documented_dump_restores_all_rows(world, tmp_path, how):
+    busy_world(world)
+    before, url = rows(world), world.env["DATABASE_URL"]
+    assert all(count > 0 for _, count in before.values()), before
+    words = {"plain": [], "jobs": ["-Fc"], "of the extension alone": ["-e", "order_aggregator"], "of schema and extension": ["-e", "order_aggregator", "-n", "order_aggregator"]}[how]
+    shell("pg_dump", *words, "-f", tmp_path / "dump", url)
+    afresh(world)
+    if how == "jobs":
+        shell("pg_restore", "-j4", "--exit-on-error", "-d", url, tmp_path / "dump")
+    else:
+        shell("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", tmp_path / "dump", url)
+    world.connect()
+    assert rows(world) == before
+    world.consistent()
+    # goes on where it was: ids, keys and events
+    assert world.value("""SELECT order_aggregator.place_order('c', '[{"productId": "y", "quantity": 1}]', 'k1')""") == 21
+    assert world.value("""SELECT order_aggregator.place_order('c', '[{"productId": "x", "quantity": 1}]')""") > 21
+    world.consistent()
+
+
+def test_a_dump_of_the_schema_alone_fails_loudly(world, tmp_path):
+    """pg_dump -n leaves the extension itself out; nothing may look restored."""
+    busy_world(world)
+    shell("pg_dump", "-n", "order_aggregator", "-f", tmp_path / "dump", world.env["DATABASE_URL"])
+    afresh(world)
+    answer = subprocess.run(["psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", tmp_path / "dump", world.env["DATABASE_URL"]], capture_output=True, text=True)
+    world.connect()
+    assert answer.returncode != 0 and "order_aggregator" in answer.stderr
+    assert world.value("SELECT count(*) FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'order_aggregator')") == 0
+
+
+def test_upgraded_is_the_same_as_made_anew(world):
+    anew = catalogue(world.db)
+    afresh(world)
+    world.connect()
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    assert catalogue(world.db) != anew
+    world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    assert catalogue(world.db) == anew
+
+
+def test_upgrading_keeps_every_row_and_goes_on(world):
+    afresh(world)
+    world.connect()
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    busy_world(world, "NULL")      # the new library with the old schema, as between installing and updating
+    old = {table: world.value(f"SELECT count(*) FROM order_aggregator.{table}") for table in TABLES}
+    queue = world.listen("order.placed.b")
+    bridge = world.bridge()
+    wait_until(lambda: bridge.logged("has order_aggregator 1.0, and this bridge needs 1.1: run ALTER EXTENSION order_aggregator UPDATE"), what="the word")
+    assert set(requests.get(f"{bridge.url}/readyz", timeout=5).json()["roles"].values()) == {"not ready"}
+    world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    bridge.wait_for("/readyz")
+    wait_until(lambda: world.depth(queue) == 21, what="the events of before")
+    assert {table: world.value(f"SELECT count(*) FROM order_aggregator.{table}") for table in TABLES} == old
+    world.consistent()
+    assert world.value("""SELECT order_aggregator.place_order('c', '[{"productId": "y", "quantity": 1}]', 'k1')""") == 21
+    assert world.place(1) == 1
+    wait_until(lambda: world.depth(queue) == 22, what="the next")
+    world.consistent()
+
+
+def test_dump_and_restore_loses_nothing_and_repeats_under_the_same_message_id(world):
+    """Restored elsewhere, transaction ids mean nothing any more. A second cluster is played by another system_identifier."""
+    world.stock(a={"x": 100})
+    world.place(10)
+    queue = world.listen("order.placed.a")
+    bridge = world.ready_bridge()
+    wait_until(lambda: world.depth(queue) == 10, what="the events")
+    bridge.stop()
+    world.place(5)      # not relayed before the dump
+    world.db.execute("SELECT order_aggregator.confirm_order(1)")
+    dump = subprocess.run(["pg_dump", world.env["DATABASE_URL"]], check=True, capture_output=True, text=True).stdout
+    old_ids = {p.message_id for p, _, _ in world.take(queue)}
+
+    afresh(world)
+    subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", world.env["DATABASE_URL"]], input=dump, check=True,
+                   capture_output=True, text=True)
+    world.connect()
+    world.consistent()
+    world.db.execute("UPDATE order_aggregator.relay_checkpoint SET system_identifier = system_identifier + 1")
+    # transaction ids of the old cluster were far ahead
+    world.db.execute("SET session_replication_role = replica")
+    world.db.execute("UPDATE order_aggregator.outbox SET txid = (txid::text::bigint + 4000000000)::text::xid8")
+    world.db.execute("UPDATE order_aggregator.relay_checkpoint SET snapshot = '4000100000:4000100000:'")
+    world.db.execute("RESET session_replication_role")
+    assert world.place(3) == 3
+    bridge = world.ready_bridge()
+    wait_until(lambda: world.depth(queue) >= 8, what="the events of the dump and the new ones")
+    world.place(2)
+    wait_until(lambda: world.depth(queue) >= 10, what="later ones")
+    messages = world.take(queue)
+    assert {json.loads(body)["orderId"] for _, body, _ in messages} >= set(range(11, 21))
+    assert bridge.logged("restored from another cluster")
+    repeated = {p.message_id for p, body, _ in messages if json.loads(body)["orderId"] <= 10}
+    assert repeated <= old_ids
+    world.consistent()

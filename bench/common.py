@@ -100,7 +100,7 @@ class Figures:
         ratio = round(value / self.value(baseline), 2) if baseline else None
         self.rows.append({"name": name, "value": value, "unit": unit, "baseline": baseline, "ratio": ratio, **more})
         details = "  ".join(f"{key} {v:,}" for key, v in more.items())
-        print(f"{name:24} {value:12,} {unit:10} {details}  {f'{ratio} × {baseline}' if baseline else ''}", flush=True)
+        print(f"{name:42} {value:12,} {unit:10} {details}  {f'{ratio} × {baseline}' if baseline else ''}", flush=True)
 
     def write(self):
         (OUT / f"{self.name}.json").write_text(json.dumps({"figures": self.rows}, indent=1))

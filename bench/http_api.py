@@ -6,24 +6,30 @@ Fastify with a pg pool of 16 that calls one plpgsql function writing the same fa
 products and on one. Then one client alone, and the bridge at half of its top load. Every accepted order is counted in
 the database, and check_consistency() ends each load.
 
-Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (128).
+At last the whole stack (relay, broker, vendor, replies) beside the bridge's HTTP, under busy connections of several numbers:
+http_longest_gap_ms is the longest time without a single order, over all rounds; an average would hide it.
+
+Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (128), GAP_ROUNDS (20), GAP_SECONDS (3).
 """
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import time
 
-from common import SECONDS, TOP, Figures, check, connect, empty, empty_plpgsql, fresh, servers, settings
+from common import SECONDS, TOP, Figures, check, connect, empty, empty_plpgsql, fresh, percentile, servers, settings
 
 CONNECTIONS = int(os.environ.get("HTTP_CONNECTIONS", 128))
 PRODUCTS = 10_000
+GAP_ROUNDS, GAP_SECONDS = int(os.environ.get("GAP_ROUNDS", 20)), int(os.environ.get("GAP_SECONDS", 3))
+GAP_LOADS = [(64, 0), (127, 0), (128, 0), (129, 0), (256, 0), (512, 0), (128, 4000)]    # busy connections, and idle ones beside them
 
 
-def wrk(url, products, connections, delay_ms=0):
+def wrk(url, products, connections, delay_ms=0, seconds=SECONDS):
     """Runs the load and returns wrk's summary; latencies in ms."""
-    text = subprocess.run(["wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{SECONDS}s", "--timeout", "20s", "--latency",
+    text = subprocess.run(["wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "20s", "--latency",
                            "-s", TOP / "bench" / "order.lua", url], check=True, capture_output=True, text=True,
                           env={**os.environ, "PRODUCTS": str(products), "DELAY_MS": str(delay_ms)}).stdout
     summary = json.loads(next(line for line in text.splitlines() if line.startswith("JSON"))[5:])
@@ -69,12 +75,27 @@ class Bridge:
         servers("stop", "bridge")
 
 
+def longest_gap_ms(db, table, began, seconds):
+    """The longest time without an order between the beginning of a load and its end."""
+    return float(db.execute(f"""SELECT 1000 * max(extract(epoch FROM at - before)) FROM
+        (SELECT at, lag(at) OVER (ORDER BY at) AS before FROM
+            (SELECT DISTINCT placed_at AS at FROM {table} WHERE placed_at BETWEEN %(began)s AND %(began)s + %(seconds)s * interval '1 second'
+             UNION ALL VALUES (%(began)s::timestamptz), (%(began)s + %(seconds)s * interval '1 second')) AS moments) AS steps""",
+                            {"began": began, "seconds": seconds}).fetchone()[0])
+
+
+def now(db):
+    return db.execute("SELECT clock_timestamp()").fetchone()[0]
+
+
 def run(figures, db, name, server, table, products, baseline=None):
     with server as running:
+        began = now(db)
         summary = wrk(running.url, products, CONNECTIONS)
     stored = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     assert stored >= summary["requests"], (stored, summary)
-    figures.add(name, summary["requests"] / summary["us"] * 1e6, "orders/s", baseline, p50_ms=summary["p50"], p99_ms=summary["p99"])
+    figures.add(name, summary["requests"] / summary["us"] * 1e6, "orders/s", baseline, p50_ms=summary["p50"], p99_ms=summary["p99"],
+                longest_gap_ms=round(longest_gap_ms(db, table, began, SECONDS)))
 
 
 def single(figures, name, server, baseline=None):
@@ -89,6 +110,33 @@ def half_load(figures):
         summary = wrk(bridge.url, PRODUCTS, CONNECTIONS, wait_ms)
     figures.add("http_p99_ms_half_load", summary["p99"], "ms", places=2, orders_per_second=round(summary["requests"] / summary["us"] * 1e6),
                 p50_ms=summary["p50"])
+
+
+def idle_connections(url, count):
+    host, port = url.removeprefix("http://").split(":")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return [socket.create_connection((host, int(port))) for _ in range(count)]
+
+
+def gaps(figures, db):
+    """All roles, the vendor simulator and the broker at work; see the head of this file."""
+    os.environ.pop("ROLES", None)
+    servers("up")
+    url, longest = settings()["HTTP_URL"], []
+    for busy, idle in GAP_LOADS:
+        found, orders = [], 0
+        for _ in range(GAP_ROUNDS):
+            held = idle_connections(url, idle)      # anew each time: the bridge closes what has been idle for long
+            began = now(db)
+            orders += wrk(url, PRODUCTS, busy, seconds=GAP_SECONDS)["requests"]
+            found.append(longest_gap_ms(db, "order_aggregator.orders", began, GAP_SECONDS))
+            for connection in held:
+                connection.close()
+        figures.add(f"http_longest_gap_ms_{busy}" + (f"_beside_{idle}_idle" if idle else ""), max(found), "ms", rounds=GAP_ROUNDS,
+                    median_ms=round(percentile(found, 0.5)), orders_per_second=round(orders / GAP_ROUNDS / GAP_SECONDS))
+        longest.append(max(found))
+    figures.add("http_longest_gap_ms", max(longest), "ms", rounds=GAP_ROUNDS * len(GAP_LOADS))
 
 
 def main():
@@ -109,6 +157,9 @@ def main():
             empty(db, PRODUCTS)
             single(figures, "http_p50_ms_single", Bridge(), "node_p50_ms_single")
             half_load(figures)
+            check(db)
+            empty(db, PRODUCTS)
+            gaps(figures, db)
             check(db)
     finally:
         servers("down")

@@ -13,6 +13,7 @@ RUN = .run
 help:
 	@echo 'make demo     see the whole path of an order on real servers, then stop them'
 	@echo 'make check    all tests; ends with "N passed, N failed"'
+	@echo 'make check-often N=20   the check N times on busy cores; says how often each test failed'
 	@echo 'make up       private PostgreSQL, RabbitMQ, bridge and vendor simulator; source .run/env'
 	@echo 'make down     stop them'
 	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-sync)'
@@ -41,6 +42,11 @@ demo: build
 
 check: build
 	@$(PYTHON) scripts/check.py
+
+# the check again and again, both cores kept busy beside it: how often did each test fail?
+N ?= 20
+check-often: build
+	@$(PYTHON) scripts/check.py --often $(N) $(PARTS)
 
 # what the check does in seconds, for minutes
 soak: build
@@ -105,4 +111,4 @@ clean:
 	$(MAKE) -C bridge BUILD=$(BUILD) clean
 	rm -rf build
 
-.PHONY: help packages build up down demo check bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format tidy asan valgrind fuzz clean
+.PHONY: help packages build up down demo check check-often bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format tidy asan valgrind fuzz clean

@@ -2,18 +2,23 @@
 """All tests, against private servers in .run/check; `make check` runs it.
 
     check.py [unit] [regress] [isolation] [fuzz] [daemon]     all of them by default
+    check.py --often N [PART...]      N times, both cores kept busy beside it; says how often each test failed
 
 Ends with the line "N passed, N failed"; exits 1 if anything failed, or if a
 part ran no test.
 """
 
+import collections
+import ctypes
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 RUN = TOP / ".run" / "check"
@@ -41,19 +46,20 @@ def server_env():
     return {"PGPASSWORD": ports["PG_PASSWORD"]}, ports["PG_PORT"]
 
 
+# Each part returns its tests: name -> passed. A part that broke off says so under its own name.
+
 def pg_regress(program, folder, output, tests):
     pgxs = pathlib.Path(subprocess.check_output(["pg_config", "--pgxs"], text=True).strip())
     bindir = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
     password, port = server_env()
     (BUILD / output).mkdir(parents=True, exist_ok=True)
-    code, text = run([pgxs.parent.parent / "test" / folder / program, f"--inputdir={TOP}", f"--outputdir={BUILD / output}",
-                      f"--bindir={bindir}", "--host=127.0.0.1", f"--port={port}", "--user=order_aggregator", f"--dbname=check_{output}", *tests],
-                     **password)
-    failed = len(re.findall(r"^test .*\.\.\. FAILED", text, re.M))
-    passed = len(re.findall(r"^test .*\.\.\. ok", text, re.M))
-    if failed:
+    _, text = run([pgxs.parent.parent / "test" / folder / program, f"--inputdir={TOP}", f"--outputdir={BUILD / output}",
+                   f"--bindir={bindir}", "--host=127.0.0.1", f"--port={port}", "--user=order_aggregator", f"--dbname=check_{output}", *tests],
+                  **password)
+    passed = set(re.findall(r"^test (\S+)\s+\.\.\. ok", text, re.M)) | set(re.findall(r"^ok \d+\s+[-+] (\S+)", text, re.M))   # TAP since 16
+    if not passed.issuperset(tests) and (BUILD / output / "regression.diffs").exists():
         print((BUILD / output / "regression.diffs").read_text())
-    return passed, failed + (len(tests) - passed - failed) + (code != 0 and not failed)
+    return {f"{output} {test}": test in passed for test in tests}
 
 
 def regress():
@@ -66,33 +72,38 @@ def isolation():
 
 def unit():
     code, text = run(["make", "-s", "--no-print-directory", "-C", "bridge", f"BUILD={BUILD}", "unit"])
-    passed = sum(int(n) for n in re.findall(r"\[  PASSED  \] (\d+) test", text))
-    failed = sum(int(n) for n in re.findall(r"\[  FAILED  \] (\d+) test", text))
-    return passed, failed or code != 0
+    tests = {f"unit {name}": True for name in re.findall(r"^\[       OK \] (\S+)", text, re.M)}
+    tests |= {f"unit {name}": False for name in re.findall(r"^\[  FAILED  \] (?!\d+ test)(\S+)", text, re.M)}
+    return tests if code == 0 or not all(tests.values()) else {**tests, "unit": False}
 
 
 def fuzz():
     """What parses a stranger's text, under sanitizers: the corpus and FUZZ_SECONDS of mutations, another seed each day."""
     code, _ = run(["make", "-s", "--no-print-directory", "-C", "bridge", f"BUILD={BUILD}", "fuzz-programs"])
-    codes = [code]
-    for target in ("order", "feed"):
-        if code == 0:
-            corpus = sorted((TOP / "bridge" / "fuzz" / f"{target}_corpus").iterdir())
-            codes.append(run([BUILD / "fuzz" / f"{target}_fuzz", os.environ.get("FUZZ_SECONDS", "5"), str(int(time.time()) // 86400), *corpus])[0])
-    return len(codes) - 1 - sum(c != 0 for c in codes[1:]), sum(c != 0 for c in codes)
+    if code != 0:
+        return {"fuzz": False}
+    return {f"fuzz {target}": run([BUILD / "fuzz" / f"{target}_fuzz", os.environ.get("FUZZ_SECONDS", "5"), str(int(time.time()) // 86400),
+                                   *sorted((TOP / "bridge" / "fuzz" / f"{target}_corpus").iterdir())])[0] == 0 for target in ("order", "feed")}
 
 
 def daemon():
-    code, text = run(["/usr/bin/python3", "-m", "pytest", "-v", "--durations=5", "-p", "no:cacheprovider", "bridge/test"], CHECK_RUN=str(RUN))
-    summary = text.splitlines()[-1] if text else ""
-    passed, failed, errors = (int(m.group(1)) if (m := re.search(rf"(\d+) {word}", summary)) else 0 for word in ("passed", "failed", "error"))
-    return passed, (failed + errors) or code != 0
+    report = BUILD / "daemon.xml"
+    report.unlink(missing_ok=True)
+    code, _ = run(["/usr/bin/python3", "-m", "pytest", "-v", "--durations=10", "-p", "no:cacheprovider", f"--junitxml={report}", "bridge/test"], CHECK_RUN=str(RUN))
+    tests = {}
+    for case in xml.etree.ElementTree.parse(report).iter("testcase") if report.exists() else []:
+        name = f"{case.get('classname')}::{case.get('name')}"
+        if case.find("skipped") is None:
+            tests[name] = tests.get(name, True) and case.find("failure") is None and case.find("error") is None
+    return tests if code == 0 or not all(tests.values()) else {**tests, "daemon": False}
 
 
-def main():
-    parts = {"unit": unit, "regress": regress, "isolation": isolation, "fuzz": fuzz, "daemon": daemon}
-    wanted = sys.argv[1:] or list(parts)
-    passed = failed = 0
+PARTS = {"unit": unit, "regress": regress, "isolation": isolation, "fuzz": fuzz, "daemon": daemon}
+
+
+def check(wanted):
+    """Runs the parts; returns all their tests."""
+    tests = {}
     # what an earlier run left, perhaps killed half-way
     servers("down")
     shutil.rmtree(RUN, ignore_errors=True)
@@ -100,12 +111,45 @@ def main():
         servers("base")
         for name in wanted:
             print(f"\n=== {name}", flush=True)
-            good, bad = parts[name]()
-            passed, failed = passed + good, failed + int(bad) + (good == 0 and not bad)
+            tests |= PARTS[name]() or {name: False}
     finally:
         servers("down")
-    print(f"\n{passed} passed, {failed} failed")
-    sys.exit(failed != 0)
+    failed = [name for name, passed in tests.items() if not passed]
+    for name in failed:
+        print(f"failed: {name}")
+    print(f"\n{len(tests) - len(failed)} passed, {len(failed)} failed", flush=True)
+    return tests
+
+
+def burn():
+    """A process that keeps a core busy as long as we live."""
+    return subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL))  # PR_SET_PDEATHSIG
+
+
+def often(times, wanted):
+    failures, ran = collections.Counter(), 0
+    burning = [burn() for _ in range(os.cpu_count())]
+    try:
+        for number in range(times):
+            began = time.monotonic()
+            tests = check(wanted)
+            ran = max(ran, len(tests))
+            failures.update(name for name, passed in tests.items() if not passed)
+            print(f"run {number + 1} of {times}: {round(time.monotonic() - began)} s, failures so far: {sum(failures.values())}", flush=True)
+    finally:
+        for process in burning:
+            process.kill()
+    for name, count in failures.most_common():
+        print(f"{name} failed in {count} of {times} runs")
+    print(f"\n{ran - len(failures)} of {ran} tests passed in {times} of {times} runs, {len(failures)} did not", flush=True)
+    return not failures
+
+
+def main():
+    words = sys.argv[1:]
+    if words[:1] == ["--often"]:
+        sys.exit(not often(int(words[1]), words[2:] or list(PARTS)))
+    sys.exit(not all(check(words or list(PARTS)).values()))
 
 
 if __name__ == "__main__":

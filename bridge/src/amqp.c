@@ -24,10 +24,11 @@
 #define PLACED_BINDING      "order.placed.*"
 #define CHANNEL             1
 #define CHANNEL_DECLARE     2 /* a refused declaration closes its channel: not the one with the publishes */
+#define CHANNEL_CONSUME     3 /* this one and the next, by turns */
 #define FRAME_BYTES_MAX     131072
 #define HEADERS_MAX         32
 #define SHORT_STRING_MAX    255
-#define CONSUMER_CHECK_MS   3000
+#define CONSUMER_RENEW_MS   10000
 #define RPC_TIMEOUT_S       20
 #define CLASS_BASIC         60
 #define METHOD_PUBLISH      40
@@ -43,10 +44,10 @@ struct Amqp
 	bool                    answered[AMQP_UNCONFIRMED_MAX]; /* by tag, those above "confirmed": confirms may come out of order */
 	bool                    was_refused;                    /* a nack since the last wait */
 	const char             *consumed;                       /* queue; NULL: none */
-	long long               consumer_check_due_ms;
-	uint64_t                delivered; /* tag of the last delivery */
-	uint64_t                delivered_at_check;
-	int                     unacked; /* deliveries neither acknowledged nor given back */
+	amqp_channel_t          consume_channel;
+	int                     prefetch;
+	long long               consumer_due_ms; /* then it is renewed, if nothing comes before */
+	int                     unacked;         /* deliveries neither acknowledged nor given back */
 	AmqpRefusal             refusal;
 	bool                    may_bind; /* the broker has let us bind the queue of placed orders */
 	bool                    is_lost;
@@ -462,58 +463,57 @@ amqp_client_wait_confirms(Amqp *amqp, int timeout_ms)
 
 /* ---------- consuming ---------- */
 
+static bool
+consume_on(Amqp *amqp, amqp_channel_t channel)
+{
+	amqp->consumer_due_ms = monotonic_ms() + CONSUMER_RENEW_MS;
+	if (!open_channel(amqp, channel))
+		return false;
+	amqp_basic_qos(amqp->connection, channel, 0, (uint16_t) amqp->prefetch, 0);
+	if (!check_reply(amqp, "setting the prefetch", amqp_get_rpc_reply(amqp->connection)))
+		return false;
+	amqp->consume_channel = channel;
+	amqp_basic_consume(amqp->connection, channel, amqp_cstring_bytes(amqp->consumed), amqp_empty_bytes, 0, 0, 0, amqp_empty_table);
+	return check_reply(amqp, "consuming", amqp_get_rpc_reply(amqp->connection));
+}
+
 bool
 amqp_client_consume(Amqp *amqp, const char *queue, int prefetch)
 {
-	amqp_basic_qos(amqp->connection, CHANNEL, 0, (uint16_t) prefetch, 0);
-	if (!check_reply(amqp, "setting the prefetch", amqp_get_rpc_reply(amqp->connection)))
-		return false;
-	amqp_basic_consume(amqp->connection, CHANNEL, amqp_cstring_bytes(queue), amqp_empty_bytes, 0, 0, 0, amqp_empty_table);
 	amqp->consumed = queue;
-	amqp->consumer_check_due_ms = monotonic_ms() + CONSUMER_CHECK_MS;
-	return check_reply(amqp, "consuming", amqp_get_rpc_reply(amqp->connection));
+	amqp->prefetch = prefetch;
+	return consume_on(amqp, CHANNEL_CONSUME);
 }
 
 /*
  * A consumer whose queue is deleted is told so, but not always: if the queue is
  * soon declared anew, the broker (3.10) goes on as if the consumer were there,
- * assigns messages to it and never sends them. So now and then we look whether
- * messages wait while we are idle and get none.
+ * assigns messages to it and never sends them. So a consumer that has got nothing
+ * for a while is replaced; with its channel what was assigned to it is given back.
  */
 static bool
-check_consumer(Amqp *amqp)
+renew_consumer(Amqp *amqp)
 {
-	bool is_idle = amqp->unacked == 0 && amqp->delivered == amqp->delivered_at_check;
-	int  waiting;
+	amqp_channel_t old = amqp->consume_channel;
 
-	if (amqp->consumed == NULL || monotonic_ms() < amqp->consumer_check_due_ms)
+	if (amqp->consumed == NULL || amqp->unacked > 0 || monotonic_ms() < amqp->consumer_due_ms)
 		return true;
-	amqp->consumer_check_due_ms = monotonic_ms() + CONSUMER_CHECK_MS;
-	amqp->delivered_at_check = amqp->delivered;
-	if (!is_idle)
-		return true;
-	waiting = amqp_client_message_count(amqp, amqp->consumed);
-	/* what came with the answer is not handled yet */
-	if (waiting == 0 || (waiting > 0 && amqp_client_has_frames(amqp)))
-		return true;
-	if (waiting > 0)
-		log_warning("%d messages wait in %s and none comes: connecting anew", waiting, amqp->consumed);
-	amqp->is_lost = true;
-	return false;
+	return consume_on(amqp, old == CHANNEL_CONSUME ? CHANNEL_CONSUME + 1 : CHANNEL_CONSUME) &&
+		   check_reply(amqp, "closing a channel", amqp_channel_close(amqp->connection, old, AMQP_REPLY_SUCCESS));
 }
 
 bool
 amqp_client_ack(Amqp *amqp, uint64_t tag, int count)
 {
 	amqp->unacked -= count;
-	return !amqp->is_lost && check_status(amqp, "acknowledging", amqp_basic_ack(amqp->connection, CHANNEL, tag, count > 1));
+	return !amqp->is_lost && check_status(amqp, "acknowledging", amqp_basic_ack(amqp->connection, amqp->consume_channel, tag, count > 1));
 }
 
 bool
 amqp_client_requeue(Amqp *amqp, uint64_t tag)
 {
 	amqp->unacked--;
-	return !amqp->is_lost && check_status(amqp, "giving back", amqp_basic_nack(amqp->connection, CHANNEL, tag, 0, 1));
+	return !amqp->is_lost && check_status(amqp, "giving back", amqp_basic_nack(amqp->connection, amqp->consume_channel, tag, 0, 1));
 }
 
 static void
@@ -534,13 +534,13 @@ copy_traceparent(char *to, size_t size, const amqp_basic_properties_t *propertie
 
 /* Reads the content that follows a deliver or a return; false if the connection is lost. */
 static bool
-read_content(Amqp *amqp, amqp_message_t *content)
+read_content(Amqp *amqp, amqp_channel_t channel, amqp_message_t *content)
 {
-	return check_reply(amqp, "reading a message", amqp_read_message(amqp->connection, CHANNEL, content, 0));
+	return check_reply(amqp, "reading a message", amqp_read_message(amqp->connection, channel, content, 0));
 }
 
 static bool
-on_deliver(Amqp *amqp, const amqp_basic_deliver_t *deliver)
+on_deliver(Amqp *amqp, amqp_channel_t channel, const amqp_basic_deliver_t *deliver)
 {
 	uint64_t       tag = deliver->delivery_tag;
 	char           message_id[SHORT_STRING_MAX + 1];
@@ -549,9 +549,15 @@ on_deliver(Amqp *amqp, const amqp_basic_deliver_t *deliver)
 	amqp_message_t content;
 
 	copy_bytes(routing_key, sizeof(routing_key), deliver->routing_key);
-	if (!read_content(amqp, &content))
+	if (!read_content(amqp, channel, &content))
 		return false;
-	amqp->delivered = tag;
+	if (channel != amqp->consume_channel)
+	{
+		/* to a consumer that has been replaced: the broker has taken it back */
+		amqp_destroy_message(&content);
+		return true;
+	}
+	amqp->consumer_due_ms = monotonic_ms() + CONSUMER_RENEW_MS;
 	amqp->unacked++;
 	copy_bytes(message_id, sizeof(message_id),
 			   content.properties._flags & AMQP_BASIC_MESSAGE_ID_FLAG ? content.properties.message_id : amqp_empty_bytes);
@@ -577,7 +583,7 @@ on_basic_return(Amqp *amqp, const amqp_basic_return_t *returned)
 	amqp_message_t content;
 
 	copy_bytes(reply_text, sizeof(reply_text), returned->reply_text);
-	if (!read_content(amqp, &content))
+	if (!read_content(amqp, CHANNEL, &content))
 		return false;
 	copy_bytes(message_id, sizeof(message_id), content.properties.message_id);
 	if (amqp->events.on_return != NULL)
@@ -593,7 +599,7 @@ on_basic_return(Amqp *amqp, const amqp_basic_return_t *returned)
 
 /* Handles one method frame; false if the connection is lost. */
 static bool
-on_method(Amqp *amqp, const amqp_method_t *method)
+on_method(Amqp *amqp, amqp_channel_t channel, const amqp_method_t *method)
 {
 	switch (method->id)
 	{
@@ -614,7 +620,7 @@ on_method(Amqp *amqp, const amqp_method_t *method)
 		case AMQP_BASIC_RETURN_METHOD:
 			return on_basic_return(amqp, method->decoded);
 		case AMQP_BASIC_DELIVER_METHOD:
-			return on_deliver(amqp, method->decoded);
+			return on_deliver(amqp, channel, method->decoded);
 		case AMQP_CONNECTION_BLOCKED_METHOD:
 		{
 			const amqp_connection_blocked_t *blocked = method->decoded;
@@ -651,10 +657,10 @@ amqp_client_process(Amqp *amqp, int timeout_ms)
 		amqp_maybe_release_buffers(amqp->connection);
 		status = amqp_simple_wait_frame_noblock(amqp->connection, &frame, &wait);
 		if (status == AMQP_STATUS_TIMEOUT)
-			return check_consumer(amqp);
+			return renew_consumer(amqp);
 		if (!check_status(amqp, "waiting for RabbitMQ", status))
 			return false;
-		if (frame.frame_type == AMQP_FRAME_METHOD && !on_method(amqp, &frame.payload.method))
+		if (frame.frame_type == AMQP_FRAME_METHOD && !on_method(amqp, frame.channel, &frame.payload.method))
 			return false;
 		wait = (struct timeval){0};
 	}

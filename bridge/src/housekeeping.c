@@ -177,12 +177,15 @@ ask_again(const Task *task, Db *db)
 {
 	bool is_locked_out;
 	int  silent = config.ask_again_s > 0 ? count(db, "looking for silent vendors", SQL_HAS_SILENT, task->argument, &is_locked_out) : 0;
+	int  waiting;
 
 	if (silent <= 0)
 		return silent == 0;
-	if (questions_waiting() != 0)
-		return true;
-	return run_statement(task, db);
+	waiting = questions_waiting();
+	if (waiting == 0)
+		return run_statement(task, db);
+	log_debug("no vendor is asked again: %d questions wait unread (-1: the broker does not say)", waiting);
+	return true;
 }
 
 static bool

@@ -4,6 +4,7 @@ import ctypes
 import itertools
 import os
 import pathlib
+import select
 import signal
 import socket
 import subprocess
@@ -19,10 +20,11 @@ TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 RUN = pathlib.Path(os.environ.get("CHECK_RUN", TOP / ".run" / "check"))
 BUILD = pathlib.Path(os.environ.get("BRIDGE_BUILD", TOP / "build"))
 QUEUES = ["orders.placed", "orders.placed.dead", "orders.replies", "orders.replies.dead"]
+PATIENCE_S = 60     # what must happen has happened by then, also on a slow machine that is busy; nothing is asserted to be quick
 numbers = itertools.count(int(time.time()))
 
 
-def wait_until(condition, seconds=20, what="the condition"):
+def wait_until(condition, seconds=PATIENCE_S, what="the condition"):
     """Polls until the condition is true and returns its value; fails after that many seconds."""
     deadline = time.monotonic() + seconds
     while True:
@@ -85,18 +87,24 @@ class Program:
         def answers():
             assert self.process.poll() is None, self.log_path.read_text()
             try:
-                return requests.get(self.url + path, timeout=5).status_code == 200
+                return requests.get(self.url + path, timeout=PATIENCE_S).status_code == 200
             except requests.ConnectionError:
                 return False
         wait_until(answers, what=f"{self.url}{path}")
         return self
+
+    def metric(self, name):
+        for line in requests.get(f"{self.url}/metrics", timeout=PATIENCE_S).text.splitlines():
+            if line.startswith(f"order_bridge_{name} "):
+                return float(line.split()[1])
+        raise KeyError(name)
 
     def logged(self, text):
         return text in self.log_path.read_text()
 
     def kill(self, number=signal.SIGKILL):
         self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=PATIENCE_S)
 
     def stop(self):
         return self.kill(signal.SIGTERM)
@@ -113,6 +121,7 @@ class Proxy:
         self.cuts = 0
         self.flows = threading.Event()
         self.flows.set()
+        self.held = threading.Event()   # something has come from the program that does not flow
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -129,6 +138,9 @@ class Proxy:
         try:
             while True:
                 if from_program:
+                    select.select([source], [], [])
+                    if not self.flows.is_set():
+                        self.held.set()
                     self.flows.wait()
                 data = source.recv(4096)
                 if from_program and self.cut_after is not None:
@@ -265,7 +277,7 @@ class World:
         return program.wait_for("/vendor")
 
     def command(self, *words, **env):
-        return subprocess.run([BUILD / "order-bridge", *words], env={**os.environ, **self.env, **env}, capture_output=True, text=True, timeout=60)
+        return subprocess.run([BUILD / "order-bridge", *words], env={**os.environ, **self.env, **env}, capture_output=True, text=True, timeout=PATIENCE_S)
 
     def close(self):
         for program in self.programs:

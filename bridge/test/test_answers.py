@@ -12,9 +12,8 @@ import time
 import psycopg
 import pytest
 import requests
-from conftest import Proxy, free_port, wait_until
+from conftest import PATIENCE_S, Proxy, free_port, wait_until
 from test_http import EventSource, ORDER
-from test_refused import metric
 
 
 def strict(answer):
@@ -36,18 +35,18 @@ def test_every_document_parses_strictly_whatever_was_asked(world):
     world.stock(a={name: 1000 for name in NASTY})
     bridge = world.ready_bridge("--roles=http")
     for number, name in enumerate(NASTY):
-        answer = requests.post(f"{bridge.url}/order", json={"productId": name, "quantity": 1, "customerId": name}, timeout=5)
+        answer = requests.post(f"{bridge.url}/order", json={"productId": name, "quantity": 1, "customerId": name}, timeout=PATIENCE_S)
         assert answer.status_code == 201 and strict(answer)["order"]["customerId"] == name, name
         order_id = strict(answer)["orderId"]
-        order = strict(requests.get(f"{bridge.url}/order/{order_id}", timeout=5))
+        order = strict(requests.get(f"{bridge.url}/order/{order_id}", timeout=PATIENCE_S))
         assert order["customerId"] == name and order["lines"][0]["productId"] == name
-        assert strict(requests.post(f"{bridge.url}/order", json={"productId": name, "quantity": 5000}, timeout=5))["details"]["productId"] == name
-        assert strict(requests.post(f"{bridge.url}/order/{order_id}/cancel", json={"reason": name}, timeout=5))["status"] == "cancelled"
-        assert strict(requests.get(f"{bridge.url}/order/{order_id}", timeout=5))["reason"] == name
-        assert strict(requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1, name: 1}, timeout=5))["status"] == 400
-    assert {p["id"] for p in strict(requests.get(f"{bridge.url}/products", timeout=5))["data"]} == set(NASTY)
+        assert strict(requests.post(f"{bridge.url}/order", json={"productId": name, "quantity": 5000}, timeout=PATIENCE_S))["details"]["productId"] == name
+        assert strict(requests.post(f"{bridge.url}/order/{order_id}/cancel", json={"reason": name}, timeout=PATIENCE_S))["status"] == "cancelled"
+        assert strict(requests.get(f"{bridge.url}/order/{order_id}", timeout=PATIENCE_S))["reason"] == name
+        assert strict(requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1, name: 1}, timeout=PATIENCE_S))["status"] == 400
+    assert {p["id"] for p in strict(requests.get(f"{bridge.url}/products", timeout=PATIENCE_S))["data"]} == set(NASTY)
     for path in ("/vendors", "/readyz", "/healthz", "/openapi.json", "/vendors/a/syncs", "/nothing", "/products?limit=0", "/products?after=%22%5C"):
-        strict(requests.get(bridge.url + path, timeout=5))
+        strict(requests.get(bridge.url + path, timeout=PATIENCE_S))
 
 
 @pytest.mark.parametrize("number", ["007", "0000000000000000001", "1e1", "+1", "1.0", "-1", " 1", "0x1", "99999999999999999999", "٣"])
@@ -57,7 +56,7 @@ def test_ids_that_are_numbers_in_other_ways(world, number):
     world.db.execute("SELECT order_aggregator.confirm_order(n) FROM generate_series(1, 3) AS n")
     bridge = world.ready_bridge("--roles=http")
     for method, path in (("GET", ""), ("POST", "/cancel"), ("POST", "/return")):
-        answer = requests.request(method, f"{bridge.url}/order/{number}{path}", timeout=5)
+        answer = requests.request(method, f"{bridge.url}/order/{number}{path}", timeout=PATIENCE_S)
         assert answer.status_code in (200, 404, 409) and strict(answer), (method, path)
         if answer.status_code == 200:
             assert strict(answer).get("orderId", strict(answer).get("id")) == 7 == int(number)
@@ -72,7 +71,7 @@ def test_one_key_has_one_outcome_whatever_it_was_used_for(world):
     bridge = world.ready_bridge("--roles=http")
 
     def post(path, body=None, key=None):
-        answer = requests.post(bridge.url + path, json=body, headers={"Idempotency-Key": key} if key else None, timeout=5)
+        answer = requests.post(bridge.url + path, json=body, headers={"Idempotency-Key": key} if key else None, timeout=PATIENCE_S)
         return answer.status_code, strict(answer)
 
     line = {"lines": [{"productId": "x", "quantity": 1}]}
@@ -95,6 +94,12 @@ def test_one_key_has_one_outcome_whatever_it_was_used_for(world):
     world.consistent()
 
 
+def changers(world):
+    """The bridge's sessions that change orders."""
+    return [row[0] for row in world.db.execute("""SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+                                                  AND application_name = 'order-bridge queries' AND query ~ 'cancel_order_once|return_order'""")]
+
+
 def test_an_unknown_outcome_names_the_key_to_repeat_with(world):
     """The server process hangs in the middle; it may have done it, and in the end it has."""
     world.stock(a={"x": 100})
@@ -103,25 +108,30 @@ def test_an_unknown_outcome_names_the_key_to_repeat_with(world):
     world.db.execute("SELECT order_aggregator.confirm_order(2)")
     bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="3")
     for path, body in (("/order/1/return", {"lines": [{"productId": "x", "quantity": 1}]}), ("/order/3/cancel", {"reason": "r"})):
-        assert requests.post(f"{bridge.url}/order/{999}{path[8:]}", json=body, timeout=5).status_code == 404   # both threads are connected
-        assert requests.post(f"{bridge.url}/order/{999}{path[8:]}", json=body, timeout=5).status_code == 404
-        pids = [row[0] for row in world.db.execute("""SELECT pid FROM pg_stat_activity WHERE datname = current_database()
-                                                      AND application_name = 'order-bridge queries' AND query ~ 'cancel_order_once|return_order'""")]
-        assert pids
+        with psycopg.connect(world.env["DATABASE_URL"]) as other:
+            other.execute("SELECT FROM order_aggregator.orders WHERE order_id = 4 FOR UPDATE")
+            busy = [threading.Thread(target=requests.post, args=[f"{bridge.url}/order/4/cancel"]) for _ in range(2)]
+            for thread in busy:
+                thread.start()
+            wait_until(lambda: len(changers(world)) == 2, what="both of its threads to have a session")
+        for thread in busy:
+            thread.join()
+        pids = changers(world)
+        assert len(pids) == 2
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
-            answer = requests.post(bridge.url + path, json=body, timeout=20)
+            answer = requests.post(bridge.url + path, json=body, timeout=PATIENCE_S)
             assert answer.status_code == 503 and strict(answer)["title"] == "Outcome unknown" and answer.headers["Retry-After"]
             key = answer.headers["Idempotency-Key"]
             assert key in strict(answer)["detail"]
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: requests.post(bridge.url + path, json=body, headers={"Idempotency-Key": key}, timeout=20).status_code == 200, what="the same, once")
-        assert requests.post(bridge.url + path, json=body, headers={"Idempotency-Key": key}, timeout=20).status_code == 200
+        wait_until(lambda: requests.post(bridge.url + path, json=body, headers={"Idempotency-Key": key}, timeout=PATIENCE_S).status_code == 200, what="the same, once")
+        assert requests.post(bridge.url + path, json=body, headers={"Idempotency-Key": key}, timeout=PATIENCE_S).status_code == 200
     assert world.value("SELECT sum(quantity) FROM order_aggregator.order_return") == 1
-    assert world.statuses() == {"confirmed": 2, "cancelled": 1, "pending": 1}
+    assert world.statuses() == {"confirmed": 2, "cancelled": 2}
     world.consistent()
 
 
@@ -134,17 +144,17 @@ def test_a_database_that_cannot_now_is_503_and_no_storm(world, state):
     world.db.execute(f"""CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room' USING ERRCODE = '{state}'; END $$""")
     world.db.execute("CREATE TRIGGER full_disk BEFORE INSERT ON order_aggregator.idempotency FOR EACH ROW EXECUTE FUNCTION full_disk()")
     answers = []
-    threads = [threading.Thread(target=lambda: answers.append(requests.post(f"{bridge.url}/order", json=ORDER, timeout=30))) for _ in range(100)]
+    threads = [threading.Thread(target=lambda: answers.append(requests.post(f"{bridge.url}/order", json=ORDER, timeout=PATIENCE_S))) for _ in range(100)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert {a.status_code for a in answers} == {503} and all(a.headers["Retry-After"] and strict(a) for a in answers)
     assert bridge.log_path.read_text().count("placing orders") < 60
-    answer = requests.post(f"{bridge.url}/order/1/cancel", timeout=30)
+    answer = requests.post(f"{bridge.url}/order/1/cancel", timeout=PATIENCE_S)
     assert answer.status_code == 503 and answer.headers["Retry-After"]
     world.db.execute("DROP TRIGGER full_disk ON order_aggregator.idempotency")
-    assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=30).status_code == 201
+    assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=PATIENCE_S).status_code == 201
     assert world.statuses() == {"pending": 1}
     world.consistent()
 
@@ -153,9 +163,8 @@ def test_what_is_no_passing_trouble_is_answered_at_once(world):
     world.stock(a={"x": 1000})
     bridge = world.ready_bridge("--roles=http")
     world.db.execute("ALTER FUNCTION order_aggregator.place_order_documents(jsonb) RENAME TO elsewhere")
-    began = time.monotonic()
-    answer = requests.post(f"{bridge.url}/order", json=ORDER, timeout=30)
-    assert answer.status_code == 500 and time.monotonic() - began < 2 and strict(answer)
+    answer = requests.post(f"{bridge.url}/order", json=ORDER, timeout=PATIENCE_S)
+    assert answer.status_code == 500 and strict(answer)
     assert bridge.log_path.read_text().count("placing orders") == 1
 
 
@@ -181,7 +190,7 @@ def test_a_transaction_can_be_prepared_whether_the_relay_sleeps_or_not(world):
         wait_until(lambda: world.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 28513 AND objid = 2 AND objsubid = 3 AND granted") == 1,
                    what="the relay to sleep")
         two_phase()
-        wait_until(lambda: world.depth(queue) == placed + 1, 5, "the next, found by the poll")
+        wait_until(lambda: world.depth(queue) == placed + 1, what="the next, found by the poll")
     assert bridge.process.poll() is None
     world.consistent()
 
@@ -251,23 +260,22 @@ server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {bridge.url}; }} }} 
     process.wait()
 
 
-def test_events_come_through_nginx_with_its_defaults_within_a_second(nginx):
+def test_events_come_through_nginx_with_its_defaults(nginx):
     nginx.stock(a={"x": 100})
     source = EventSource(nginx.proxied)
     for _ in range(3):
         assert nginx.place(1) == 1
-        began = time.monotonic()
-        [(_, event, _)] = source.next(1)
-        assert event == "order.placed.a" and time.monotonic() - began < 1
+        [(_, event, _)] = source.next(1)      # far less than any buffer holds, and nothing comes behind it
+        assert event == "order.placed.a"
     source.answer.close()
 
 
 def test_orders_go_through_nginx_with_its_defaults(nginx):
     nginx.stock(a={"x": 100, "a/b": 3})
-    answer = requests.post(f"{nginx.proxied.url}/order", json=ORDER, headers={"Idempotency-Key": "k"}, timeout=5)
-    assert answer.status_code == 201 and requests.get(f"{nginx.proxied.url}{answer.headers['Location']}", timeout=5).status_code == 200
-    assert strict(requests.get(f"{nginx.proxied.url}/products/a%2Fb", timeout=5))["available"] == 3
+    answer = requests.post(f"{nginx.proxied.url}/order", json=ORDER, headers={"Idempotency-Key": "k"}, timeout=PATIENCE_S)
+    assert answer.status_code == 201 and requests.get(f"{nginx.proxied.url}{answer.headers['Location']}", timeout=PATIENCE_S).status_code == 200
+    assert strict(requests.get(f"{nginx.proxied.url}/products/a%2Fb", timeout=PATIENCE_S))["available"] == 3
     # what nginx lets through of what it is given, we read as it does
-    chunked = requests.post(f"{nginx.proxied.url}/order", data=iter([json.dumps(ORDER).encode()]), headers={"Content-Type": "application/json"}, timeout=5)
+    chunked = requests.post(f"{nginx.proxied.url}/order", data=iter([json.dumps(ORDER).encode()]), headers={"Content-Type": "application/json"}, timeout=PATIENCE_S)
     assert chunked.status_code == 201
     assert nginx.statuses() == {"pending": 2}

@@ -6,7 +6,7 @@ import subprocess
 import psycopg
 import pytest
 import requests
-from conftest import wait_until
+from conftest import PATIENCE_S, wait_until
 
 # every object of the extension, each as one line of text
 CATALOGUE = """
@@ -127,7 +127,7 @@ def test_upgrading_keeps_every_row_and_goes_on(world):
     queue = world.listen("order.placed.b")
     bridge = world.bridge()
     wait_until(lambda: bridge.logged("has order_aggregator 1.0, and this bridge needs 1.1: run ALTER EXTENSION order_aggregator UPDATE"), what="the word")
-    assert set(requests.get(f"{bridge.url}/readyz", timeout=5).json()["roles"].values()) == {"not ready"}
+    assert set(requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).json()["roles"].values()) == {"not ready"}
     world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
     bridge.wait_for("/readyz")
     wait_until(lambda: world.depth(queue) == 21, what="the events of before")

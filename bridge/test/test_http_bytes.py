@@ -6,7 +6,7 @@ import socket
 
 import pytest
 import requests
-from conftest import wait_until
+from conftest import PATIENCE_S, wait_until
 from test_http import BODY, raw, statuses
 
 SMUGGLED = b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
@@ -118,7 +118,7 @@ def test_refused(bridge, name):
     assert set(statuses(answer)) <= set(expected), answer
     assert answer or name in ("HTTP/0.9", "no target", "lower case"), "hung up without a word"
     assert orders(bridge) == before, "something was placed"
-    assert requests.get(f"{bridge.url}/healthz", timeout=5).status_code == 200
+    assert requests.get(f"{bridge.url}/healthz", timeout=PATIENCE_S).status_code == 200
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 61])
@@ -130,7 +130,7 @@ def test_what_is_refused_does_not_depend_on_how_it_is_cut(bridge, size):
 
 
 def in_pieces(bridge, data, size):
-    with socket.create_connection(("127.0.0.1", bridge.port), timeout=5) as s:
+    with socket.create_connection(("127.0.0.1", bridge.port), timeout=PATIENCE_S) as s:
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             for start in range(0, len(data), size):
@@ -203,7 +203,7 @@ def test_a_chunk_that_is_none_ends_the_connection(bridge):
 
 
 def test_expect_100_continue(bridge):
-    with socket.create_connection(("127.0.0.1", bridge.port), timeout=5) as s:
+    with socket.create_connection(("127.0.0.1", bridge.port), timeout=PATIENCE_S) as s:
         s.sendall(order(length(), b"Expect: 100-continue", CLOSE, body=b""))
         assert s.recv(1000).startswith(b"HTTP/1.1 100 ")
         s.sendall(BODY)
@@ -224,15 +224,15 @@ def test_paths_that_look_like_others_are_others(bridge):
 
 def test_head_is_get_without_the_body_and_changes_nothing(bridge):
     for path in ("/products", "/products/x", "/vendors", "/healthz", "/openapi.json", "/metrics"):
-        get, head = requests.get(bridge.url + path, timeout=5), requests.head(bridge.url + path, timeout=5)
+        get, head = requests.get(bridge.url + path, timeout=PATIENCE_S), requests.head(bridge.url + path, timeout=PATIENCE_S)
         assert head.status_code == get.status_code == 200 and head.content == b"", path
         assert head.headers["Content-Type"] == get.headers["Content-Type"]
         assert path == "/metrics" or head.headers["Content-Length"] == get.headers["Content-Length"]
     bridge.world.db.execute("SELECT order_aggregator.register_vendor('fed', 'fed', 'http://127.0.0.1:1/')")
     before = bridge.world.value("SELECT count(*) FROM order_aggregator.feed_sync")
-    answer = requests.head(f"{bridge.url}/vendorSync", timeout=5)
+    answer = requests.head(f"{bridge.url}/vendorSync", timeout=PATIENCE_S)
     assert answer.status_code == 405 and answer.headers["Allow"] == "GET, OPTIONS"
-    assert requests.head(f"{bridge.url}/order", timeout=5).status_code == 405
+    assert requests.head(f"{bridge.url}/order", timeout=PATIENCE_S).status_code == 405
     assert bridge.world.value("SELECT count(*) FROM order_aggregator.feed_sync") == before
 
 

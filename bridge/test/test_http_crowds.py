@@ -7,12 +7,11 @@ import socket
 import time
 
 import pytest
-from conftest import wait_until
+from conftest import PATIENCE_S, wait_until
 from test_http import BODY, order_head, statuses
 
 ORDER_BYTES = order_head(len(BODY)) + BODY
 HEALTH_BYTES = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-PATIENCE_S = 30     # for a crowd to be served on a busy machine; one that is never served waits for ever
 
 
 @pytest.fixture(scope="module", autouse=True)

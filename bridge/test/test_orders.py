@@ -4,11 +4,11 @@ import json
 
 import pytest
 import requests
-from conftest import wait_until
+from conftest import PATIENCE_S, wait_until
 
 
 def order_of(bridge, order_id):
-    return requests.get(f"{bridge.url}/order/{order_id}", timeout=5).json()
+    return requests.get(f"{bridge.url}/order/{order_id}", timeout=PATIENCE_S).json()
 
 
 def wait_closed(bridge, order_id):
@@ -25,13 +25,13 @@ def test_both_older_bodies_are_placed_pending_and_confirmed_by_the_worker(world)
     sim = world.vendors()
     register_sample_vendors(world, sim)
     bridge = world.ready_bridge()
-    synced = requests.get(f"{bridge.url}/vendorSync", timeout=10).json()
+    synced = requests.get(f"{bridge.url}/vendorSync", timeout=PATIENCE_S).json()
     assert [(r["vendorId"], r["error"]) for r in synced["results"]] == [("vendor-a", None), ("vendor-b", None)]
 
-    products = requests.get(f"{bridge.url}/products", timeout=5).json()
+    products = requests.get(f"{bridge.url}/products", timeout=PATIENCE_S).json()
     assert products["isSuccess"] and len(products["data"]) == 10
 
-    answer = requests.post(f"{bridge.url}/order", timeout=5, json={
+    answer = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={
         "products": [{"vendorProductId": "product-1", "quantity": 2}, {"vendorProductId": "product-3", "quantity": 4},
                      {"vendorProductId": "product-5", "quantity": 9}], "customerId": "Custoemr Beta"})
     assert answer.status_code == 201
@@ -41,7 +41,7 @@ def test_both_older_bodies_are_placed_pending_and_confirmed_by_the_worker(world)
     assert [(line["productId"], line["quantity"]) for line in order["lines"]] == [("product-1", 2), ("product-3", 4), ("product-5", 9)]
     assert wait_closed(bridge, order["id"])["status"] == "confirmed"
 
-    answer = requests.post(f"{bridge.url}/order", timeout=5, json={"productId": "product-1", "quantity": 2})
+    answer = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={"productId": "product-1", "quantity": 2})
     assert answer.status_code == 201
     closed = wait_closed(bridge, answer.json()["orderId"])
     assert [h["event"] for h in closed["history"]][0] == "placed" and closed["status"] == "confirmed"
@@ -51,7 +51,7 @@ def test_both_older_bodies_are_placed_pending_and_confirmed_by_the_worker(world)
 def test_too_much_is_refused_with_what_there_is(world):
     world.stock(a={"x": 3}, b={"x": 4})
     bridge = world.ready_bridge()
-    answer = requests.post(f"{bridge.url}/order", timeout=5, json={"productId": "x", "quantity": 2000})
+    answer = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={"productId": "x", "quantity": 2000})
     problem = answer.json()
     assert answer.status_code == 409 and answer.headers["Content-Type"] == "application/problem+json"
     assert problem["error"] == "Insufficient stock" and problem["details"]["available"] == 7
@@ -64,7 +64,7 @@ def test_placed_event_has_the_contract_s_properties_and_body(world):
     queue = world.listen("order.placed.a", "order.confirmed")
     bridge = world.ready_bridge()
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    requests.post(f"{bridge.url}/order", timeout=5, json={"productId": "x", "quantity": 2, "customerId": "c"}, headers={"traceparent": trace})
+    requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={"productId": "x", "quantity": 2, "customerId": "c"}, headers={"traceparent": trace})
     wait_until(lambda: world.depth(queue) == 1, what="the event")
     [(properties, body, key)] = world.take(queue)
     assert key == "order.placed.a" and properties.type == key and properties.content_type == "application/json"
@@ -94,25 +94,25 @@ def test_a_silent_vendor_s_orders_expire_and_its_late_confirmation_is_answered(w
     world.stock(quiet={"x": 5})
     queue = world.listen("order.cancelled.quiet")
     bridge = world.ready_bridge()
-    answer = requests.post(f"{bridge.url}/order", timeout=5, json={"productId": "x", "quantity": 5, "holdFor": "200 ms"})
+    answer = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={"productId": "x", "quantity": 5, "holdFor": "200 ms"})
     assert wait_closed(bridge, answer.json()["orderId"])["status"] == "expired"
     world.reply(json.dumps({"orderId": 1, "vendorId": "quiet", "attempt": 1, "status": "confirmed"}))
     wait_until(lambda: world.depth(queue) == 2, what="two cancellations: at expiry, and to the late confirmation")
-    assert requests.get(f"{bridge.url}/products/x", timeout=5).json()["available"] == 5
+    assert requests.get(f"{bridge.url}/products/x", timeout=PATIENCE_S).json()["available"] == 5
     world.consistent()
 
 
 def test_cancel_and_unknown_orders(world):
     world.stock(a={"x": 3})
     bridge = world.ready_bridge()
-    requests.post(f"{bridge.url}/order", timeout=5, json={"productId": "x", "quantity": 2})
-    assert requests.post(f"{bridge.url}/order/1/cancel", timeout=5, json={"reason": "no need"}).status_code == 200
+    requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={"productId": "x", "quantity": 2})
+    assert requests.post(f"{bridge.url}/order/1/cancel", timeout=PATIENCE_S, json={"reason": "no need"}).status_code == 200
     assert order_of(bridge, 1)["reason"] == "no need"
-    assert requests.post(f"{bridge.url}/order/1/cancel", timeout=5).status_code == 409
-    assert requests.post(f"{bridge.url}/order/1/cancel", timeout=5, json={"why": 1}).status_code == 400
+    assert requests.post(f"{bridge.url}/order/1/cancel", timeout=PATIENCE_S).status_code == 409
+    assert requests.post(f"{bridge.url}/order/1/cancel", timeout=PATIENCE_S, json={"why": 1}).status_code == 400
     for path in ("/order/99", "/order/x", "/order/99999999999999999999", "/products/none", "/nothing"):
-        assert requests.get(bridge.url + path, timeout=5).status_code == 404
-    assert requests.post(f"{bridge.url}/order/99/cancel", timeout=5).status_code == 404
+        assert requests.get(bridge.url + path, timeout=PATIENCE_S).status_code == 404
+    assert requests.post(f"{bridge.url}/order/99/cancel", timeout=PATIENCE_S).status_code == 404
     world.consistent()
 
 
@@ -120,18 +120,18 @@ def test_one_idempotency_key_has_one_answer_also_after_a_crash(world):
     world.stock(a={"x": 3})
     bridge = world.ready_bridge()
     body, headers = {"productId": "x", "quantity": 2}, {"Idempotency-Key": "k1"}
-    first = requests.post(f"{bridge.url}/order", timeout=5, json=body, headers=headers)
-    refused = requests.post(f"{bridge.url}/order", timeout=5, json={"productId": "x", "quantity": 9}, headers={"Idempotency-Key": "k2"})
+    first = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json=body, headers=headers)
+    refused = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={"productId": "x", "quantity": 9}, headers={"Idempotency-Key": "k2"})
     bridge.kill()
     bridge = world.ready_bridge()
-    again = requests.post(f"{bridge.url}/order", timeout=5, json=body, headers=headers)
+    again = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json=body, headers=headers)
     assert (again.status_code, again.json()) == (first.status_code, first.json())
     world.db.execute("SELECT order_aggregator.sync_vendor_stock('a', '[{\"id\": \"x\", \"quantity\": 50}]')")
-    again = requests.post(f"{bridge.url}/order", timeout=5, json={"productId": "x", "quantity": 9}, headers={"Idempotency-Key": "k2"})
+    again = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={"productId": "x", "quantity": 9}, headers={"Idempotency-Key": "k2"})
     assert (again.status_code, again.json()) == (409, refused.json())
-    other = requests.post(f"{bridge.url}/order", timeout=5, json={"productId": "x", "quantity": 1}, headers=headers)
+    other = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={"productId": "x", "quantity": 1}, headers=headers)
     assert other.status_code == 422
-    both = requests.post(f"{bridge.url}/order", timeout=5, json={**body, "idempotencyKey": "k9"}, headers=headers)
+    both = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={**body, "idempotencyKey": "k9"}, headers=headers)
     assert both.status_code == 400 and both.json()["field"] == "Idempotency-Key"
     assert world.statuses() == {"pending": 1}
     world.consistent()
@@ -156,20 +156,20 @@ def test_bad_bodies_get_an_error_that_names_the_field_and_change_nothing(world):
     world.stock(a={"x": 100})
     bridge = world.ready_bridge()
     for body, status, field in BAD_BODIES:
-        answer = requests.post(f"{bridge.url}/order", data=body, headers={"Content-Type": "application/json"}, timeout=5)
+        answer = requests.post(f"{bridge.url}/order", data=body, headers={"Content-Type": "application/json"}, timeout=PATIENCE_S)
         assert (answer.status_code, answer.json()["field"]) == (status, field), body
         assert answer.json()["status"] == status and answer.headers["Content-Type"] == "application/problem+json"
-    huge = requests.post(f"{bridge.url}/order", data=b" " * 2_000_000, timeout=5)
+    huge = requests.post(f"{bridge.url}/order", data=b" " * 2_000_000, timeout=PATIENCE_S)
     assert huge.status_code == 413
-    typed = requests.post(f"{bridge.url}/order", data=b"{}", headers={"Content-Type": "text/plain"}, timeout=5)
+    typed = requests.post(f"{bridge.url}/order", data=b"{}", headers={"Content-Type": "text/plain"}, timeout=PATIENCE_S)
     assert typed.status_code == 415
-    wrong = requests.get(f"{bridge.url}/order", timeout=5)
+    wrong = requests.get(f"{bridge.url}/order", timeout=PATIENCE_S)
     assert wrong.status_code == 405 and "POST" in wrong.headers["Allow"]
-    assert requests.options(f"{bridge.url}/products", timeout=5).headers["Allow"] == "GET, HEAD, OPTIONS"
-    assert requests.head(f"{bridge.url}/products", timeout=5).status_code == 200
-    assert requests.get(f"{bridge.url}/products?limit=0", timeout=5).json()["field"] == "limit"
+    assert requests.options(f"{bridge.url}/products", timeout=PATIENCE_S).headers["Allow"] == "GET, HEAD, OPTIONS"
+    assert requests.head(f"{bridge.url}/products", timeout=PATIENCE_S).status_code == 200
+    assert requests.get(f"{bridge.url}/products?limit=0", timeout=PATIENCE_S).json()["field"] == "limit"
     assert world.statuses() == {} and world.value("SELECT reserved FROM order_aggregator.stock") == 0
-    assert requests.get(f"{bridge.url}/readyz", timeout=5).status_code == 200
+    assert requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 200
 
 
 def test_products_come_in_pages(world):
@@ -177,7 +177,7 @@ def test_products_come_in_pages(world):
     bridge = world.ready_bridge()
     seen, after = [], ""
     while after is not None:
-        page = requests.get(f"{bridge.url}/products", params={"after": after, "limit": 3}, timeout=5).json()
+        page = requests.get(f"{bridge.url}/products", params={"after": after, "limit": 3}, timeout=PATIENCE_S).json()
         seen += [(p["id"], p["vendorId"]) for p in page["data"]]
         after = page["next"]
     assert seen == [(f"p{n}", v) for n in range(5) for v in "ab"]
@@ -191,7 +191,7 @@ def test_pages_go_by_the_order_they_are_in(world, limit):
     bridge = world.ready_bridge("--roles=http")
     seen, after = [], ""
     while after is not None:
-        page = requests.get(f"{bridge.url}/products", params={"after": after, "limit": limit}, timeout=5).json()
+        page = requests.get(f"{bridge.url}/products", params={"after": after, "limit": limit}, timeout=PATIENCE_S).json()
         assert len(page["data"]) <= limit
         seen += [(p["id"], p["vendorId"]) for p in page["data"]]
         after = page["next"]
@@ -201,7 +201,7 @@ def test_pages_go_by_the_order_they_are_in(world, limit):
 @pytest.mark.parametrize("path", ["/metrics", "/openapi.json", "/vendors", "/healthz"])
 def test_other_routes_answer(world, path):
     bridge = world.ready_bridge()
-    answer = requests.get(bridge.url + path, timeout=5)
+    answer = requests.get(bridge.url + path, timeout=PATIENCE_S)
     assert answer.status_code == 200 and answer.text
     if path == "/openapi.json":
         assert "/order/{id}/cancel" in answer.json()["paths"]
@@ -209,11 +209,11 @@ def test_other_routes_answer(world, path):
 
 def test_vendor_simulator_routes(world):
     sim = world.vendors("--worker=no")
-    feed = requests.get(f"{sim.url}/vendorB/stock", timeout=5).json()
+    feed = requests.get(f"{sim.url}/vendorB/stock", timeout=PATIENCE_S).json()
     assert set(feed[0]) == {"id", "name", "quantity", "price"}
-    assert {v["id"] for v in requests.get(f"{sim.url}/vendor", timeout=5).json()} == {"vendor-a", "vendor-b"}
-    assert requests.post(f"{sim.url}/vendor/vendor-a/stock", json={"productId": "new", "stock": 7}, timeout=5).status_code == 200
-    assert {"productId": "new", "stock": 7} in requests.get(f"{sim.url}/vendor/vendor-a/stock", timeout=5).json()
+    assert {v["id"] for v in requests.get(f"{sim.url}/vendor", timeout=PATIENCE_S).json()} == {"vendor-a", "vendor-b"}
+    assert requests.post(f"{sim.url}/vendor/vendor-a/stock", json={"productId": "new", "stock": 7}, timeout=PATIENCE_S).status_code == 200
+    assert {"productId": "new", "stock": 7} in requests.get(f"{sim.url}/vendor/vendor-a/stock", timeout=PATIENCE_S).json()
     for body in ({"productId": "new", "stock": -1}, {"productId": "new"}, {"stock": 1}, []):
-        assert requests.post(f"{sim.url}/vendor/vendor-a/stock", json=body, timeout=5).status_code == 400
-    assert requests.get(f"{sim.url}/vendor/nobody/stock", timeout=5).status_code == 404
+        assert requests.post(f"{sim.url}/vendor/vendor-a/stock", json=body, timeout=PATIENCE_S).status_code == 400
+    assert requests.get(f"{sim.url}/vendor/nobody/stock", timeout=PATIENCE_S).status_code == 404

@@ -8,7 +8,7 @@ import time
 import psycopg
 import pytest
 import requests
-from conftest import BUILD, Proxy, wait_until
+from conftest import BUILD, PATIENCE_S, Proxy, wait_until
 from test_faults import place_in_background
 
 EVENTS = int(os.environ.get("SOAK_EVENTS", 100_000))
@@ -21,8 +21,8 @@ def relayed_all(world):
 
 def settled(world, orders, queue):
     """All are confirmed; each event is at the broker, repeats with the message_id of the first. Returns how many repeats."""
-    wait_until(lambda: world.statuses() == {"confirmed": orders}, 60, "all to be confirmed")
-    wait_until(lambda: relayed_all(world), 30, "the relay")
+    wait_until(lambda: world.statuses() == {"confirmed": orders}, what="all to be confirmed")
+    wait_until(lambda: relayed_all(world), what="the relay")
     ids = {}
     messages = world.take(queue)
     for properties, body, key in messages:
@@ -41,7 +41,7 @@ def test_killed_at(world, fault):
     world.vendors()
     assert world.place(150) == 150
     faulty = world.faulty_bridge(fault)
-    assert faulty.process.wait(timeout=20) == -signal.SIGKILL, "the fault point was not reached"
+    assert faulty.process.wait(timeout=PATIENCE_S) == -signal.SIGKILL, "the fault point was not reached"
     assert world.place(150) == 150
     world.ready_bridge()
     repeats = settled(world, 300, queue)
@@ -52,7 +52,7 @@ def test_killed_at(world, fault):
 def test_killed_after_parking(world):
     faulty = world.faulty_bridge("relay.after_park")
     world.db.execute("SELECT order_aggregator.publish_event('nobody.listens', '{}', '{}', true)")
-    assert faulty.process.wait(timeout=20) == -signal.SIGKILL
+    assert faulty.process.wait(timeout=PATIENCE_S) == -signal.SIGKILL
     bridge = world.ready_bridge()
     wait_until(lambda: bridge.logged("no queue takes event"), what="the event to be returned once more")
     wait_until(lambda: world.value("SELECT low_event_id FROM order_aggregator.relay_checkpoint") == 1, what="the checkpoint")
@@ -65,9 +65,9 @@ def test_killed_after_the_order_s_commit_the_key_finds_it(world):
     faulty = world.faulty_bridge("placer.after_commit").wait_for("/readyz")
     order, key = {"productId": "x", "quantity": 1}, {"Idempotency-Key": "k"}
     with pytest.raises(requests.ConnectionError):
-        requests.post(f"{faulty.url}/order", json=order, headers=key, timeout=10)
+        requests.post(f"{faulty.url}/order", json=order, headers=key, timeout=PATIENCE_S)
     bridge = world.ready_bridge()
-    answer = requests.post(f"{bridge.url}/order", json=order, headers=key, timeout=10)
+    answer = requests.post(f"{bridge.url}/order", json=order, headers=key, timeout=PATIENCE_S)
     assert answer.status_code == 201 and answer.json()["orderId"] == 1
     assert world.value("SELECT count(*) FROM order_aggregator.orders") == 1
     world.consistent()
@@ -106,7 +106,8 @@ def test_the_checkpoint_waits_for_the_broker(world):
     wait_until(lambda: world.value("SELECT published FROM order_aggregator.relay_checkpoint") == 1, what="stock.synced")
     proxy.flows.clear()
     assert world.place(100) == 100
-    time.sleep(1.5)
+    assert proxy.held.wait(PATIENCE_S), "the relay publishes"
+    time.sleep(1)       # time for it to go wrong
     assert world.value("SELECT published FROM order_aggregator.relay_checkpoint") == 1
     bridge.kill()
     assert world.value("SELECT published FROM order_aggregator.relay_checkpoint") == 1
@@ -123,7 +124,7 @@ def test_a_broker_that_reads_nothing_is_broken_off_by_the_watchdog(world):
     world.db.execute("""SELECT order_aggregator.publish_event('big', to_jsonb(repeat('x', 4000000)), '{}', true) FROM generate_series(1, 12)""")
     wait_until(lambda: bridge.logged("RabbitMQ has taken nothing for 2000 ms"), what="the watchdog")
     proxy.flows.set()
-    wait_until(lambda: world.depth(queue) >= 12, 30, what="the events")
+    wait_until(lambda: world.depth(queue) >= 12, what="the events")
     wait_until(lambda: world.value("SELECT low_event_id FROM order_aggregator.relay_checkpoint") == 12, what="the checkpoint")
     assert len({properties.message_id for properties, _, _ in world.take(queue)}) == 12
     proxy.close()
@@ -159,9 +160,11 @@ def test_queues_deleted_under_us_are_declared_anew(world):
     wait_until(lambda: world.depth("orders.placed") == 200, what="the events")
     assert world.value("SELECT count(*) FROM order_aggregator.parked_event") == 0
     world.ready_bridge("--roles=http,replies,housekeeping", ASK_AGAIN_S="1")
+    world.reply("{}")
+    wait_until(lambda: world.depth("orders.replies.dead") == 1, what="replies to be consumed")
     channel.queue_delete("orders.replies")
     world.vendors()
-    wait_until(lambda: world.statuses() == {"confirmed": 300}, 60, "the lost questions to be asked again")
+    wait_until(lambda: world.statuses() == {"confirmed": 300}, what="the lost questions to be asked again")
     wait_until(lambda: world.depth(queue) == 300, what="the events")
     channel.connection.close()
     world.consistent()
@@ -180,7 +183,7 @@ def test_a_silent_vendor_is_asked_again_and_each_retry_is_seen(world):
     wait_until(lambda: world.statuses() == {"confirmed": 1}, what="the vendor to find its voice")
     asked = world.value("SELECT count(*) FROM order_aggregator.vendor_retry")
     assert {"asked again"} < {step["event"] for step in world.value("SELECT history FROM order_aggregator.order_summary")}
-    assert f"order_bridge_vendors_asked_again_total {asked}" in requests.get(f"{bridge.url}/metrics", timeout=10).text
+    assert f"order_bridge_vendors_asked_again_total {asked}" in requests.get(f"{bridge.url}/metrics", timeout=PATIENCE_S).text
     wait_until(lambda: world.depth(queue) == 2 + asked, what="the events")
     messages = world.take(queue)
     first, *again = [(p, json.loads(body)) for p, body, key in messages if key == "order.placed.a"]
@@ -200,9 +203,9 @@ def test_100000_events_wait_at_start_and_memory_stays_flat(world):
         with open(f"/proc/{bridge.process.pid}/status") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
-    wait_until(lambda: published() >= 10000, 30, "the first of them")
+    wait_until(lambda: published() >= 10000, what="the first of them")
     early = resident_kb()
-    wait_until(lambda: relayed_all(world), EVENTS / 1000, "all events")
+    wait_until(lambda: relayed_all(world), PATIENCE_S + EVENTS / 1000, "all events")
     if BUILD.name != "asan":    # its quarantine keeps what is freed
         assert abs(resident_kb() - early) < 10_000
     assert world.depth("orders.placed") == EVENTS
@@ -237,11 +240,11 @@ def test_a_stopped_leader_is_replaced_and_harms_nothing_when_it_wakes(world):
     wait_until(lambda: world.statuses().get("confirmed", 0) > 100, what="some to be confirmed")
     leader, other = (first, second) if first.logged("leading, epoch") else (second, first)
     leader.process.send_signal(signal.SIGSTOP)
-    wait_until(lambda: other.logged("leading, epoch"), 15, "the other to take over")
+    wait_until(lambda: other.logged("leading, epoch"), what="the other to take over")
     placing.join()
     leader.process.send_signal(signal.SIGCONT)
     settled(world, 3000, queue)
-    time.sleep(1)
+    wait_until(lambda: leader.metric("relay_leads") == 0, what="the one that woke to notice")
     leader.wait_for("/readyz")
     epochs = world.value("SELECT epoch FROM order_aggregator.relay_checkpoint")
     assert epochs == 2, "the one that woke stands by"

@@ -1,8 +1,10 @@
 """The sync role against good, bad and hostile vendors."""
 
 import email.utils
+import functools
 import gzip
 import http.server
+import itertools
 import json
 import os
 import random
@@ -15,17 +17,22 @@ import time
 import psycopg
 import pytest
 import requests
-from conftest import wait_until
+from conftest import PATIENCE_S, wait_until
 
 SANITIZED = "asan" in os.environ.get("BRIDGE_BUILD", "")
 GOOD = json.dumps([{"id": "x", "name": "X", "quantity": 5, "price": 2.5}]).encode()
+
+
+@functools.cache
+def bomb():
+    return gzip.compress(b"[" + b" " * 300_000_000)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers by path: the hostile ones below, and whatever a test puts into pages: path -> (body, headers)."""
 
     protocol_version = "HTTP/1.1"
-    seen, pages, drip2_seconds = [], {}, 0
+    seen, pages, drip2_seconds, is_over = [], {}, 0, threading.Event()
 
     def answer(self, status, body, **headers):
         self.send_response_only(status)
@@ -80,11 +87,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/nul":
             self.answer(200, b'[{"id": "x", "quantity": 500, "price": 1}]\0[')
         elif self.path == "/bomb":
-            self.answer(200, gzip.compress(b"[" + b" " * 300_000_000), **{"Content-Encoding": "gzip"})
+            self.answer(200, bomb(), **{"Content-Encoding": "gzip"})
         elif self.path == "/endless":
             self.stream(b" " * 65536 for _ in range(1 << 20))
         elif self.path == "/drip":
-            self.stream((b" " for _ in range(30)), pause=0.2)
+            self.stream(itertools.repeat(b" "), pause=0.2)
         elif self.path == "/drip2":
             time.sleep(Handler.drip2_seconds)
             self.answer(200, GOOD)
@@ -92,7 +99,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(1)
             self.answer(200, GOOD)
         elif self.path == "/slow":
-            time.sleep(5)
+            Handler.is_over.wait()
         else:
             self.answer(404, b"")
 
@@ -106,41 +113,58 @@ def feeds():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Handler.seen.clear()
     Handler.pages.clear()
+    Handler.is_over.clear()
     yield f"http://127.0.0.1:{server.server_port}"
+    Handler.is_over.set()
     server.shutdown()
 
 
+BAD = {"bomb": "the feed is larger than FEED_BYTES_MAX", "cut": "the feed is not JSON: parse error: premature EOF", "empty": "the feed is empty",
+       "endless": "the feed is larger than FEED_BYTES_MAX", "error": "the vendor answered with status 500", "gone": "Failed to connect",
+       "html": "the feed is not JSON: lexical error", "large": "the feed is larger than FEED_BYTES_MAX", "nested": "the feed is nested too deep",
+       "nested-objects": "the feed is nested too deep", "nul": "the feed is not JSON: parse error: trailing garbage", "object": "the feed is not a JSON array",
+       "redirect": "the vendor answered with status 302"}
+
+
 def test_a_bad_vendor_harms_nothing_but_its_own_entry(world, feeds):
-    bad = ["html", "object", "empty", "cut", "error", "redirect", "nested", "nested-objects", "large", "slow", "nul", "bomb", "endless", "drip"]
-    for name in ["good", "types", *bad]:
+    bomb()
+    for name in ["good", "types", *BAD]:
         world.db.execute("SELECT order_aggregator.register_vendor(%s, %s, %s)", [name, name, f"{feeds}/{name}"])
-    world.db.execute("SELECT order_aggregator.register_vendor('gone', 'gone', 'http://127.0.0.1:1/stock')")
-    bridge = world.ready_bridge(SYNC_TIMEOUT_S="2", FEED_BYTES_MAX="1000000")
-    results = {r["vendorId"]: r for r in requests.post(f"{bridge.url}/vendors/sync", timeout=20).json()["results"]}
+    world.db.execute("UPDATE order_aggregator.vendor SET stock_url = 'http://127.0.0.1:1/stock' WHERE vendor_id = 'gone'")
+    bridge = world.ready_bridge("--roles=http", FEED_BYTES_MAX="1000000", SYNC_TIMEOUT_S=str(PATIENCE_S), REQUEST_TIMEOUT_S=str(2 * PATIENCE_S))
+    results = {r["vendorId"]: r for r in requests.post(f"{bridge.url}/vendors/sync", timeout=2 * PATIENCE_S).json()["results"]}
     assert results["good"]["error"] is None
     assert (results["types"]["status"], results["types"]["items"]) == ("applied", 6)
-    skipped = requests.get(f"{bridge.url}/vendors/types/syncs", timeout=5).json()["syncs"][0]["skipped"]
+    skipped = requests.get(f"{bridge.url}/vendors/types/syncs", timeout=PATIENCE_S).json()["syncs"][0]["skipped"]
     assert sorted((item["index"], item["error"]) for item in skipped) == [
         (0, "must be an object"), (1, "must be an object"), (2, "id must be a string"), (3, "quantity must be a number"),
         (4, "quantity must be a number"), (5, "id must be a string")]
     memory = int(next(line for line in open(f"/proc/{bridge.process.pid}/status") if line.startswith("VmHWM")).split()[1])
     assert SANITIZED or memory < 200_000, f"{memory} kB"
-    for name in [*bad, "gone"]:
-        assert results[name]["status"] == "failed" and results[name]["error"], name
-    stock = requests.get(f"{bridge.url}/products", timeout=5).json()["data"]
+    for name, error in BAD.items():
+        assert results[name]["status"] == "failed" and results[name]["error"].startswith(error), (name, results[name])
+    stock = requests.get(f"{bridge.url}/products", timeout=PATIENCE_S).json()["data"]
     assert [(p["id"], p["quantity"], p["price"]) for p in stock] == [("x", 5, "2.50")]
-    vendors = {v["id"]: v["lastSync"] for v in requests.get(f"{bridge.url}/vendors", timeout=5).json()}
+    vendors = {v["id"]: v["lastSync"] for v in requests.get(f"{bridge.url}/vendors", timeout=PATIENCE_S).json()}
     assert vendors["error"]["error"] == "the vendor answered with status 500"
     assert bridge.process.poll() is None
+
+
+def test_a_vendor_that_never_ends_is_given_up_and_the_others_are_not(world, feeds):
+    register(world, feeds, "good", "slow", "drip")
+    bridge = world.ready_bridge("--roles=http", SYNC_TIMEOUT_S="5", REQUEST_TIMEOUT_S=str(PATIENCE_S))
+    results = {r["vendorId"]: r for r in requests.post(f"{bridge.url}/vendors/sync", timeout=PATIENCE_S).json()["results"]}
+    assert (results["good"]["status"], results["slow"]["status"], results["drip"]["status"]) == ("applied", "failed", "failed")
+    assert {results[name]["error"] for name in ("slow", "drip")} == {"the feed did not come whole within SYNC_TIMEOUT_S"}
 
 
 def test_one_vendor_and_conditional_requests(world, feeds):
     world.db.execute("SELECT order_aggregator.register_vendor('good', 'good', %s)", [f"{feeds}/good"])
     bridge = world.ready_bridge("--roles=http")
-    first = requests.post(f"{bridge.url}/vendors/good/sync", timeout=5).json()["results"]
-    second = requests.post(f"{bridge.url}/vendors/good/sync", timeout=5).json()["results"]
+    first = requests.post(f"{bridge.url}/vendors/good/sync", timeout=PATIENCE_S).json()["results"]
+    second = requests.post(f"{bridge.url}/vendors/good/sync", timeout=PATIENCE_S).json()["results"]
     assert [first[0]["status"], second[0]["status"]] == ["applied", "unchanged"]
-    assert requests.post(f"{bridge.url}/vendors/nobody/sync", timeout=5).status_code == 404
+    assert requests.post(f"{bridge.url}/vendors/nobody/sync", timeout=PATIENCE_S).status_code == 404
 
 
 def test_every_vendor_is_pulled_on_its_interval(world, feeds):
@@ -169,7 +193,7 @@ def register(world, feeds, *pages, **mapping):
 
 
 def sync(bridge, vendor):
-    return requests.post(f"{bridge.url}/vendors/{vendor}/sync", timeout=20).json()["results"][0]
+    return requests.post(f"{bridge.url}/vendors/{vendor}/sync", timeout=PATIENCE_S).json()["results"][0]
 
 
 def stock(world, vendor):
@@ -226,12 +250,13 @@ def test_the_time_of_the_count(world, feeds):
 
     register(world, feeds, "dated")
     bridge = world.ready_bridge("--roles=http")
-    assert 99 < age({"Last-Modified": http_date(-100)}) < 103
-    assert 0 < age({}) < 3                                      # the Date
-    assert 49 < age({"Date": http_date(-50)}) < 53              # a clock that is behind: too early harms nobody
-    assert 0 < age({"Date": http_date(3600)}) < 3
-    assert 99 < age({"Date": http_date(3600), "Last-Modified": http_date(3500)}) < 104
-    assert 0 < age({"Date": http_date(0), "Last-Modified": http_date(3600)}) < 3
+    # an hour apart: no machine takes that long
+    assert 3599 < age({"Last-Modified": http_date(-3600)}) < 7000
+    assert 0 < age({}) < 3000                                       # the Date
+    assert 3599 < age({"Date": http_date(-3600)}) < 7000            # a clock that is behind: too early harms nobody
+    assert 0 < age({"Date": http_date(7200)}) < 3000
+    assert 3599 < age({"Date": http_date(7200), "Last-Modified": http_date(3600)}) < 7000
+    assert 0 < age({"Date": http_date(0), "Last-Modified": http_date(3600)}) < 3000
     world.db.execute("SELECT order_aggregator.configure_vendor('dated', feed_mapping => '{\"asOf\": \"$.at\", \"items\": \"$.items\"}')")
     Handler.pages["/dated"] = ({"items": [], "at": email.utils.format_datetime(email.utils.localtime())}, {})
     world.db.execute("UPDATE order_aggregator.vendor SET synced_as_of = NULL")
@@ -293,15 +318,15 @@ def test_the_circuit_opens_and_closes(world, feeds):
     bridge = world.ready_bridge("--roles=http,sync", CIRCUIT_FAILURES="2", CIRCUIT_OPEN_S="3")
 
     def vendor(name):
-        return next(v for v in requests.get(f"{bridge.url}/vendors", timeout=5).json() if v["id"] == name)
+        return next(v for v in requests.get(f"{bridge.url}/vendors", timeout=PATIENCE_S).json() if v["id"] == name)
 
-    opened = wait_until(lambda: vendor("error")["circuit"] == "open" and vendor("error"), what="an open circuit")
+    opened = wait_until(lambda: (found := vendor("error"))["circuit"] == "open" and found, what="an open circuit")
     assert opened["failures"] == 2 and opened["circuitOpenUntil"] == opened["nextSyncAt"]
     assert vendor("good")["circuit"] == "closed"
     pulls = len([path for path, _ in Handler.seen if path == "/error"])
     wait_until(lambda: len([path for path, _ in Handler.seen if path == "/error"]) > pulls, what="the trial")
-    wait_until(lambda: vendor("error")["failures"] == 3, what="its failure")
-    assert vendor("error")["circuit"] == "open"
+    failed = wait_until(lambda: (found := vendor("error"))["failures"] >= 3 and found, what="its failure")
+    assert failed["circuit"] == "open"
     Handler.pages["/error"] = ([{"id": "x", "quantity": 5}], {})
     wait_until(lambda: vendor("error")["circuit"] == "closed", what="the trial that succeeds")
     assert vendor("error")["failures"] == 0 and vendor("error")["lastSync"]["status"] == "applied"
@@ -310,11 +335,10 @@ def test_the_circuit_opens_and_closes(world, feeds):
 def test_a_slow_vendor_delays_no_other(world, feeds):
     register(world, feeds, "slow", "good")
     world.db.execute("UPDATE order_aggregator.vendor SET sync_interval = '1 second'")
-    world.ready_bridge("--roles=http,sync", SYNC_TIMEOUT_S="30")
+    world.ready_bridge("--roles=http,sync", SYNC_TIMEOUT_S=str(2 * PATIENCE_S))
     wait_until(lambda: sum(path == "/slow" for path, _ in Handler.seen) >= 1, what="the slow pull")
     before = sum(path == "/good" for path, _ in Handler.seen)
-    time.sleep(3.5)
-    assert sum(path == "/good" for path, _ in Handler.seen) - before >= 2
+    wait_until(lambda: sum(path == "/good" for path, _ in Handler.seen) - before >= 3, what="the other one's pulls, beside it")
     assert sum(path == "/slow" for path, _ in Handler.seen) == 1
 
 
@@ -329,8 +353,7 @@ def test_a_locked_vendor_delays_no_other(world, feeds):
         before = sum(path == "/good" for path, _ in Handler.seen)
         wait_until(lambda: bridge.logged("lock timeout"), what="the lock timeout")
         wait_until(lambda: sum(path == "/good" for path, _ in Handler.seen) - before >= 2, what="pulls of the other vendor")
-        began = time.monotonic()
-        assert bridge.stop() == 0 and time.monotonic() - began < 6
+        assert bridge.stop() == 0
     assert world.value("SELECT sync_failures FROM order_aggregator.vendor WHERE vendor_id = 'late'") == 0
 
 
@@ -354,8 +377,10 @@ def test_two_bridges_share_the_vendors(world, feeds):
     world.ready_bridge("--roles=http,sync")
     world.ready_bridge("--roles=http,sync")
     wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.vendor WHERE last_sync_status = 'applied'") == 20, what="all vendors")
-    time.sleep(1)
-    assert sorted(path for path, _ in Handler.seen) == sorted(f"/v{n}" for n in range(20))
+    for _ in range(3):       # one or the other has looked anew
+        world.db.execute("UPDATE order_aggregator.vendor SET next_sync_at = now(), last_sync_at = NULL WHERE vendor_id = 'v0'")
+        wait_until(lambda: world.value("SELECT last_sync_at IS NOT NULL FROM order_aggregator.vendor WHERE vendor_id = 'v0'"), what="a pull that is due again")
+    assert sorted(path for path, _ in Handler.seen) == sorted([f"/v{n}" for n in range(20)] + ["/v0"] * 3)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -369,13 +394,13 @@ def test_a_feed_of_many_parts(world, feeds, shuffled):
     world.stock(other={"x": 1_000_000})
     bridge = world.ready_bridge("--roles=http")
     assert sync(bridge, "many")["items"] == 5002
-    history = requests.get(f"{bridge.url}/vendors/many/syncs", timeout=5).json()["syncs"][0]
+    history = requests.get(f"{bridge.url}/vendors/many/syncs", timeout=PATIENCE_S).json()["syncs"][0]
     assert (history["new"], history["changed"], history["skippedItems"]) == (5000, 0, 2)
     assert stock(world, "many") == [(f"p{n:05}", n % 100, 1.5, True) for n in range(5000)]
     kept = [item | {"quantity": item["quantity"] + (item["id"] < "p00050")} for item in items if not "p02000" <= item["id"] < "p03000"]
     Handler.pages["/many"] = (kept + [{"id": "zzz", "quantity": 1, "price": 1}], {})
     assert sync(bridge, "many")["items"] == 4001
-    history = requests.get(f"{bridge.url}/vendors/many/syncs", timeout=5).json()["syncs"][0]
+    history = requests.get(f"{bridge.url}/vendors/many/syncs", timeout=PATIENCE_S).json()["syncs"][0]
     assert (history["new"], history["changed"], history["inactive"]) == (1, 50, 1000)
     assert [row[0] for row in stock(world, "many") if not row[3]] == [f"p{n:05}" for n in range(2000, 3000)]
     world.consistent()
@@ -385,9 +410,12 @@ def test_a_feed_that_breaks_off_half_way(world, feeds):
     """Killed between two parts: what was applied stands, the rest comes with the next pull, and nothing is taken for missing."""
     Handler.pages["/many"] = ([{"id": f"p{n:05}", "quantity": 1} for n in range(5000)], {"ETag": '"one"'})
     register(world, feeds, "many")
-    bridge = world.ready_bridge("--roles=http,sync", SYNC_TIMEOUT_S="1")
-    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.stock") > 0, what="the first part")
-    bridge.kill()
+    with psycopg.connect(world.env["DATABASE_URL"]) as other:
+        other.execute("INSERT INTO order_aggregator.product (product_id, name) VALUES ('p03000', 'p03000')")    # its part has to wait
+        bridge = world.ready_bridge("--roles=http,sync")
+        wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.stock") > 0, what="the first part")
+        bridge.kill()
+        other.rollback()
     wait_until(lambda: world.value("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'order-bridge%%' AND datname = current_database()") == 0, what="its sessions")
     half = world.value("SELECT count(*) FROM order_aggregator.stock")
     assert 0 < half < 5000 and half == world.value("SELECT count(*) FROM order_aggregator.stock WHERE is_active")
@@ -419,7 +447,7 @@ def test_returns_over_http(world):
     world.db.execute("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 3}]')")
 
     def back(order, headers=None, **body):
-        return requests.post(f"{bridge.url}/order/{order}/return", json=body, headers=headers, timeout=5)
+        return requests.post(f"{bridge.url}/order/{order}/return", json=body, headers=headers, timeout=PATIENCE_S)
 
     assert back(1).status_code == 409
     world.db.execute("SELECT order_aggregator.confirm_order(1)")
@@ -431,7 +459,7 @@ def test_returns_over_http(world):
     assert back(1, lines=5).json()["error"] and back(1, lines=5).status_code == 400
     assert back(1, lines=[{"productId": "x", "quantity": "1"}]).json()["details"] == "lines[0].quantity must be a whole number from 1 to 1000000000"
     assert back(1, colour="red").status_code == 400 and back(9).status_code == 404
-    order = requests.get(f"{bridge.url}/order/1", timeout=5).json()
+    order = requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).json()
     assert order["status"] == "confirmed" and [(r["quantity"], r["restocked"]) for r in order["returns"]] == [(1, True), (1, False)]
     assert [event["event"] for event in order["history"]] == ["placed", "held", "confirmed", "confirmed", "returned", "returned"]
     assert world.value("SELECT on_hand FROM order_aggregator.stock") == 8

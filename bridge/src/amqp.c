@@ -12,6 +12,7 @@
 #include <amqp_ssl_socket.h>
 #include <amqp_tcp_socket.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -644,25 +645,36 @@ on_method(Amqp *amqp, amqp_channel_t channel, const amqp_method_t *method)
 	}
 }
 
+/* Waits until there is something to read, or a stop is newly requested. */
+static void
+wait_for_data(Amqp *amqp, int timeout_ms)
+{
+	struct pollfd waits[2] = {{.fd = amqp_get_sockfd(amqp->connection), .events = POLLIN},
+							  {.fd = stop_requested() ? -1 : stop_descriptor(), .events = POLLIN}};
+
+	if (timeout_ms > 0 && !amqp->is_lost && !amqp_client_has_frames(amqp))
+		poll(waits, 2, timeout_ms);
+}
+
 bool
 amqp_client_process(Amqp *amqp, int timeout_ms)
 {
-	struct timeval wait = {.tv_sec = timeout_ms / 1000, .tv_usec = (timeout_ms % 1000) * 1000L};
+	struct timeval no_wait = {0};
 
+	wait_for_data(amqp, timeout_ms);
 	while (!amqp->is_lost)
 	{
 		amqp_frame_t frame;
 		int          status;
 
 		amqp_maybe_release_buffers(amqp->connection);
-		status = amqp_simple_wait_frame_noblock(amqp->connection, &frame, &wait);
+		status = amqp_simple_wait_frame_noblock(amqp->connection, &frame, &no_wait);
 		if (status == AMQP_STATUS_TIMEOUT)
 			return renew_consumer(amqp);
 		if (!check_status(amqp, "waiting for RabbitMQ", status))
 			return false;
 		if (frame.frame_type == AMQP_FRAME_METHOD && !on_method(amqp, frame.channel, &frame.payload.method))
 			return false;
-		wait = (struct timeval){0};
 	}
 	return false;
 }

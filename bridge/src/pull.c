@@ -425,13 +425,14 @@ take_done(Puller *puller)
 PullResult *
 puller_take(Puller *puller, int wait_ms)
 {
-	PullResult *result;
+	struct curl_waitfd stop = {.fd = stop_descriptor(), .events = CURL_WAIT_POLLIN};
+	PullResult        *result;
 
 	perform(puller);
 	result = take_done(puller);
 	if (result != NULL || wait_ms == 0)
 		return result;
-	curl_multi_poll(puller->multi, NULL, 0, wait_ms < LOOK_MS_MAX ? wait_ms : LOOK_MS_MAX, NULL);
+	curl_multi_poll(puller->multi, &stop, stop_requested() ? 0 : 1, wait_ms < LOOK_MS_MAX ? wait_ms : LOOK_MS_MAX, NULL);
 	perform(puller);
 	return take_done(puller);
 }

@@ -48,6 +48,14 @@ class Servers:
         self.run("base")
         self.env = dict(line.removeprefix("export ").split("=", 1) for line in (RUN / "env").read_text().splitlines())
         self.env = {name: value.strip("'") for name, value in self.env.items()}
+        with psycopg.connect(self.env["DATABASE_URL"], autocommit=True) as admin:
+            admin.execute("DROP DATABASE IF EXISTS test_template")
+            admin.execute("CREATE DATABASE test_template")
+        with psycopg.connect(self.url_of("test_template"), autocommit=True) as template:
+            template.execute("CREATE EXTENSION order_aggregator")
+
+    def url_of(self, database):
+        return f'{self.env["DATABASE_URL"].rsplit("/", 1)[0]}/{database}'
 
     def run(self, command, *names):
         subprocess.run([TOP / "scripts" / "servers", command, RUN, *names], check=True, stdout=subprocess.DEVNULL)
@@ -171,12 +179,10 @@ class World:
     def __init__(self, servers, tmp_path):
         self.servers, self.tmp_path, self.programs, self.listening = servers, tmp_path, [], []
         self.name = f"test_{next(numbers)}"
-        base = servers.env["DATABASE_URL"].rsplit("/", 1)[0]
         with psycopg.connect(servers.env["DATABASE_URL"], autocommit=True) as admin:
-            admin.execute(f"CREATE DATABASE {self.name}")
-        self.env = {"DATABASE_URL": f"{base}/{self.name}", "RABBITMQ_URL": servers.env["RABBITMQ_URL"]}
+            admin.execute(f"CREATE DATABASE {self.name} TEMPLATE test_template")
+        self.env = {"DATABASE_URL": servers.url_of(self.name), "RABBITMQ_URL": servers.env["RABBITMQ_URL"]}
         self.connect()
-        self.db.execute("CREATE EXTENSION order_aggregator")
         self.purge()
 
     def connect(self):

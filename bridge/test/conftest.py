@@ -246,11 +246,12 @@ class World:
     def take(self, queue):
         """All messages now in the queue, as (properties, body, routing key)."""
         channel, messages = self.channel(), []
-        while True:
-            method, properties, body = channel.basic_get(queue, auto_ack=True)
-            if method is None:
-                break
+        count = channel.queue_declare(queue, passive=True).method.message_count
+        for method, properties, body in channel.consume(queue) if count else []:
             messages.append((properties, body, method.routing_key))
+            if len(messages) == count:      # what came later goes back
+                channel.basic_ack(method.delivery_tag, multiple=True)
+                break
         channel.connection.close()
         return messages
 

@@ -315,7 +315,7 @@ def test_certificates_are_verified(world, feeds, tmp_path):
 def test_the_circuit_opens_and_closes(world, feeds):
     register(world, feeds, "error", "good")
     world.db.execute("UPDATE order_aggregator.vendor SET sync_interval = '1 second'")
-    bridge = world.ready_bridge("--roles=http,sync", CIRCUIT_FAILURES="2", CIRCUIT_OPEN_S="3")
+    bridge = world.ready_bridge("--roles=http,sync", CIRCUIT_FAILURES="2", CIRCUIT_OPEN_S="2")
 
     def vendor(name):
         return next(v for v in requests.get(f"{bridge.url}/vendors", timeout=PATIENCE_S).json() if v["id"] == name)
@@ -430,7 +430,7 @@ def test_another_session_holds_a_row(world, feeds):
     """The feed gives up its part after a while, instead of holding up orders behind it; the next pull brings it."""
     Handler.pages["/many"] = ([{"id": f"p{n:03}", "quantity": 1} for n in range(100)], {})
     register(world, feeds, "many")
-    bridge = world.ready_bridge("--roles=http")
+    bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="5")
     sync(bridge, "many")
     Handler.pages["/many"] = ([{"id": f"p{n:03}", "quantity": 2} for n in range(100)], {})
     with psycopg.connect(world.env["DATABASE_URL"]) as foreign:

@@ -14,6 +14,7 @@ help:
 	@echo 'make demo     see the whole path of an order on real servers, then stop them'
 	@echo 'make check    all tests; ends with "N passed, N failed"'
 	@echo 'make check-often N=20   the check N times on busy cores; says how often each test failed'
+	@echo 'make attack   what a stranger would try, against the servers of make up'
 	@echo 'make up       private PostgreSQL, RabbitMQ, bridge and vendor simulator; source .run/env'
 	@echo 'make down     stop them'
 	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-sync)'
@@ -47,6 +48,10 @@ check: build
 N ?= 20
 check-often: build
 	@$(PYTHON) scripts/check.py --often $(N) $(PARTS)
+
+# all that a stranger would try, against what "make up" has started
+attack: up
+	@CHECK_RUN=$(CURDIR)/$(RUN) ATTACK=1 $(PYTHON) -m pytest -v -p no:cacheprovider bridge/test/test_attacks.py
 
 # what the check does in seconds, for minutes
 soak: build
@@ -111,4 +116,4 @@ clean:
 	$(MAKE) -C bridge BUILD=$(BUILD) clean
 	rm -rf build
 
-.PHONY: help packages build up down demo check check-often bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format tidy asan valgrind fuzz clean
+.PHONY: help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format tidy asan valgrind fuzz clean

@@ -23,7 +23,7 @@ import xml.etree.ElementTree
 TOP = pathlib.Path(__file__).resolve().parent.parent
 RUN = TOP / ".run" / "check"
 BUILD = TOP / "build"
-REGRESS = ["place_order", "place_orders", "idempotency", "keys", "settlement", "guards", "consistency", "feed", "feed_parts", "sourcing", "errors", "privileges", "outbox", "read_only"]
+REGRESS = ["place_order", "place_orders", "idempotency", "keys", "settlement", "guards", "consistency", "feed", "feed_parts", "sourcing", "errors", "privileges", "roles", "outbox", "read_only"]
 
 
 def run(words, **env):

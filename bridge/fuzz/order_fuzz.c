@@ -26,7 +26,7 @@
 #include "listeners.h"
 #include "metrics.h"
 
-Config config = {.request_timeout_s = 1, .listeners_max = 0};
+Config config = {.request_timeout_s = 1, .listeners_max = 0, .http_hosts = "", .http_origins = "", .http_older_routes = true};
 
 struct HttpExchange
 {
@@ -79,7 +79,15 @@ http_header(const HttpExchange *exchange, const char *name)
 {
 	if (strcmp(name, "Idempotency-Key") == 0 || strcmp(name, "Last-Event-ID") == 0)
 		return *exchange->fields[2] ? exchange->fields[2] : NULL;
+	if (strcmp(name, "Content-Type") == 0)
+		return "application/json";
 	return strcmp(name, "traceparent") == 0 && *exchange->fields[3] ? exchange->fields[3] : NULL;
+}
+
+const char *
+http_host(const HttpExchange *exchange)
+{
+	return exchange->target.authority;
 }
 
 const char *
@@ -173,7 +181,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 
 	if (intake == NULL)
 	{
-		intake = intake_create(1);
+		intake = intake_create(1, SIZE_MAX);
 		api_init(&(ApiIntakes){intake, intake, intake, intake, intake, intake});
 	}
 	memcpy(copy, data, bytes);
@@ -197,7 +205,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	require(exchange.replies + jobs == 1, "not exactly one reply or job");
 	if (jobs > 0)
 	{
-		Job *job = intake_take(intake, 1, &jobs);
+		Job *job = intake_take(intake, 1, SIZE_MAX, &jobs);
 
 		if (job->kind == JOB_PLACE)
 			check_order(job);

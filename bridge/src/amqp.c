@@ -29,6 +29,7 @@
 #define FRAME_BYTES_MAX     131072
 #define HEADERS_MAX         32
 #define SHORT_STRING_MAX    255
+#define HEADER_USER_ID      "x-user-id"
 #define CONSUMER_RENEW_MS   10000
 #define RPC_TIMEOUT_S       20
 #define CLASS_BASIC         60
@@ -50,6 +51,7 @@ struct Amqp
 	long long               consumer_due_ms; /* then it is renewed, if nothing comes before */
 	int                     unacked;         /* deliveries neither acknowledged nor given back */
 	AmqpRefusal             refusal;
+	char                   *user; /* whom we log in as */
 	bool                    may_bind; /* the broker has let us bind the queue of placed orders */
 	bool                    is_lost;
 	bool                    is_blocked;
@@ -200,8 +202,9 @@ amqp_client_open(const char *text, const char *name, int publish_timeout_ms, con
 	}
 	if (events != NULL)
 		amqp->events = *events;
+	amqp->user = strdup(url.user);
 	amqp->connection = amqp_new_connection();
-	if (amqp->connection == NULL || !open_socket(amqp, &url) || !log_in(amqp, &url, name))
+	if (amqp->user == NULL || amqp->connection == NULL || !open_socket(amqp, &url) || !log_in(amqp, &url, name))
 	{
 		amqp->is_lost = true;
 		amqp_client_close(amqp);
@@ -229,6 +232,7 @@ amqp_client_close(Amqp *amqp)
 			amqp_connection_close(amqp->connection, AMQP_REPLY_SUCCESS);
 		amqp_destroy_connection(amqp->connection);
 	}
+	free(amqp->user);
 	free(amqp);
 }
 
@@ -376,6 +380,7 @@ uint64_t
 amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 {
 	amqp_table_entry_t      entries[HEADERS_MAX];
+	int                     count = 0;
 	amqp_basic_properties_t properties = {
 		._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG,
 		.content_type = amqp_cstring_bytes("application/json"),
@@ -401,12 +406,18 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 		properties._flags |= AMQP_BASIC_TIMESTAMP_FLAG;
 		properties.timestamp = message->timestamp;
 	}
-	if (message->nheaders > 0)
+	if (message->is_copy)
 	{
-		int count = message->nheaders < HEADERS_MAX ? message->nheaders : HEADERS_MAX;
+		const AmqpHeader user_id = {.kind = AMQP_HEADER_TEXT, .text = message->user_id ? message->user_id : ""};
 
-		for (int i = 0; i < count; i++)
-			entries[i] = (amqp_table_entry_t){amqp_cstring_bytes(message->headers[i].name), header_value(&message->headers[i])};
+		properties._flags |= AMQP_BASIC_USER_ID_FLAG;
+		properties.user_id = amqp_cstring_bytes(amqp->user);
+		entries[count++] = (amqp_table_entry_t){amqp_cstring_bytes(HEADER_USER_ID), header_value(&user_id)};
+	}
+	for (int i = 0; i < message->nheaders && count < HEADERS_MAX; i++)
+		entries[count++] = (amqp_table_entry_t){amqp_cstring_bytes(message->headers[i].name), header_value(&message->headers[i])};
+	if (count > 0)
+	{
 		properties._flags |= AMQP_BASIC_HEADERS_FLAG;
 		properties.headers = (amqp_table_t){.num_entries = count, .entries = entries};
 	}
@@ -517,20 +528,39 @@ amqp_client_requeue(Amqp *amqp, uint64_t tag)
 	return !amqp->is_lost && check_status(amqp, "giving back", amqp_basic_nack(amqp->connection, amqp->consume_channel, tag, 0, 1));
 }
 
-static void
-copy_traceparent(char *to, size_t size, const amqp_basic_properties_t *properties)
+/* A header that is text; false, and an empty one, if there is none of that name. */
+static bool
+copy_header(char *to, size_t size, const amqp_basic_properties_t *properties, const char *name)
 {
 	*to = '\0';
 	if (!(properties->_flags & AMQP_BASIC_HEADERS_FLAG))
-		return;
+		return false;
 	for (int i = 0; i < properties->headers.num_entries; i++)
 	{
 		const amqp_table_entry_t *entry = &properties->headers.entries[i];
 
-		if (entry->value.kind == AMQP_FIELD_KIND_UTF8 && entry->key.len == strlen("traceparent") &&
-			memcmp(entry->key.bytes, "traceparent", entry->key.len) == 0)
+		if (entry->value.kind == AMQP_FIELD_KIND_UTF8 && entry->key.len == strlen(name) &&
+			memcmp(entry->key.bytes, name, entry->key.len) == 0)
+		{
 			copy_bytes(to, size, entry->value.value.bytes);
+			return true;
+		}
 	}
+	return false;
+}
+
+/*
+ * Who published a message: the broker sees to it that user_id is the publisher's own. A
+ * copy of ours is ours to the broker, and says in a header whose message it was.
+ */
+static void
+copy_user_id(const Amqp *amqp, char *to, size_t size, const amqp_basic_properties_t *properties)
+{
+	char original[SHORT_STRING_MAX + 1];
+
+	copy_bytes(to, size, properties->_flags & AMQP_BASIC_USER_ID_FLAG ? properties->user_id : amqp_empty_bytes);
+	if (*to != '\0' && strcmp(to, amqp->user) == 0 && copy_header(original, sizeof(original), properties, HEADER_USER_ID))
+		snprintf(to, size, "%s", original);
 }
 
 /* Reads the content that follows a deliver or a return; false if the connection is lost. */
@@ -547,6 +577,7 @@ on_deliver(Amqp *amqp, amqp_channel_t channel, const amqp_basic_deliver_t *deliv
 	char           message_id[SHORT_STRING_MAX + 1];
 	char           routing_key[SHORT_STRING_MAX + 1];
 	char           traceparent[64];
+	char           user_id[SHORT_STRING_MAX + 1];
 	amqp_message_t content;
 
 	copy_bytes(routing_key, sizeof(routing_key), deliver->routing_key);
@@ -562,13 +593,15 @@ on_deliver(Amqp *amqp, amqp_channel_t channel, const amqp_basic_deliver_t *deliv
 	amqp->unacked++;
 	copy_bytes(message_id, sizeof(message_id),
 			   content.properties._flags & AMQP_BASIC_MESSAGE_ID_FLAG ? content.properties.message_id : amqp_empty_bytes);
-	copy_traceparent(traceparent, sizeof(traceparent), &content.properties);
+	(void) copy_header(traceparent, sizeof(traceparent), &content.properties, "traceparent");
+	copy_user_id(amqp, user_id, sizeof(user_id), &content.properties);
 	if (amqp->events.on_delivery != NULL)
 		amqp->events.on_delivery(amqp->events.context, tag,
 								 &(AmqpMessage){.exchange = "",
 												.routing_key = routing_key,
 												.message_id = message_id,
 												.traceparent = *traceparent ? traceparent : NULL,
+												.user_id = *user_id ? user_id : NULL,
 												.body = content.body.bytes,
 												.body_bytes = content.body.len});
 	amqp_destroy_message(&content);

@@ -50,6 +50,8 @@ typedef struct AmqpMessage
 	const char       *type;        /* may be NULL */
 	uint64_t          timestamp;   /* seconds; 0: none */
 	const char       *traceparent; /* of a delivered message only; may be NULL */
+	const char       *user_id;     /* who published it, vouched for by the broker, or by us if we copied it; NULL: nobody is */
+	bool              is_copy;     /* of a message that user_id, or nobody known, published */
 	const AmqpHeader *headers;
 	int               nheaders;
 	const void       *body;

@@ -17,6 +17,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "callers.h"
 #include "config.h"
 #include "listeners.h"
 #include "metrics.h"
@@ -39,7 +40,8 @@ typedef struct Route
 	const char  *path;
 	Scope        scope; /* that a token must have, if tokens are asked for */
 	RouteHandler handler;
-	bool         is_safe; /* changes nothing, so that HEAD may be answered like it */
+	bool         is_safe;  /* changes nothing, so that HEAD may be answered like it */
+	bool         is_older; /* of the older systems: HTTP_OLDER_ROUTES=no leaves it out */
 } Route;
 
 static ApiIntakes intakes;
@@ -120,14 +122,10 @@ bad_request(HttpExchange *exchange, const char *field, const char *detail)
 /* ---------- POST /order ---------- */
 
 static bool
-content_type_is_json(HttpExchange *exchange)
+is_json(const char *type)
 {
-	const char *type = http_header(exchange, "Content-Type");
-	size_t      length;
+	size_t length = strcspn(type, "; \t");
 
-	if (type == NULL)
-		return true;
-	length = strcspn(type, "; \t");
 	return (length == strlen("application/json") && strncasecmp(type, "application/json", length) == 0) ||
 		   (length > 5 && strncasecmp(type + length - 5, "+json", 5) == 0);
 }
@@ -142,11 +140,6 @@ parse_body(HttpExchange *exchange)
 	json_t      *json;
 	char         detail[JSON_ERROR_TEXT_LENGTH + 64];
 
-	if (!content_type_is_json(exchange))
-	{
-		http_problem(exchange, 415, "Unsupported Media Type", "Content-Type must be application/json", "Content-Type", NULL);
-		return NULL;
-	}
 	if (text_has_nul(body, bytes))
 	{
 		bad_request(exchange, "body", "body is not JSON: it has a NUL character");
@@ -246,6 +239,8 @@ request_text(HttpExchange *exchange, const json_t *json, const char *key, bool k
 
 	if (!key_in_body)
 		json_object_set_new(extra, "idempotencyKey", json_string(key));
+	if (!key_in_body && http_header(exchange, "Idempotency-Key") == NULL)
+		json_object_set_new(extra, "dropRefusal", json_true()); /* nobody knows the key: a refusal leaves nothing behind */
 	if (traceparent != NULL && json_object_get(json, "traceparent") == NULL)
 		json_object_set_new(extra, "traceparent", json_string(traceparent));
 	if (!key_in_body && json_object_get(extra, "idempotencyKey") == NULL)
@@ -523,22 +518,22 @@ get_events(HttpExchange *exchange, const char *parameter)
 }
 
 static const Route routes[] = {
-	{"POST", "/order", SCOPE_ORDER, post_order, false},
-	{"GET", "/order/%", SCOPE_READ, get_order, true},
-	{"POST", "/order/%/cancel", SCOPE_ORDER, post_cancel, false},
-	{"GET", "/products", SCOPE_READ, get_products, true},
-	{"GET", "/products/%", SCOPE_READ, get_product, true},
-	{"GET", "/vendorSync", SCOPE_ADMIN, sync_all, false},
-	{"POST", "/vendors/sync", SCOPE_ADMIN, sync_all, false},
-	{"POST", "/vendors/%/sync", SCOPE_ADMIN, sync_one, false},
-	{"GET", "/vendors", SCOPE_READ, get_vendors, true},
-	{"GET", "/events", SCOPE_READ, get_events, true},
-	{"POST", "/order/%/return", SCOPE_ORDER, post_return, false},
-	{"GET", "/vendors/%/syncs", SCOPE_READ, get_syncs, true},
-	{"GET", "/healthz", SCOPE_NONE, get_healthz, true},
-	{"GET", "/readyz", SCOPE_NONE, get_readyz, true},
-	{"GET", "/metrics", SCOPE_READ, get_metrics, true},
-	{"GET", "/openapi.json", SCOPE_NONE, get_openapi, true},
+	{"POST", "/order", SCOPE_ORDER, post_order, false, false},
+	{"GET", "/order/%", SCOPE_READ, get_order, true, false},
+	{"POST", "/order/%/cancel", SCOPE_ORDER, post_cancel, false, false},
+	{"GET", "/products", SCOPE_READ, get_products, true, false},
+	{"GET", "/products/%", SCOPE_READ, get_product, true, false},
+	{"GET", "/vendorSync", SCOPE_ADMIN, sync_all, false, true},
+	{"POST", "/vendors/sync", SCOPE_ADMIN, sync_all, false, false},
+	{"POST", "/vendors/%/sync", SCOPE_ADMIN, sync_one, false, false},
+	{"GET", "/vendors", SCOPE_READ, get_vendors, true, false},
+	{"GET", "/events", SCOPE_READ, get_events, true, false},
+	{"POST", "/order/%/return", SCOPE_ORDER, post_return, false, false},
+	{"GET", "/vendors/%/syncs", SCOPE_READ, get_syncs, true, false},
+	{"GET", "/healthz", SCOPE_NONE, get_healthz, true, false},
+	{"GET", "/readyz", SCOPE_NONE, get_readyz, true, false},
+	{"GET", "/metrics", SCOPE_READ, get_metrics, true, false},
+	{"GET", "/openapi.json", SCOPE_NONE, get_openapi, true, false},
 };
 
 /* True if the request's token allows it; replies 401 or 403 if not. */
@@ -590,6 +585,12 @@ path_fits(const char *pattern, const HttpExchange *exchange, const char **parame
 	return count == http_segment_count(exchange);
 }
 
+static bool
+is_served(const Route *route)
+{
+	return !route->is_older || config.http_older_routes;
+}
+
 /* The route of a request; NULL if there is none. HEAD is GET without the body, unless that would change something. */
 static const Route *
 find_route(const HttpExchange *exchange, const char **parameter)
@@ -599,7 +600,7 @@ find_route(const HttpExchange *exchange, const char **parameter)
 
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 	{
-		if (strcmp(routes[i].method, method) == 0 && path_fits(routes[i].path, exchange, parameter))
+		if (strcmp(routes[i].method, method) == 0 && is_served(&routes[i]) && path_fits(routes[i].path, exchange, parameter))
 			return is_head && !routes[i].is_safe ? NULL : &routes[i];
 	}
 	return NULL;
@@ -614,10 +615,33 @@ list_methods(const HttpExchange *exchange, char *allow, size_t size)
 	*allow = '\0';
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 	{
-		if (path_fits(routes[i].path, exchange, &parameter) && strstr(allow, routes[i].method) == NULL)
+		if (is_served(&routes[i]) && path_fits(routes[i].path, exchange, &parameter) && strstr(allow, routes[i].method) == NULL)
 			snprintf(allow + strlen(allow), size - strlen(allow), "%s%s%s", *allow ? ", " : "", routes[i].method,
 					 strcmp(routes[i].method, "GET") == 0 && routes[i].is_safe ? ", HEAD" : "");
 	}
+}
+
+/*
+ * True if the body is JSON, or there is none; replies 415 if not. A page of another site
+ * may send a form, or text, without asking; JSON it may not.
+ */
+static bool
+has_json_or_nothing(HttpExchange *exchange)
+{
+	const char *type = http_header(exchange, "Content-Type");
+	const char *length = http_header(exchange, "Content-Length");
+	bool        has_body = http_header(exchange, "Transfer-Encoding") != NULL || (length != NULL && strtoll(length, NULL, 10) > 0);
+
+	if (type != NULL ? is_json(type) : !has_body)
+		return true;
+	http_problem(exchange, 415, "Unsupported Media Type", "Content-Type must be application/json", "Content-Type", NULL);
+	return false;
+}
+
+static bool
+is_safe_method(const char *method)
+{
+	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 || strcmp(method, "OPTIONS") == 0;
 }
 
 bool
@@ -626,9 +650,16 @@ api_admit(HttpExchange *exchange)
 	const char  *parameter;
 	const Route *route = find_route(exchange, &parameter);
 
+	bool         is_safe = route != NULL ? route->is_safe : is_safe_method(http_method(exchange));
+	char         methods[128] = "";
+
 	metric_add(METRIC_HTTP_REQUESTS, 1);
 	http_set_note(exchange, route);
-	return route == NULL || is_allowed(exchange, route->scope);
+	if (strcmp(http_method(exchange), "OPTIONS") == 0)
+		list_methods(exchange, methods, sizeof(methods));
+	if (!callers_admit(exchange, is_safe, route != NULL && route->scope == SCOPE_NONE, methods))
+		return false;
+	return route == NULL || (is_allowed(exchange, route->scope) && (is_safe || has_json_or_nothing(exchange)));
 }
 
 void

@@ -25,7 +25,7 @@ extern void api_init(const ApiIntakes *intakes);
 /* api_tick answers what has waited in the queues for longer than it may. On the server's thread, now and then. */
 extern void api_tick(void);
 
-/* api_admit looks at the token before a body is taken: false after a reply of 401 or 403. */
+/* api_admit looks at who calls before a body is taken: false after a reply of 401, 403 or 421, or to a preflight. */
 extern bool api_admit(HttpExchange *exchange);
 
 /* api_handle is the server's HttpHandler; api_admit has let the request in. */

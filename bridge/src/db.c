@@ -123,6 +123,34 @@ check_extension(Db *db)
 	return is_new_enough;
 }
 
+/* libpq quotes the part of a connection string that it cannot read: a password may be in it. */
+static void
+hide_quoted(const char *error, char *hidden, size_t size)
+{
+	const char *first = strchr(error, '"');
+	const char *last = strrchr(error, '"');
+
+	if (first == NULL)
+		snprintf(hidden, size, "%s", error);
+	else
+		snprintf(hidden, size, "%.*s...%s", (int) (first - error), error, last + 1);
+	hidden[strcspn(hidden, "\n")] = '\0';
+}
+
+static void
+log_connect_error(const char *error)
+{
+	char hidden[512];
+
+	if (strstr(error, "connection option") == NULL)
+	{
+		log_warning("cannot connect to PostgreSQL: %s", error);
+		return;
+	}
+	hide_quoted(error, hidden, sizeof(hidden));
+	log_warning("cannot connect to PostgreSQL: DATABASE_URL: %s", hidden);
+}
+
 bool
 db_connect(Db *db)
 {
@@ -136,7 +164,7 @@ db_connect(Db *db)
 	db->connection = PQconnectdbParams(keywords, values, 1);
 	if (PQstatus(db->connection) != CONNECTION_OK || !prepare_session(db))
 	{
-		log_warning("cannot connect to PostgreSQL: %s", PQerrorMessage(db->connection));
+		log_connect_error(PQerrorMessage(db->connection));
 		db_close(db);
 		return false;
 	}
@@ -346,4 +374,42 @@ db_value(const PGresult *result, int row, int column)
 {
 	assert(row < PQntuples(result) && column < PQnfields(result));
 	return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
+}
+
+/* libpq takes what follows the first @ for the host, and would tell of it when it is not found. */
+static bool
+has_bare_at(const char *url)
+{
+	const char *authority = strstr(url, "://");
+	size_t      length;
+	const char *at;
+
+	if (authority == NULL)
+		return false;
+	authority += strlen("://");
+	length = strcspn(authority, "/?");
+	at = memchr(authority, '@', length);
+	return at != NULL && memchr(at + 1, '@', (size_t) (authority + length - at - 1)) != NULL;
+}
+
+const char *
+db_url_complaint(const char *url)
+{
+	static char       complaint[256];
+	char             *error = NULL;
+	PQconninfoOption *options;
+
+	if (strstr(url, "://") == NULL && strchr(url, '=') == NULL)
+		return NULL; /* the name of a database */
+	if (has_bare_at(url))
+		return "an @ in a user or password must be written %40";
+	options = PQconninfoParse(url, &error);
+	if (options != NULL)
+	{
+		PQconninfoFree(options);
+		return NULL;
+	}
+	hide_quoted(error != NULL ? error : "out of memory", complaint, sizeof(complaint));
+	PQfreemem(error);
+	return complaint;
 }

@@ -86,4 +86,10 @@ extern bool db_is_fault_of_input(const PGresult *result);
 /* The value, or NULL if it is null. */
 extern const char *db_value(const PGresult *result, int row, int column);
 
+/*
+ * db_url_complaint returns what libpq finds wrong with a connection string, or NULL. Nothing
+ * of the string is in it: there may be a password. Good until the next call.
+ */
+extern const char *db_url_complaint(const char *url);
+
 #endif /* BRIDGE_DB_H */

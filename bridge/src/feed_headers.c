@@ -3,26 +3,29 @@
  *		HTTP headers that a vendor wants with a request for its feed.
  *
  * From a file, never from a table: who may read the vendors may not read their
- * keys.
+ * keys. And each is for one origin: who may change a vendor's URL cannot have its
+ * keys sent to another.
  */
 #include "feed_headers.h"
 
 #include <ctype.h>
-#include <errno.h>
+#include <curl/curl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "log.h"
+#include "secret_file.h"
 
-#define HEADERS_MAX 10000
+#define HEADERS_MAX      10000
+#define ORIGIN_BYTES_MAX 512
 
 typedef struct FeedHeader
 {
 	char *vendor_id;
-	char *header; /* in the same memory */
+	char *origin;
+	char *header; /* in the memory of vendor_id */
 } FeedHeader;
 
 typedef struct HeaderList
@@ -38,7 +41,10 @@ static void
 free_list(HeaderList *list)
 {
 	for (int i = 0; i < list->count; i++)
+	{
 		free(list->headers[i].vendor_id);
+		free(list->headers[i].origin);
+	}
 	free(list->headers);
 	*list = (HeaderList){0};
 }
@@ -59,61 +65,96 @@ is_header(const char *text)
 	return true;
 }
 
+char *
+feed_headers_origin(const char *url)
+{
+	CURLU *parsed = curl_url();
+	char  *scheme = NULL;
+	char  *host = NULL;
+	char  *port = NULL;
+	char  *origin = NULL;
+
+	if (parsed != NULL && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+		(strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0))
+	{
+		for (char *c = host; *c != '\0'; c++)
+			*c = (char) tolower((unsigned char) *c);
+		if (asprintf(&origin, "%s://%s:%s", scheme, host, port) < 0)
+			origin = NULL;
+	}
+	curl_free(scheme);
+	curl_free(host);
+	curl_free(port);
+	curl_url_cleanup(parsed);
+	return origin;
+}
+
+/* The origin that a line names: no path, no user, https unless it says otherwise. */
+static char *
+named_origin(const char *word)
+{
+	const char *host = strstr(word, "://");
+	char        url[ORIGIN_BYTES_MAX];
+
+	host = host != NULL ? host + strlen("://") : word;
+	if (*host == '\0' || host[strlen(host) - 1] == ':' || strpbrk(host, "/?#@") != NULL || strlen(word) + 10 > sizeof(url))
+		return NULL;
+	snprintf(url, sizeof(url), "%s%s", host == word ? "https://" : "", word);
+	return feed_headers_origin(url);
+}
+
+/* Cuts off the first word of a text and returns what follows it; NULL if nothing does. */
+static char *
+cut_word(char *text)
+{
+	char *space = strpbrk(text, " \t");
+
+	if (space == NULL)
+		return NULL;
+	*space++ = '\0';
+	return space + strspn(space, " \t");
+}
+
 static bool
 parse_line(char *line, HeaderList *list)
 {
-	char *copy;
-	char *space;
+	FeedHeader *header = &list->headers[list->count];
+	char       *origin;
 
 	line[strcspn(line, "\r\n")] = '\0';
 	line += strspn(line, " \t");
 	if (*line == '\0' || *line == '#')
 		return true;
-	copy = strdup(line);
-	space = copy ? strpbrk(copy, " \t") : NULL;
-	if (space == NULL || list->count == HEADERS_MAX)
-	{
-		free(copy);
+	if (list->count == HEADERS_MAX)
 		return false;
-	}
-	*space++ = '\0';
-	space += strspn(space, " \t");
-	list->headers[list->count++] = (FeedHeader){copy, space};
-	return is_header(space);
-}
-
-static void
-warn_if_readable_by_all(FILE *file, const char *path)
-{
-	struct stat status;
-
-	if (fstat(fileno(file), &status) == 0 && (status.st_mode & (S_IRGRP | S_IROTH)) != 0)
-		log_warning("%s can be read by others than its owner: chmod 600", path);
+	list->count++;
+	header->vendor_id = strdup(line);
+	origin = header->vendor_id != NULL ? cut_word(header->vendor_id) : NULL;
+	header->header = origin != NULL ? cut_word(origin) : NULL;
+	if (header->header != NULL)
+		header->origin = named_origin(origin);
+	return header->origin != NULL && is_header(header->header);
 }
 
 bool
 feed_headers_load(const char *path)
 {
-	FILE      *file = fopen(path, "r");
+	FILE      *file = secret_file_open("FEED_HEADERS_FILE", path);
 	HeaderList list = {.headers = calloc(HEADERS_MAX, sizeof(FeedHeader))};
 	char      *line = NULL;
 	size_t     size = 0;
 	int        number = 0;
-	bool       ok = true;
+	bool       ok = file != NULL && list.headers != NULL;
 
-	if (file == NULL || list.headers == NULL)
-	{
-		log_error("cannot read FEED_HEADERS_FILE %s: %s", path, strerror(errno));
-		ok = false;
-	}
-	if (ok)
-		warn_if_readable_by_all(file, path);
 	while (ok && getline(&line, &size, file) >= 0)
 	{
 		number++;
 		ok = parse_line(line, &list);
 		if (!ok)
-			log_error("FEED_HEADERS_FILE %s, line %d: must be \"vendor_id Name: value\"", path, number);
+			log_error("FEED_HEADERS_FILE: line %d of %s must be \"vendor_id https://host Name: value\"", number, path);
 	}
 	free(line);
 	if (file != NULL)
@@ -134,18 +175,28 @@ feed_headers_load(const char *path)
 }
 
 int
-feed_headers_each(const char *vendor_id, void (*each)(void *context, const char *header), void *context)
+feed_headers_each(const char *vendor_id, const char *url, void (*each)(void *context, const char *header), void *context)
 {
-	int count = 0;
+	char *origin = feed_headers_origin(url);
+	int   count = 0;
+	bool  has_others = false;
 
 	pthread_rwlock_rdlock(&lock);
 	for (int i = 0; i < loaded.count; i++)
 	{
-		if (strcmp(loaded.headers[i].vendor_id, vendor_id) != 0)
+		const FeedHeader *header = &loaded.headers[i];
+
+		if (strcmp(header->vendor_id, vendor_id) != 0)
 			continue;
-		each(context, loaded.headers[i].header);
+		if (origin == NULL || strcmp(header->origin, origin) != 0)
+		{
+			has_others = true;
+			continue;
+		}
+		each(context, header->header);
 		count++;
 	}
 	pthread_rwlock_unlock(&lock);
-	return count;
+	free(origin);
+	return count == 0 && has_others ? -1 : count;
 }

@@ -36,7 +36,7 @@
 #include "stop.h"
 
 #define TARGET_BYTES_MAX  4096
-#define REPLY_HEADERS_MAX 8
+#define REPLY_HEADERS_MAX 16
 #define BODY_BYTES_FIRST  1024
 #define FINISH_MS_MAX     5000 /* for replies to be sent at the end */
 #define SWEEP_MS          250
@@ -59,6 +59,7 @@ struct HttpServer
 	HttpLimits         limits;
 	HttpHandler        handler;
 	atomic_int         exchanges; /* begun and not completed */
+	atomic_long        bodies_bytes;
 	Connection        *connections;
 	int                nconnections;
 	pthread_t          thread;
@@ -504,6 +505,22 @@ http_header(const HttpExchange *exchange, const char *name)
 }
 
 const char *
+http_host(const HttpExchange *exchange)
+{
+	return exchange->parsed.authority != NULL ? exchange->parsed.authority : http_header(exchange, "Host");
+}
+
+void
+http_client_address(const HttpExchange *exchange, char *text, size_t size)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
+	snprintf(text, size, "-");
+	if (info != NULL && info->client_addr->sa_family == AF_INET)
+		inet_ntop(AF_INET, &((struct sockaddr_in *) info->client_addr)->sin_addr, text, (socklen_t) size);
+}
+
+const char *
 http_body(const HttpExchange *exchange, size_t *bytes)
 {
 	*bytes = exchange->body_bytes;
@@ -520,6 +537,16 @@ const void *
 http_note(const HttpExchange *exchange)
 {
 	return exchange->note;
+}
+
+/* All bodies together have a limit too. */
+static bool
+may_grow(const HttpExchange *exchange, size_t room)
+{
+	if (room <= BODY_BYTES_FIRST)
+		return true; /* an ordinary order always has room: connections are bounded too */
+	return atomic_load(&exchange->server->bodies_bytes) + (long) (room - exchange->body_room) <=
+		   exchange->server->limits.bodies_bytes_max;
 }
 
 /* Takes in a piece of the body, NUL-terminated as a whole; past the limit it is thrown away. */
@@ -544,18 +571,29 @@ receive(HttpExchange *exchange, const char *data, size_t bytes)
 			room *= 2;
 		if (room > (size_t) exchange->server->limits.body_bytes_max + 1)
 			room = (size_t) exchange->server->limits.body_bytes_max + 1;
-		body = realloc(exchange->body, room);
+		body = may_grow(exchange, room) ? realloc(exchange->body, room) : NULL;
 		if (body == NULL)
 		{
 			exchange->refused = MHD_HTTP_SERVICE_UNAVAILABLE;
 			return;
 		}
+		atomic_fetch_add(&exchange->server->bodies_bytes, (long) (room - exchange->body_room));
 		exchange->body = body;
 		exchange->body_room = room;
 	}
 	memcpy(exchange->body + exchange->body_bytes, data, bytes);
 	exchange->body_bytes += bytes;
 	exchange->body[exchange->body_bytes] = '\0';
+}
+
+/* Whoever handled the request has taken from its body what it needs. */
+static void
+drop_body(HttpExchange *exchange)
+{
+	free(exchange->body);
+	atomic_fetch_sub(&exchange->server->bodies_bytes, (long) exchange->body_room);
+	exchange->body = NULL;
+	exchange->body_bytes = exchange->body_room = 0;
 }
 
 /* Replies to a request that is not to be served; the connection ends with it, because what follows may be read in two ways. */
@@ -588,7 +626,7 @@ refuse(HttpExchange *exchange)
 	http_problem(exchange, exchange->refused, title,
 				 exchange->refused == MHD_HTTP_CONTENT_TOO_LARGE ? detail
 				 : exchange->complaint != NULL                   ? exchange->complaint
-																 : "out of memory",
+																 : "there is no room for the body",
 				 exchange->refused == MHD_HTTP_CONTENT_TOO_LARGE ? "body" : exchange->complaint_field, NULL);
 }
 
@@ -766,6 +804,7 @@ on_access(void *context, struct MHD_Connection *connection, const char *path, co
 			refuse(exchange);
 		else
 			server->handler(exchange);
+		drop_body(exchange);
 		if (exchange->deferred)
 			return MHD_YES; /* resumed when there is a reply, and called again */
 	}
@@ -788,14 +827,12 @@ printable(const char *text, char *buffer, size_t size)
 static void
 log_request(HttpExchange *exchange, bool is_complete)
 {
-	const union MHD_ConnectionInfo *info = MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-	char                            address[INET_ADDRSTRLEN] = "-";
-	char                            method[32];
-	char                            path[256];
-	char                            trace[80];
+	char address[INET_ADDRSTRLEN];
+	char method[32];
+	char path[256];
+	char trace[80];
 
-	if (info != NULL && info->client_addr->sa_family == AF_INET)
-		inet_ntop(AF_INET, &((struct sockaddr_in *) info->client_addr)->sin_addr, address, sizeof(address));
+	http_client_address(exchange, address, sizeof(address));
 	log_info("request client=%s method=%s path=%s status=%d bytes=%zu us=%lld traceparent=%s%s", address,
 			 printable(exchange->method, method, sizeof(method)), printable(exchange->target, path, sizeof(path)), exchange->status,
 			 exchange->reply_bytes, monotonic_us() - exchange->began_us,
@@ -825,7 +862,7 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 	free(exchange->target);
 	http_target_free(&exchange->parsed);
 	http_head_free(&exchange->head);
-	free(exchange->body);
+	drop_body(exchange);
 	atomic_fetch_sub(&exchange->server->exchanges, 1);
 	free(exchange);
 	*state = NULL;

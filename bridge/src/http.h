@@ -27,6 +27,7 @@ typedef struct HttpLimits
 	int  connections_per_address_max;
 	int  header_bytes_max;
 	int  body_bytes_max;
+	long bodies_bytes_max; /* of all bodies together; beyond it 503 */
 	int  idle_timeout_s; /* a request must be there within that, byte by byte or not, and so must its reply be taken */
 	bool log_requests;
 	/* called with a request's head, before its body is taken; false if it has replied to refuse it. May be NULL */
@@ -46,6 +47,9 @@ extern void http_quiesce(HttpServer *server);
 /* http_stop ends the server; every deferred exchange must have been replied to. */
 extern void http_stop(HttpServer *server);
 
+/* http_client_address gives the client's address as text, "-" if it is not known. */
+extern void http_client_address(const HttpExchange *exchange, char *text, size_t size);
+
 /* The request. Strings live as long as the exchange; NULL where there is none. */
 extern const char *http_method(const HttpExchange *exchange);
 
@@ -54,6 +58,7 @@ extern int         http_segment_count(const HttpExchange *exchange);
 extern const char *http_segment(const HttpExchange *exchange, int number);
 extern const char *http_query(const HttpExchange *exchange, const char *name);
 extern const char *http_header(const HttpExchange *exchange, const char *name);
+extern const char *http_host(const HttpExchange *exchange); /* whom the client thinks it asks: "host" or "host:port" */
 extern const char *http_body(const HttpExchange *exchange, size_t *bytes);
 
 /* A note that "admit" may leave for the handler; NULL if it left none. */

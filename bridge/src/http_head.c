@@ -288,18 +288,24 @@ parse_query(HttpTarget *target, char *query)
 	return NULL;
 }
 
-/* "http://host/path" is "/path", as a proxy would have it (RFC 9112, 3.2.2). */
+/* "http://host/path" is "/path" of that host, whatever the field Host says (RFC 9112, 3.2.2). */
 static char *
-skip_origin(char *text)
+skip_origin(HttpTarget *target)
 {
 	static const char *const schemes[] = {"http://", "https://"};
 
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
 	{
-		if (strncasecmp(text, schemes[i], strlen(schemes[i])) == 0)
-			return text + strlen(schemes[i]) + strcspn(text + strlen(schemes[i]), "/?#");
+		char  *host = target->text + strlen(schemes[i]);
+		size_t length;
+
+		if (strncasecmp(target->text, schemes[i], strlen(schemes[i])) != 0)
+			continue;
+		length = strcspn(host, "/?#");
+		target->authority = strndup(host, length);
+		return host + length;
 	}
-	return text;
+	return target->text;
 }
 
 int
@@ -317,7 +323,7 @@ http_target_parse(HttpTarget *target, const char *text, const char **complaint)
 	}
 	if (strcmp(text, "*") == 0)
 		return 0;
-	path = skip_origin(target->text);
+	path = skip_origin(target);
 	query = strchr(path, '?');
 	if (query != NULL)
 		*query++ = '\0';
@@ -339,7 +345,8 @@ void
 http_target_free(HttpTarget *target)
 {
 	free(target->text);
-	target->text = NULL;
+	free(target->authority);
+	target->text = target->authority = NULL;
 }
 
 const char *

@@ -51,7 +51,8 @@ extern int http_head_check(const HttpHead *head, const char **complaint, const c
 /* A request's target taken apart: percent-encoding is undone within each segment, so "%2F" is part of one. */
 typedef struct HttpTarget
 {
-	char       *text; /* malloc'd; what follows points into it */
+	char       *text; /* malloc'd; what follows points into it, but for the authority */
+	char       *authority; /* of "http://host/path", malloc'd; NULL: the target has none */
 	const char *segments[HTTP_SEGMENTS_MAX];
 	int         nsegments; /* HTTP_SEGMENTS_MAX + 1: more than that */
 	struct

@@ -5,7 +5,9 @@
 #include "intake.h"
 
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "stop.h"
@@ -19,6 +21,7 @@ typedef struct JobList
 	Job  *first;
 	Job **end;
 	int   count;
+	size_t bytes; /* of bodies */
 } JobList;
 
 struct Intake
@@ -28,6 +31,7 @@ struct Intake
 	JobList         fresh;
 	JobList         later; /* to be tried again */
 	int             max;
+	size_t          bytes_max;
 	int             fresh_takes; /* in a row */
 	bool            closed;
 };
@@ -40,6 +44,7 @@ list_init(JobList *list)
 	list->first = NULL;
 	list->end = &list->first;
 	list->count = 0;
+	list->bytes = 0;
 }
 
 static void
@@ -49,18 +54,19 @@ list_append(JobList *list, Job *job)
 	*list->end = job;
 	list->end = &job->next;
 	list->count++;
+	list->bytes += job->body_bytes;
 }
 
-/* Takes up to max jobs that are due, or overdue, or any, out of a list. */
+/* Takes up to max jobs, or bytes_max bytes of them, that are due, or overdue, or any, out of a list. */
 static Job *
-list_take(JobList *list, int max, bool (*wanted)(const Job *job, long long now), int *count)
+list_take(JobList *list, int max, size_t bytes_max, bool (*wanted)(const Job *job, long long now), int *count)
 {
 	long long now = monotonic_ms();
 	JobList   taken;
 	Job     **link = &list->first;
 
 	list_init(&taken);
-	while (*link != NULL && taken.count < max)
+	while (*link != NULL && taken.count < max && taken.bytes < bytes_max)
 	{
 		Job *job = *link;
 
@@ -71,6 +77,7 @@ list_take(JobList *list, int max, bool (*wanted)(const Job *job, long long now),
 		}
 		*link = job->next;
 		list->count--;
+		list->bytes -= job->body_bytes;
 		list_append(&taken, job);
 	}
 	if (*link == NULL)
@@ -102,7 +109,7 @@ is_overdue(const Job *job, long long now)
 /* ---------- the queue ---------- */
 
 Intake *
-intake_create(int max)
+intake_create(int max, size_t bytes_max)
 {
 	Intake            *intake = calloc(1, sizeof(Intake));
 	pthread_condattr_t attributes;
@@ -117,6 +124,7 @@ intake_create(int max)
 	list_init(&intake->fresh);
 	list_init(&intake->later);
 	intake->max = max;
+	intake->bytes_max = bytes_max;
 	return intake;
 }
 
@@ -125,8 +133,10 @@ add(Intake *intake, bool is_new, Job *job)
 {
 	bool taken;
 
+	job->body_bytes = job->body != NULL ? strlen(job->body) : 0;
 	pthread_mutex_lock(&intake->mutex);
-	taken = !intake->closed && intake->fresh.count + intake->later.count < intake->max;
+	taken = !intake->closed && intake->fresh.count + intake->later.count < intake->max &&
+			intake->fresh.bytes + intake->later.bytes + job->body_bytes <= intake->bytes_max;
 	if (taken)
 	{
 		list_append(is_new ? &intake->fresh : &intake->later, job);
@@ -177,19 +187,19 @@ wait_for_jobs(Intake *intake, long long until_ms)
 
 /* What is to be taken now; NULL if there is nothing. */
 static Job *
-take_now(Intake *intake, int max, int *count)
+take_now(Intake *intake, int max, size_t bytes_max, int *count)
 {
 	Job *jobs = NULL;
 
 	*count = 0;
 	if (intake->fresh.count == 0 || intake->fresh_takes >= NEW_IN_A_ROW)
 	{
-		jobs = list_take(&intake->later, max, intake->closed ? is_any : is_due, count);
+		jobs = list_take(&intake->later, max, bytes_max, intake->closed ? is_any : is_due, count);
 		intake->fresh_takes = 0;
 	}
 	if (jobs == NULL && intake->fresh.count > 0)
 	{
-		jobs = list_take(&intake->fresh, max, is_any, count);
+		jobs = list_take(&intake->fresh, max, bytes_max, is_any, count);
 		intake->fresh_takes++;
 	}
 	return jobs;
@@ -225,12 +235,12 @@ intake_wait(Intake *intake, int ms)
 }
 
 Job *
-intake_take(Intake *intake, int max, int *count)
+intake_take(Intake *intake, int max, size_t bytes_max, int *count)
 {
 	Job *jobs;
 
 	pthread_mutex_lock(&intake->mutex);
-	while ((jobs = take_now(intake, max, count)) == NULL && !(intake->closed && intake->later.count == 0))
+	while ((jobs = take_now(intake, max, bytes_max, count)) == NULL && !(intake->closed && intake->later.count == 0))
 		wait_for_jobs(intake, 0);
 	pthread_mutex_unlock(&intake->mutex);
 	return jobs;
@@ -243,9 +253,9 @@ intake_take_overdue(Intake *intake)
 	int  count;
 
 	pthread_mutex_lock(&intake->mutex);
-	jobs = list_take(&intake->fresh, intake->max, is_overdue, &count);
+	jobs = list_take(&intake->fresh, intake->max, SIZE_MAX, is_overdue, &count);
 	if (jobs == NULL)
-		jobs = list_take(&intake->later, intake->max, is_overdue, &count);
+		jobs = list_take(&intake->later, intake->max, SIZE_MAX, is_overdue, &count);
 	pthread_mutex_unlock(&intake->mutex);
 	return jobs;
 }

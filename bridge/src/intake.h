@@ -33,6 +33,7 @@ typedef struct Job
 	JobKind       kind;
 	char         *subject;         /* what the path names: an order, a product, a vendor; NULL: nothing, or all */
 	char         *body;            /* JSON, as the database takes it; NULL: none */
+	size_t        body_bytes;      /* set by intake_add */
 	char         *idempotency_key; /* of what changes something; else NULL */
 	char         *after;           /* JOB_GET_PRODUCTS: the page begins after that */
 	int           limit;           /* and has so many rows */
@@ -44,8 +45,8 @@ typedef struct Job
 
 typedef struct Intake Intake;
 
-/* intake_create makes an empty queue for at most max jobs; NULL if memory is short. */
-extern Intake *intake_create(int max);
+/* intake_create makes an empty queue for at most max jobs with so many bytes of bodies; NULL if memory is short. */
+extern Intake *intake_create(int max, size_t bytes_max);
 
 /* intake_add gives a new job to the queue; false, the job staying the caller's, if it is full or closed. */
 extern bool intake_add(Intake *intake, Job *job) __attribute__((warn_unused_result));
@@ -57,11 +58,11 @@ extern bool intake_add(Intake *intake, Job *job) __attribute__((warn_unused_resu
 extern bool intake_add_later(Intake *intake, Job *job) __attribute__((warn_unused_result));
 
 /*
- * intake_take waits for jobs and takes up to max of them, as a list; *count
- * says how many. New ones come first, but one that is to be tried again is not left waiting
+ * intake_take waits for jobs and takes up to max of them, or what comes to bytes_max bytes
+ * of bodies, one at least, as a list; *count says how many. New ones come first, but one that is to be tried again is not left waiting
  * for ever. NULL when the queue is closed and empty.
  */
-extern Job *intake_take(Intake *intake, int max, int *count);
+extern Job *intake_take(Intake *intake, int max, size_t bytes_max, int *count);
 
 /* intake_wait waits at most that long until intake_take would not wait; true if it would not. */
 extern bool intake_wait(Intake *intake, int ms);

@@ -18,6 +18,7 @@
 #include "listeners.h"
 
 #include <inttypes.h>
+#include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,10 +37,13 @@
 #define WAITING_BYTES_MAX 262144 /* with more waiting than that, a client is fed no more */
 #define STUCK_MS          30000  /* and let go if that lasts: it may come back for the rest */
 
+#define CLIENT_BYTES_MAX  48
+
 typedef struct Listener
 {
 	struct Listener *next;
 	HttpStream      *stream;
+	char             address[CLIENT_BYTES_MAX];
 	int64_t          after;      /* has all events up to this one; -1: begins with the next settled head */
 	bool             is_greeted; /* told where it begins */
 	bool             is_gone;
@@ -55,7 +59,34 @@ typedef struct Horizon
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static Listener       *joined; /* not seen by the thread yet */
+static json_t         *by_address; /* how many listen from each */
 static int             nlisteners;
+
+static int
+listening_from(const char *address)
+{
+	return (int) json_integer_value(json_object_get(by_address, address));
+}
+
+static void
+count_address(const char *address, int change)
+{
+	int count = listening_from(address) + change;
+
+	if (by_address == NULL)
+		by_address = json_object();
+	if (count > 0)
+		json_object_set_new(by_address, address, json_integer(count));
+	else
+		json_object_del(by_address, address);
+}
+
+static bool
+may_join_from(HttpExchange *exchange, Listener *listener)
+{
+	http_client_address(exchange, listener->address, sizeof(listener->address));
+	return listening_from(listener->address) < config.listeners_per_address_max;
+}
 
 void
 listeners_add(HttpExchange *exchange, long long last_event_id)
@@ -64,7 +95,7 @@ listeners_add(HttpExchange *exchange, long long last_event_id)
 	bool      may_join;
 
 	pthread_mutex_lock(&mutex);
-	may_join = listener != NULL && nlisteners < config.listeners_max && !stop_requested();
+	may_join = listener != NULL && nlisteners < config.listeners_max && !stop_requested() && may_join_from(exchange, listener);
 	if (may_join)
 		listener->stream = http_stream_begin(exchange, "text/event-stream");
 	may_join = may_join && listener->stream != NULL;
@@ -73,6 +104,7 @@ listeners_add(HttpExchange *exchange, long long last_event_id)
 		listener->after = last_event_id;
 		listener->next = joined;
 		joined = listener;
+		count_address(listener->address, 1);
 		metric_set(METRIC_LISTENERS, ++nlisteners);
 	}
 	pthread_mutex_unlock(&mutex);
@@ -90,8 +122,9 @@ let_go(Listener *listener, bool abort)
 		http_stream_abort(listener->stream);
 	else
 		http_stream_release(listener->stream);
-	free(listener);
 	pthread_mutex_lock(&mutex);
+	count_address(listener->address, -1);
+	free(listener);
 	metric_set(METRIC_LISTENERS, --nlisteners);
 	pthread_mutex_unlock(&mutex);
 }
@@ -131,7 +164,8 @@ sort_out(Listener **listeners, bool is_heartbeat_due)
 		Listener *listener = *link;
 		bool      stuck = is_stuck(listener);
 
-		if (is_heartbeat_due && is_fed(listener))
+		/* also to those who have not been told anything yet: an old transaction may hold that up */
+		if (is_heartbeat_due && !listener->is_gone && listener->stuck_at_ms == 0)
 			say(listener, ":\n\n");
 		if (stuck || listener->is_gone)
 		{

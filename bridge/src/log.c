@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "text.h"
+
 #define LINE_BYTES_MAX 2048
 
 static LogLevel             minimum = LOG_LEVEL_INFO;
@@ -32,6 +34,7 @@ log_line(LogLevel level, const char *format, ...)
 {
 	static const char *const names[] = {"debug", "info", "warning", "error"};
 	char                     line[LINE_BYTES_MAX];
+	char                     escaped[2 * LINE_BYTES_MAX];
 	struct timespec          now;
 	struct tm                utc;
 	size_t                   length;
@@ -47,16 +50,17 @@ log_line(LogLevel level, const char *format, ...)
 	vsnprintf(line + length, sizeof(line) - length - 1, format, args);
 	va_end(args);
 
-	/* one line whatever a server's message holds, in one write */
-	length = strlen(line);
-	for (size_t i = 0; i < length; i++)
+	/* one line, and what it says, whatever a server's message or a stranger's text holds; in one write */
+	for (char *c = line; *c != '\0'; c++)
 	{
-		if ((unsigned char) line[i] < 0x20)
-			line[i] = ' ';
+		if (*c == '\n' || *c == '\r' || *c == '\t')
+			*c = ' ';
 	}
-	while (length > 0 && line[length - 1] == ' ')
+	text_escape(line, escaped, sizeof(escaped) - 1);
+	length = strlen(escaped);
+	while (length > 0 && escaped[length - 1] == ' ')
 		length--;
-	line[length++] = '\n';
-	if (write(STDERR_FILENO, line, length) < 0)
+	escaped[length++] = '\n';
+	if (write(STDERR_FILENO, escaped, length) < 0)
 		return; /* nowhere left to tell */
 }

@@ -13,8 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "addresses.h"
 #include "amqp_url.h"
 #include "api.h"
+#include "callers.h"
 #include "config.h"
 #include "db.h"
 #include "feed_headers.h"
@@ -53,25 +55,37 @@ static const Setting settings[] = {
 	 "bearer tokens, one a line: token scope[,scope]; scopes: read, order, admin; read again on SIGHUP"},
 	{"HTTP_WITHOUT_TOKENS", "http-without-tokens", SETTING_FLAG, &config.http_without_tokens, "no", 0, 0,
 	 "listen beyond loopback though there are no tokens: yes or no"},
+	{"HTTP_HOSTS", "http-hosts", SETTING_TEXT, &config.http_hosts, "", 0, 0,
+	 "hosts that this server is asked for by, comma-separated, * for any; by default addresses, localhost and names without a dot; with tokens any"},
+	{"HTTP_ORIGINS", "http-origins", SETTING_TEXT, &config.http_origins, "", 0, 0,
+	 "origins whose pages may call, comma-separated: https://shop.example; by default none but our own"},
+	{"HTTP_OLDER_ROUTES", "http-older-routes", SETTING_FLAG, &config.http_older_routes, "yes", 0, 0,
+	 "serve GET /vendorSync, which changes something though it is a GET: yes or no"},
 	{"ACCESS_LOG", "access-log", SETTING_FLAG, &config.access_log, "yes", 0, 0, "a line in the log for each request: yes or no"},
 	{"ROLES", "roles", SETTING_TEXT, &config.roles, "http,relay,replies,sync,housekeeping", 0, 0, "roles to run"},
 	{"STUCK_AFTER_S", "stuck-after-s", SETTING_NUMBER, &config.stuck_after_s, "10", 1, 3600,
 	 "a role that has work and finishes none of it that long is not ready"},
 	{"LOG_LEVEL", "log-level", SETTING_TEXT, &config.log_level, "info", 0, 0, "debug, info, warning or error"},
 	{"INTAKE_MAX", "intake-max", SETTING_NUMBER, &config.intake_max, "10000", 1, 1000000, "orders that may wait"},
+	{"INTAKE_BYTES_MAX", "intake-bytes-max", SETTING_NUMBER, &config.intake_bytes_max, "67108864", 65536, 1073741824,
+	 "bytes of orders that may wait"},
 	{"PLACE_BATCH_MAX", "place-batch-max", SETTING_NUMBER, &config.place_batch_max, "1000", 1, 10000,
 	 "orders in one transaction"},
 	{"REQUEST_TIMEOUT_S", "request-timeout-s", SETTING_NUMBER, &config.request_timeout_s, "15", 1, 3600,
 	 "a request is answered within that, with 503 if need be"},
 	{"BODY_BYTES_MAX", "body-bytes-max", SETTING_NUMBER, &config.body_bytes_max, "1048576", 1024, 67108864,
 	 "largest request body"},
-	{"CONNECTIONS_MAX", "connections-max", SETTING_NUMBER, &config.connections_max, "8000", 1, 100000,
+	{"BODIES_BYTES_MAX", "bodies-bytes-max", SETTING_NUMBER, &config.bodies_bytes_max, "268435456", 65536, 2147483647,
+	 "bytes of all request bodies at a time; more are answered with 503"},
+	{"CONNECTIONS_MAX", "connections-max", SETTING_NUMBER, &config.connections_max, "20000", 1, 100000,
 	 "open HTTP connections; more are answered with 503"},
 	{"CONNECTIONS_PER_ADDRESS_MAX", "connections-per-address-max", SETTING_NUMBER, &config.connections_per_address_max, "5000", 1,
 	 100000, "of them from one address"},
 	{"HEADER_BYTES_MAX", "header-bytes-max", SETTING_NUMBER, &config.header_bytes_max, "16384", 1024, 1048576,
 	 "largest request head"},
-	{"LISTENERS_MAX", "listeners-max", SETTING_NUMBER, &config.listeners_max, "100", 0, 10000, "listeners to GET /events"},
+	{"LISTENERS_MAX", "listeners-max", SETTING_NUMBER, &config.listeners_max, "400", 0, 10000, "listeners to GET /events"},
+	{"LISTENERS_PER_ADDRESS_MAX", "listeners-per-address-max", SETTING_NUMBER, &config.listeners_per_address_max, "100", 1, 10000,
+	 "of them from one address"},
 	{"RELAY_WINDOW", "relay-window", SETTING_NUMBER, &config.relay_window, "1000", 4, 10000, "events in flight to the broker"},
 	{"RELAY_WINDOW_BYTES", "relay-window-bytes", SETTING_NUMBER, &config.relay_window_bytes, "8388608", 65536, 1073741824,
 	 "bytes of events in flight, or the one event that is larger"},
@@ -87,13 +101,19 @@ static const Setting settings[] = {
 	 "replies held unacknowledged"},
 	{"REPLIES_BATCH_MAX", "replies-batch-max", SETTING_NUMBER, &config.replies_batch_max, "500", 1, 10000,
 	 "replies in one transaction"},
+	{"REPLY_BYTES_MAX", "reply-bytes-max", SETTING_NUMBER, &config.reply_bytes_max, "65536", 1024, 16777216,
+	 "largest reply; a larger one is dead-lettered unread"},
+	{"REPLIES_BYTES_MAX", "replies-bytes-max", SETTING_NUMBER, &config.replies_bytes_max, "67108864", 65536, 1073741824,
+	 "REPLIES_PREFETCH is lowered so that no more bytes of replies are held"},
 	{"SYNC_TIMEOUT_S", "sync-timeout-s", SETTING_NUMBER, &config.sync_timeout_s, "10", 1, 3600, "time a vendor has for its feed"},
 	{"FEED_BYTES_MAX", "feed-bytes-max", SETTING_NUMBER, &config.feed_bytes_max, "67108864", 1024, 1073741823, "largest feed"},
 	{"FEED_ITEMS_MAX", "feed-items-max", SETTING_NUMBER, &config.feed_items_max, "2000000", 1, 100000000, "most items of a feed"},
 	{"FEED_REDIRECTS_MAX", "feed-redirects-max", SETTING_NUMBER, &config.feed_redirects_max, "0", 0, 10,
 	 "redirects followed to a feed; never with a vendor's headers"},
 	{"FEED_HEADERS_FILE", "feed-headers-file", SETTING_TEXT, &config.feed_headers_file, "", 0, 0,
-	 "headers that vendors want, one a line: vendor_id Name: value; read again on SIGHUP"},
+	 "headers that vendors want, one a line: vendor_id https://host Name: value; read again on SIGHUP"},
+	{"FEED_ALLOW_ADDRESSES", "feed-allow-addresses", SETTING_TEXT, &config.feed_allow_addresses, "", 0, 0,
+	 "addresses that feeds may be pulled from beside public ones: loopback, private, link-local, any, networks; comma-separated"},
 	{"FEED_CA_FILE", "feed-ca-file", SETTING_TEXT, &config.feed_ca_file, "", 0, 0,
 	 "certificates to trust for feeds, in place of the system's"},
 	{"CIRCUIT_FAILURES", "circuit-failures", SETTING_NUMBER, &config.circuit_failures, "5", 1, 1000,
@@ -196,7 +216,19 @@ check_settings(void)
 		fprintf(stderr, "RABBITMQ_URL %s\n", complaint);
 		known = false;
 	}
-	return known;
+	complaint = addresses_allow(config.feed_allow_addresses);
+	if (complaint != NULL)
+	{
+		fprintf(stderr, "FEED_ALLOW_ADDRESSES %s\n", complaint);
+		known = false;
+	}
+	complaint = db_url_complaint(config.database_url);
+	if (complaint != NULL)
+	{
+		fprintf(stderr, "DATABASE_URL is not a connection string: %s\n", complaint);
+		known = false;
+	}
+	return known && callers_init();
 }
 
 /* Which roles are named; false, after saying so, if one of them does not exist. */
@@ -299,12 +331,14 @@ count_request(int status, double seconds)
 static bool
 create_intakes(ApiIntakes *intakes)
 {
-	intakes->orders = intake_create(config.intake_max);
-	intakes->aside = intake_create(config.intake_max);
-	intakes->changes = intake_create(QUERY_JOBS_MAX);
-	intakes->reads = intake_create(QUERY_JOBS_MAX);
-	intakes->lists = intake_create(LIST_JOBS_MAX);
-	intakes->syncs = intake_create(LIST_JOBS_MAX);
+	size_t bytes_max = (size_t) config.intake_bytes_max;
+
+	intakes->orders = intake_create(config.intake_max, bytes_max);
+	intakes->aside = intake_create(config.intake_max, bytes_max);
+	intakes->changes = intake_create(QUERY_JOBS_MAX, bytes_max);
+	intakes->reads = intake_create(QUERY_JOBS_MAX, bytes_max);
+	intakes->lists = intake_create(LIST_JOBS_MAX, bytes_max);
+	intakes->syncs = intake_create(LIST_JOBS_MAX, bytes_max);
 	return intakes->orders != NULL && intakes->aside != NULL && intakes->changes != NULL && intakes->reads != NULL &&
 		   intakes->lists != NULL && intakes->syncs != NULL;
 }
@@ -331,6 +365,7 @@ start_http(HttpRole *http)
 							   .tick = api_tick,
 							   .on_replied = count_request,
 							   .body_bytes_max = config.body_bytes_max,
+							   .bodies_bytes_max = config.bodies_bytes_max,
 							   .idle_timeout_s = config.request_timeout_s};
 
 	role_set_ready(ROLE_HTTP, false); /* until orders can be placed */

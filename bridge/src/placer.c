@@ -34,6 +34,9 @@
 #define PASSING_MS_MAX  2000 /* a full disk and the like are waited for that long, then orders are refused */
 #define BUSY            "55P03"
 
+/* so many bytes have fewer lines than the database takes at a time (200000) */
+#define BATCH_BYTES_MAX ((size_t) 4 << 20)
+
 #define CONNECTION_CHECK_MS 1000 /* an idle connection is looked at that often */
 
 typedef struct Placer
@@ -342,7 +345,7 @@ take(Placer *placer, int *count)
 			log_debug("orders will wait for the database");
 		note_readiness(placer);
 	} while (!intake_wait(placer->lane->orders, CONNECTION_CHECK_MS));
-	return intake_take(placer->lane->orders, config.place_batch_max, count);
+	return intake_take(placer->lane->orders, config.place_batch_max, BATCH_BYTES_MAX, count);
 }
 
 void *

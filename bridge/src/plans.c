@@ -12,10 +12,10 @@ const char SQL_PLACE_SKIP_LOCKED[] =
 	"SELECT order_id, document, error->>'code', error FROM order_aggregator.place_order_documents_skip_locked($1::jsonb) "
 	"ORDER BY request_no";
 
-const char SQL_APPLY_REPLIES[] = "SELECT outcome, detail FROM order_aggregator.apply_vendor_replies($1::jsonb) ORDER BY reply_no";
+const char SQL_APPLY_REPLIES[] = "SELECT outcome, detail FROM order_aggregator.apply_vendor_replies($1::jsonb, $2::text[]) ORDER BY reply_no";
 
 const char SQL_APPLY_REPLIES_SKIP_LOCKED[] =
-	"SELECT outcome, detail FROM order_aggregator.apply_vendor_replies_skip_locked($1::jsonb) ORDER BY reply_no";
+	"SELECT outcome, detail FROM order_aggregator.apply_vendor_replies_skip_locked($1::jsonb, $2::text[]) ORDER BY reply_no";
 
 /* ---------- relay ---------- */
 

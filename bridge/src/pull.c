@@ -21,6 +21,7 @@
 #include <strings.h>
 #include <time.h>
 
+#include "addresses.h"
 #include "config.h"
 #include "feed_headers.h"
 #include "stop.h"
@@ -40,6 +41,8 @@ typedef struct Pull
 	double             received_at; /* the Date */
 	size_t             bytes;
 	bool               is_done;
+	bool               is_address_refused;
+	bool               has_connected; /* or tried to, at another address */
 	char               reason[CURL_ERROR_SIZE];
 } Pull;
 
@@ -156,6 +159,7 @@ on_header(char *data, size_t size, size_t count, void *context)
 	if (size * count >= strlen("HTTP/") && memcmp(data, "HTTP/", strlen("HTTP/")) == 0)
 	{
 		/* another answer begins: the one before was a redirect */
+		pull->has_connected = pull->is_address_refused = false;
 		*pull->result->etag = *pull->result->last_modified = '\0';
 		pull->date = pull->received_at = 0;
 	}
@@ -192,11 +196,28 @@ add_condition(Pull *pull, const char *name, const char *value)
 	add_header(pull, line);
 }
 
-static void
+/* Every address that is about to be connected to, of redirects too, however the name came to have it. */
+static curl_socket_t
+on_open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	Pull *pull = context;
+
+	(void) purpose;
+	if (addresses_may_connect(&address->addr))
+	{
+		pull->has_connected = true;
+		return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	}
+	pull->is_address_refused = true;
+	return CURL_SOCKET_BAD;
+}
+
+/* False, with the result's error, if the feed is not to be pulled. */
+static bool
 set_options(Pull *pull, const char *url)
 {
 	CURL *curl = pull->curl;
-	bool  has_keys = feed_headers_each(pull->result->vendor_id, add_header, pull) > 0;
+	int   nkeys = feed_headers_each(pull->result->vendor_id, url, add_header, pull);
 
 	curl_easy_setopt(curl, CURLOPT_URL, url);
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, pull->headers);
@@ -206,7 +227,7 @@ set_options(Pull *pull, const char *url)
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, pull);
 	curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(curl, CURLOPT_HEADERDATA, pull);
-	curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, config.feed_redirects_max > 0 && !has_keys ? 1L : 0L);
+	curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, config.feed_redirects_max > 0 && nkeys == 0 ? 1L : 0L);
 	curl_easy_setopt(curl, CURLOPT_MAXREDIRS, (long) config.feed_redirects_max);
 	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
@@ -216,6 +237,12 @@ set_options(Pull *pull, const char *url)
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L); /* not to wait for a resolver that hangs */
 	curl_easy_setopt(curl, CURLOPT_USERAGENT, "order-bridge");
+	curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+	curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, pull);
+	if (nkeys >= 0)
+		return true;
+	fail(pull->result, "the vendor's keys are for another origin than its feed's URL: see FEED_HEADERS_FILE");
+	return false;
 }
 
 static void
@@ -255,10 +282,11 @@ puller_add(Puller *puller, const char *vendor_id, const char *url, const char *m
 	pull->deadline_us = monotonic_us() + config.sync_timeout_s * 1000000LL;
 	add_condition(pull, "If-None-Match", etag);
 	add_condition(pull, "If-Modified-Since", last_modified);
-	set_options(pull, url);
 	pull->next = puller->pulls;
 	puller->pulls = pull;
-	if (curl_multi_add_handle(puller->multi, pull->curl) != CURLM_OK)
+	if (!set_options(pull, url))
+		pull->is_done = true;
+	else if (curl_multi_add_handle(puller->multi, pull->curl) != CURLM_OK)
 	{
 		fail(pull->result, "the transfer cannot begin");
 		pull->is_done = true;
@@ -291,7 +319,9 @@ finish_pull(Pull *pull, CURLcode code)
 	pull->is_done = true;
 	curl_easy_getinfo(pull->curl, CURLINFO_RESPONSE_CODE, &status);
 	set_times(pull);
-	if (code != CURLE_OK)
+	if (code != CURLE_OK && pull->is_address_refused && !pull->has_connected)
+		fail(result, "the feed's host has an address that is not allowed: see FEED_ALLOW_ADDRESSES");
+	else if (code != CURLE_OK)
 		fail(result, pull->reason[0] != '\0' ? pull->reason : curl_easy_strerror(code));
 	else if (status == 304)
 		result->status = PULL_UNCHANGED;

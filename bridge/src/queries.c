@@ -256,7 +256,7 @@ queries_run(void *context)
 	db_init(&db, config.database_url, "order-bridge queries", NULL);
 	db.lock_timeout_ms = LOCK_TIMEOUT_MS;
 	db.timeout_ms = config.request_timeout_s * 1000 * 2 / 5;
-	while ((job = intake_take(intake, 1, &count)) != NULL)
+	while ((job = intake_take(intake, 1, SIZE_MAX, &count)) != NULL)
 	{
 		bool     is_over = monotonic_ms() > job->deadline_ms || stop_requested();
 		Answered answered = ANSWER_LATER;

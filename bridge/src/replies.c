@@ -10,6 +10,9 @@
  * nothing blocks the queue. While the database is away we wait with what we
  * hold, and the prefetch keeps the rest in the broker.
  *
+ * What we hold is bounded in bytes too: a reply that is too large is dead before it is
+ * read, and never kept.
+ *
  * A batch that waits for somebody's lock is applied again without waiting: what is
  * locked is set aside, and tried again after a while. If that comes to half of what
  * we may hold, it goes to the end of the queue, so that the replies behind it come.
@@ -52,8 +55,10 @@ typedef struct Delivery
 	char     *body; /* NUL-terminated */
 	size_t    bytes;
 	char      message_id[64];
+	char     *user_id;     /* who published it, as the broker vouches; NULL: nobody */
 	char     *text;        /* as the database takes it; NULL: not read yet, or dead */
 	char     *dead_reason; /* NULL: not dead */
+	bool      is_sent;     /* to the dead queue */
 	bool      is_done;     /* applied, or dead: to be acknowledged */
 	int       tries;       /* how often it was set aside */
 	long long retry_ms;    /* 0: not set aside */
@@ -74,35 +79,13 @@ typedef struct Replies
 	long long measure_due_ms;
 } Replies;
 
-/* ---------- what the broker says ---------- */
-
-static void
-on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
-{
-	Replies  *replies = context;
-	Delivery *delivery;
-
-	assert(replies->count < replies->room); /* the prefetch is the room */
-	delivery = &replies->deliveries[replies->count];
-	*delivery = (Delivery){.tag = tag, .bytes = message->body_bytes};
-	delivery->body = malloc(message->body_bytes + 1);
-	if (delivery->body == NULL)
-	{
-		log_error("out of memory: a reply of %zu bytes goes back to its queue", message->body_bytes);
-		if (!amqp_client_requeue(replies->amqp, tag))
-			log_warning("it will be delivered again");
-		return;
-	}
-	memcpy(delivery->body, message->body, message->body_bytes);
-	delivery->body[message->body_bytes] = '\0';
-	snprintf(delivery->message_id, sizeof(delivery->message_id), "%s", message->message_id);
-	replies->count++;
-}
+/* ---------- deliveries ---------- */
 
 static void
 free_delivery(Delivery *delivery)
 {
 	free(delivery->body);
+	free(delivery->user_id);
 	free(delivery->text);
 	free(delivery->dead_reason);
 }
@@ -133,7 +116,7 @@ mark_dead(Delivery *delivery, const char *reason)
 
 /* Publishes a copy of a delivery to a queue; for the dead one with the reason. */
 static bool
-publish_copy(Replies *replies, const Delivery *delivery, const char *queue)
+publish_copy(Replies *replies, const Delivery *delivery, const char *queue, const void *body)
 {
 	const AmqpHeader headers[] = {{.name = "x-reason", .kind = AMQP_HEADER_TEXT, .text = delivery->dead_reason},
 								  {.name = "x-original-queue", .kind = AMQP_HEADER_TEXT, .text = QUEUE_REPLIES}};
@@ -142,9 +125,11 @@ publish_copy(Replies *replies, const Delivery *delivery, const char *queue)
 															 .routing_key = queue,
 															 .mandatory = true,
 															 .message_id = *delivery->message_id ? delivery->message_id : NULL,
+															 .is_copy = true,
+															 .user_id = delivery->user_id,
 															 .headers = headers,
 															 .nheaders = delivery->dead_reason != NULL ? 2 : 0,
-															 .body = delivery->body,
+															 .body = body,
 															 .body_bytes = delivery->bytes}) != 0;
 }
 
@@ -154,12 +139,56 @@ publish_dead(Replies *replies, int count)
 {
 	for (int i = 0; i < count; i++)
 	{
-		const Delivery *delivery = &replies->deliveries[i];
+		Delivery *delivery = &replies->deliveries[i];
 
-		if (delivery->is_done && delivery->dead_reason != NULL && !publish_copy(replies, delivery, QUEUE_REPLIES_DEAD))
+		if (!delivery->is_done || delivery->dead_reason == NULL || delivery->is_sent)
+			continue;
+		if (!publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, delivery->body))
 			return false;
+		delivery->is_sent = true;
 	}
 	return amqp_client_wait_confirms(replies->amqp, config.broker_timeout_s * 1000);
+}
+
+/* ---------- what the broker says ---------- */
+
+/* One that is too large goes to the dead queue at once, unread: we do not keep it in memory, many of them even less. */
+static void
+bury_large(Replies *replies, Delivery *delivery, const AmqpMessage *message)
+{
+	char reason[128];
+
+	snprintf(reason, sizeof(reason), "the reply is %zu bytes long, more than REPLY_BYTES_MAX", message->body_bytes);
+	mark_dead(delivery, reason);
+	delivery->is_sent = publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, message->body);
+}
+
+static void
+on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
+{
+	Replies  *replies = context;
+	bool      is_large = message->body_bytes > (size_t) config.reply_bytes_max;
+	Delivery *delivery;
+
+	assert(replies->count < replies->room); /* the prefetch is the room */
+	delivery = &replies->deliveries[replies->count];
+	*delivery = (Delivery){.tag = tag, .bytes = message->body_bytes};
+	delivery->body = malloc(is_large ? 1 : message->body_bytes + 1);
+	delivery->user_id = message->user_id ? strdup(message->user_id) : NULL;
+	if (delivery->body == NULL || (message->user_id != NULL && delivery->user_id == NULL))
+	{
+		log_error("out of memory: a reply of %zu bytes goes back to its queue", message->body_bytes);
+		free_delivery(delivery);
+		if (!amqp_client_requeue(replies->amqp, tag))
+			log_warning("it will be delivered again");
+		return;
+	}
+	snprintf(delivery->message_id, sizeof(delivery->message_id), "%s", message->message_id);
+	memcpy(delivery->body, message->body, is_large ? 0 : message->body_bytes);
+	delivery->body[is_large ? 0 : message->body_bytes] = '\0';
+	if (is_large)
+		bury_large(replies, delivery, message);
+	replies->count++;
 }
 
 /* ---------- set aside ---------- */
@@ -211,7 +240,7 @@ put_back(Replies *replies)
 
 		if (delivery->retry_ms == 0 || delivery->is_done)
 			continue;
-		if (!publish_copy(replies, delivery, QUEUE_REPLIES))
+		if (!publish_copy(replies, delivery, QUEUE_REPLIES, delivery->body))
 			return false;
 		delivery->is_done = true;
 	}
@@ -250,6 +279,28 @@ batch_text(const Replies *replies, const int *which, int count)
 	for (int i = 0; i < count; i++)
 		fprintf(stream, "%s%s", i == 0 ? "[" : ",", replies->deliveries[which[i]].text);
 	fputc(']', stream);
+	return text_finish(stream, &text);
+}
+
+/* Who published each of them, as a PostgreSQL array. */
+static char *
+users_text(const Replies *replies, const int *which, int count)
+{
+	char  *text = NULL;
+	size_t size;
+	FILE  *stream = open_memstream(&text, &size);
+
+	if (stream == NULL)
+		return NULL;
+	fputc('{', stream);
+	for (int i = 0; i < count; i++)
+	{
+		const char *user = replies->deliveries[which[i]].user_id;
+
+		fputs(i == 0 ? "" : ",", stream);
+		text_array_element(stream, user);
+	}
+	fputc('}', stream);
 	return text_finish(stream, &text);
 }
 
@@ -334,18 +385,24 @@ apply(Replies *replies, const int *which, int count)
 	{
 		bool        is_wary = monotonic_ms() < replies->wary_until_ms;
 		char       *text = batch_text(replies, which, count);
-		const char *params[1] = {text};
+		char       *users = users_text(replies, which, count);
+		const char *params[2] = {text, users};
 		PGresult   *result = NULL;
 		DbOutcome   outcome;
 		Refusal     refusal = REFUSAL_PASSES;
 
-		if (text == NULL)
+		if (text == NULL || users == NULL)
+		{
+			free(text);
+			free(users);
 			return false;
+		}
 		FAULT_POINT("replies.before_commit");
-		outcome = db_query(&replies->db, "applying replies", is_wary ? SQL_APPLY_REPLIES_SKIP_LOCKED : SQL_APPLY_REPLIES, 1,
+		outcome = db_query(&replies->db, "applying replies", is_wary ? SQL_APPLY_REPLIES_SKIP_LOCKED : SQL_APPLY_REPLIES, 2,
 						   params, &result);
 		FAULT_POINT("replies.after_commit");
 		free(text);
+		free(users);
 		if (outcome == DB_OK)
 		{
 			take_outcomes(replies, which, count, result);
@@ -508,7 +565,7 @@ connect_broker(Replies *replies)
 	forget_deliveries(replies); /* the broker delivers them again */
 	replies->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge replies", config.broker_timeout_s * 1000, &events);
 	return replies->amqp != NULL && amqp_client_declare(replies->amqp) &&
-		   amqp_client_consume(replies->amqp, QUEUE_REPLIES, config.replies_prefetch);
+		   amqp_client_consume(replies->amqp, QUEUE_REPLIES, replies->room);
 }
 
 void *
@@ -518,7 +575,11 @@ replies_run(void *unused)
 
 	(void) unused;
 	log_set_role("replies");
-	replies.room = config.replies_prefetch;
+	replies.room = config.replies_bytes_max / config.reply_bytes_max;
+	if (replies.room > config.replies_prefetch)
+		replies.room = config.replies_prefetch;
+	if (replies.room < 1)
+		replies.room = 1;
 	replies.deliveries = calloc((size_t) replies.room, sizeof(Delivery));
 	assert(replies.deliveries != NULL);
 	db_init(&replies.db, config.database_url, "order-bridge replies", NULL);
@@ -571,6 +632,8 @@ on_dead_letter(void *context, uint64_t tag, const AmqpMessage *message)
 						.routing_key = QUEUE_REPLIES,
 						.mandatory = true,
 						.message_id = *message->message_id ? message->message_id : NULL,
+						.is_copy = true,
+						.user_id = message->user_id,
 						.body = message->body,
 						.body_bytes = message->body_bytes};
 

@@ -19,6 +19,9 @@ extern char *text_finish(FILE *stream, char **text);
 /* text_of_ids returns the numbers as a PostgreSQL array, "{1,2}", malloc'd; NULL if memory is short. */
 extern char *text_of_ids(const int64_t *ids, int count);
 
+/* text_array_element writes one element of a PostgreSQL array, quoted; NULL is a null. */
+extern void text_array_element(FILE *stream, const char *text);
+
 /*
  * text_has_nul: a stranger's text with a NUL character is not JSON, but jansson
  * and the database take the character for its end. text may be NULL if bytes is 0.
@@ -30,6 +33,13 @@ extern void text_cut(char *text, size_t bytes);
 
 /* text_is_utf8: a stranger's text may be any bytes. */
 extern bool text_is_utf8(const char *text, size_t bytes);
+
+/*
+ * text_escape copies a text so that it cannot pretend to be another: control
+ * characters, those that turn the direction of what follows, and invisible ones become
+ * \u{...}, bytes that are no UTF-8 \x... . Cut to what there is room for.
+ */
+extern void text_escape(const char *text, char *escaped, size_t size);
 
 /* text_hash is FNV-1a, 64 bits: http://www.isthe.com/chongo/tech/comp/fnv/ */
 extern uint64_t text_hash(const char *text);

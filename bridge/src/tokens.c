@@ -4,7 +4,6 @@
  */
 #include "tokens.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include <strings.h>
 
 #include "log.h"
+#include "secret_file.h"
 
 #define TOKENS_MAX      1000
 #define TOKEN_BYTES_MIN 16
@@ -89,7 +89,7 @@ parse_line(char *line, Token *list, int *count)
 bool
 tokens_load(const char *path)
 {
-	FILE  *file = fopen(path, "re");
+	FILE  *file = secret_file_open("HTTP_TOKENS_FILE", path);
 	Token *list = calloc(TOKENS_MAX, sizeof(Token));
 	Token *old;
 	char   line[1024];
@@ -97,8 +97,6 @@ tokens_load(const char *path)
 	int    number = 0;
 	bool   ok = file != NULL && list != NULL;
 
-	if (file == NULL)
-		log_error("HTTP_TOKENS_FILE: cannot read %s: %s", path, strerror(errno));
 	while (ok && fgets(line, sizeof(line), file) != NULL)
 	{
 		number++;
@@ -171,4 +169,15 @@ tokens_check(const char *authorization, Scope scope)
 	}
 	pthread_rwlock_unlock(&lock);
 	return answer;
+}
+
+bool
+tokens_are_required(void)
+{
+	bool required;
+
+	pthread_rwlock_rdlock(&lock);
+	required = is_required;
+	pthread_rwlock_unlock(&lock);
+	return required;
 }

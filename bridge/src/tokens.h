@@ -38,4 +38,7 @@ extern TokenAnswer tokens_check(const char *authorization, Scope scope);
 
 extern const char *scope_name(Scope scope);
 
+/* tokens_are_required: requests without a token are refused. */
+extern bool tokens_are_required(void);
+
 #endif /* BRIDGE_TOKENS_H */

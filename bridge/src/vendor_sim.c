@@ -388,6 +388,7 @@ main(int argc, char **argv)
 							   .connections_per_address_max = 1000,
 							   .header_bytes_max = 16384,
 							   .body_bytes_max = 65536,
+							   .bodies_bytes_max = 64 << 20,
 							   .idle_timeout_s = 30};
 	AmqpUrl          broker;
 	const char      *complaint;

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.parse
 
 import pika
 import psycopg
@@ -54,8 +55,9 @@ class Servers:
         with psycopg.connect(self.url_of("test_template"), autocommit=True) as template:
             template.execute("CREATE EXTENSION order_aggregator")
 
-    def url_of(self, database):
-        return f'{self.env["DATABASE_URL"].rsplit("/", 1)[0]}/{database}'
+    def url_of(self, database, role=None):
+        url = urllib.parse.urlsplit(self.env["DATABASE_URL"])
+        return url._replace(netloc=f"{role or url.username}:{url.password}@{url.hostname}:{url.port}", path=f"/{database}").geturl()
 
     def run(self, command, *names):
         subprocess.run([TOP / "scripts" / "servers", command, RUN, *names], check=True, stdout=subprocess.DEVNULL)
@@ -181,12 +183,15 @@ class World:
         self.name = f"test_{next(numbers)}"
         with psycopg.connect(servers.env["DATABASE_URL"], autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {self.name} TEMPLATE test_template")
-        self.env = {"DATABASE_URL": servers.url_of(self.name), "RABBITMQ_URL": servers.env["RABBITMQ_URL"]}
+        # the programs' own; the bridge gets by with its role
+        self.env = {"DATABASE_URL": servers.url_of(self.name, "order_bridge"), "RABBITMQ_URL": servers.env["RABBITMQ_URL"],
+                    "FEED_ALLOW_ADDRESSES": "loopback"}
+        self.url = servers.url_of(self.name)
         self.connect()
         self.purge()
 
     def connect(self):
-        self.db = psycopg.connect(self.env["DATABASE_URL"], autocommit=True)
+        self.db = psycopg.connect(self.url, autocommit=True)
 
     def value(self, sql, *parameters):
         return self.db.execute(sql, parameters).fetchone()[0]

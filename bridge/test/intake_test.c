@@ -28,7 +28,7 @@ static int
 take_one(Intake *intake)
 {
 	int  count;
-	Job *job = intake_take(intake, 1, &count);
+	Job *job = intake_take(intake, 1, SIZE_MAX, &count);
 	int  limit = job->limit;
 
 	assert_int_equal(count, 1);
@@ -39,7 +39,7 @@ take_one(Intake *intake)
 static void
 takes_in_order_and_no_more_than_it_may_hold(void **state)
 {
-	Intake *intake = intake_create(3);
+	Intake *intake = intake_create(3, SIZE_MAX);
 	Job    *one_more = new_job(4);
 	Job    *jobs;
 	int     count;
@@ -50,7 +50,7 @@ takes_in_order_and_no_more_than_it_may_hold(void **state)
 	assert_false(intake_add(intake, one_more));
 	assert_false(intake_add_later(intake, one_more));
 	job_free(one_more);
-	jobs = intake_take(intake, 2, &count);
+	jobs = intake_take(intake, 2, SIZE_MAX, &count);
 	assert_int_equal(count, 2);
 	assert_int_equal(jobs->limit, 1);
 	assert_int_equal(jobs->next->limit, 2);
@@ -60,13 +60,13 @@ takes_in_order_and_no_more_than_it_may_hold(void **state)
 	assert_int_equal(intake_depth(intake), 1);
 	assert_int_equal(take_one(intake), 3);
 	intake_close(intake);
-	assert_null(intake_take(intake, 1, &count));
+	assert_null(intake_take(intake, 1, SIZE_MAX, &count));
 }
 
 static void
 what_comes_back_waits_and_new_ones_go_first(void **state)
 {
-	Intake   *intake = intake_create(100);
+	Intake   *intake = intake_create(100, SIZE_MAX);
 	long long began = monotonic_ms();
 
 	(void) state;
@@ -80,7 +80,7 @@ what_comes_back_waits_and_new_ones_go_first(void **state)
 static void
 what_comes_back_is_not_left_waiting_for_ever(void **state)
 {
-	Intake *intake = intake_create(1000);
+	Intake *intake = intake_create(1000, SIZE_MAX);
 	bool    seen = false;
 
 	(void) state;
@@ -96,7 +96,7 @@ what_comes_back_is_not_left_waiting_for_ever(void **state)
 static void
 each_time_it_waits_longer(void **state)
 {
-	Intake   *intake = intake_create(10);
+	Intake   *intake = intake_create(10, SIZE_MAX);
 	Job      *job = new_job(1);
 	long long last = 0;
 	int       count;
@@ -107,7 +107,7 @@ each_time_it_waits_longer(void **state)
 		long long began = monotonic_ms();
 
 		assert_true(intake_add_later(intake, job));
-		assert_ptr_equal(intake_take(intake, 1, &count), job);
+		assert_ptr_equal(intake_take(intake, 1, SIZE_MAX, &count), job);
 		assert_true(job->not_before_ms - began >= last);
 		last = job->not_before_ms - began;
 	}
@@ -117,7 +117,7 @@ each_time_it_waits_longer(void **state)
 static void
 the_overdue_can_be_taken_by_another(void **state)
 {
-	Intake *intake = intake_create(10);
+	Intake *intake = intake_create(10, SIZE_MAX);
 	Job    *late = new_job(1);
 	Job    *later = new_job(2);
 
@@ -137,7 +137,7 @@ the_overdue_can_be_taken_by_another(void **state)
 static void
 waiting_ends_with_a_job_or_with_its_time(void **state)
 {
-	Intake *intake = intake_create(10);
+	Intake *intake = intake_create(10, SIZE_MAX);
 
 	(void) state;
 	assert_false(intake_wait(intake, 0));
@@ -156,7 +156,7 @@ waiting_ends_with_a_job_or_with_its_time(void **state)
 static void
 closed_it_gives_out_what_is_left(void **state)
 {
-	Intake *intake = intake_create(10);
+	Intake *intake = intake_create(10, SIZE_MAX);
 	Job    *job = new_job(9);
 	int     count;
 
@@ -167,7 +167,7 @@ closed_it_gives_out_what_is_left(void **state)
 	assert_false(intake_add(intake, job));
 	job_free(job);
 	assert_int_equal(take_one(intake) + take_one(intake), 3);
-	assert_null(intake_take(intake, 1, &count));
+	assert_null(intake_take(intake, 1, SIZE_MAX, &count));
 }
 
 int

@@ -352,7 +352,7 @@ a_limit_takes_the_best_set_of_vendors(void **state)
 	{
 		int           nlines = make_case(lines, offers);
 		int32_t       used[1] = {rand() % (OFFERS_MAX / 2)};
-		SourcingLimit limit = {1 + rand() % 3, used, rand() % 2};
+		SourcingLimit limit = {.max_vendors = 1 + rand() % 3, .used = used, .nused = rand() % 2};
 		unsigned      free_mask = limit.nused ? 1u << used[0] : 0;
 		bool          partial = rand() % 2;
 		int64_t       wanted = lines[0].quantity + (nlines > 1 ? lines[1].quantity : 0);
@@ -440,6 +440,50 @@ many_vendors_are_chosen_greedily(void **state)
 	assert_int_equal(sourcing_choose(SOURCING_FEWEST_VENDORS, false, &no_limit, &line, 1, offers, picks), 2);
 }
 
+/* nlines lines, each offered by nvendors vendors: line i by vendor v with (i + v) % 7 units. */
+static int
+choose_of_many(int nlines, int nvendors, int64_t quantity, int64_t *effort)
+{
+	SourcingOffer *offers = malloc(sizeof(SourcingOffer) * nlines * nvendors);
+	SourcingLine  *lines = malloc(sizeof(SourcingLine) * nlines);
+	SourcingPick  *picks = malloc(sizeof(SourcingPick) * nlines * nvendors);
+	SourcingLimit  limit = {.effort = effort};
+	int            npicks;
+
+	for (int i = 0; i < nlines; i++)
+	{
+		lines[i] = (SourcingLine){quantity, i * nvendors, nvendors};
+		for (int v = 0; v < nvendors; v++)
+			offers[i * nvendors + v] = (SourcingOffer){.price = 1 + v, .available = (i + v) % 7, .vendor = v};
+	}
+	npicks = sourcing_choose(SOURCING_FEWEST_VENDORS, false, &limit, lines, nlines, offers, picks);
+	free(offers);
+	free(lines);
+	free(picks);
+	return npicks;
+}
+
+static void
+the_search_is_bounded(void **state)
+{
+	int64_t effort = SOURCING_EFFORT_BATCH;
+
+	(void) state;
+	/* a small order is searched through, and the batch pays for it */
+	assert_true(choose_of_many(10, 12, 1, &effort) >= 10);
+	assert_int_equal(effort, SOURCING_EFFORT_BATCH - (10 * 12 << 12));
+	/* a large one goes greedily, and costs the batch nothing */
+	effort = SOURCING_EFFORT_BATCH;
+	assert_true(choose_of_many(1000, 12, 3, &effort) >= 1000);
+	assert_int_equal(effort, SOURCING_EFFORT_BATCH);
+	/* so does a small one when the batch has spent what it had */
+	effort = 1000;
+	assert_true(choose_of_many(10, 12, 1, &effort) >= 10);
+	assert_int_equal(effort, 1000);
+	/* and many vendors that have little each are not looked through again and again */
+	assert_true(choose_of_many(1000, 256, 700, NULL) >= 1000 * 200);
+}
+
 static void
 strategies_have_names(void **state)
 {
@@ -463,6 +507,7 @@ main(void)
 		cmocka_unit_test(says_which_line_fails),
 		cmocka_unit_test(a_limit_takes_the_best_set_of_vendors),
 		cmocka_unit_test(many_vendors_are_chosen_greedily),
+		cmocka_unit_test(the_search_is_bounded),
 		cmocka_unit_test(strategies_have_names),
 	};
 

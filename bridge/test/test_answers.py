@@ -108,7 +108,7 @@ def test_an_unknown_outcome_names_the_key_to_repeat_with(world):
     world.db.execute("SELECT order_aggregator.confirm_order(2)")
     bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="3")
     for path, body in (("/order/1/return", {"lines": [{"productId": "x", "quantity": 1}]}), ("/order/3/cancel", {"reason": "r"})):
-        with psycopg.connect(world.env["DATABASE_URL"]) as other:
+        with psycopg.connect(world.url) as other:
             other.execute("SELECT FROM order_aggregator.orders WHERE order_id = 4 FOR UPDATE")
             busy = [threading.Thread(target=requests.post, args=[f"{bridge.url}/order/4/cancel"]) for _ in range(2)]
             for thread in busy:
@@ -177,7 +177,7 @@ def test_a_transaction_can_be_prepared_whether_the_relay_sleeps_or_not(world):
 
     def two_phase():
         name = f"{world.name}_{placed}"
-        with psycopg.connect(world.env["DATABASE_URL"], autocommit=True) as db:
+        with psycopg.connect(world.url, autocommit=True) as db:
             db.execute("BEGIN")
             db.execute("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]')")
             db.execute(f"PREPARE TRANSACTION '{name}'")

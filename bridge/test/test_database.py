@@ -79,7 +79,7 @@ def rows(world):
 @pytest.mark.parametrize("how", ["plain", "jobs", "of the extension alone", "of schema and extension"])
 def test_every_documented_dump_restores_all_rows(world, tmp_path, how):
     busy_world(world)
-    before, url = rows(world), world.env["DATABASE_URL"]
+    before, url = rows(world), world.url
     assert all(count > 0 for _, count in before.values()), before
     words = {"plain": [], "jobs": ["-Fc"], "of the extension alone": ["-e", "order_aggregator"], "of schema and extension": ["-e", "order_aggregator", "-n", "order_aggregator"]}[how]
     shell("pg_dump", *words, "-f", tmp_path / "dump", url)
@@ -100,9 +100,9 @@ def test_every_documented_dump_restores_all_rows(world, tmp_path, how):
 def test_a_dump_of_the_schema_alone_fails_loudly(world, tmp_path):
     """pg_dump -n leaves the extension itself out; nothing may look restored."""
     busy_world(world)
-    shell("pg_dump", "-n", "order_aggregator", "-f", tmp_path / "dump", world.env["DATABASE_URL"])
+    shell("pg_dump", "-n", "order_aggregator", "-f", tmp_path / "dump", world.url)
     afresh(world)
-    answer = subprocess.run(["psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", tmp_path / "dump", world.env["DATABASE_URL"]], capture_output=True, text=True)
+    answer = subprocess.run(["psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", tmp_path / "dump", world.url], capture_output=True, text=True)
     world.connect()
     assert answer.returncode != 0 and "order_aggregator" in answer.stderr
     assert world.value("SELECT count(*) FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'order_aggregator')") == 0
@@ -149,11 +149,11 @@ def test_dump_and_restore_loses_nothing_and_repeats_under_the_same_message_id(wo
     bridge.stop()
     world.place(5)      # not relayed before the dump
     world.db.execute("SELECT order_aggregator.confirm_order(1)")
-    dump = subprocess.run(["pg_dump", world.env["DATABASE_URL"]], check=True, capture_output=True, text=True).stdout
+    dump = subprocess.run(["pg_dump", world.url], check=True, capture_output=True, text=True).stdout
     old_ids = {p.message_id for p, _, _ in world.take(queue)}
 
     afresh(world)
-    subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", world.env["DATABASE_URL"]], input=dump, check=True,
+    subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", world.url], input=dump, check=True,
                    capture_output=True, text=True)
     world.connect()
     world.consistent()

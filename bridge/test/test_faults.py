@@ -17,7 +17,7 @@ def confirmed_events(world, queue):
 
 def place_in_background(world, orders, batch=100):
     def work():
-        with psycopg.connect(world.env["DATABASE_URL"], autocommit=True) as db:
+        with psycopg.connect(world.url, autocommit=True) as db:
             for _ in range(orders // batch):
                 db.execute("""SELECT count(*) FROM order_aggregator.place_orders(
                               (SELECT jsonb_agg(jsonb_build_object('productId', 'x', 'quantity', 1)) FROM generate_series(1, %s)))""", [batch])
@@ -120,7 +120,7 @@ def test_a_lower_event_id_that_commits_later_is_still_relayed(world):
     world.stock(a={"x": 10, "y": 10})
     queue = world.listen("order.placed.a")
     world.ready_bridge()
-    with psycopg.connect(world.env["DATABASE_URL"]) as late:
+    with psycopg.connect(world.url) as late:
         late.execute("SELECT order_aggregator.place_order('late', '[{\"productId\": \"y\", \"quantity\": 1}]')")
         world.place(3)
         wait_until(lambda: world.depth(queue) == 3, what="the others, which are not held up")
@@ -136,7 +136,7 @@ def test_no_event_is_missed_under_concurrent_commits_and_each_is_sent_once(world
     world.ready_bridge()
 
     def publish(number):
-        with psycopg.connect(world.env["DATABASE_URL"], autocommit=True) as db:
+        with psycopg.connect(world.url, autocommit=True) as db:
             for n in range(400):
                 db.execute("SELECT order_aggregator.publish_event('mine.made', to_jsonb(%s::text))", [f"{number}-{n}"])
 
@@ -204,7 +204,7 @@ def test_redrive_moves_what_is_dead_once_even_if_it_dies_again(world):
 def test_a_row_locked_by_someone_else_holds_up_no_other_request_for_ever(world):
     world.stock(a={"x": 10, "y": 10})
     bridge = world.ready_bridge(REQUEST_TIMEOUT_S="2")
-    with psycopg.connect(world.env["DATABASE_URL"]) as other:
+    with psycopg.connect(world.url) as other:
         other.execute("UPDATE order_aggregator.stock SET buffer = 0 WHERE product_id = 'x'")
         began = time.monotonic()
         answer = requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S)

@@ -233,7 +233,7 @@ def test_raw_bytes(shop):
     assert statuses(raw(bridge, (order_head(len(BODY)) + BODY) * 5 + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) == [201] * 5 + [200]
     # chunked
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (BODY[:7], BODY[7:])) + b"0\r\n\r\n"
-    head = b"POST /order HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    head = b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     assert statuses(raw(bridge, head + chunks)) == [201]
     assert shop.statuses() == {"pending": 7}
     # cut off in the middle, malformed chunks, two lengths, no such method or version: nothing is placed, nothing crashes
@@ -372,7 +372,7 @@ def test_events_are_streamed_in_order_and_resumed_from_history(world):
     bridge = world.ready_bridge("--roles=http", LISTENERS_MAX="3")
     first, second = EventSource(bridge), EventSource(bridge)
     assert first.answer.status_code == 200 and first.answer.headers["Content-Type"] == "text/event-stream"
-    with psycopg.connect(world.env["DATABASE_URL"]) as late:
+    with psycopg.connect(world.url) as late:
         late.execute("SELECT order_aggregator.place_order('late', '[{\"productId\": \"y\", \"quantity\": 1}]')")
         world.place(3)
         time.sleep(0.5)     # time for the listeners to go wrong

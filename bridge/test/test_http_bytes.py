@@ -9,11 +9,13 @@ import requests
 from conftest import PATIENCE_S, wait_until
 from test_http import BODY, raw, statuses
 
-SMUGGLED = b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+SMUGGLED = b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 
 
 def order(*fields, body=BODY, version=b"HTTP/1.1", host=b"Host: x"):
     """An order with those header fields, and a second one behind it that must never be reached by way of the first one's body."""
+    if not any(field.startswith(b"Content-Type") for field in fields):
+        fields = (b"Content-Type: application/json", *fields)
     return b"".join(line + b"\r\n" for line in (b"POST /order " + version, host, *fields) if line) + b"\r\n" + body
 
 
@@ -163,9 +165,9 @@ SERVED = {
     "HTTP/1.0 without a host": order(length(), version=b"HTTP/1.0", host=b""),
     "an empty host": order(length(), CLOSE, host=b"Host:"),
     "a host with a port": order(length(), CLOSE, host=b"Host: [::1]:3000"),
-    "an absolute target": b"POST http://shop.example:80/order HTTP/1.1\r\nHost: shop.example\r\n%s\r\nConnection: close\r\n\r\n%s" % (length(), BODY),
-    "an encoded letter": b"POST /%%6frder HTTP/1.1\r\nHost: x\r\n%s\r\nConnection: close\r\n\r\n%s" % (length(), BODY),
-    "a query that nobody asked for": b"POST /order?utm=1&b HTTP/1.1\r\nHost: x\r\n%s\r\nConnection: close\r\n\r\n%s" % (length(), BODY),
+    "an absolute target": b"POST http://shop.localhost:80/order HTTP/1.1\r\nHost: shop.localhost\r\nContent-Type: application/json\r\n%s\r\nConnection: close\r\n\r\n%s" % (length(), BODY),
+    "an encoded letter": b"POST /%%6frder HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s\r\nConnection: close\r\n\r\n%s" % (length(), BODY),
+    "a query that nobody asked for": b"POST /order?utm=1&b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s\r\nConnection: close\r\n\r\n%s" % (length(), BODY),
     "identity as coding of the body": order(length(), b"Content-Encoding: identity", CLOSE),
     "empty lines before the request": b"\r\n\r\n" + order(length(), CLOSE),
 }

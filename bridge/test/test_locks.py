@@ -19,7 +19,7 @@ ORDER = {"productId": "x", "quantity": 1}
 @contextlib.contextmanager
 def locked(world, sql):
     """Somebody's transaction that has run a statement and stays open."""
-    with psycopg.connect(world.env["DATABASE_URL"]) as other:
+    with psycopg.connect(world.url) as other:
         other.execute(sql)
         yield
         other.rollback()
@@ -237,7 +237,7 @@ def test_advisory_locks_that_anyone_may_take_stop_nothing(world):
     world.stock(a={"x": 100})
     queue = world.listen("order.placed.a")
     everything = "SELECT pg_advisory_lock(28513, n), pg_advisory_lock((28513::bigint << 32) + n) FROM generate_series(0, 20) AS n"
-    with psycopg.connect(world.env["DATABASE_URL"], autocommit=True) as other:
+    with psycopg.connect(world.url, autocommit=True) as other:
         other.execute(everything)
         bridge = world.ready_bridge(RELAY_POLL_MS="60000")
         for n in range(1, 6):

@@ -62,7 +62,7 @@ class Session(threading.Thread):
     def __init__(self, world, number, vendors):
         super().__init__()
         self.vendors = vendors
-        self.random, self.url = random.Random(SEED * 1000 + number), world.env["DATABASE_URL"]
+        self.random, self.url = random.Random(SEED * 1000 + number), world.url
         self.placed, self.errors, self.refused, self.settled = [], [], 0, 0
 
     def run(self):
@@ -180,7 +180,7 @@ def test_more_demand_than_stock_sells_exactly_all_of_it(world):
 
     def buy(number):
         chooser = random.Random(SEED + number)
-        with psycopg.connect(world.env["DATABASE_URL"], autocommit=True) as db:
+        with psycopg.connect(world.url, autocommit=True) as db:
             for _ in range(60):
                 requests = [{"productId": "x", "quantity": 1} for _ in range(chooser.randint(1, 8))]
                 sold.append(db.execute("SELECT count(order_id) FROM order_aggregator.place_orders(%s)", [Jsonb(requests)]).fetchone()[0])
@@ -201,7 +201,7 @@ def test_orders_in_opposite_product_order_never_deadlock(world):
 
     def buy(number):
         chooser = random.Random(SEED + number)
-        with psycopg.connect(world.env["DATABASE_URL"], autocommit=True) as db:
+        with psycopg.connect(world.url, autocommit=True) as db:
             deadline = time.monotonic() + SECONDS
             while time.monotonic() < deadline:
                 lines = [{"productId": p, "quantity": 1} for p in (products if number % 2 else products[::-1])[chooser.randrange(25):]]

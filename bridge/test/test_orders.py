@@ -159,7 +159,7 @@ def test_bad_bodies_get_an_error_that_names_the_field_and_change_nothing(world):
         answer = requests.post(f"{bridge.url}/order", data=body, headers={"Content-Type": "application/json"}, timeout=PATIENCE_S)
         assert (answer.status_code, answer.json()["field"]) == (status, field), body
         assert answer.json()["status"] == status and answer.headers["Content-Type"] == "application/problem+json"
-    huge = requests.post(f"{bridge.url}/order", data=b" " * 2_000_000, timeout=PATIENCE_S)
+    huge = requests.post(f"{bridge.url}/order", data=b" " * 2_000_000, headers={"Content-Type": "application/json"}, timeout=PATIENCE_S)
     assert huge.status_code == 413
     typed = requests.post(f"{bridge.url}/order", data=b"{}", headers={"Content-Type": "text/plain"}, timeout=PATIENCE_S)
     assert typed.status_code == 415

@@ -216,7 +216,7 @@ def test_a_foreign_transaction_held_open_neither_stalls_nor_loses(world):
     """It has an id, so every snapshot lists it; among ours one is as old."""
     world.stock(a={"x": 100000})
     queue = world.listen("order.placed.a")
-    with psycopg.connect(world.servers.env["DATABASE_URL"]) as foreign, psycopg.connect(world.env["DATABASE_URL"]) as late:
+    with psycopg.connect(world.servers.env["DATABASE_URL"]) as foreign, psycopg.connect(world.url) as late:
         foreign.execute("SELECT pg_current_xact_id()")
         world.db.execute("SELECT order_aggregator.sync_vendor_stock('a', '[{\"id\": \"x\", \"quantity\": 99999, \"price\": 1}, {\"id\": \"y\", \"quantity\": 1, \"price\": 1}]')")
         late.execute("SELECT order_aggregator.place_order('late', '[{\"productId\": \"y\", \"quantity\": 1}]')")

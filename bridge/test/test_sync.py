@@ -269,7 +269,7 @@ def test_the_time_of_the_count(world, feeds):
 
 def test_headers_from_a_file_and_redirects(world, feeds, tmp_path):
     secrets = tmp_path / "headers"
-    secrets.write_text("# keys\ngood Authorization: Bearer first\ngood X-Shop: 7\n")
+    secrets.write_text(f"# keys\ngood {feeds} Authorization: Bearer first\ngood {feeds} X-Shop: 7\n")
     secrets.chmod(0o600)
     register(world, feeds, "good")
     world.db.execute("SELECT order_aggregator.register_vendor('other', 'other', %s)", [f"{feeds}/good"])
@@ -280,12 +280,12 @@ def test_headers_from_a_file_and_redirects(world, feeds, tmp_path):
     sync(bridge, "other")
     assert "Authorization" not in Handler.seen[-1][1]
     # read again on SIGHUP; a bad file changes nothing
-    secrets.write_text("good Authorization: Bearer second\n")
+    secrets.write_text(f"good {feeds} Authorization: Bearer second\n")
     bridge.process.send_signal(signal.SIGHUP)
     wait_until(lambda: sync(bridge, "good") and Handler.seen[-1][1].get("Authorization") == "Bearer second", what="the new key")
-    secrets.write_text("good Authorization\n")
+    secrets.write_text("good Authorization: Bearer third\n")     # for whom?
     bridge.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: bridge.logged("line 1: must be"), what="the complaint")
+    wait_until(lambda: bridge.logged("line 1 of"), what="the complaint")
     sync(bridge, "good")
     assert Handler.seen[-1][1]["Authorization"] == "Bearer second"
     # redirects are followed where that is allowed, but not with a vendor's keys
@@ -347,7 +347,7 @@ def test_a_locked_vendor_delays_no_other(world, feeds):
     register(world, feeds, "late", "good")
     world.db.execute("UPDATE order_aggregator.vendor SET sync_interval = '1 second'")
     bridge = world.ready_bridge("--roles=http,sync")
-    with psycopg.connect(world.env["DATABASE_URL"]) as foreign:
+    with psycopg.connect(world.url) as foreign:
         wait_until(lambda: any(path == "/late" for path, _ in Handler.seen), what="the late pull")
         foreign.execute("SELECT FROM order_aggregator.vendor WHERE vendor_id = 'late' FOR NO KEY UPDATE")
         before = sum(path == "/good" for path, _ in Handler.seen)
@@ -410,7 +410,7 @@ def test_a_feed_that_breaks_off_half_way(world, feeds):
     """Killed between two parts: what was applied stands, the rest comes with the next pull, and nothing is taken for missing."""
     Handler.pages["/many"] = ([{"id": f"p{n:05}", "quantity": 1} for n in range(5000)], {"ETag": '"one"'})
     register(world, feeds, "many")
-    with psycopg.connect(world.env["DATABASE_URL"]) as other:
+    with psycopg.connect(world.url) as other:
         other.execute("INSERT INTO order_aggregator.product (product_id, name) VALUES ('p03000', 'p03000')")    # its part has to wait
         bridge = world.ready_bridge("--roles=http,sync")
         wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.stock") > 0, what="the first part")
@@ -433,7 +433,7 @@ def test_another_session_holds_a_row(world, feeds):
     bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="5")
     sync(bridge, "many")
     Handler.pages["/many"] = ([{"id": f"p{n:03}", "quantity": 2} for n in range(100)], {})
-    with psycopg.connect(world.env["DATABASE_URL"]) as foreign:
+    with psycopg.connect(world.url) as foreign:
         foreign.execute("SELECT FROM order_aggregator.stock WHERE product_id = 'p050' FOR UPDATE")
         result = sync(bridge, "many")
         assert result["status"] == "failed" and "lock timeout" in result["error"]

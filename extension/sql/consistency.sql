@@ -139,6 +139,11 @@ AS $$
 	LEFT JOIN order_aggregator.hold AS h ON h.order_id = r.order_id AND h.line_no = r.line_no AND h.vendor_id = r.vendor_id
 		AND h.attempt = r.attempt AND h.status = 'confirmed'
 	WHERE r.quantity > coalesce(h.quantity, 0)
+	-- whoever takes the name of a role that is gone would answer for its vendor
+	UNION ALL
+	SELECT 'a login that may answer for a vendor is no role', 'login ' || l.login, jsonb_build_object('vendorId', l.vendor_id)
+	FROM order_aggregator.vendor_login AS l
+	WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = l.login)
 	-- 9: a key has one outcome
 	UNION ALL
 	SELECT 'idempotency key points to no order', 'key ' || i.key, jsonb_build_object('orderId', i.order_id)

@@ -8,12 +8,13 @@ COMMENT ON FUNCTION register_vendor(text, text, text, int) IS
 'Adds a vendor or changes its name, feed URL and priority (lower is asked first). 22023: malformed argument.';
 
 CREATE OR REPLACE FUNCTION configure_vendor(vendor_id text, sync_interval interval DEFAULT NULL, feed_mapping jsonb DEFAULT NULL,
-								 buffer bigint DEFAULT NULL, on_shortage text DEFAULT NULL, is_active boolean DEFAULT NULL)
+								 buffer bigint DEFAULT NULL, on_shortage text DEFAULT NULL, is_active boolean DEFAULT NULL,
+								 amqp_user text DEFAULT NULL, logins name[] DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'oa_configure_vendor'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION configure_vendor(text, interval, jsonb, bigint, text, boolean) IS
-'Changes what is given of a vendor. sync_interval: between two pulls of its feed. feed_mapping: where its feed has what, {"format","delimiter","items","asOf","id","quantity","price","name"}; an empty object forgets it. buffer: units of each of its offers that are kept back from sale. on_shortage: what to do with orders when a feed has fewer units than they hold: keep, resource or reject. OA005: unknown vendor; 22023: malformed argument.';
+COMMENT ON FUNCTION configure_vendor(text, interval, jsonb, bigint, text, boolean, text, name[]) IS
+'Changes what is given of a vendor. sync_interval: between two pulls of its feed. feed_mapping: where its feed has what, {"format","delimiter","items","asOf","id","quantity","price","name"}; an empty object forgets it. buffer: units of each of its offers that are kept back from sale. on_shortage: what to do with orders when a feed has fewer units than they hold: keep, resource or reject. amqp_user: the RabbitMQ user whose answers for the vendor count, and no others; an empty one: any. logins: the roles, members of order_aggregator_vendor, that may answer for the vendor; an empty array: none. OA005: unknown vendor; 22023: malformed argument.';
 
 CREATE OR REPLACE FUNCTION configure_product(product_id text, buffer bigint DEFAULT NULL, low_threshold bigint DEFAULT NULL, vendor_id text DEFAULT NULL)
 RETURNS void
@@ -39,9 +40,9 @@ COMMENT ON FUNCTION map_products(text, jsonb) IS
 CREATE OR REPLACE FUNCTION sync_vendor_stock(vendor_id text, feed jsonb, as_of timestamptz DEFAULT NULL)
 RETURNS jsonb
 AS 'MODULE_PATHNAME', 'oa_sync_vendor_stock'
-LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION sync_vendor_stock(text, jsonb, timestamptz) IS
-'Applies one whole stock feed, [{"id","name","quantity","price"}] or [{"productId","stock"}], counted by the vendor at as_of (default: now). Returns {"vendorId","status","asOf","items","new","changed","inactive","skipped","oversold"}. OA005: unknown vendor; 22023: the feed is not an array.';
+'Applies one whole stock feed, [{"id","name","quantity","price"}] or [{"productId","stock"}], counted by the vendor at as_of (default: now). Returns {"vendorId","status","asOf","items","new","changed","inactive","skipped","oversold"}. OA005: unknown vendor; 22023: the feed is not an array; 42501: not the caller''s vendor.';
 
 CREATE OR REPLACE FUNCTION claim_due_feeds(lease interval, max_feeds int)
 RETURNS TABLE (vendor_id text, stock_url text, feed_mapping jsonb, etag text, last_modified text)

@@ -3,16 +3,16 @@
 CREATE OR REPLACE FUNCTION confirm_order(order_id bigint, vendor_id text DEFAULT NULL)
 RETURNS text
 AS 'MODULE_PATHNAME', 'oa_confirm_order'
-LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION confirm_order(bigint, text) IS
-'Confirms the open holds of one vendor (default: of all) and returns the order''s status. OA004: the order is closed; OA005: unknown order, or the vendor holds nothing of it.';
+'Confirms the open holds of one vendor (default: of all) and returns the order''s status. A role that may only answer for its own vendors (vendor_login) must name one of them. OA004: the order is closed; OA005: unknown order, or the vendor holds nothing of it; 42501: not the caller''s vendor.';
 
 CREATE OR REPLACE FUNCTION reject_order(order_id bigint, vendor_id text, reason text)
 RETURNS text
 AS 'MODULE_PATHNAME', 'oa_reject_order'
-LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION reject_order(bigint, text, text) IS
-'Rejects the open holds of one vendor: another vendor takes over, or the order is rejected. Returns the order''s status. OA004, OA005 as confirm_order().';
+'Rejects the open holds of one vendor: another vendor takes over, or the order is rejected. Returns the order''s status. OA004, OA005, 42501 as confirm_order().';
 
 CREATE OR REPLACE FUNCTION cancel_order(order_id bigint, reason text)
 RETURNS text
@@ -28,18 +28,18 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 COMMENT ON FUNCTION cancel_order_once(bigint, text, text) IS
 'cancel_order() for the HTTP API: the same key with the same request returns the same status again. OA003: the key was used with another request.';
 
-CREATE OR REPLACE FUNCTION apply_vendor_replies(replies jsonb)
+CREATE OR REPLACE FUNCTION apply_vendor_replies(replies jsonb, user_ids text[] DEFAULT NULL)
 RETURNS TABLE (reply_no int, outcome text, detail text)
 AS 'MODULE_PATHNAME', 'oa_apply_vendor_replies'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION apply_vendor_replies(jsonb) IS
-'Applies many vendors'' replies, an array of {"orderId","vendorId","attempt","status","reason"}, in one transaction. outcome: applied, duplicate, late, stale, or invalid (can never be applied). reply_no counts from 1.';
+COMMENT ON FUNCTION apply_vendor_replies(jsonb, text[]) IS
+'Applies many vendors'' replies, an array of {"orderId","vendorId","attempt","status","reason"}, in one transaction. outcome: applied, duplicate, late, stale, or invalid (can never be applied). reply_no counts from 1. user_ids: for each reply the AMQP user that the broker vouches for, or NULL; where a vendor has an amqp_user, only its answers count. Without user_ids the caller vouches for all of them.';
 
-CREATE OR REPLACE FUNCTION apply_vendor_replies_skip_locked(replies jsonb)
+CREATE OR REPLACE FUNCTION apply_vendor_replies_skip_locked(replies jsonb, user_ids text[] DEFAULT NULL)
 RETURNS TABLE (reply_no int, outcome text, detail text)
 AS 'MODULE_PATHNAME', 'oa_apply_vendor_replies_skip_locked'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION apply_vendor_replies_skip_locked(jsonb) IS
+COMMENT ON FUNCTION apply_vendor_replies_skip_locked(jsonb, text[]) IS
 'apply_vendor_replies() that waits for nobody: where another transaction has locked the order, or stock of it, the outcome is busy, and the reply may be tried again.';
 
 CREATE OR REPLACE FUNCTION expire_orders(max_orders int DEFAULT 1000)

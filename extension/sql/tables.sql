@@ -30,7 +30,15 @@ CREATE TABLE vendor (
 	last_sync_error		text,
 	last_sync_items		int,
 	feed_etag			text,
-	feed_last_modified	text
+	feed_last_modified	text,
+	amqp_user			text
+);
+
+/* Which vendors a role of the database may answer for: what order_aggregator_vendor lets it do, it may do for these. */
+CREATE TABLE vendor_login (
+	login		name NOT NULL,
+	vendor_id	text COLLATE "C" NOT NULL,
+	PRIMARY KEY (login, vendor_id)
 );
 
 CREATE TABLE product (
@@ -292,6 +300,7 @@ CREATE INDEX parked_event_retry_idx ON parked_event (retry_at) WHERE retry_at IS
 -- pg_dump takes the rows along
 SELECT pg_catalog.pg_extension_config_dump('vendor', '');
 SELECT pg_catalog.pg_extension_config_dump('vendor_vendor_no_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('vendor_login', '');
 SELECT pg_catalog.pg_extension_config_dump('product', '');
 SELECT pg_catalog.pg_extension_config_dump('stock', '');
 SELECT pg_catalog.pg_extension_config_dump('product_map', '');

@@ -14,6 +14,16 @@ CREATE INDEX parked_event_retry_idx ON parked_event (retry_at) WHERE retry_at IS
 
 ALTER TABLE idempotency ADD COLUMN action text;
 
+ALTER TABLE vendor ADD COLUMN amqp_user text;
+CREATE TABLE vendor_login (
+	login		name NOT NULL,
+	vendor_id	text COLLATE "C" NOT NULL,
+	PRIMARY KEY (login, vendor_id)
+);
+SELECT pg_catalog.pg_extension_config_dump('vendor_login', '');
+
 -- another signature
+DROP FUNCTION configure_vendor(text, interval, jsonb, bigint, text, boolean);
+DROP FUNCTION apply_vendor_replies(jsonb);
 DROP FUNCTION relay_events(bigint, xid8, xid8[], pg_snapshot, int);
 

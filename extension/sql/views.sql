@@ -66,9 +66,27 @@ WHERE retry_at IS NOT NULL;
 COMMENT ON VIEW deferred_event IS 'Events that the broker did not take because a queue was full; the relay sends them again at retry_at.';
 
 CREATE OR REPLACE VIEW vendor_sync AS
-SELECT vendor_id, name, priority, is_active, stock_url, sync_interval, synced_as_of, last_sync_at, last_sync_status,
+SELECT vendor_id, name, priority, is_active,
+	-- what may be a secret is not shown
+	regexp_replace(regexp_replace(stock_url, '^([a-z]+://)[^/?#]*@', '\1'), '[?#].*', '?...') AS stock_url, sync_interval, synced_as_of, last_sync_at, last_sync_status,
 	last_sync_error, last_sync_items, sync_failures,
 	CASE WHEN circuit_open_until IS NULL THEN 'closed' WHEN circuit_open_until > now() THEN 'open' ELSE 'half-open' END AS circuit,
 	circuit_open_until, next_sync_at
 FROM vendor;
 COMMENT ON VIEW vendor_sync IS 'Vendors with the result of their last sync.';
+
+-- What a vendor's login sees: its own. The barrier keeps a caller's function from being shown rows that are left out.
+CREATE OR REPLACE VIEW vendor_order WITH (security_barrier) AS
+SELECT h.vendor_id, h.order_id, h.attempt, h.line_no, h.product_id,
+	(SELECT s.vendor_sku FROM stock AS s WHERE s.product_id = h.product_id AND s.vendor_id = h.vendor_id) AS vendor_sku,
+	h.quantity, h.unit_price, h.status, h.held_at, h.settled_at, h.reason, o.customer_id, o.status AS order_status, o.placed_at,
+	o.expires_at
+FROM hold AS h JOIN orders AS o USING (order_id)
+WHERE h.vendor_id IN (SELECT l.vendor_id FROM vendor_login AS l WHERE l.login = current_user);
+COMMENT ON VIEW vendor_order IS 'The caller''s own parts of orders, one row a hold: what the vendors that vendor_login gives it were asked for, and what became of it.';
+
+CREATE OR REPLACE VIEW vendor_stock WITH (security_barrier) AS
+SELECT s.vendor_id, s.product_id, s.vendor_sku, s.price, s.on_hand, s.reserved, s.buffer, s.is_active, s.as_of
+FROM stock AS s
+WHERE s.vendor_id IN (SELECT l.vendor_id FROM vendor_login AS l WHERE l.login = current_user);
+COMMENT ON VIEW vendor_stock IS 'The caller''s own offers: those of the vendors that vendor_login gives it.';

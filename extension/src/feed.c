@@ -13,6 +13,7 @@
 #include "order_aggregator.h"
 
 #include "arguments.h"
+#include "caller.h"
 #include "catalog/pg_type.h"
 #include "events.h"
 #include "executor/spi.h"
@@ -178,6 +179,7 @@ oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 	int64       sync_id;
 	bool        is_stale;
 	Datum       result;
+	Caller      caller;
 
 	begin_writing("sync_vendor_stock()");
 	require_argument(fcinfo, 0, "vendor_id");
@@ -186,8 +188,10 @@ oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("feed must be a JSON array of items")));
 
+	caller = caller_begin(fcinfo);
 	SPI_connect();
 	part = feed_part_create(text_argument(fcinfo, 0), as_of);
+	require_answers_for(&caller, part->vendor_id);
 	sync_id = begin_feed(part->vendor_id, as_of, &is_stale);
 	if (!is_stale)
 	{
@@ -196,6 +200,7 @@ oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 	}
 	result = jsonb_result(finish_feed(sync_id, NULL, NULL, is_stale));
 	SPI_finish();
+	caller_end(&caller);
 	return result;
 }
 

@@ -8,14 +8,16 @@
  *		vendor, product:	kept while stock refers to them
  *
  * The triggers' WHEN clauses let only rows through whose state changes, or
- * whose counter is negative.
+ * whose counter is negative. Nobody but the extension's owner may make a trigger
+ * of these functions, and none of them works on another table than its own.
  */
 #include "order_aggregator.h"
 
 #include "access/htup_details.h"
-#include "commands/trigger.h"
+#include "catalog/partition.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "guard.h"
 #include "plans.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -26,13 +28,25 @@ PG_FUNCTION_INFO_V1(oa_guard_hold);
 PG_FUNCTION_INFO_V1(oa_guard_stock);
 PG_FUNCTION_INFO_V1(oa_guard_reference);
 
-static TriggerData *
-row_trigger(FunctionCallInfo fcinfo, const char *name)
+static bool
+is_table_or_partition(Relation relation, Oid table)
+{
+	Oid id = RelationGetRelid(relation);
+
+	return id == table || (relation->rd_rel->relispartition && get_partition_parent(id, true) == table);
+}
+
+TriggerData *
+our_trigger(FunctionCallInfo fcinfo, const char *table_name, const char *trigger_name, TriggerEvent when, int what)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
-		elog(ERROR, "%s: must be called by a row trigger fired before the change", name);
+	if (!CALLED_AS_TRIGGER(fcinfo) || !is_table_or_partition(trigger->tg_relation, table_oid(table_name)) ||
+		strcmp(trigger->tg_trigger->tgname, trigger_name) != 0 ||
+		(trigger->tg_event & (TRIGGER_EVENT_TIMINGMASK | TRIGGER_EVENT_ROW)) != when ||
+		!(what & (1 << (trigger->tg_event & TRIGGER_EVENT_OPMASK))))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("this function is for trigger \"%s\" on table \"%s.%s\" only", trigger_name, OA_SCHEMA, table_name)));
 	return trigger;
 }
 
@@ -49,7 +63,7 @@ column(TriggerData *trigger, HeapTuple tuple, const char *name)
 Datum
 oa_guard_order(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = row_trigger(fcinfo, "guard_order");
+	TriggerData *trigger = our_trigger(fcinfo, "orders", "guard_update", TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE);
 	HeapTuple    tuple;
 	TupleDesc    desc = RelationGetDescr(trigger->tg_relation);
 	int          closed_at_column = SPI_fnumber(desc, "closed_at");
@@ -73,7 +87,7 @@ oa_guard_order(PG_FUNCTION_ARGS)
 Datum
 oa_guard_hold(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = row_trigger(fcinfo, "guard_hold");
+	TriggerData *trigger = our_trigger(fcinfo, "hold", "guard_update", TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE);
 	const char  *before = column(trigger, trigger->tg_trigtuple, "status");
 	const char  *after = column(trigger, trigger->tg_newtuple, "status");
 	bool         allowed = (strcmp(before, "open") == 0 &&
@@ -94,8 +108,10 @@ oa_guard_hold(PG_FUNCTION_ARGS)
 Datum
 oa_guard_reference(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = row_trigger(fcinfo, "guard_reference");
-	bool         is_vendor = strcmp(RelationGetRelationName(trigger->tg_relation), "vendor") == 0;
+	bool         is_vendor = CALLED_AS_TRIGGER(fcinfo) &&
+					 RelationGetRelid(((TriggerData *) fcinfo->context)->tg_relation) == table_oid("vendor");
+	TriggerData *trigger = our_trigger(fcinfo, is_vendor ? "vendor" : "product", "guard_reference",
+									   TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE | GUARD_DELETE);
 	const char  *key = is_vendor ? "vendor_id" : "product_id";
 	char        *old = column(trigger, trigger->tg_trigtuple, key);
 	HeapTuple    result = TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? trigger->tg_trigtuple : trigger->tg_newtuple;
@@ -117,8 +133,10 @@ oa_guard_reference(PG_FUNCTION_ARGS)
 Datum
 oa_guard_stock(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = row_trigger(fcinfo, "guard_stock");
-	HeapTuple    tuple = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? trigger->tg_trigtuple : trigger->tg_newtuple;
+	bool         is_insert = CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(((TriggerData *) fcinfo->context)->tg_event);
+	TriggerData *trigger = our_trigger(fcinfo, "stock", is_insert ? "guard_insert" : "guard_update",
+									   TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_INSERT | GUARD_UPDATE);
+	HeapTuple    tuple = is_insert ? trigger->tg_trigtuple : trigger->tg_newtuple;
 
 	ereport(ERROR, (errcode(ERRCODE_OA_STATE),
 					errmsg("stock of product \"%s\" at vendor \"%s\" cannot be negative", column(trigger, tuple, "product_id"),

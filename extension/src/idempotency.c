@@ -214,9 +214,9 @@ idempotency_record_errors(RequestBatch *batch)
 		/* a malformed request and a repeated key claimed nothing */
 		if (request->error == NULL || request->is_replay || request->order_id == 0 || request->idempotency_key == NULL)
 			continue;
-		if (request->error->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+		if (request->error->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || request->drops_refusal)
 		{
-			/* that is no outcome: it may be tried again */
+			/* that is no outcome: it may be tried again, and nothing was done */
 			released[nreleased++] = request->idempotency_key;
 			request->order_id = 0;
 			continue;

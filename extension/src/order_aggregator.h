@@ -31,13 +31,14 @@ typedef enum OwnLock
 #define QUANTITY_MAX       INT64CONST(1000000000)
 #define ON_HAND_MAX        INT64CONST(1000000000000)
 #define BATCH_REQUESTS_MAX 10000
+#define BATCH_LINES_MAX    200000
 #define ID_CHARS_MAX       128
 #define KEY_CHARS_MAX      255
 #define REASON_CHARS_MAX   1000
-#define HOLD_FOR_MAX_US    (INT64CONST(366) * 86400 * 1000000)
 
 /* settings, order_aggregator.* */
 extern int   guc_hold_for_s;
+extern int   guc_hold_for_max_s;
 extern int   guc_strategy;
 extern int   guc_max_lines;
 extern int   guc_max_attempts;

@@ -33,6 +33,7 @@
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "guard.h"
 #include "miscadmin.h"
 #include "order_aggregator.h"
 #include "plans.h"
@@ -177,6 +178,8 @@ make_partition(int64 event_id)
 		psprintf("CREATE TABLE %s.%s (LIKE %s.outbox INCLUDING ALL, PRIMARY KEY (event_id))", OA_SCHEMA, name, OA_SCHEMA));
 	execute_ddl(psprintf("ALTER TABLE %s.outbox ATTACH PARTITION %s.%s FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")",
 						 OA_SCHEMA, OA_SCHEMA, name, lower, lower + (INT64CONST(1) << PARTITION_BITS)));
+	/* whatever the database gives to everybody by default */
+	execute_ddl(psprintf("REVOKE ALL ON %s.%s FROM PUBLIC", OA_SCHEMA, name));
 	return find_partition(event_id);
 }
 
@@ -339,8 +342,7 @@ ring_doorbell_at_commit(void)
 Datum
 oa_ring_doorbell(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "ring_doorbell: not called by trigger manager");
+	our_trigger(fcinfo, "outbox", "ring_doorbell", TRIGGER_EVENT_AFTER, GUARD_INSERT);
 	ring_doorbell_at_commit();
 	return PointerGetDatum(NULL);
 }
@@ -348,8 +350,7 @@ oa_ring_doorbell(PG_FUNCTION_ARGS)
 Datum
 oa_guard_outbox(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "guard_outbox: not called by trigger manager");
+	our_trigger(fcinfo, "outbox", "guard_update", TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE);
 	ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("the outbox is append-only")));
 }
 
@@ -471,6 +472,15 @@ check_headers(Jsonb *headers)
 	}
 }
 
+/* Whether it is a word, or begins with one, that says an event is ours; "order.#" takes "order" as well. */
+static bool
+is_reserved(const char *routing_key)
+{
+	size_t first = strcspn(routing_key, ".");
+
+	return first == 5 && (strncmp(routing_key, "order", 5) == 0 || strncmp(routing_key, "stock", 5) == 0);
+}
+
 Datum
 oa_publish_event(PG_FUNCTION_ARGS)
 {
@@ -488,6 +498,8 @@ oa_publish_event(PG_FUNCTION_ARGS)
 	complaint = check_text_id(routing_key, strlen(routing_key), ROUTING_KEY_BYTES_MAX);
 	if (complaint == NULL && strlen(routing_key) > ROUTING_KEY_BYTES_MAX)
 		complaint = psprintf("must be at most %d bytes long", ROUTING_KEY_BYTES_MAX);
+	if (complaint == NULL && is_reserved(routing_key))
+		complaint = "must not begin with order. or stock.: those events are the order's and the feed's own";
 	if (complaint != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("routing_key %s", complaint)));
 

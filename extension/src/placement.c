@@ -68,6 +68,7 @@ typedef struct Placement
 	TimestampTz    placed_at;
 	int            nplaced;
 	int            npicks;
+	int64          effort; /* for sourcing, what is left */
 } Placement;
 
 static inline bool
@@ -101,13 +102,10 @@ find_known_products(Placement *placement)
 	plan_execute(PLAN_KNOWN_PRODUCTS, values, NULL, SPI_OK_SELECT);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		char *id = spi_string(row, 1);
+		int product = request_find_product(batch, spi_string(row, 1));
 
-		for (int i = 0; i < batch->nproducts; i++)
-		{
-			if (!placement->products[i].is_known && strcmp(batch->product_ids[i], id) == 0)
-				placement->products[i].is_known = true;
-		}
+		Assert(product >= 0);
+		placement->products[product].is_known = true;
 	}
 }
 
@@ -210,7 +208,7 @@ source_request(Placement *placement, int request_index)
 	RequestBatch *batch = placement->batch;
 	OrderRequest *request = &batch->requests[request_index];
 	Placed       *placed = &placement->placed[request_index];
-	SourcingLimit limit = {.max_vendors = guc_max_vendors_per_order};
+	SourcingLimit limit = {.max_vendors = guc_max_vendors_per_order, .effort = &placement->effort};
 	SourcingLine *lines = palloc(sizeof(SourcingLine) * request->nlines);
 	int           npicks_max = 0;
 	int           outcome;
@@ -246,6 +244,11 @@ source_request(Placement *placement, int request_index)
 					  psprintf("insufficient stock to serve the order from at most %d vendor%s", guc_max_vendors_per_order,
 							   guc_max_vendors_per_order == 1 ? "" : "s"),
 					  psprintf("{\"maxVendorsPerOrder\": %d}", guc_max_vendors_per_order), NULL);
+		return;
+	}
+	if (outcome == SOURCING_NOT_NOW)
+	{
+		request_busy(request, "the batch has spent what choosing vendors may cost; alone the order may be served");
 		return;
 	}
 	if (outcome < 0)
@@ -590,6 +593,7 @@ place_batch(RequestBatch *batch, bool want_documents)
 	placement->batch = batch;
 	placement->placed = palloc0(sizeof(Placed) * Max(batch->nrequests, 1));
 	placement->placed_at = GetCurrentTransactionStartTimestamp();
+	placement->effort = SOURCING_EFFORT_BATCH;
 
 	idempotency_claim(batch);
 	lock_offers(placement);

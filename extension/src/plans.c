@@ -143,6 +143,16 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 true},
 	[PLAN_REFERS_TO_PRODUCT] =
 		{"SELECT EXISTS (SELECT FROM order_aggregator.stock AS s WHERE s.product_id OPERATOR(pg_catalog.=) $1)", 1, {TEXTOID}, true},
+	[PLAN_VENDOR_LOGIN] = {"SELECT 1 FROM order_aggregator.vendor_login AS l "
+						   "WHERE l.login OPERATOR(pg_catalog.=) $1 AND l.vendor_id OPERATOR(pg_catalog.=) $2",
+						   2,
+						   {NAMEOID, TEXTOID},
+						   true},
+	[PLAN_AMQP_USERS] = {"SELECT v.vendor_id, v.amqp_user FROM order_aggregator.vendor AS v "
+						 "WHERE v.amqp_user IS NOT NULL AND v.vendor_id OPERATOR(pg_catalog.=) ANY ($1)",
+						 1,
+						 {TEXTARRAYOID},
+						 true},
 	[PLAN_REGISTER_VENDOR] = {"INSERT INTO order_aggregator.vendor AS v (vendor_id, name, stock_url, priority) "
 							  "VALUES ($1, $2, $3, $4) "
 							  "ON CONFLICT (vendor_id) DO UPDATE "
@@ -161,6 +171,15 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 6,
 		 {TEXTOID, INTERVALOID, JSONBOID, INT8OID, TEXTOID, BOOLOID}},
+	[PLAN_SET_AMQP_USER] = {"UPDATE order_aggregator.vendor AS v SET amqp_user = NULLIF($2, '') "
+							"WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+							2,
+							{TEXTOID, TEXTOID}},
+	[PLAN_FORGET_LOGINS] = {"DELETE FROM order_aggregator.vendor_login AS l WHERE l.vendor_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}},
+	[PLAN_ADD_LOGINS] = {"INSERT INTO order_aggregator.vendor_login (login, vendor_id) "
+						 "SELECT DISTINCT n, $1 FROM pg_catalog.unnest($2) AS n",
+						 2,
+						 {TEXTOID, NAMEARRAYOID}},
 	/* $2 and $3 are for the two statements that follow it */
 	[PLAN_LOCK_PRODUCT_STOCK] = {"SELECT s.vendor_id FROM order_aggregator.stock AS s "
 								 "WHERE s.product_id OPERATOR(pg_catalog.=) $1 "

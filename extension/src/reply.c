@@ -19,6 +19,7 @@
 #include "order_aggregator.h"
 
 #include "arguments.h"
+#include "caller.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -29,6 +30,7 @@
 #include "plans.h"
 #include "request.h"
 #include "settlement.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -178,6 +180,67 @@ parse_replies(Jsonb *json, int *count)
 	return replies;
 }
 
+/* ---------- who answers ---------- */
+
+/* The AMQP user whose answers alone count for a vendor. */
+typedef struct VendorUser
+{
+	char *vendor_id;
+	char *amqp_user;
+} VendorUser;
+
+static int
+compare_vendor_users(const void *a, const void *b)
+{
+	return strcmp(((const VendorUser *) a)->vendor_id, ((const VendorUser *) b)->vendor_id);
+}
+
+/* Those of the replies' vendors that have one, by vendor; returns how many. */
+static int
+read_vendor_users(const Reply *replies, int count, VendorUser **users)
+{
+	const char **ids = palloc(sizeof(char *) * Max(count, 1));
+	Datum        values[1];
+	int          nusers;
+
+	for (int i = 0; i < count; i++)
+		ids[i] = replies[i].vendor_id;
+	values[0] = text_array(ids, count);
+	plan_execute(PLAN_AMQP_USERS, values, NULL, SPI_OK_SELECT);
+	nusers = (int) SPI_processed;
+	*users = palloc(sizeof(VendorUser) * Max(nusers, 1));
+	for (int i = 0; i < nusers; i++)
+		(*users)[i] = (VendorUser){spi_string(i, 1), spi_string(i, 2)};
+	qsort(*users, nusers, sizeof(VendorUser), compare_vendor_users);
+	return nusers;
+}
+
+/* An answer counts only from whom it may come: the user that the broker vouches for. */
+static void
+check_users(Reply *replies, int count, ArrayType *user_ids)
+{
+	VendorUser *wanted;
+	Datum      *users;
+	bool       *nulls;
+	int         nusers;
+	int         nwanted;
+
+	deconstruct_array(user_ids, TEXTOID, -1, false, TYPALIGN_INT, &users, &nulls, &nusers);
+	if (nusers != count)
+		argument_error("user_ids", psprintf("must have an element for each of the %d replies, not %d", count, nusers));
+	nwanted = read_vendor_users(replies, count, &wanted);
+	for (int i = 0; i < count; i++)
+	{
+		VendorUser  key = {.vendor_id = replies[i].vendor_id};
+		VendorUser *found = key.vendor_id == NULL ? NULL : bsearch(&key, wanted, nwanted, sizeof(VendorUser), compare_vendor_users);
+
+		if (found == NULL || (!nulls[i] && strcmp(TextDatumGetCString(users[i]), found->amqp_user) == 0))
+			continue;
+		invalid(&replies[i], psprintf("vendorId %s answers as another AMQP user; this reply came %s%s", replies[i].vendor_id,
+									  nulls[i] ? "without a user_id" : "from ", nulls[i] ? "" : TextDatumGetCString(users[i])));
+	}
+}
+
 /* ---------- deciding ---------- */
 
 /* A reply to holds that are settled already. */
@@ -285,6 +348,8 @@ apply_vendor_replies(FunctionCallInfo fcinfo, bool skip_locked)
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	replies = parse_replies(PG_GETARG_JSONB_P(0), &count);
+	if (PG_NARGS() > 1 && !PG_ARGISNULL(1)) /* 1.0 had one */
+		check_users(replies, count, PG_GETARG_ARRAYTYPE_P(1));
 	apply_replies(replies, count, skip_locked);
 	for (int i = 0; i < count; i++)
 	{
@@ -329,31 +394,45 @@ reason_argument(FunctionCallInfo fcinfo, int argument)
 	return reason;
 }
 
-/* Locks one order; ERROR unless it exists and is pending. */
-static Settlement *
-lock_pending_order(int64 order_id)
+/* ERROR unless the one order is known and pending. */
+static void
+require_pending(const Settlement *settlement, int64 order_id, bool is_known)
 {
-	Settlement *settlement = settlement_lock(&order_id, 1, false);
-
-	if (settlement->norders == 0)
+	if (!is_known)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown order " INT64_FORMAT, order_id)));
 	if (strcmp(settlement->orders[0].status, "pending") != 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("order " INT64_FORMAT " is %s", order_id, settlement->orders[0].status),
 						errdetail("Only a pending order can be confirmed, rejected or cancelled.")));
-	return settlement;
+}
+
+static bool
+is_part_of(const SettledOrder *order, const char *vendor_id)
+{
+	for (int i = 0; i < order->nholds; i++)
+	{
+		if (strcmp(order->holds[i].vendor_id, vendor_id) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* Gives all open holds of the vendor (NULL: of every vendor) their new status. */
 static Datum
-settle_by_hand(int64 order_id, const char *vendor_id, HoldStatus new_status, const char *reason)
+settle_by_hand(FunctionCallInfo fcinfo, const char *vendor_id, HoldStatus new_status, const char *reason)
 {
+	int64         order_id = PG_GETARG_INT64(0);
+	Caller        caller = caller_begin(fcinfo);
 	Settlement   *settlement;
 	SettledOrder *order;
+	bool          is_vendor;
 	int           matched = 0;
 	const char   *status;
 
 	SPI_connect();
-	settlement = lock_pending_order(order_id);
+	is_vendor = require_answers_for(&caller, vendor_id);
+	settlement = settlement_lock(&order_id, 1, false);
+	/* to a vendor's login an order that it was never asked for does not exist */
+	require_pending(settlement, order_id, settlement->norders > 0 && (!is_vendor || is_part_of(&settlement->orders[0], vendor_id)));
 	order = &settlement->orders[0];
 	for (int i = 0; i < order->nholds; i++)
 	{
@@ -371,6 +450,7 @@ settle_by_hand(int64 order_id, const char *vendor_id, HoldStatus new_status, con
 	settlement_write(settlement);
 	status = order->new_status ? order->new_status : "pending"; /* a literal: it outlives SPI's memory */
 	SPI_finish();
+	caller_end(&caller);
 	PG_RETURN_TEXT_P(cstring_to_text(status));
 }
 
@@ -379,7 +459,7 @@ oa_confirm_order(PG_FUNCTION_ARGS)
 {
 	begin_writing("confirm_order()");
 	require_argument(fcinfo, 0, "order_id");
-	return settle_by_hand(PG_GETARG_INT64(0), PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_CONFIRMED,
+	return settle_by_hand(fcinfo, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_CONFIRMED,
 						  NULL);
 }
 
@@ -389,14 +469,15 @@ oa_reject_order(PG_FUNCTION_ARGS)
 	begin_writing("reject_order()");
 	require_argument(fcinfo, 0, "order_id");
 	require_argument(fcinfo, 1, "vendor_id");
-	return settle_by_hand(PG_GETARG_INT64(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_REJECTED, reason_argument(fcinfo, 2));
+	return settle_by_hand(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_REJECTED, reason_argument(fcinfo, 2));
 }
 
 static void
 cancel(int64 order_id, const char *reason)
 {
-	Settlement *settlement = lock_pending_order(order_id);
+	Settlement *settlement = settlement_lock(&order_id, 1, false);
 
+	require_pending(settlement, order_id, settlement->norders > 0);
 	settlement->orders[0].new_status = "cancelled";
 	settlement->orders[0].new_reason = reason;
 	settlement_write(settlement);

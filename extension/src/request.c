@@ -64,6 +64,14 @@ intern_product(RequestBatch *batch, char *id)
 	return entry;
 }
 
+int
+request_find_product(RequestBatch *batch, char *product_id)
+{
+	InternedProduct *entry = interned_lookup(batch->interned, product_id);
+
+	return entry != NULL ? entry->index : -1;
+}
+
 /* ---------- checks of single values ---------- */
 
 char *
@@ -428,6 +436,10 @@ parse_lines(RequestBatch *batch, int request_index, JsonbContainer *array)
 		if (request->error != NULL)
 			return;
 		line_index++;
+		if (++batch->nlines > BATCH_LINES_MAX)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("requests must have at most %d lines together", BATCH_LINES_MAX),
+							errhint("Place them in several batches.")));
 	}
 }
 
@@ -438,8 +450,8 @@ check_hold_for(OrderRequest *request, const Interval *hold_for, char *field)
 	int128 us =
 		hold_for->time + (int128) hold_for->day * USECS_PER_DAY + (int128) hold_for->month * DAYS_PER_MONTH * USECS_PER_DAY;
 
-	if (us <= 0 || us > HOLD_FOR_MAX_US)
-		malformed(request, field, "must be more than zero and at most 366 days");
+	if (us <= 0 || us > (int128) guc_hold_for_max_s * USECS_PER_SEC)
+		malformed(request, field, psprintf("must be more than zero and at most %d seconds (order_aggregator.hold_for_max)", guc_hold_for_max_s));
 	else
 	{
 		request->hold_for_us = (int64) us;
@@ -511,7 +523,7 @@ static void
 set_defaults(OrderRequest *request)
 {
 	request->strategy = guc_strategy;
-	request->hold_for_us = (int64) guc_hold_for_s * USECS_PER_SEC;
+	request->hold_for_us = (int64) Min(guc_hold_for_s, guc_hold_for_max_s) * USECS_PER_SEC;
 	request->same_as = -1;
 	if (guc_traceparent != NULL && is_traceparent(guc_traceparent, strlen(guc_traceparent)))
 		request->traceparent = guc_traceparent;
@@ -540,6 +552,13 @@ parse_option(OrderRequest *request, const JsonbValue *key, const JsonbValue *val
 			malformed(request, "allowPartial", psprintf("must be true or false, not %s", json_type_name(value)));
 		else
 			request->allow_partial = value->val.boolean;
+	}
+	else if (key_is(key, "dropRefusal"))
+	{
+		if (value->type != jbvBool)
+			malformed(request, "dropRefusal", psprintf("must be true or false, not %s", json_type_name(value)));
+		else
+			request->drops_refusal = value->val.boolean;
 	}
 	else if (key_is(key, "traceparent"))
 	{

@@ -43,7 +43,8 @@ typedef struct OrderRequest
 	int64            hold_for_us;
 	bool             has_hold_for; /* given, not the setting's */
 	bool             allow_partial;
-	char            *traceparent; /* NULL: not given */
+	bool             drops_refusal; /* a refusal is no outcome of its key: the caller has made the key up */
+	char            *traceparent;   /* NULL: not given */
 	uint64           hash;        /* of all that makes it this request; 0 without a key */
 
 	RequestError *error;     /* NULL: can be served, or has been */
@@ -59,6 +60,7 @@ typedef struct RequestBatch
 	const char          **product_ids; /* each product once, in order of appearance */
 	int                   nproducts;
 	int                   products_size; /* allocated */
+	int                   nlines;        /* of all requests, as they were given */
 	struct interned_hash *interned;
 	bool                  skip_locked; /* what others have locked is not waited for: such requests get the error 55P03 */
 } RequestBatch;
@@ -68,9 +70,12 @@ extern RequestBatch *request_batch_create(int nrequests);
 
 /*
  * request_batch_parse reads a jsonb array of requests; ERROR 22023 if it is not
- * an array or has too many elements.
+ * an array, has too many elements, or these too many lines.
  */
 extern RequestBatch *request_batch_parse(Jsonb *requests);
+
+/* request_find_product returns the product's index in product_ids, or -1. */
+extern int request_find_product(RequestBatch *batch, char *product_id);
 
 /*
  * request_add_single adds the request of place_order(): a jsonb array of lines

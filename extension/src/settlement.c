@@ -16,6 +16,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "guard.h"
 #include "holds.h"
 #include "miscadmin.h"
 #include "rows.h"
@@ -432,7 +433,8 @@ vendor_limit(const SettledOrder *order, const StockRows *stock)
 		if (u == nused)
 			used[nused++] = vendor;
 	}
-	return (SourcingLimit){guc_max_vendors_per_order, used, nused};
+	/* no effort to share: what an order becomes must not depend on the others of the batch */
+	return (SourcingLimit){.max_vendors = guc_max_vendors_per_order, .used = used, .nused = nused};
 }
 
 /* The rejected units by line; returns how many lines. */
@@ -881,14 +883,12 @@ closed_order_ids(TriggerData *trigger, int *count)
 Datum
 oa_settle_closed_orders(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TriggerData *trigger = our_trigger(fcinfo, "orders", "settle", TRIGGER_EVENT_AFTER, GUARD_UPDATE);
 	int64       *order_ids;
 	int          count;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
-		trigger->tg_oldtable == NULL || trigger->tg_newtable == NULL)
-		elog(ERROR, "settle_closed_orders: must be called after UPDATE by a statement trigger with transition tables");
+	if (trigger->tg_oldtable == NULL || trigger->tg_newtable == NULL)
+		elog(ERROR, "settle_closed_orders: the trigger has no transition tables");
 
 	SPI_connect();
 	order_ids = closed_order_ids(trigger, &count);

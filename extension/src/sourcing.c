@@ -7,11 +7,12 @@
  *
  * fewest_vendors, and any strategy whose own choice needs more vendors than the
  * limit, looks at the whole order: it is the set cover problem, solved exactly
- * by trying all sets of vendors, up to EXACT_VENDORS_MAX of them. Of the sets
+ * by trying all sets of vendors, up to EXACT_VENDORS_MAX of them and to what that
+ * may cost an order and a batch (SOURCING_EFFORT_...). Of the sets
  * that serve the order (of a partial one, the most units) it takes the one with
  * the fewest vendors (fewest_vendors), the lowest sum of priority times units
  * (priority) or the most stock of the order's products (most_stock), then the
- * cheapest. Beyond that many vendors it goes greedily, always to the vendor that
+ * cheapest. Beyond that it goes greedily, always to the vendor that
  * can serve the most of what is left, which is at most ln(lines) + 1 times as many
  * (Chvatal 1979), and so may refuse an order that a longer search would serve.
  *
@@ -23,6 +24,7 @@
 
 #define EXACT_VENDORS_MAX 12
 #define VENDORS_MAX       256
+#define SLOTS             1024 /* of the table of a set's vendors: a power of 2 */
 
 static const char *const strategy_names[] = {
 	[SOURCING_CHEAPEST] = "cheapest",     [SOURCING_SINGLE_VENDOR] = "single_vendor",   [SOURCING_PRIORITY] = "priority",
@@ -34,6 +36,7 @@ typedef struct VendorSet
 {
 	int32_t vendors[VENDORS_MAX];
 	bool    chosen[VENDORS_MAX];
+	int16_t places[SLOTS]; /* open addressing: 1 + a vendor's place above; 0: free */
 	int     nfree;
 	int     count;
 } VendorSet;
@@ -83,18 +86,48 @@ compare_offers(SourcingStrategy strategy, const SourcingOffer *a, const Sourcing
 	return order;
 }
 
+/* ---------- sets of vendors ---------- */
+
+/* Where the vendor is in the table, or the free slot where it would be. */
+static unsigned
+slot_of(const VendorSet *set, int32_t vendor)
+{
+	unsigned slot = (uint32_t) vendor * UINT32_C(2654435769) >> 22;
+
+	while (set->places[slot] != 0 && set->vendors[set->places[slot] - 1] != vendor)
+		slot = (slot + 1) % SLOTS;
+	return slot;
+}
+
+/* The vendor's place in the set, or -1. */
+static int
+place_in_set(const VendorSet *set, int32_t vendor)
+{
+	return set->places[slot_of(set, vendor)] - 1;
+}
+
+/* Adds a vendor if there is room; one that is there already stays as it is. */
+static void
+add_to_set(VendorSet *set, int32_t vendor, bool chosen)
+{
+	unsigned slot = slot_of(set, vendor);
+
+	if (set->places[slot] != 0 || set->count == VENDORS_MAX)
+		return;
+	set->vendors[set->count] = vendor;
+	set->chosen[set->count++] = chosen;
+	set->places[slot] = (int16_t) set->count;
+}
+
 static bool
 set_allows(const VendorSet *set, int32_t vendor)
 {
-	if (set == NULL)
-		return true;
-	for (int i = 0; i < set->count; i++)
-	{
-		if (set->vendors[i] == vendor)
-			return set->chosen[i];
-	}
-	return false;
+	int place = set == NULL ? 0 : place_in_set(set, vendor);
+
+	return set == NULL || (place >= 0 && set->chosen[place]);
 }
+
+/* ---------- lines ---------- */
 
 static inline bool
 may_serve(const SourcingOffer *offer, const VendorSet *set)
@@ -102,13 +135,10 @@ may_serve(const SourcingOffer *offer, const VendorSet *set)
 	return !offer->excluded && offer->available > 0 && set_allows(set, offer->vendor);
 }
 
-/*
- * The best offer of a line that has at least "quantity" units and comes after
- * "after" (NULL: any) in the strategy's order; -1 if there is none.
- */
+/* The best offer of a line that has at least "quantity" units; -1 if there is none. */
 static int
 best_offer(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line, const SourcingOffer *offers,
-		   int64_t quantity, const SourcingOffer *after)
+		   int64_t quantity)
 {
 	int best = -1;
 
@@ -116,12 +146,69 @@ best_offer(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *
 	{
 		if (offers[i].available < quantity || !may_serve(&offers[i], set))
 			continue;
-		if (after != NULL && compare_offers(strategy, &offers[i], after) <= 0)
-			continue;
 		if (best < 0 || compare_offers(strategy, &offers[i], &offers[best]) < 0)
 			best = i;
 	}
 	return best;
+}
+
+/* Moves the pick at "parent" of a heap down to where the strategy prefers it to none below it. */
+static void
+sift_down(SourcingStrategy strategy, const SourcingOffer *offers, SourcingPick *heap, int count, int parent)
+{
+	for (int child; (child = 2 * parent + 1) < count; parent = child)
+	{
+		SourcingPick moved = heap[parent];
+
+		if (child + 1 < count && compare_offers(strategy, &offers[heap[child + 1].offer], &offers[heap[child].offer]) > 0)
+			child++;
+		if (compare_offers(strategy, &offers[moved.offer], &offers[heap[child].offer]) >= 0)
+			break;
+		heap[parent] = heap[child];
+		heap[child] = moved;
+	}
+}
+
+/* The best first (heapsort: qsort() has no place for the offers). */
+static void
+sort_by_preference(SourcingStrategy strategy, const SourcingOffer *offers, SourcingPick *picks, int count)
+{
+	for (int parent = count / 2 - 1; parent >= 0; parent--)
+		sift_down(strategy, offers, picks, count, parent);
+	while (--count > 0)
+	{
+		SourcingPick last = picks[0];
+
+		picks[0] = picks[count];
+		picks[count] = last;
+		sift_down(strategy, offers, picks, count, 0);
+	}
+}
+
+/* Serves a line from as many offers as it takes, the best first; returns the units left unserved. */
+static int64_t
+split_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line, int line_index, const SourcingOffer *offers,
+		   SourcingPick *picks, int *npicks)
+{
+	SourcingPick *split = &picks[*npicks];
+	int64_t       left = line->quantity;
+	int           count = 0;
+	int           used;
+
+	for (int o = line->first_offer; o < line->first_offer + line->noffers; o++)
+	{
+		if (may_serve(&offers[o], set))
+			split[count++] = (SourcingPick){line_index, o, offers[o].available};
+	}
+	sort_by_preference(strategy, offers, split, count);
+	for (used = 0; used < count && left > 0; used++)
+	{
+		if (split[used].quantity > left)
+			split[used].quantity = left;
+		left -= split[used].quantity;
+	}
+	*npicks += used;
+	return left;
 }
 
 /* Serves one line; returns the units left unserved and adds to *npicks. */
@@ -130,7 +217,7 @@ serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *
 		   SourcingPick *picks, int *npicks)
 {
 	int64_t left = line->quantity;
-	int     offer = best_offer(strategy, set, line, offers, left, NULL);
+	int     offer = best_offer(strategy, set, line, offers, left);
 
 	if (offer >= 0)
 	{
@@ -141,23 +228,14 @@ serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *
 	if (strategy == SOURCING_SINGLE_VENDOR)
 	{
 		/* never split: the offer with the most units, if a part will do */
-		offer = best_offer(SOURCING_MOST_STOCK, set, line, offers, 1, NULL);
+		offer = best_offer(SOURCING_MOST_STOCK, set, line, offers, 1);
 		if (offer < 0)
 			return left;
 		picks[(*npicks)++] = (SourcingPick){line_index, offer, offers[offer].available};
 		return left - offers[offer].available;
 	}
 
-	offer = best_offer(strategy, set, line, offers, 1, NULL);
-	while (left > 0 && offer >= 0)
-	{
-		int64_t take = offers[offer].available < left ? offers[offer].available : left;
-
-		picks[(*npicks)++] = (SourcingPick){line_index, offer, take};
-		left -= take;
-		offer = best_offer(strategy, set, line, offers, 1, &offers[offer]);
-	}
-	return left;
+	return split_line(strategy, set, line, line_index, offers, picks, npicks);
 }
 
 /* Serves every line from the vendors of the set; see sourcing_choose. */
@@ -180,28 +258,16 @@ serve_lines(SourcingStrategy strategy, bool allow_partial, const VendorSet *set,
 static void
 collect_vendors(VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines, int nlines, const SourcingOffer *offers)
 {
-	set->nfree = limit->nused < VENDORS_MAX ? limit->nused : VENDORS_MAX;
-	for (set->count = 0; set->count < set->nfree; set->count++)
-	{
-		set->vendors[set->count] = limit->used[set->count];
-		set->chosen[set->count] = true;
-	}
+	memset(set, 0, sizeof(*set));
+	for (int u = 0; u < limit->nused; u++)
+		add_to_set(set, limit->used[u], true);
+	set->nfree = set->count;
 	for (int i = 0; i < nlines; i++)
 	{
 		for (int o = lines[i].first_offer; o < lines[i].first_offer + lines[i].noffers; o++)
 		{
-			int v = 0;
-
-			if (!may_serve(&offers[o], NULL))
-				continue;
-			while (v < set->count && set->vendors[v] != offers[o].vendor)
-				v++;
-			if (v == set->count && set->count < VENDORS_MAX)
-			{
-				set->vendors[v] = offers[o].vendor;
-				set->chosen[v] = false;
-				set->count++;
-			}
+			if (may_serve(&offers[o], NULL))
+				add_to_set(set, offers[o].vendor, false);
 		}
 	}
 }
@@ -342,57 +408,121 @@ choose_set_exactly(SourcingStrategy strategy, VendorSet *set, int room, const So
 	choose_mask(set, best);
 }
 
-/* Always the vendor that serves the most of what is left, up to "room" of them. */
-static void
-choose_set_greedily(VendorSet *set, int room, const SourcingLine *lines, int nlines, const SourcingOffer *offers)
+static int64_t
+count_offers(const SourcingLine *lines, int nlines)
 {
-	int64_t served = servable_of_all(set, lines, nlines, offers);
+	int64_t count = 0;
 
-	for (; room > 0; room--)
+	for (int i = 0; i < nlines; i++)
+		count += lines[i].noffers;
+	return count;
+}
+
+/* Adds up, for each vendor that is not chosen, what it could serve of what the chosen ones leave. */
+static void
+add_up_gains(const VendorSet *set, const SourcingLine *lines, int nlines, const SourcingOffer *offers, int64_t *gains)
+{
+	memset(gains, 0, sizeof(int64_t) * set->count);
+	for (int i = 0; i < nlines; i++)
 	{
-		int     best = -1;
-		int64_t best_served = served;
+		int64_t left = lines[i].quantity - servable(set, &lines[i], offers);
 
-		for (int v = set->nfree; v < set->count; v++)
+		for (int o = lines[i].first_offer; left > 0 && o < lines[i].first_offer + lines[i].noffers; o++)
 		{
-			int64_t with;
+			int v = may_serve(&offers[o], NULL) ? place_in_set(set, offers[o].vendor) : -1;
 
-			if (set->chosen[v])
-				continue;
-			set->chosen[v] = true;
-			with = servable_of_all(set, lines, nlines, offers);
-			set->chosen[v] = false;
-			if (with > best_served)
-			{
-				best = v;
-				best_served = with;
-			}
+			if (v >= 0 && !set->chosen[v])
+				gains[v] += offers[o].available < left ? offers[o].available : left;
 		}
-		if (best < 0)
-			break;
-		set->chosen[best] = true;
-		served = best_served;
 	}
+}
+
+/* The first of those with the largest gain; -1 if nobody would gain anything. */
+static int
+largest_gain(const VendorSet *set, const int64_t *gains)
+{
+	int best = -1;
+
+	for (int v = 0; v < set->count; v++)
+	{
+		if (!set->chosen[v] && gains[v] > 0 && (best < 0 || gains[v] > gains[best]))
+			best = v;
+	}
+	return best;
+}
+
+/*
+ * Takes what something costs from what the order, and the batch, may spend; false if that
+ * is too much. What costs little is free, so that no order depends on those before it.
+ */
+static bool
+spend(int64_t cost, int64_t *order_effort, int64_t *batch_effort)
+{
+	if (cost <= SOURCING_EFFORT_FREE)
+		return true;
+	if (cost > *order_effort || (batch_effort != NULL && cost > *batch_effort))
+		return false;
+	*order_effort -= cost;
+	if (batch_effort != NULL)
+		*batch_effort -= cost;
+	return true;
+}
+
+/*
+ * Always the vendor that serves the most of what is left, up to "room" of them. When
+ * nothing may be spent any more, the others come by what they would have served last.
+ */
+static void
+choose_set_greedily(VendorSet *set, int room, const SourcingLimit *limit, const SourcingLine *lines, int nlines,
+					const SourcingOffer *offers)
+{
+	int64_t gains[VENDORS_MAX];
+	int64_t cost = count_offers(lines, nlines);
+	int64_t effort = SOURCING_EFFORT_ORDER;
+	int     best;
+
+	add_up_gains(set, lines, nlines, offers, gains);
+	for (; room > 0 && (best = largest_gain(set, gains)) >= 0; room--)
+	{
+		set->chosen[best] = true;
+		/* the rounds of a small order are free one by one, and no more than there are vendors */
+		if (spend(cost, &effort, limit->effort))
+			add_up_gains(set, lines, nlines, offers, gains);
+	}
+}
+
+/* Whether all sets may be tried. */
+static bool
+may_try_all_sets(const VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines, int nlines)
+{
+	int     nopen = set->count - set->nfree;
+	int64_t effort = SOURCING_EFFORT_ORDER;
+
+	return nopen <= EXACT_VENDORS_MAX && spend(count_offers(lines, nlines) << nopen, &effort, limit->effort);
 }
 
 /* How many vendors the picks need besides those used already. */
 static int
 count_new_vendors(const SourcingLimit *limit, const SourcingOffer *offers, const SourcingPick *picks, int npicks)
 {
-	int count = 0;
+	VendorSet known = {.count = 0};
+	int       before;
 
+	for (int u = 0; u < limit->nused; u++)
+		add_to_set(&known, limit->used[u], true);
+	before = known.count;
 	for (int p = 0; p < npicks; p++)
-	{
-		int32_t vendor = offers[picks[p].offer].vendor;
-		bool    is_known = false;
+		add_to_set(&known, offers[picks[p].offer].vendor, true);
+	return known.count - before;
+}
 
-		for (int u = 0; u < limit->nused && !is_known; u++)
-			is_known = limit->used[u] == vendor;
-		for (int earlier = 0; earlier < p && !is_known; earlier++)
-			is_known = offers[picks[earlier].offer].vendor == vendor;
-		count += !is_known;
-	}
-	return count;
+/* Would the order, alone, have been tried with all sets? */
+static bool
+is_held_back(const VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines, int nlines)
+{
+	const SourcingLimit alone = {.effort = NULL};
+
+	return limit->effort != NULL && may_try_all_sets(set, &alone, lines, nlines);
 }
 
 /* Serves the lines from the best set of at most "room" more vendors. */
@@ -401,14 +531,20 @@ serve_from_set(SourcingStrategy strategy, bool allow_partial, const SourcingLimi
 			   int nlines, const SourcingOffer *offers, SourcingPick *picks)
 {
 	VendorSet set;
+	bool      is_exact;
+	int       outcome;
 
 	collect_vendors(&set, limit, lines, nlines, offers);
-	if (set.count - set.nfree <= EXACT_VENDORS_MAX)
+	is_exact = may_try_all_sets(&set, limit, lines, nlines);
+	if (is_exact)
 		choose_set_exactly(strategy, &set, room, lines, nlines, offers, picks);
 	else
-		choose_set_greedily(&set, room, lines, nlines, offers);
-	return serve_lines(strategy == SOURCING_FEWEST_VENDORS ? SOURCING_CHEAPEST : strategy, allow_partial, &set, lines, nlines,
-					   offers, picks);
+		choose_set_greedily(&set, room, limit, lines, nlines, offers);
+	outcome = serve_lines(strategy == SOURCING_FEWEST_VENDORS ? SOURCING_CHEAPEST : strategy, allow_partial, &set, lines, nlines,
+						  offers, picks);
+	if (outcome >= 0)
+		return outcome;
+	return !is_exact && is_held_back(&set, limit, lines, nlines) ? SOURCING_NOT_NOW : SOURCING_TOO_MANY_VENDORS;
 }
 
 int
@@ -423,6 +559,5 @@ sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLim
 		return outcome; /* no set of vendors can do what all of them cannot */
 	if (!is_fewest && (limit->max_vendors == 0 || count_new_vendors(limit, offers, picks, outcome) <= room))
 		return outcome;
-	outcome = serve_from_set(strategy, allow_partial, limit, room < 0 ? 0 : room, lines, nlines, offers, picks);
-	return outcome < 0 ? SOURCING_TOO_MANY_VENDORS : outcome;
+	return serve_from_set(strategy, allow_partial, limit, room < 0 ? 0 : room, lines, nlines, offers, picks);
 }

@@ -11,6 +11,8 @@
 #include "miscadmin.h"
 #include "plans.h"
 #include "request.h"
+#include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -64,6 +66,35 @@ forget_feed(Datum *values)
 	plan_execute(PLAN_PULL_ANEW, values, NULL, SPI_OK_UPDATE);
 }
 
+/*
+ * The host must be where it is looked for: what a slash or question mark in a password
+ * cuts off would be shown as part of the path.
+ */
+static void
+check_stock_url(const char *url)
+{
+	const char *authority;
+	const char *host;
+	size_t      length;
+
+	if (url == NULL)
+		return;
+	if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+		argument_error("stock_url", "must begin with http:// or https://");
+	authority = strstr(url, "://") + 3;
+	length = strcspn(authority, "/?#");
+	host = pnstrdup(authority, length);
+	if (strrchr(host, '@') != NULL)
+		host = strrchr(host, '@') + 1;
+	if (*host == '[' && strchr(host, ']') != NULL)
+		host = strchr(host, ']') + 1;
+	else if (*host == '\0' || *host == ':')
+		argument_error("stock_url", "must have a host");
+	host += strcspn(host, ":");
+	if (*host == ':' && strspn(host + 1, "0123456789") != strlen(host + 1))
+		argument_error("stock_url", "must have a port that is a number; what is special in a password is percent-encoded");
+}
+
 Datum
 oa_register_vendor(PG_FUNCTION_ARGS)
 {
@@ -76,8 +107,7 @@ oa_register_vendor(PG_FUNCTION_ARGS)
 	begin_writing("register_vendor()");
 	if (!is_vendor_id(vendor_id, strlen(vendor_id)))
 		argument_error("vendor_id", "must be 1 to 64 of A-Z a-z 0-9 _ -");
-	if (stock_url != NULL && strncmp(stock_url, "http://", 7) != 0 && strncmp(stock_url, "https://", 8) != 0)
-		argument_error("stock_url", "must begin with http:// or https://");
+	check_stock_url(stock_url);
 
 	SPI_connect();
 	values[0] = CStringGetTextDatum(vendor_id);
@@ -158,6 +188,40 @@ is_from_nothing_to_a_year(const Interval *interval)
 	return interval->month > 0 || interval->day > 0 || interval->time > 0;
 }
 
+static void
+check_amqp_user(FunctionCallInfo fcinfo, int argument)
+{
+	char *user = argument < PG_NARGS() ? text_argument(fcinfo, argument) : NULL;
+	char *complaint;
+
+	if (user == NULL || *user == '\0')
+		return;
+	complaint = check_text_id(user, strlen(user), KEY_CHARS_MAX);
+	if (complaint != NULL)
+		argument_error("amqp_user", complaint);
+}
+
+/* The roles that may answer for the vendor are these, and no others. They must be there: a name that is misspelt would wait for whoever takes it. */
+static void
+set_logins(const char *vendor_id, ArrayType *logins)
+{
+	Datum values[2] = {CStringGetTextDatum(vendor_id), PointerGetDatum(logins)};
+	Datum *names;
+	bool  *nulls;
+	int    count;
+
+	deconstruct_array(logins, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &names, &nulls, &count);
+	for (int i = 0; i < count; i++)
+	{
+		if (nulls[i])
+			argument_error("logins", "must not have a null in it");
+		if (!OidIsValid(get_role_oid(NameStr(*DatumGetName(names[i])), true)))
+			argument_error("logins", psprintf("must be roles: there is no role \"%s\"", NameStr(*DatumGetName(names[i]))));
+	}
+	plan_execute(PLAN_FORGET_LOGINS, values, NULL, SPI_OK_DELETE);
+	plan_execute(PLAN_ADD_LOGINS, values, NULL, SPI_OK_INSERT);
+}
+
 Datum
 oa_configure_vendor(PG_FUNCTION_ARGS)
 {
@@ -175,6 +239,7 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	if (on_shortage != NULL && strcmp(on_shortage, "keep") != 0 && strcmp(on_shortage, "resource") != 0 &&
 		strcmp(on_shortage, "reject") != 0)
 		argument_error("on_shortage", "must be keep, resource or reject");
+	check_amqp_user(fcinfo, 6);
 	for (int i = 1; i < 6; i++)
 		pass_on(fcinfo, i, &values[i], &nulls[i]);
 
@@ -182,6 +247,14 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	plan_execute(PLAN_CONFIGURE_VENDOR, values, nulls, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+	/* 1.0 had six arguments */
+	if (PG_NARGS() > 6 && !PG_ARGISNULL(6))
+	{
+		values[1] = PG_GETARG_DATUM(6);
+		plan_execute(PLAN_SET_AMQP_USER, values, NULL, SPI_OK_UPDATE);
+	}
+	if (PG_NARGS() > 7 && !PG_ARGISNULL(7))
+		set_logins(vendor_id, PG_GETARG_ARRAYTYPE_P(7));
 	forget_feed(values);
 	SPI_finish();
 	PG_RETURN_VOID();

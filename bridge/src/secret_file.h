@@ -1,0 +1,16 @@
+/*
+ * secret_file.h
+ *		Files that hold tokens and keys.
+ */
+#ifndef BRIDGE_SECRET_FILE_H
+#define BRIDGE_SECRET_FILE_H
+
+#include <stdio.h>
+
+/*
+ * secret_file_open opens the file that a setting names for reading; NULL, after a line in
+ * the log, if it cannot. Warns if others than its owner may read it.
+ */
+extern FILE *secret_file_open(const char *setting, const char *path);
+
+#endif /* BRIDGE_SECRET_FILE_H */

@@ -1,0 +1,90 @@
+/*
+ * text_test.c
+ *		Strangers' text: cut, escaped, quoted.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../src/text.h"
+
+static void
+escaped_text_cannot_pretend(void **state)
+{
+	static const char *const pairs[][2] = {
+		{"plain text, \"quoted\"", "plain text, \"quoted\""},
+		{"Zo\xc3\xab \xe2\x82\xac \xf0\x9f\x9b\x92", "Zo\xc3\xab \xe2\x82\xac \xf0\x9f\x9b\x92"},
+		{"\x1b[31mred", "\\u{1b}[31mred"},
+		{"a\x7f" "b", "a\\u{7f}b"},
+		{"\xc2\x9b" "31m", "\\u{9b}31m"},
+		{"user \xe2\x80\xaegnp.exe", "user \\u{202e}gnp.exe"},
+		{"\xe2\x81\xa6x\xe2\x81\xa9", "\\u{2066}x\\u{2069}"},
+		{"\xd8\x9c\xe2\x80\x8b\xef\xbb\xbf", "\\u{61c}\\u{200b}\\u{feff}"},
+		{"\xe2\x80\xa8line", "\\u{2028}line"},
+		{"\xff\xc3", "\\xff\\xc3"},
+		{"\xc0\xae\xed\xa0\x80", "\\xc0\\xae\\xed\\xa0\\x80"},
+		{"\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80"},
+		{"\xe2\x82", "\\xe2\\x82"},
+		{"", ""}};
+	char escaped[256];
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
+	{
+		text_escape(pairs[i][0], escaped, sizeof(escaped));
+		assert_string_equal(escaped, pairs[i][1]);
+	}
+	/* no character, and no escape, is cut in two */
+	text_escape("abc\xe2\x82\xac", escaped, 6);
+	assert_string_equal(escaped, "abc");
+	text_escape("abc\x1b", escaped, 8);
+	assert_string_equal(escaped, "abc");
+}
+
+static void
+a_cut_leaves_whole_characters(void **state)
+{
+	static const char text[] = "a\xc3\xab\xe2\x82\xac\xf0\x9f\x9b\x92z"; /* of 1, 2, 3, 4 and 1 bytes */
+	static const size_t whole[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11, 11};
+
+	(void) state;
+	for (size_t bytes = 0; bytes < sizeof(whole) / sizeof(whole[0]); bytes++)
+	{
+		char copy[sizeof(text)];
+
+		memcpy(copy, text, sizeof(text));
+		text_cut(copy, bytes);
+		assert_int_equal(strlen(copy), whole[bytes]);
+	}
+}
+
+static void
+array_elements_are_quoted(void **state)
+{
+	char  *text = NULL;
+	size_t size;
+	FILE  *stream = open_memstream(&text, &size);
+
+	(void) state;
+	text_array_element(stream, "a\"b\\c,{}");
+	text_array_element(stream, NULL);
+	text_array_element(stream, "");
+	text_array_element(stream, "NULL");
+	assert_string_equal(text_finish(stream, &text), "\"a\\\"b\\\\c,{}\"NULL\"\"\"NULL\"");
+	free(text);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(escaped_text_cannot_pretend), cmocka_unit_test(a_cut_leaves_whole_characters),
+									   cmocka_unit_test(array_elements_are_quoted)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -50,8 +50,11 @@ check-often: build
 	@$(PYTHON) scripts/check.py --often $(N) $(PARTS)
 
 # all that a stranger would try, against what "make up" has started
+# (the simulator, which confirms whatever it is asked, stands aside meanwhile)
 attack: up
-	@CHECK_RUN=$(CURDIR)/$(RUN) ATTACK=1 $(PYTHON) -m pytest -v -p no:cacheprovider bridge/test/test_attacks.py
+	@scripts/servers stop $(RUN) vendor-sim
+	@CHECK_RUN=$(CURDIR)/$(RUN) ATTACK=1 $(PYTHON) -m pytest -v -p no:cacheprovider bridge/test/test_attacks.py; \
+		result=$$?; scripts/servers start $(RUN) vendor-sim; exit $$result
 
 # what the check does in seconds, for minutes
 soak: build
@@ -87,7 +90,7 @@ install:
 
 format:
 	@scripts/install-packages clang-format
-	clang-format -i extension/src/*.[ch] bridge/src/*.[ch] bridge/test/*.c bridge/fuzz/*.c bench/*.c
+	clang-format -i $$(git ls-files "*.[ch]")
 
 tidy: build
 	@scripts/install-packages clang-tidy

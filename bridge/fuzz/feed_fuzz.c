@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "feed.h"
+#include "sync/feed_reader.h"
 
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 

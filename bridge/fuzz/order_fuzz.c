@@ -17,14 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api.h"
-#include "config.h"
-#include "db.h"
-#include "http.h"
-#include "http_head.h"
-#include "intake.h"
-#include "listeners.h"
-#include "metrics.h"
+#include "http/routes.h"
+#include "base/config.h"
+#include "link/db.h"
+#include "http/server.h"
+#include "http/head.h"
+#include "http/intake.h"
+#include "http/listeners.h"
+#include "base/metrics.h"
 
 Config config = {.request_timeout_s = 1, .listeners_max = 0, .http_hosts = "", .http_origins = "", .http_older_routes = true};
 

@@ -12,7 +12,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include "../src/addresses.h"
+#include "sync/addresses.h"
 
 static bool
 may_connect(const char *text)

@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include "../src/callers.h"
-#include "../src/config.h"
-#include "../src/tokens.h"
+#include "http/callers.h"
+#include "base/config.h"
+#include "http/tokens.h"
 
 Config config;
 

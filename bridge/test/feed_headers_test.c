@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../src/feed_headers.h"
+#include "sync/feed_headers.h"
 
 static char path[] = "/tmp/feed_headers_test.XXXXXX";
 

@@ -10,8 +10,8 @@
 #include <cmocka.h>
 #include <stdlib.h>
 
-#include "../src/intake.h"
-#include "../src/stop.h"
+#include "http/intake.h"
+#include "base/stop.h"
 
 static Job *
 new_job(int limit)

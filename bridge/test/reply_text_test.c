@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../src/reply_text.h"
+#include "replies/reply_text.h"
 
 #define START "{\"orderId\":7,\"vendorId\":\"a\",\"attempt\":1,\"status\":\"rejected\""
 

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "../src/backoff.h"
-#include "../src/settings.h"
+#include "base/backoff.h"
+#include "base/settings.h"
 
 static const char *text;
 static int         number;

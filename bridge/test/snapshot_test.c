@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "../src/snapshot.h"
+#include "relay/snapshot.h"
 
 static void
 reads_running_transactions(void **state)

@@ -83,6 +83,7 @@ class Target:
             with psycopg.connect(url._replace(netloc=f"{name}:{password}@{url.hostname}:{url.port}").geturl(), autocommit=True) as db:
                 yield db, name
         finally:
+            self.db.execute("DELETE FROM order_aggregator.vendor_login WHERE login = %s", [name])
             self.db.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
     def end(self):
@@ -90,7 +91,20 @@ class Target:
         self.db.execute("SELECT order_aggregator.cancel_order(order_id, 'over') FROM order_aggregator.orders JOIN order_aggregator.order_line USING (order_id) "
                         "WHERE product_id = %s AND status = 'pending'", [self.product])
         self.db.execute("SELECT order_aggregator.configure_vendor(%s, is_active => false)", [self.vendor])
+        if ATTACK:
+            self.take_away_dead_letters()
         self.world.consistent()
+
+
+    def take_away_dead_letters(self):
+        """Those of this attack; the others go back."""
+        channel = self.world.channel()
+        for method, _, body in channel.consume("orders.replies.dead", inactivity_timeout=0.2):
+            if method is None:
+                break
+            if self.mark.encode() in body[:500]:
+                channel.basic_ack(method.delivery_tag)
+        channel.connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -167,7 +167,7 @@ def check_schema(schema, value, document, where):
 
 def test_openapi_describes_every_route_and_real_answers(shop):
     document = requests.get(f"{shop.shop.url}/openapi.json", timeout=PATIENCE_S).json()
-    source = (TOP / "bridge" / "src" / "api.c").read_text()
+    source = (TOP / "bridge" / "src" / "http" / "routes.c").read_text()
     routes = set(re.findall(r'\{"(GET|POST)", "(/[^"]*)", SCOPE', source))
     described = {(method.upper(), re.sub(r"\{[^}]*\}", "%", path)) for path, methods in document["paths"].items() for method in methods if method in ("get", "post")}
     assert routes == described and len(routes) > 10

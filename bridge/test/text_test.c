@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../src/text.h"
+#include "base/text.h"
 
 static void
 escaped_text_cannot_pretend(void **state)

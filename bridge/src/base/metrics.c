@@ -1,0 +1,159 @@
+/*
+ * metrics.c
+ *		Counters, gauges and histograms, and their Prometheus text.
+ */
+#include "base/metrics.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/roles.h"
+#include "base/text.h"
+
+typedef struct Description
+{
+	const char *name;
+	const char *type;
+	const char *help;
+} Description;
+
+static const Description descriptions[METRIC_COUNT] = {
+	[METRIC_HTTP_REQUESTS] = {"http_requests_total", "counter", "HTTP requests received."},
+	[METRIC_HTTP_REFUSED] = {"http_refused_total", "counter", "HTTP requests answered with 503 at once."},
+	[METRIC_HTTP_SERVER_ERRORS] = {"http_server_errors_total", "counter", "HTTP requests answered with 5xx."},
+	[METRIC_INTAKE_DEPTH] = {"intake_depth", "gauge", "Orders waiting for the placer."},
+	[METRIC_LISTENERS] = {"listeners", "gauge", "Clients of GET /events."},
+	[METRIC_ORDERS_PLACED] = {"orders_placed_total", "counter", "Orders placed over HTTP."},
+	[METRIC_ORDERS_REFUSED] = {"orders_refused_total", "counter", "Order requests over HTTP that were not served."},
+	[METRIC_EVENTS_PUBLISHED] = {"events_published_total", "counter", "Events confirmed by the broker."},
+	[METRIC_EVENTS_RETURNED] = {"events_returned_total", "counter", "Events that no queue took, parked."},
+	[METRIC_EVENTS_NACKED] = {"events_nacked_total", "counter", "Events that the broker refused, published again."},
+	[METRIC_RELAY_LEADS] = {"relay_leads", "gauge", "1 while this relay is the one at work."},
+	[METRIC_OUTBOX_BACKLOG_EVENTS] = {"outbox_backlog_events", "gauge", "Events that may not be with the broker yet."},
+	[METRIC_OUTBOX_BACKLOG_SECONDS] = {"outbox_backlog_seconds", "gauge", "Age of what may not be with the broker yet."},
+	[METRIC_PARKED_EVENTS] = {"parked_events", "gauge", "Events that no queue took, not redriven yet."},
+	[METRIC_EVENTS_REFUSED] = {"events_refused_total", "counter", "Events that the broker refused by closing, parked."},
+	[METRIC_EVENTS_DEFERRED] = {"events_deferred_total", "counter", "Events kept aside because a queue was full."},
+	[METRIC_DEFERRED_EVENTS] = {"deferred_events", "gauge", "Events kept aside because a queue was full, not sent yet."},
+	[METRIC_EVENTS_MISPLACED] = {"outbox_events_misplaced", "gauge",
+								 "1 if event ids went back, or events came by another way than our functions."},
+	[METRIC_CIRCUITS_OPEN] = {"vendor_circuits_open", "gauge",
+							  "Vendors that are left alone after repeated failures, or on trial."},
+	[METRIC_DEAD_LETTERS] = {"dead_letters", "gauge", "Messages in the queue orders.replies.dead."},
+	[METRIC_REPLIES_APPLIED] = {"replies_applied_total", "counter", "Vendors' replies applied."},
+	[METRIC_REPLIES_WITHOUT_EFFECT] = {"replies_without_effect_total", "counter", "Duplicate, late and stale replies."},
+	[METRIC_REPLIES_DEAD] = {"replies_dead_total", "counter", "Replies that can never be applied."},
+	[METRIC_REPLIES_SET_ASIDE] = {"replies_set_aside", "gauge", "Replies that wait for a lock of someone's, without stopping others."},
+	[METRIC_ORDERS_SET_ASIDE] = {"orders_set_aside", "gauge",
+								 "HTTP requests that wait for a lock of someone's, without stopping others."},
+	[METRIC_FEEDS_SET_ASIDE] = {"feeds_set_aside", "gauge", "Feeds that wait for a lock of someone's, without stopping others."},
+	[METRIC_SYNCS] = {"vendor_syncs_total", "counter", "Vendors' feeds applied."},
+	[METRIC_SYNC_FAILURES] = {"vendor_sync_failures_total", "counter", "Vendors' feeds that could not be had or applied."},
+	[METRIC_ORDERS_EXPIRED] = {"orders_expired_total", "counter", "Orders expired by this bridge."},
+	[METRIC_VENDORS_ASKED_AGAIN] = {"vendors_asked_again_total", "counter", "Questions repeated to vendors that stayed silent."},
+	[METRIC_RECONNECTS] = {"reconnects_total", "counter", "Connections to PostgreSQL or RabbitMQ made anew."},
+};
+
+#define BOUNDS_MAX 16
+
+/* The bounds are the buckets' upper ends, ended by 0; one more bucket takes the rest. */
+static const struct
+{
+	const char *name;
+	const char *help;
+	double      bounds[BOUNDS_MAX];
+} histograms[HISTOGRAM_COUNT] = {
+	[HISTOGRAM_HTTP_SECONDS] = {"http_request_seconds",
+								"From a request's head to its reply.",
+								{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}},
+	[HISTOGRAM_PLACE_SECONDS] = {"place_batch_seconds",
+								 "Time of one place_orders() call, its commit included.",
+								 {.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}},
+	[HISTOGRAM_PLACE_BATCH] = {"place_batch_orders",
+							   "Orders in one place_orders() call.",
+							   {1, 2, 5, 10, 25, 50, 100, 250, 500, 1000}},
+	[HISTOGRAM_PUBLISHED_SECONDS] = {"placed_to_published_seconds",
+									 "From an order's transaction to the broker's confirm of order.placed.",
+									 {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}},
+	[HISTOGRAM_CONFIRMED_SECONDS] = {"placed_to_confirmed_seconds",
+									 "From an order's transaction to that of its confirmation.",
+									 {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}},
+};
+
+static _Atomic int64_t buckets[HISTOGRAM_COUNT][BOUNDS_MAX + 1];
+static _Atomic int64_t sums[HISTOGRAM_COUNT]; /* in millionths */
+
+static _Atomic int64_t values[METRIC_COUNT];
+
+void
+metric_add(Metric metric, int64_t by)
+{
+	atomic_fetch_add_explicit(&values[metric], by, memory_order_relaxed);
+}
+
+void
+metric_set(Metric metric, int64_t value)
+{
+	atomic_store_explicit(&values[metric], value, memory_order_relaxed);
+}
+
+int64_t
+metric_get(Metric metric)
+{
+	return atomic_load_explicit(&values[metric], memory_order_relaxed);
+}
+
+void
+metric_observe(Histogram histogram, double value)
+{
+	const double *bounds = histograms[histogram].bounds;
+	int           bucket = 0;
+
+	if (value < 0) /* two clocks that differ */
+		value = 0;
+	while (bucket < BOUNDS_MAX && bounds[bucket] > 0 && value > bounds[bucket])
+		bucket++;
+	atomic_fetch_add_explicit(&buckets[histogram][bucket], 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&sums[histogram], (int64_t) (value * 1e6), memory_order_relaxed);
+}
+
+static void
+write_histogram(FILE *stream, int histogram)
+{
+	const char   *name = histograms[histogram].name;
+	const double *bounds = histograms[histogram].bounds;
+	int64_t       count = 0;
+
+	fprintf(stream, "# HELP order_bridge_%s %s\n# TYPE order_bridge_%s histogram\n", name, histograms[histogram].help, name);
+	for (int i = 0; i < BOUNDS_MAX && bounds[i] > 0; i++)
+	{
+		count += atomic_load_explicit(&buckets[histogram][i], memory_order_relaxed);
+		fprintf(stream, "order_bridge_%s_bucket{le=\"%g\"} %" PRId64 "\n", name, bounds[i], count);
+		if (i + 1 == BOUNDS_MAX || bounds[i + 1] == 0)
+			count += atomic_load_explicit(&buckets[histogram][i + 1], memory_order_relaxed);
+	}
+	fprintf(stream,
+			"order_bridge_%s_bucket{le=\"+Inf\"} %" PRId64 "\norder_bridge_%s_sum %.6f\norder_bridge_%s_count %" PRId64 "\n",
+			name, count, name, (double) atomic_load_explicit(&sums[histogram], memory_order_relaxed) / 1e6, name, count);
+}
+
+char *
+metrics_text(void)
+{
+	char  *text = NULL;
+	size_t size;
+	FILE  *stream = open_memstream(&text, &size);
+
+	if (stream == NULL)
+		return NULL;
+	for (int i = 0; i < METRIC_COUNT; i++)
+		fprintf(stream, "# HELP order_bridge_%s %s\n# TYPE order_bridge_%s %s\norder_bridge_%s %" PRId64 "\n",
+				descriptions[i].name, descriptions[i].help, descriptions[i].name, descriptions[i].type, descriptions[i].name,
+				metric_get(i));
+	for (int i = 0; i < HISTOGRAM_COUNT; i++)
+		write_histogram(stream, i);
+	roles_write_metrics(stream);
+	return text_finish(stream, &text);
+}

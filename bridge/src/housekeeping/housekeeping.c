@@ -1,0 +1,301 @@
+/*
+ * housekeeping.c
+ *		The housekeeping role. Any number of bridges may do it side by side.
+ *
+ * Its tasks have nothing to do with one another: what stops one stops no other.
+ * Each waits for somebody's lock only shortly, and then, where it can, does what it
+ * can do without waiting. A task that fails for long is seen in readiness.
+ */
+#include "housekeeping/housekeeping.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "link/broker.h"
+#include "base/config.h"
+#include "link/db.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "link/statements.h"
+#include "base/roles.h"
+#include "base/stop.h"
+
+#define BATCH               1000
+#define PARTITIONS_EVERY_MS 5000
+#define MEASURE_EVERY_MS    5000
+#define RETENTION_EVERY_MS  60000
+#define LOCK_TIMEOUT_MS     1000
+#define TIMEOUT_MS          30000
+
+typedef struct Task Task;
+
+struct Task
+{
+	const char *doing;
+	int (*every_ms)(void);
+	bool (*run)(const Task *task, Db *db); /* false if it failed, and is to be tried again soon */
+	const char *sql;
+	const char *sql_skip_locked; /* NULL: there is no such way */
+	const int  *argument;        /* of both; NULL: none */
+	void (*done)(int count);     /* what it returned, if it was more than nothing */
+};
+
+/* ---------- running one ---------- */
+
+/* Runs a statement that returns a count; -1 if it failed. *is_locked_out tells whether for somebody's lock. */
+static int
+count(Db *db, const char *doing, const char *sql, const int *argument, bool *is_locked_out)
+{
+	char        text[12];
+	const char *params[1] = {text};
+	PGresult   *result;
+	int         rows = -1;
+
+	if (argument != NULL)
+		snprintf(text, sizeof(text), "%d", *argument);
+	if (db_query(db, doing, sql, argument != NULL, params, &result) == DB_OK)
+		rows = atoi(PQgetvalue(result, 0, 0));
+	*is_locked_out = db_is_locked_out(result);
+	PQclear(result);
+	return rows;
+}
+
+/* Runs a task's statement, in the way that waits for nobody if somebody's lock is in the other one's. */
+static bool
+run_once(const Task *task, Db *db, int *rows)
+{
+	bool is_locked_out;
+
+	*rows = count(db, task->doing, task->sql, task->argument, &is_locked_out);
+	if (is_locked_out && task->sql_skip_locked != NULL)
+		*rows = count(db, task->doing, task->sql_skip_locked, task->argument, &is_locked_out);
+	if (*rows > 0 && task->done != NULL)
+		task->done(*rows);
+	return *rows >= 0;
+}
+
+static bool
+run_statement(const Task *task, Db *db)
+{
+	int rows;
+
+	return run_once(task, db, &rows);
+}
+
+/* Again and again as long as there is a whole batch. */
+static bool
+run_batches(const Task *task, Db *db)
+{
+	int rows;
+
+	do
+	{
+		if (!run_once(task, db, &rows))
+			return false;
+	} while (rows == BATCH && !stop_requested());
+	return true;
+}
+
+/* ---------- what they do ---------- */
+
+static int
+every_expire_interval(void)
+{
+	return config.expire_interval_ms;
+}
+
+static int
+every_5s(void)
+{
+	return PARTITIONS_EVERY_MS;
+}
+
+static int
+every_minute(void)
+{
+	return RETENTION_EVERY_MS;
+}
+
+/* Often enough that no question is late by more than a tenth. */
+static int
+every_tenth_of_silence(void)
+{
+	int tenth = config.ask_again_s > 600 ? 60000 : config.ask_again_s * 100;
+
+	return tenth < 1000 ? 1000 : tenth;
+}
+
+static void
+tell_expired(int rows)
+{
+	log_info("%d orders expired", rows);
+	metric_add(METRIC_ORDERS_EXPIRED, rows);
+}
+
+static void
+tell_shortages(int rows)
+{
+	log_warning("%d orders lost a vendor whose feed has fewer units than they hold", rows);
+}
+
+static void
+tell_asked(int rows)
+{
+	log_info("%d questions repeated to vendors that were silent for %d s", rows, config.ask_again_s);
+	metric_add(METRIC_VENDORS_ASKED_AGAIN, rows);
+}
+
+static void
+tell_partitions(int rows)
+{
+	log_info("%d outbox partitions made", rows);
+}
+
+static void
+tell_dropped(int rows)
+{
+	log_info("retention: %d dropped", rows);
+}
+
+/*
+ * As long as questions wait in the queue, unread, vendors are not silent but
+ * behind, and more questions would not help. -1: the broker cannot be asked.
+ */
+static int
+questions_waiting(void)
+{
+	Amqp *amqp = amqp_client_open(config.rabbitmq_url, "order-bridge housekeeping", config.broker_timeout_s * 1000, NULL);
+	int   waiting = amqp != NULL ? amqp_client_message_count(amqp, QUEUE_PLACED) : -1;
+
+	amqp_client_close(amqp);
+	return waiting;
+}
+
+static bool
+ask_again(const Task *task, Db *db)
+{
+	bool is_locked_out;
+	int  silent = config.ask_again_s > 0 ? count(db, "looking for silent vendors", SQL_HAS_SILENT, task->argument, &is_locked_out) : 0;
+	int  waiting;
+
+	if (silent <= 0)
+		return silent == 0;
+	waiting = questions_waiting();
+	if (waiting == 0)
+		return run_statement(task, db);
+	log_debug("no vendor is asked again: %d questions wait unread (-1: the broker does not say)", waiting);
+	return true;
+}
+
+static bool
+measure(const Task *task, Db *db)
+{
+	static const Metric gauges[] = {METRIC_OUTBOX_BACKLOG_EVENTS, METRIC_OUTBOX_BACKLOG_SECONDS, METRIC_PARKED_EVENTS,
+									METRIC_DEFERRED_EVENTS, METRIC_CIRCUITS_OPEN};
+	PGresult           *result;
+	bool                ok = db_query(db, task->doing, task->sql, 0, NULL, &result) == DB_OK;
+
+	for (size_t i = 0; ok && i < sizeof(gauges) / sizeof(gauges[0]); i++)
+		metric_set(gauges[i], strtoll(PQgetvalue(result, 0, (int) i), NULL, 10));
+	PQclear(result);
+	return ok;
+}
+
+static const int batch = BATCH;
+
+static const Task tasks[] = {
+	{"expiring orders", every_expire_interval, run_batches, SQL_EXPIRE, SQL_EXPIRE_SKIP_LOCKED, &batch, tell_expired},
+	{"settling shortages", every_expire_interval, run_statement, SQL_SETTLE_SHORTAGES, SQL_SETTLE_SHORTAGES_SKIP_LOCKED, &batch,
+	 tell_shortages},
+	{"asking silent vendors again", every_tenth_of_silence, ask_again, SQL_ASK_SILENT, NULL, &config.ask_again_s, tell_asked},
+	{"making outbox partitions", every_5s, run_statement, SQL_MAKE_PARTITIONS, NULL, NULL, tell_partitions},
+	{"measuring the backlog", every_5s, measure, SQL_BACKLOG, NULL, NULL, NULL},
+	{"forgetting idempotency keys", every_minute, run_statement, SQL_FORGET_KEYS, NULL, &config.idempotency_retention_hours,
+	 tell_dropped},
+	{"forgetting the history of feeds", every_minute, run_statement, SQL_FORGET_SYNCS, NULL, &config.sync_retention_hours,
+	 tell_dropped},
+	{"dropping outbox partitions", every_minute, run_statement, SQL_DROP_PARTITIONS, NULL, &config.outbox_retention_hours,
+	 tell_dropped},
+};
+
+#define TASKS (sizeof(tasks) / sizeof(tasks[0]))
+
+/* ---------- the role ---------- */
+
+/* When each task is due, and since when it has failed (0: it has not). */
+typedef struct Schedule
+{
+	long long due_ms[TASKS];
+	long long failing_since_ms[TASKS];
+} Schedule;
+
+static void
+run_due(Schedule *schedule, Db *db)
+{
+	for (size_t i = 0; i < TASKS && !stop_requested() && db_is_connected(db); i++)
+	{
+		bool ok;
+
+		if (monotonic_ms() < schedule->due_ms[i])
+			continue;
+		role_begins(ROLE_HOUSEKEEPING);
+		ok = tasks[i].run(&tasks[i], db);
+		role_progresses(ROLE_HOUSEKEEPING);
+		schedule->due_ms[i] = monotonic_ms() + tasks[i].every_ms();
+		if (ok)
+			schedule->failing_since_ms[i] = 0;
+		else if (schedule->failing_since_ms[i] == 0)
+			schedule->failing_since_ms[i] = monotonic_ms();
+	}
+	role_rests(ROLE_HOUSEKEEPING);
+}
+
+/* True unless a task has failed for too long. */
+static bool
+all_go_well(const Schedule *schedule)
+{
+	for (size_t i = 0; i < TASKS; i++)
+	{
+		if (schedule->failing_since_ms[i] != 0 &&
+			monotonic_ms() - schedule->failing_since_ms[i] > config.stuck_after_s * 1000LL)
+			return false;
+	}
+	return true;
+}
+
+static int
+wait_ms(const Schedule *schedule)
+{
+	long long wait = RETENTION_EVERY_MS;
+
+	for (size_t i = 0; i < TASKS; i++)
+	{
+		long long left = schedule->due_ms[i] - monotonic_ms();
+
+		wait = left < wait ? left : wait;
+	}
+	return wait > 0 ? (int) wait : 0;
+}
+
+void *
+housekeeping_run(void *unused)
+{
+	Db       db;
+	Schedule schedule = {{0}, {0}};
+
+	(void) unused;
+	log_set_role("housekeeping");
+	db_init(&db, config.database_url, "order-bridge housekeeping", NULL);
+	db.lock_timeout_ms = LOCK_TIMEOUT_MS;
+	db.timeout_ms = TIMEOUT_MS;
+	role_set_ready(ROLE_HOUSEKEEPING, false);
+	while (db_connect_until_stopped(&db))
+	{
+		run_due(&schedule, &db);
+		role_set_ready(ROLE_HOUSEKEEPING, db_is_connected(&db) && all_go_well(&schedule));
+		stop_wait_ms(wait_ms(&schedule));
+	}
+	db_close(&db);
+	return NULL;
+}

@@ -1,0 +1,304 @@
+/*
+ * intake.c
+ *		Bounded queues of HTTP exchanges.
+ */
+#include "http/intake.h"
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/stop.h"
+
+#define LATER_MS_MIN  10
+#define LATER_MS_MAX  500
+#define NEW_IN_A_ROW  4 /* takes of new jobs, while one is due that is to be tried again */
+
+typedef struct JobList
+{
+	Job  *first;
+	Job **end;
+	int   count;
+	size_t bytes; /* of bodies */
+} JobList;
+
+struct Intake
+{
+	pthread_mutex_t mutex;
+	pthread_cond_t  not_empty;
+	JobList         fresh;
+	JobList         later; /* to be tried again */
+	int             max;
+	size_t          bytes_max;
+	int             fresh_takes; /* in a row */
+	bool            closed;
+};
+
+/* ---------- lists ---------- */
+
+static void
+list_init(JobList *list)
+{
+	list->first = NULL;
+	list->end = &list->first;
+	list->count = 0;
+	list->bytes = 0;
+}
+
+static void
+list_append(JobList *list, Job *job)
+{
+	job->next = NULL;
+	*list->end = job;
+	list->end = &job->next;
+	list->count++;
+	list->bytes += job->body_bytes;
+}
+
+/* Takes up to max jobs, or bytes_max bytes of them, that are due, or overdue, or any, out of a list. */
+static Job *
+list_take(JobList *list, int max, size_t bytes_max, bool (*wanted)(const Job *job, long long now), int *count)
+{
+	long long now = monotonic_ms();
+	JobList   taken;
+	Job     **link = &list->first;
+
+	list_init(&taken);
+	while (*link != NULL && taken.count < max && taken.bytes < bytes_max)
+	{
+		Job *job = *link;
+
+		if (!wanted(job, now))
+		{
+			link = &job->next;
+			continue;
+		}
+		*link = job->next;
+		list->count--;
+		list->bytes -= job->body_bytes;
+		list_append(&taken, job);
+	}
+	if (*link == NULL)
+		list->end = link;
+	*count = taken.count;
+	return taken.first;
+}
+
+static bool
+is_any(const Job *job, long long now)
+{
+	(void) job;
+	(void) now;
+	return true;
+}
+
+static bool
+is_due(const Job *job, long long now)
+{
+	return job->not_before_ms <= now;
+}
+
+static bool
+is_overdue(const Job *job, long long now)
+{
+	return job->deadline_ms <= now;
+}
+
+/* ---------- the queue ---------- */
+
+Intake *
+intake_create(int max, size_t bytes_max)
+{
+	Intake            *intake = calloc(1, sizeof(Intake));
+	pthread_condattr_t attributes;
+
+	if (intake == NULL)
+		return NULL;
+	pthread_mutex_init(&intake->mutex, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&intake->not_empty, &attributes);
+	pthread_condattr_destroy(&attributes);
+	list_init(&intake->fresh);
+	list_init(&intake->later);
+	intake->max = max;
+	intake->bytes_max = bytes_max;
+	return intake;
+}
+
+static bool
+add(Intake *intake, bool is_new, Job *job)
+{
+	bool taken;
+
+	job->body_bytes = job->body != NULL ? strlen(job->body) : 0;
+	pthread_mutex_lock(&intake->mutex);
+	taken = !intake->closed && intake->fresh.count + intake->later.count < intake->max &&
+			intake->fresh.bytes + intake->later.bytes + job->body_bytes <= intake->bytes_max;
+	if (taken)
+	{
+		list_append(is_new ? &intake->fresh : &intake->later, job);
+		pthread_cond_signal(&intake->not_empty);
+	}
+	pthread_mutex_unlock(&intake->mutex);
+	return taken;
+}
+
+bool
+intake_add(Intake *intake, Job *job)
+{
+	return add(intake, true, job);
+}
+
+bool
+intake_add_later(Intake *intake, Job *job)
+{
+	long long delay = LATER_MS_MIN;
+
+	for (int i = 0; i < job->tries && delay < LATER_MS_MAX; i++)
+		delay *= 2;
+	job->tries++;
+	job->not_before_ms = monotonic_ms() + (delay < LATER_MS_MAX ? delay : LATER_MS_MAX);
+	return add(intake, false, job);
+}
+
+/* Waits for a signal, or until the next job is due that is to be tried again, or until then at the latest (0: never). */
+static void
+wait_for_jobs(Intake *intake, long long until_ms)
+{
+	long long       due = until_ms;
+	struct timespec until;
+
+	for (const Job *job = intake->later.first; job != NULL; job = job->next)
+	{
+		if (due == 0 || job->not_before_ms < due)
+			due = job->not_before_ms;
+	}
+	if (due == 0)
+	{
+		pthread_cond_wait(&intake->not_empty, &intake->mutex); /* until intake_add or intake_close */
+		return;
+	}
+	until = (struct timespec){.tv_sec = due / 1000, .tv_nsec = due % 1000 * 1000000L};
+	pthread_cond_timedwait(&intake->not_empty, &intake->mutex, &until);
+}
+
+/* What is to be taken now; NULL if there is nothing. */
+static Job *
+take_now(Intake *intake, int max, size_t bytes_max, int *count)
+{
+	Job *jobs = NULL;
+
+	*count = 0;
+	if (intake->fresh.count == 0 || intake->fresh_takes >= NEW_IN_A_ROW)
+	{
+		jobs = list_take(&intake->later, max, bytes_max, intake->closed ? is_any : is_due, count);
+		intake->fresh_takes = 0;
+	}
+	if (jobs == NULL && intake->fresh.count > 0)
+	{
+		jobs = list_take(&intake->fresh, max, bytes_max, is_any, count);
+		intake->fresh_takes++;
+	}
+	return jobs;
+}
+
+/* Is there something to take now, or nothing any more? */
+static bool
+is_answerable(const Intake *intake)
+{
+	long long now = monotonic_ms();
+
+	if (intake->closed || intake->fresh.count > 0)
+		return true;
+	for (const Job *job = intake->later.first; job != NULL; job = job->next)
+	{
+		if (is_due(job, now))
+			return true;
+	}
+	return false;
+}
+
+bool
+intake_wait(Intake *intake, int ms)
+{
+	long long until_ms = monotonic_ms() + ms;
+	bool      is_ready;
+
+	pthread_mutex_lock(&intake->mutex);
+	while (!(is_ready = is_answerable(intake)) && monotonic_ms() < until_ms)
+		wait_for_jobs(intake, until_ms);
+	pthread_mutex_unlock(&intake->mutex);
+	return is_ready;
+}
+
+Job *
+intake_take(Intake *intake, int max, size_t bytes_max, int *count)
+{
+	Job *jobs;
+
+	pthread_mutex_lock(&intake->mutex);
+	while ((jobs = take_now(intake, max, bytes_max, count)) == NULL && !(intake->closed && intake->later.count == 0))
+		wait_for_jobs(intake, 0);
+	pthread_mutex_unlock(&intake->mutex);
+	return jobs;
+}
+
+Job *
+intake_take_overdue(Intake *intake)
+{
+	Job *jobs;
+	int  count;
+
+	pthread_mutex_lock(&intake->mutex);
+	jobs = list_take(&intake->fresh, intake->max, SIZE_MAX, is_overdue, &count);
+	if (jobs == NULL)
+		jobs = list_take(&intake->later, intake->max, SIZE_MAX, is_overdue, &count);
+	pthread_mutex_unlock(&intake->mutex);
+	return jobs;
+}
+
+int
+intake_depth(Intake *intake)
+{
+	int count;
+
+	pthread_mutex_lock(&intake->mutex);
+	count = intake->fresh.count + intake->later.count;
+	pthread_mutex_unlock(&intake->mutex);
+	return count;
+}
+
+void
+intake_close(Intake *intake)
+{
+	pthread_mutex_lock(&intake->mutex);
+	intake->closed = true;
+	pthread_cond_broadcast(&intake->not_empty);
+	pthread_mutex_unlock(&intake->mutex);
+}
+
+Job *
+job_create(HttpExchange *exchange, JobKind kind)
+{
+	Job *job = calloc(1, sizeof(Job));
+
+	if (job != NULL)
+	{
+		job->exchange = exchange;
+		job->kind = kind;
+	}
+	return job;
+}
+
+void
+job_free(Job *job)
+{
+	free(job->subject);
+	free(job->body);
+	free(job->idempotency_key);
+	free(job->after);
+	free(job);
+}

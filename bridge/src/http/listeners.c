@@ -1,0 +1,395 @@
+/*
+ * listeners.c
+ *		GET /events: server-sent events of what is committed, to any number of listeners.
+ *
+ * Events go out by their id, so that a client that comes back with Last-Event-ID
+ * gets what it missed from the outbox's history. For that no event may go out
+ * while a lower id can still be committed: the head of the ids is read, then the
+ * next transaction id, and all ids up to that head are settled once the oldest
+ * transaction running is not older than that. A transaction that stays open
+ * therefore holds the stream up, unlike the relay.
+ *
+ * In each round a page is read for those who have most, and one for whoever has
+ * least, so that one who catches up with a long history holds up nobody. Who does
+ * not take what it was sent is fed no more, and let go after a while.
+ *
+ * (The format: https://html.spec.whatwg.org/multipage/server-sent-events.html)
+ */
+#include "http/listeners.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "link/db.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "link/statements.h"
+#include "base/stop.h"
+
+#define LOOK_MS           50
+#define HEARTBEAT_MS      5000 /* also finds out who is gone: a suspended connection does not show it */
+#define PAGE_EVENTS       "500"
+#define WAITING_BYTES_MAX 262144 /* with more waiting than that, a client is fed no more */
+#define STUCK_MS          30000  /* and let go if that lasts: it may come back for the rest */
+
+#define CLIENT_BYTES_MAX  48
+
+typedef struct Listener
+{
+	struct Listener *next;
+	HttpStream      *stream;
+	char             address[CLIENT_BYTES_MAX];
+	int64_t          after;      /* has all events up to this one; -1: begins with the next settled head */
+	bool             is_greeted; /* told where it begins */
+	bool             is_gone;
+	long long        stuck_at_ms; /* since when too much has been waiting; 0: it is not */
+} Listener;
+
+typedef struct Horizon
+{
+	int64_t  settled;  /* no event up to this one is still to come; -1: not known */
+	int64_t  head;     /* will be settled when ... */
+	uint64_t next_xid; /* ... no older transaction runs; 0: none is waited for */
+} Horizon;
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static Listener       *joined; /* not seen by the thread yet */
+static json_t         *by_address; /* how many listen from each */
+static int             nlisteners;
+
+static int
+listening_from(const char *address)
+{
+	return (int) json_integer_value(json_object_get(by_address, address));
+}
+
+static void
+count_address(const char *address, int change)
+{
+	int count = listening_from(address) + change;
+
+	if (by_address == NULL)
+		by_address = json_object();
+	if (count > 0)
+		json_object_set_new(by_address, address, json_integer(count));
+	else
+		json_object_del(by_address, address);
+}
+
+static bool
+may_join_from(HttpExchange *exchange, Listener *listener)
+{
+	http_client_address(exchange, listener->address, sizeof(listener->address));
+	return listening_from(listener->address) < config.listeners_per_address_max;
+}
+
+void
+listeners_add(HttpExchange *exchange, long long last_event_id)
+{
+	Listener *listener = calloc(1, sizeof(Listener));
+	bool      may_join;
+
+	pthread_mutex_lock(&mutex);
+	may_join = listener != NULL && nlisteners < config.listeners_max && !stop_requested() && may_join_from(exchange, listener);
+	if (may_join)
+		listener->stream = http_stream_begin(exchange, "text/event-stream");
+	may_join = may_join && listener->stream != NULL;
+	if (may_join)
+	{
+		listener->after = last_event_id;
+		listener->next = joined;
+		joined = listener;
+		count_address(listener->address, 1);
+		metric_set(METRIC_LISTENERS, ++nlisteners);
+	}
+	pthread_mutex_unlock(&mutex);
+	if (may_join)
+		return;
+	free(listener);
+	http_set_header(exchange, "Retry-After", "5");
+	http_problem(exchange, 503, "Service Unavailable", "there are too many listeners", NULL, NULL);
+}
+
+static void
+let_go(Listener *listener, bool abort)
+{
+	if (abort)
+		http_stream_abort(listener->stream);
+	else
+		http_stream_release(listener->stream);
+	pthread_mutex_lock(&mutex);
+	count_address(listener->address, -1);
+	free(listener);
+	metric_set(METRIC_LISTENERS, --nlisteners);
+	pthread_mutex_unlock(&mutex);
+}
+
+static bool
+is_fed(const Listener *listener)
+{
+	return listener->is_greeted && !listener->is_gone && listener->stuck_at_ms == 0;
+}
+
+/* Sends a text to one, or finds it gone. */
+static void
+say(Listener *listener, const char *text)
+{
+	listener->is_gone = !http_stream_send(listener->stream, text, strlen(text));
+}
+
+/* True if too much has been waiting for the listener for too long. */
+static bool
+is_stuck(Listener *listener)
+{
+	if (http_stream_waiting(listener->stream) <= WAITING_BYTES_MAX)
+		listener->stuck_at_ms = 0;
+	else if (listener->stuck_at_ms == 0)
+		listener->stuck_at_ms = monotonic_ms();
+	return listener->stuck_at_ms != 0 && monotonic_ms() - listener->stuck_at_ms > STUCK_MS;
+}
+
+/* Notes who does not read, and lets go of those who are gone or have not read for long. */
+static void
+sort_out(Listener **listeners, bool is_heartbeat_due)
+{
+	Listener **link = listeners;
+
+	while (*link != NULL)
+	{
+		Listener *listener = *link;
+		bool      stuck = is_stuck(listener);
+
+		/* also to those who have not been told anything yet: an old transaction may hold that up */
+		if (is_heartbeat_due && !listener->is_gone && listener->stuck_at_ms == 0)
+			say(listener, ":\n\n");
+		if (stuck || listener->is_gone)
+		{
+			*link = listener->next;
+			let_go(listener, true);
+		}
+		else
+			link = &listener->next;
+	}
+}
+
+/* Moves the horizon to the last event below which nothing is still to come; false if the database is away. */
+static bool
+look(Db *db, Horizon *horizon)
+{
+	PGresult *result;
+	int64_t   head = 0;
+	uint64_t  next_xid = 0;
+	uint64_t  oldest_xid = 0;
+	bool      ok;
+
+	/* in this order, each with a snapshot of its own */
+	ok = db_query(db, "reading the head of the events", SQL_OUTBOX_HEAD, 0, NULL, &result) == DB_OK;
+	if (ok)
+		head = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	PQclear(result);
+	if (!ok)
+		return false;
+	if (db_query(db, "reading the transactions", SQL_NEXT_AND_OLDEST_XID, 0, NULL, &result) != DB_OK)
+	{
+		PQclear(result);
+		return false;
+	}
+	next_xid = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
+	oldest_xid = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
+	PQclear(result);
+
+	if (horizon->next_xid == 0)
+	{
+		horizon->head = head;
+		horizon->next_xid = next_xid;
+	}
+	if (oldest_xid >= horizon->next_xid)
+	{
+		horizon->settled = horizon->head;
+		horizon->next_xid = 0;
+	}
+	return true;
+}
+
+/*
+ * Tells those who have joined where they begin: an id without an event, which
+ * they will ask from again should they lose us before the first one. Those who ask
+ * from where there is no history are told that there is a gap.
+ */
+static bool
+greet(Db *db, Listener *listeners, const Horizon *horizon)
+{
+	for (Listener *listener = listeners; listener != NULL && horizon->settled >= 0; listener = listener->next)
+	{
+		char      text[160];
+		bool      has_gap = false;
+		PGresult *result;
+
+		if (listener->is_greeted)
+			continue;
+		if (listener->after >= 0)
+		{
+			bool ok = db_query(db, "looking for the first event", SQL_OUTBOX_TAIL, 0, NULL, &result) == DB_OK;
+
+			has_gap = ok && (listener->after > horizon->head ||
+							 (!PQgetisnull(result, 0, 0) && strtoll(PQgetvalue(result, 0, 0), NULL, 10) > listener->after + 1));
+			PQclear(result);
+			if (!ok)
+				return false;
+		}
+		if (listener->after < 0 || listener->after > horizon->head)
+			listener->after = horizon->settled;
+		snprintf(text, sizeof(text), "id: %" PRId64 "\nretry: 1000\n%s\n", listener->after,
+				 has_gap ? "event: gap\ndata: {\"reason\": \"not all events since then are kept\"}\n" : "");
+		listener->is_greeted = true;
+		say(listener, text);
+	}
+	return true;
+}
+
+/* An event as it is sent, malloc'd. JSON has line breaks between its words only, and the stream has none in a line. */
+static char *
+event_text(const char *event_id, const char *routing_key, const char *payload)
+{
+	char *text;
+	int   bytes = asprintf(&text, "id: %s\nevent: %s\ndata: %s\n\n", event_id, routing_key, payload);
+
+	if (bytes < 0)
+		return NULL;
+	for (char *p = text + bytes - 2 - strlen(payload); p < text + bytes - 2; p++)
+	{
+		if (*p == '\n' || *p == '\r')
+			*p = ' ';
+	}
+	return text;
+}
+
+/* Reads the page after that event and sends it to those who have all up to there; false if the database is away. */
+static bool
+send_page(Db *db, Listener *listeners, int64_t after, int64_t settled)
+{
+	char        after_text[24];
+	char        settled_text[24];
+	const char *params[3] = {after_text, settled_text, PAGE_EVENTS};
+	PGresult   *result;
+	bool        ok;
+
+	snprintf(after_text, sizeof(after_text), "%" PRId64, after);
+	snprintf(settled_text, sizeof(settled_text), "%" PRId64, settled);
+	ok = db_query(db, "reading events for listeners", SQL_SETTLED_EVENTS, 3, params, &result) == DB_OK;
+	for (Listener *listener = listeners; ok && listener != NULL; listener = listener->next)
+	{
+		if (!is_fed(listener) || listener->after < after)
+			continue;
+		for (int i = 0; i < PQntuples(result) && is_fed(listener); i++)
+		{
+			int64_t event_id = strtoll(PQgetvalue(result, i, 0), NULL, 10);
+			char   *text;
+
+			if (event_id <= listener->after)
+				continue;
+			text = event_text(PQgetvalue(result, i, 0), PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
+			if (text == NULL)
+				break; /* the rest comes with a later page */
+			say(listener, text);
+			listener->after = event_id;
+			free(text);
+		}
+		/* the ids up to there are of transactions that were rolled back */
+		if (PQntuples(result) == 0 && listener->after < settled)
+			listener->after = settled;
+	}
+	PQclear(result);
+	return ok;
+}
+
+/* A page for those who have most and still lack something, and one for who has least. */
+static bool
+send_settled(Db *db, Listener *listeners, int64_t settled)
+{
+	int64_t most = -1;
+	int64_t least = settled;
+
+	for (Listener *listener = listeners; listener != NULL; listener = listener->next)
+	{
+		if (!is_fed(listener) || listener->after >= settled)
+			continue;
+		most = listener->after > most ? listener->after : most;
+		least = listener->after < least ? listener->after : least;
+	}
+	if (most < 0)
+		return true;
+	return send_page(db, listeners, most, settled) && (least == most || send_page(db, listeners, least, settled));
+}
+
+/* Takes over those who have joined since. */
+static void
+take_joined(Listener **listeners)
+{
+	pthread_mutex_lock(&mutex);
+	while (joined != NULL)
+	{
+		Listener *listener = joined;
+
+		joined = listener->next;
+		listener->next = *listeners;
+		*listeners = listener;
+	}
+	pthread_mutex_unlock(&mutex);
+}
+
+/* Reads and sends what is new; false if the database is away. */
+static bool
+serve(Db *db, Listener *listeners, Horizon *horizon)
+{
+	if (!db_is_connected(db))
+	{
+		*horizon = (Horizon){.settled = -1}; /* it may be another database than before */
+		if (!db_connect(db))
+			return false;
+	}
+	return look(db, horizon) && greet(db, listeners, horizon) && send_settled(db, listeners, horizon->settled);
+}
+
+void *
+listeners_run(void *unused)
+{
+	Db        db;
+	Listener *listeners = NULL;
+	Horizon   horizon = {.settled = -1};
+	long long heartbeat_due = 0;
+	long long serve_due = 0;
+
+	(void) unused;
+	log_set_role("http.listeners");
+	db_init(&db, config.database_url, "order-bridge listeners", NULL);
+	while (!stop_requested())
+	{
+		bool is_heartbeat_due = monotonic_ms() >= heartbeat_due;
+
+		take_joined(&listeners);
+		sort_out(&listeners, is_heartbeat_due);
+		if (is_heartbeat_due)
+			heartbeat_due = monotonic_ms() + HEARTBEAT_MS;
+		if (listeners == NULL)
+			horizon = (Horizon){.settled = -1}; /* the next listener must not begin with an old one */
+		else if (monotonic_ms() >= serve_due && !serve(&db, listeners, &horizon))
+			serve_due = monotonic_ms() + backoff_next(&db.backoff);
+		stop_wait_ms(LOOK_MS);
+	}
+	take_joined(&listeners);
+	while (listeners != NULL)
+	{
+		Listener *listener = listeners;
+
+		listeners = listener->next;
+		let_go(listener, false);
+	}
+	db_close(&db);
+	return NULL;
+}

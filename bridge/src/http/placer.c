@@ -1,0 +1,382 @@
+/*
+ * placer.c
+ *		Orders from HTTP: all that waits goes to the database as one batch.
+ *
+ * There is no timer: a lone order goes at once, and while one batch is in the
+ * database the next one gathers. Every request has an idempotency key, made
+ * here if the client gave none, so a batch whose outcome is unknown (the
+ * connection was lost during the commit) is simply sent again.
+ *
+ * A batch waits for somebody's lock only shortly. Then it is placed without waiting:
+ * those that need what is locked go to the second lane, where they are tried
+ * again and again until their time is up, and the others are answered.
+ */
+#include "http/placer.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "link/db.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "link/statements.h"
+#include "http/problems.h"
+#include "base/roles.h"
+#include "base/stop.h"
+#include "base/text.h"
+
+#define LOCK_TIMEOUT_MS 250
+#define WARY_MS         2000 /* after a lock was met, batches do not wait for any that long */
+#define PASSING_MS_MAX  2000 /* a full disk and the like are waited for that long, then orders are refused */
+#define BUSY            "55P03"
+
+/* so many bytes have fewer lines than the database takes at a time (200000) */
+#define BATCH_BYTES_MAX ((size_t) 4 << 20)
+
+#define CONNECTION_CHECK_MS 1000 /* an idle connection is looked at that often */
+
+typedef struct Placer
+{
+	const PlacerLane *lane;
+	Db                db;
+	long long         wary_until_ms;
+	Backoff           pause; /* while the database refuses what may pass */
+} Placer;
+
+/* ---------- answers ---------- */
+
+static void
+reply_placed(Job *job, const char *order_id, const char *document)
+{
+	char *body = NULL;
+	char  location[64];
+
+	/* both are JSON of the database's making: to take them apart and put them together again would cost a tenth of an order */
+	if (asprintf(&body, "{\"message\": \"Order placed\", \"orderId\": %s, \"order\": %s}", order_id, document) < 0)
+		body = NULL;
+	snprintf(location, sizeof(location), "/order/%s", order_id);
+	http_set_header(job->exchange, "Location", location);
+	http_reply(job->exchange, 201, "application/json", body);
+	metric_add(METRIC_ORDERS_PLACED, 1);
+}
+
+static void
+reply_refused(Job *job, const char *code, const char *error_text)
+{
+	json_t     *error = json_loads(error_text, 0, NULL);
+	const char *message = json_string_value(json_object_get(error, "message"));
+	json_t     *detail = json_object_get(error, "detail");
+	char       *details = detail != NULL ? json_dumps(detail, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+	const char *title;
+	int         status = problem_of_sqlstate(code, &title);
+
+	http_problem(job->exchange, status, title, message ? message : title, json_string_value(json_object_get(error, "field")),
+				 details);
+	free(details);
+	json_decref(error);
+	metric_add(METRIC_ORDERS_REFUSED, 1);
+}
+
+/* Answers all of a list that they cannot be placed now. */
+static void
+reply_unavailable(Job *jobs, const char *why)
+{
+	while (jobs != NULL)
+	{
+		Job *job = jobs;
+
+		jobs = job->next;
+		problem_unavailable(job, why);
+		job_free(job);
+	}
+}
+
+/* ---------- lists ---------- */
+
+/* Answers the jobs whose time is up and returns the others. */
+static Job *
+drop_overdue(Placer *placer, Job *jobs)
+{
+	Job      *kept = NULL;
+	Job     **end = &kept;
+	long long now = monotonic_ms();
+	bool      is_over = stop_requested() && !db_is_connected(&placer->db);
+
+	while (jobs != NULL)
+	{
+		Job *job = jobs;
+
+		jobs = job->next;
+		if (now < job->deadline_ms && !is_over)
+		{
+			*end = job;
+			end = &job->next;
+			continue;
+		}
+		problem_unavailable(job, job->tries > 0 ? "another transaction has locked what it needs" : "the database is away");
+		job_free(job);
+	}
+	*end = NULL;
+	return kept;
+}
+
+static char *
+batch_text(const Job *jobs)
+{
+	char  *text = NULL;
+	size_t size;
+	FILE  *stream = open_memstream(&text, &size);
+
+	if (stream == NULL)
+		return NULL;
+	fputc('[', stream);
+	for (const Job *job = jobs; job != NULL; job = job->next)
+	{
+		fputs(job->body, stream);
+		if (job->next != NULL)
+			fputc(',', stream);
+	}
+	fputc(']', stream);
+	return text_finish(stream, &text);
+}
+
+/* Splits a list in two halves; returns the second. */
+static Job *
+split(Job *jobs)
+{
+	Job *slow = jobs;
+	Job *second;
+
+	for (Job *fast = jobs->next; fast != NULL && fast->next != NULL; fast = fast->next->next)
+		slow = slow->next;
+	second = slow->next;
+	slow->next = NULL;
+	return second;
+}
+
+/* Has it tried again later, on the second lane. */
+static void
+set_aside(Placer *placer, Job *job)
+{
+	if (intake_add_later(placer->lane->aside, job))
+		return;
+	problem_unavailable(job, "another transaction has locked what it needs");
+	job_free(job);
+}
+
+static void
+set_all_aside(Placer *placer, Job *jobs)
+{
+	while (jobs != NULL)
+	{
+		Job *job = jobs;
+
+		jobs = job->next;
+		set_aside(placer, job);
+	}
+}
+
+/* ---------- batches ---------- */
+
+static void
+answer_batch(Placer *placer, Job *jobs, const PGresult *result)
+{
+	int row = 0;
+
+	while (jobs != NULL)
+	{
+		Job        *job = jobs;
+		const char *order_id = db_value(result, row, 0);
+		const char *code = db_value(result, row, 2);
+
+		jobs = job->next;
+		if (order_id == NULL && strcmp(code, BUSY) == 0)
+		{
+			placer->wary_until_ms = monotonic_ms() + WARY_MS;
+			set_aside(placer, job);
+			row++;
+			continue;
+		}
+		if (order_id != NULL)
+			reply_placed(job, order_id, db_value(result, row, 1));
+		else
+			reply_refused(job, code, db_value(result, row, 3));
+		job_free(job);
+		row++;
+	}
+	role_progresses(ROLE_HTTP);
+}
+
+static void
+refuse_all(Job *jobs, const PGresult *result)
+{
+	while (jobs != NULL)
+	{
+		Job *job = jobs;
+
+		jobs = job->next;
+		/* class 22: the text itself, such as a NUL or an invalid character in it */
+		if (strncmp(db_sqlstate(result), "22", 2) == 0)
+			http_problem(job->exchange, 400, "Bad Request", "the body has text that the database cannot hold", "body", NULL);
+		else
+			problem_reply(job, result);
+		metric_add(METRIC_ORDERS_REFUSED, 1);
+		job_free(job);
+	}
+}
+
+static void place(Placer *placer, Job *jobs);
+
+/* Goes on after the database has refused the batch; returns what is to be tried again at once, NULL if nothing is. */
+static Job *
+handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long began_ms)
+{
+	if (db_is_locked_out(result))
+	{
+		if (monotonic_ms() >= placer->wary_until_ms)
+		{
+			placer->wary_until_ms = monotonic_ms() + WARY_MS;
+			return jobs;
+		}
+		/* without waiting, and still somebody's lock: of a whole table, or a key that somebody is just using */
+		if (placer->lane->aside != placer->lane->orders || jobs->next == NULL)
+		{
+			set_all_aside(placer, jobs);
+			return NULL;
+		}
+	}
+	else if (db_is_passing(result))
+	{
+		if (monotonic_ms() - began_ms < PASSING_MS_MAX)
+		{
+			stop_wait_ms(backoff_next(&placer->pause));
+			return jobs;
+		}
+		reply_unavailable(jobs, "the database cannot do it now");
+		return NULL;
+	}
+	else if (!db_is_fault_of_input(result) || jobs->next == NULL)
+	{
+		refuse_all(jobs, result);
+		return NULL;
+	}
+	place(placer, split(jobs));
+	return jobs;
+}
+
+static void
+note_unknown(Job *jobs)
+{
+	for (Job *job = jobs; job != NULL; job = job->next)
+		job->is_outcome_unknown = true;
+	metric_add(METRIC_RECONNECTS, 1);
+}
+
+/*
+ * Places one batch and sees to it that all its jobs are answered. A statement
+ * that the server refuses is halved until the request at fault is alone.
+ */
+static void
+place(Placer *placer, Job *jobs)
+{
+	long long began_ms = monotonic_ms();
+
+	while ((jobs = drop_overdue(placer, jobs)) != NULL)
+	{
+		bool        is_wary = monotonic_ms() < placer->wary_until_ms;
+		char       *text;
+		const char *params[1];
+		PGresult   *result;
+		DbOutcome   outcome;
+
+		if (!db_is_connected(&placer->db) && !db_connect(&placer->db))
+		{
+			stop_wait_ms(backoff_next(&placer->db.backoff));
+			continue;
+		}
+		params[0] = text = batch_text(jobs);
+		if (text == NULL)
+		{
+			reply_unavailable(jobs, "out of memory");
+			return;
+		}
+		outcome = db_query(&placer->db, "placing orders", is_wary ? SQL_PLACE_SKIP_LOCKED : SQL_PLACE, 1, params, &result);
+		FAULT_POINT("placer.after_commit");
+		free(text);
+		if (outcome == DB_OK)
+		{
+			answer_batch(placer, jobs, result);
+			jobs = NULL;
+			backoff_reset(&placer->pause);
+		}
+		else if (outcome == DB_LOST)
+			note_unknown(jobs);
+		else
+			jobs = handle_refusal(placer, jobs, result, began_ms);
+		PQclear(result);
+	}
+}
+
+/* The first lane tells whether orders can be placed; the second has nothing to do most of the time. */
+static bool
+is_first_lane(const Placer *placer)
+{
+	return placer->lane->aside != placer->lane->orders;
+}
+
+static void
+note_readiness(const Placer *placer)
+{
+	if (is_first_lane(placer))
+		role_set_ready(ROLE_HTTP, db_is_connected(&placer->db));
+}
+
+/* Takes the next jobs, and meanwhile keeps the connection; NULL at the end. */
+static Job *
+take(Placer *placer, int *count)
+{
+	do
+	{
+		if (is_first_lane(placer) && !db_is_alive(&placer->db) && !db_connect(&placer->db))
+			log_debug("orders will wait for the database");
+		note_readiness(placer);
+	} while (!intake_wait(placer->lane->orders, CONNECTION_CHECK_MS));
+	return intake_take(placer->lane->orders, config.place_batch_max, BATCH_BYTES_MAX, count);
+}
+
+void *
+placer_run(void *context)
+{
+	Placer    placer = {.lane = context, .pause = {.delay_ms_min = 50, .delay_ms_max = 1000}};
+	bool      is_first = is_first_lane(&placer);
+	long long began_us;
+	Job      *jobs;
+	int       count;
+
+	log_set_role(is_first ? "http.placer" : "http.placer2");
+	db_init(&placer.db, config.database_url, is_first ? "order-bridge placer" : "order-bridge placer 2", NULL);
+	placer.db.lock_timeout_ms = LOCK_TIMEOUT_MS;
+	/* with its grace, and the time to connect anew, less than a request has */
+	placer.db.timeout_ms = config.request_timeout_s * 1000 * 2 / 5;
+	while ((jobs = take(&placer, &count)) != NULL)
+	{
+		began_us = monotonic_us();
+		if (is_first)
+			role_begins(ROLE_HTTP);
+		else
+			placer.wary_until_ms = monotonic_ms() + WARY_MS; /* this lane waits for nobody */
+		place(&placer, jobs);
+		note_readiness(&placer);
+		if (is_first && intake_depth(placer.lane->orders) == 0)
+			role_rests(ROLE_HTTP);
+		metric_observe(HISTOGRAM_PLACE_BATCH, count);
+		metric_observe(HISTOGRAM_PLACE_SECONDS, (double) (monotonic_us() - began_us) / 1e6);
+		metric_set(METRIC_ORDERS_SET_ASIDE, intake_depth(placer.lane->aside));
+	}
+	db_close(&placer.db);
+	return NULL;
+}

@@ -1,0 +1,274 @@
+/*
+ * queries.c
+ *		The HTTP requests that read, change or sync.
+ *
+ * A statement waits for somebody's lock only shortly, and the job then comes back
+ * to the queue, behind the others: many that wait for one lock hold up nobody else.
+ */
+#include "http/queries.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "link/db.h"
+#include "http/server.h"
+#include "http/intake.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "link/statements.h"
+#include "http/problems.h"
+#include "base/stop.h"
+#include "sync/sync.h"
+#include "base/text.h"
+
+#define LOCK_TIMEOUT_MS     1000 /* of what only reads */
+#define LOCK_TIMEOUT_MS_MIN 40 /* of what changes an order, the first time; then twice that, and so on */
+#define LOCK_TIMEOUT_MS_MAX 320
+
+/* What has become of a job. */
+typedef enum Answered
+{
+	ANSWERED,
+	ANSWER_LATER /* it may succeed when it is tried again */
+} Answered;
+
+/*
+ * Runs a job's statement. With DB_OK the result is the caller's; else it has been
+ * seen to: *answered says how.
+ */
+static DbOutcome
+run(Db *db, Job *job, const char *doing, const char *sql, int nparams, const char *const *params, PGresult **result,
+	Answered *answered)
+{
+	DbOutcome outcome = db_query(db, doing, sql, nparams, params, result);
+
+	*answered = ANSWERED;
+	if (outcome == DB_OK)
+		return outcome;
+	if (outcome == DB_LOST)
+		job->is_outcome_unknown |= job->idempotency_key != NULL;
+	if (outcome == DB_LOST || db_is_passing(*result))
+		*answered = ANSWER_LATER;
+	else
+		problem_reply(job, *result);
+	PQclear(*result);
+	return outcome;
+}
+
+/* Replies with the one JSON value of the result, or 404. Frees the result. */
+static void
+reply_json(Job *job, PGresult *result, const char *what)
+{
+	char detail[128];
+
+	if (PQntuples(result) == 0)
+	{
+		snprintf(detail, sizeof(detail), "there is no such %s", what);
+		http_problem(job->exchange, 404, "Not Found", detail, NULL, NULL);
+	}
+	else
+		http_reply(job->exchange, 200, "application/json", strdup(PQgetvalue(result, 0, 0)));
+	PQclear(result);
+}
+
+/* True if the text is an order's id; replies 404 if not. */
+static bool
+is_order_id(Job *job)
+{
+	size_t length = strlen(job->subject);
+
+	if (length <= 18 && strspn(job->subject, "0123456789") == length)
+		return true;
+	http_problem(job->exchange, 404, "Not Found", "there is no such order: an id is a whole number", "id", NULL);
+	return false;
+}
+
+/* Runs a statement that makes the answer, one JSON value, and replies with it; no row: there is no such thing. */
+static Answered
+answer_with(Db *db, Job *job, const char *doing, const char *sql, int nparams, const char *const *params, const char *what)
+{
+	PGresult *result;
+	Answered  answered;
+
+	if (run(db, job, doing, sql, nparams, params, &result, &answered) == DB_OK)
+		reply_json(job, result, what);
+	return answered;
+}
+
+static Answered
+get_order(Db *db, Job *job)
+{
+	const char *params[1] = {job->subject};
+
+	return is_order_id(job) ? answer_with(db, job, "reading an order", SQL_GET_ORDER, 1, params, "order") : ANSWERED;
+}
+
+/* Changes an order. */
+static Answered
+change_order(Db *db, Job *job, const char *doing, const char *sql)
+{
+	int         lock_timeout_ms = LOCK_TIMEOUT_MS_MIN;
+	char        lock_timeout[12];
+	const char *params[4] = {job->subject, job->body, job->idempotency_key, lock_timeout};
+
+	if (!is_order_id(job))
+		return ANSWERED;
+	for (int i = 0; i < job->tries && lock_timeout_ms < LOCK_TIMEOUT_MS_MAX; i++)
+		lock_timeout_ms *= 2;
+	snprintf(lock_timeout, sizeof(lock_timeout), "%d", lock_timeout_ms);
+	return answer_with(db, job, doing, sql, 4, params, "order");
+}
+
+static Answered
+get_syncs(Db *db, Job *job)
+{
+	const char *params[1] = {job->subject};
+
+	return answer_with(db, job, "reading the syncs of a vendor", SQL_GET_SYNCS, 1, params, "vendor");
+}
+
+/* True if the tag is in the list, or the list is "*" (RFC 9110, 13.1.2; compared weakly). */
+static bool
+matches_etag(const char *list, const char *etag)
+{
+	return list != NULL && (strcmp(list, "*") == 0 || strstr(list, etag) != NULL);
+}
+
+/* Replies with the body and its ETag, or with 304 if the client has it already. Takes the body over. */
+static void
+reply_cacheable(Job *job, char *body)
+{
+	char etag[40];
+
+	snprintf(etag, sizeof(etag), "\"%016" PRIx64 "-%zx\"", text_hash(body), strlen(body));
+	http_set_header(job->exchange, "ETag", etag);
+	http_set_header(job->exchange, "Cache-Control", "no-cache");
+	if (matches_etag(http_header(job->exchange, "If-None-Match"), etag))
+	{
+		free(body);
+		http_reply(job->exchange, 304, NULL, NULL);
+	}
+	else
+		http_reply(job->exchange, 200, "application/json", body);
+}
+
+/* "product/vendor" goes on after that offer, "product" after all of its offers. */
+static Answered
+get_products(Db *db, Job *job)
+{
+	char       *slash = strrchr(job->after, '/');
+	char        limit[12];
+	const char *params[3] = {job->after, slash ? slash + 1 : *job->after ? "~" : "", limit};
+	PGresult   *result;
+	Answered    answered;
+
+	if (slash != NULL)
+		*slash = '\0';
+	snprintf(limit, sizeof(limit), "%d", job->limit);
+	if (run(db, job, "reading products", SQL_GET_PRODUCTS, 3, params, &result, &answered) == DB_OK)
+	{
+		reply_cacheable(job, strdup(PQgetvalue(result, 0, 0)));
+		PQclear(result);
+	}
+	if (slash != NULL)
+		*slash = '/';
+	return answered;
+}
+
+static Answered
+get_product(Db *db, Job *job)
+{
+	const char *params[1] = {job->subject};
+
+	return answer_with(db, job, "reading a product", SQL_GET_PRODUCT, 1, params, "product");
+}
+
+static Answered
+get_vendors(Db *db, Job *job)
+{
+	return answer_with(db, job, "reading vendors", SQL_GET_VENDORS, 0, NULL, "vendors");
+}
+
+static Answered
+sync_vendors(Db *db, Job *job)
+{
+	json_t *results = json_array();
+	json_t *answer;
+
+	Answered answered = ANSWERED;
+
+	if (!sync_now(db, job->subject, results))
+		answered = ANSWER_LATER;
+	else if (job->subject != NULL && json_array_size(results) == 0)
+		http_problem(job->exchange, 404, "Not Found", "there is no such active vendor with a stock URL", NULL, NULL);
+	else
+	{
+		answer = json_pack("{s:s, s:O}", "message", "Vendor stock synced", "results", results);
+		http_reply(job->exchange, 200, "application/json", json_dumps(answer, JSON_COMPACT));
+		json_decref(answer);
+	}
+	json_decref(results);
+	return answered;
+}
+
+static Answered
+answer(Db *db, Job *job)
+{
+	switch (job->kind)
+	{
+		case JOB_GET_ORDER:
+			return get_order(db, job);
+		case JOB_CANCEL_ORDER:
+			return change_order(db, job, "cancelling an order", SQL_CANCEL_ORDER);
+		case JOB_RETURN_ORDER:
+			return change_order(db, job, "returning units of an order", SQL_RETURN_ORDER);
+		case JOB_GET_SYNCS:
+			return get_syncs(db, job);
+		case JOB_GET_PRODUCTS:
+			return get_products(db, job);
+		case JOB_GET_PRODUCT:
+			return get_product(db, job);
+		case JOB_GET_VENDORS:
+			return get_vendors(db, job);
+		case JOB_SYNC:
+			return sync_vendors(db, job);
+		case JOB_PLACE:
+			break;
+	}
+	log_error("an order came to the wrong queue");
+	problem_unavailable(job, "it came to the wrong queue");
+	return ANSWERED;
+}
+
+void *
+queries_run(void *context)
+{
+	Intake *intake = context;
+	Db      db;
+	Job    *job;
+	int     count;
+
+	log_set_role("http.queries");
+	db_init(&db, config.database_url, "order-bridge queries", NULL);
+	db.lock_timeout_ms = LOCK_TIMEOUT_MS;
+	db.timeout_ms = config.request_timeout_s * 1000 * 2 / 5;
+	while ((job = intake_take(intake, 1, SIZE_MAX, &count)) != NULL)
+	{
+		bool     is_over = monotonic_ms() > job->deadline_ms || stop_requested();
+		Answered answered = ANSWER_LATER;
+
+		if (!is_over && (db_is_connected(&db) || db_connect(&db)))
+			answered = answer(&db, job);
+		if (answered == ANSWER_LATER && !is_over && intake_add_later(intake, job))
+			continue;
+		if (answered == ANSWER_LATER)
+			problem_unavailable(job, "the database is away, or another transaction has locked what it needs");
+		job_free(job);
+	}
+	db_close(&db);
+	return NULL;
+}

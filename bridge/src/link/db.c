@@ -1,0 +1,415 @@
+/*
+ * db.c
+ *		One libpq connection that comes back.
+ *
+ * Every wait has a bound: for a connection, for a lock (the server's
+ * lock_timeout), for a statement (its statement_timeout), and, because a server
+ * may hang without saying so, for its answer (ours). A dead connection is silent,
+ * so TCP keepalives and a user timeout are on.
+ */
+#include "link/db.h"
+
+#include <assert.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/stop.h"
+
+#define RECONNECT_MS_MIN 100
+#define RECONNECT_MS_MAX 5000
+#define GRACE_MS         3000 /* beyond the server's own time-out */
+#define SESSION_MS_MAX   5000 /* for the settings of a new session */
+
+/* the extension whose functions we call */
+#define EXTENSION_MAJOR 1
+#define EXTENSION_MINOR 1
+
+void
+db_init(Db *db, const char *url, const char *name, const char *session_sql)
+{
+	*db = (Db){.url = url,
+			   .name = name,
+			   .session_sql = session_sql,
+			   .timeout_ms = DB_TIMEOUT_MS,
+			   .lock_timeout_ms = DB_LOCK_TIMEOUT_MS,
+			   .backoff = {.delay_ms_min = RECONNECT_MS_MIN, .delay_ms_max = RECONNECT_MS_MAX}};
+}
+
+/* Waits until there is a result to get, or the connection is gone; false once the time is over. */
+static bool
+wait_for_result(Db *db, long long deadline_ms)
+{
+	int unsent = PQflush(db->connection);
+
+	while (unsent > 0 || PQisBusy(db->connection))
+	{
+		struct pollfd wait = {.fd = PQsocket(db->connection), .events = unsent > 0 ? POLLIN | POLLOUT : POLLIN};
+		long long     left_ms = deadline_ms - monotonic_ms();
+
+		if (left_ms <= 0)
+			return false;
+		if (poll(&wait, 1, (int) left_ms) > 0 && !PQconsumeInput(db->connection))
+			return true; /* what it is shows in the result */
+		if (unsent > 0)
+			unsent = PQflush(db->connection);
+		if (unsent < 0)
+			return true;
+	}
+	return true;
+}
+
+static void
+on_notice(void *context, const PGresult *result)
+{
+	(void) context;
+	log_debug("notice from PostgreSQL: %s", PQresultErrorMessage(result));
+}
+
+/* Runs some statements of a new session; false if one fails, or does not end in time. */
+static bool
+execute(Db *db, const char *sql)
+{
+	long long deadline_ms = monotonic_ms() + SESSION_MS_MAX;
+	bool      ok = PQsendQuery(db->connection, sql) == 1;
+
+	while (ok)
+	{
+		PGresult      *result = wait_for_result(db, deadline_ms) ? PQgetResult(db->connection) : NULL;
+		ExecStatusType status = PQresultStatus(result);
+
+		if (result == NULL)
+			return monotonic_ms() < deadline_ms;
+		ok = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+		PQclear(result);
+	}
+	return false;
+}
+
+static bool
+prepare_session(Db *db)
+{
+	char sql[256];
+
+	PQsetNoticeReceiver(db->connection, on_notice, NULL);
+	snprintf(sql, sizeof(sql),
+			 "SET timezone = 'UTC'; SET client_encoding = 'UTF8'; SET extra_float_digits = 3; "
+			 "SET statement_timeout = %d; SET lock_timeout = %d",
+			 db->timeout_ms, db->lock_timeout_ms);
+	return PQsetnonblocking(db->connection, 1) == 0 && execute(db, sql) &&
+		   (db->session_sql == NULL || execute(db, db->session_sql));
+}
+
+/* Is the extension there, and new enough? Says what to do if not. */
+static bool
+check_extension(Db *db)
+{
+	PGresult   *result;
+	DbOutcome   outcome = db_query(db, "asking for the extension's version",
+								   "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'", 0, NULL, &result);
+	const char *version = outcome == DB_OK && PQntuples(result) == 1 ? PQgetvalue(result, 0, 0) : NULL;
+	int         major = 0, minor = 0;
+	bool        is_new_enough = version != NULL && sscanf(version, "%d.%d", &major, &minor) == 2 &&
+						 (major > EXTENSION_MAJOR || (major == EXTENSION_MAJOR && minor >= EXTENSION_MINOR));
+
+	if (outcome == DB_OK && version == NULL)
+		log_warning("database %s has no extension order_aggregator: run CREATE EXTENSION order_aggregator", PQdb(db->connection));
+	else if (outcome == DB_OK && !is_new_enough)
+		log_warning("database %s has order_aggregator %s, and this bridge needs %d.%d: run ALTER EXTENSION order_aggregator UPDATE",
+					PQdb(db->connection), version, EXTENSION_MAJOR, EXTENSION_MINOR);
+	PQclear(result);
+	return is_new_enough;
+}
+
+/* libpq quotes the part of a connection string that it cannot read: a password may be in it. */
+static void
+hide_quoted(const char *error, char *hidden, size_t size)
+{
+	const char *first = strchr(error, '"');
+	const char *last = strrchr(error, '"');
+
+	if (first == NULL)
+		snprintf(hidden, size, "%s", error);
+	else
+		snprintf(hidden, size, "%.*s...%s", (int) (first - error), error, last + 1);
+	hidden[strcspn(hidden, "\n")] = '\0';
+}
+
+static void
+log_connect_error(const char *error)
+{
+	char hidden[512];
+
+	if (strstr(error, "connection option") == NULL)
+	{
+		log_warning("cannot connect to PostgreSQL: %s", error);
+		return;
+	}
+	hide_quoted(error, hidden, sizeof(hidden));
+	log_warning("cannot connect to PostgreSQL: DATABASE_URL: %s", hidden);
+}
+
+bool
+db_connect(Db *db)
+{
+	/* what comes first may be overridden by the URL, which is expanded in place of dbname */
+	const char *const keywords[] = {"connect_timeout",  "keepalives_idle",           "keepalives_interval",
+									"keepalives_count", "tcp_user_timeout",          "target_session_attrs",
+									"dbname",           "fallback_application_name", NULL};
+	const char *const values[] = {"5", "10", "5", "3", "20000", "read-write", db->url, db->name, NULL};
+
+	db_close(db);
+	db->connection = PQconnectdbParams(keywords, values, 1);
+	if (PQstatus(db->connection) != CONNECTION_OK || !prepare_session(db))
+	{
+		log_connect_error(PQerrorMessage(db->connection));
+		db_close(db);
+		return false;
+	}
+	if (!check_extension(db))
+	{
+		db_close(db);
+		return false;
+	}
+	backoff_reset(&db->backoff);
+	log_info("connected to PostgreSQL host=%s port=%s database=%s pid=%d", PQhost(db->connection), PQport(db->connection),
+			 PQdb(db->connection), PQbackendPID(db->connection));
+	return true;
+}
+
+bool
+db_connect_until_stopped(Db *db)
+{
+	while (!stop_requested())
+	{
+		if (db_is_connected(db) || db_connect(db))
+			return true;
+		stop_wait_ms(backoff_next(&db->backoff));
+	}
+	return false;
+}
+
+bool
+db_is_connected(const Db *db)
+{
+	return db->connection != NULL && PQstatus(db->connection) == CONNECTION_OK;
+}
+
+bool
+db_is_alive(Db *db)
+{
+	if (db_is_connected(db) && PQconsumeInput(db->connection) && db_is_connected(db))
+		return true;
+	db_close(db);
+	return false;
+}
+
+void
+db_close(Db *db)
+{
+	if (db->connection != NULL)
+		PQfinish(db->connection);
+	db->connection = NULL;
+}
+
+/* ---------- SQLSTATEs ---------- */
+
+const char *
+db_sqlstate(const PGresult *result)
+{
+	const char *sqlstate = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+
+	return sqlstate != NULL ? sqlstate : "";
+}
+
+static bool
+begins_with_one_of(const char *sqlstate, const char *const *starts)
+{
+	for (int i = 0; starts[i] != NULL; i++)
+	{
+		if (strncmp(sqlstate, starts[i], strlen(starts[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool
+db_is_locked_out(const PGresult *result)
+{
+	return strcmp(db_sqlstate(result), "55P03") == 0;
+}
+
+bool
+db_is_passing(const PGresult *result)
+{
+	/* class 40: conflicts; 53: resources; 55P03: a lock; 57: somebody's intervention, a time-out among them; 58: the system's I/O */
+	static const char *const passing[] = {"40", "53", "55P03", "57", "58", NULL};
+
+	return begins_with_one_of(db_sqlstate(result), passing);
+}
+
+bool
+db_is_fault_of_input(const PGresult *result)
+{
+	/* class 22: data; 23: constraints; 54: limits; OA: our own; P0: raised by a trigger of the user's; XX: what we did not think of */
+	static const char *const faults[] = {"22", "23", "54", "OA", "P0", "XX", NULL};
+
+	return begins_with_one_of(db_sqlstate(result), faults);
+}
+
+/* Judges a result and logs an error; closes a connection that is of no use any more. */
+static DbOutcome
+judge(Db *db, const char *doing, const PGresult *result)
+{
+	/* 57P: the server is going away; 08: the connection is; 25006: it has become a standby */
+	static const char *const lost[] = {"57P", "08", "25006", NULL};
+	ExecStatusType           status = PQresultStatus(result);
+	const char              *sqlstate = db_sqlstate(result);
+
+	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
+		return DB_OK;
+	log_warning("%s: %s sqlstate=%s", doing,
+				result != NULL && *PQresultErrorMessage(result) ? PQresultErrorMessage(result) : PQerrorMessage(db->connection),
+				*sqlstate ? sqlstate : "none");
+	if (!db_is_connected(db) || *sqlstate == '\0' || begins_with_one_of(sqlstate, lost))
+	{
+		db_close(db);
+		return DB_LOST;
+	}
+	return DB_ERROR;
+}
+
+/* ---------- queries ---------- */
+
+/* The next result of what was sent; NULL after the last. *is_late if none came in time: then the connection is closed. */
+static PGresult *
+next_result(Db *db, const char *doing, long long deadline_ms, bool *is_late)
+{
+	*is_late = !wait_for_result(db, deadline_ms);
+	if (!*is_late)
+		return PQgetResult(db->connection);
+	log_warning("%s: PostgreSQL has not answered within %d ms: the connection is given up", doing, db->timeout_ms + GRACE_MS);
+	db_close(db);
+	return NULL;
+}
+
+/* Reads what is left of the results, so that the connection can be used again. */
+static DbOutcome
+finish_results(Db *db, const char *doing, long long deadline_ms, DbOutcome outcome)
+{
+	bool      is_late = false;
+	PGresult *rest;
+
+	while (db->connection != NULL && (rest = next_result(db, doing, deadline_ms, &is_late)) != NULL)
+		PQclear(rest);
+	return is_late ? DB_LOST : outcome;
+}
+
+static long long
+deadline_of(const Db *db)
+{
+	return monotonic_ms() + db->timeout_ms + GRACE_MS;
+}
+
+/* True if there is a connection to send something on. */
+static bool
+can_send(Db *db)
+{
+	if (db_is_connected(db))
+		return true;
+	db_close(db);
+	return false;
+}
+
+DbOutcome
+db_query(Db *db, const char *doing, const char *sql, int nparams, const char *const *params, PGresult **result)
+{
+	return db_query_typed(db, doing, sql, nparams, NULL, params, NULL, NULL, result);
+}
+
+DbOutcome
+db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types, const char *const *params,
+			   const int *lengths, const int *formats, PGresult **result)
+{
+	long long deadline_ms = deadline_of(db);
+	bool      is_late = false;
+	DbOutcome outcome;
+
+	*result = NULL;
+	if (!can_send(db))
+		return DB_LOST;
+	if (PQsendQueryParams(db->connection, sql, nparams, types, params, lengths, formats, 0))
+		*result = next_result(db, doing, deadline_ms, &is_late);
+	if (is_late)
+		return DB_LOST;
+	outcome = judge(db, doing, *result);
+	return finish_results(db, doing, deadline_ms, outcome);
+}
+
+DbOutcome
+db_query_each(Db *db, const char *doing, const char *sql, int count, PGresult **results)
+{
+	long long deadline_ms = deadline_of(db);
+	DbOutcome outcome = DB_OK;
+
+	memset(results, 0, sizeof(PGresult *) * (size_t) count);
+	if (!can_send(db))
+		return DB_LOST;
+	if (!PQsendQuery(db->connection, sql))
+		return judge(db, doing, NULL);
+	for (int i = 0; i < count && outcome == DB_OK; i++)
+	{
+		bool is_late;
+
+		results[i] = next_result(db, doing, deadline_ms, &is_late);
+		outcome = is_late ? DB_LOST : judge(db, doing, results[i]);
+	}
+	return finish_results(db, doing, deadline_ms, outcome);
+}
+
+const char *
+db_value(const PGresult *result, int row, int column)
+{
+	assert(row < PQntuples(result) && column < PQnfields(result));
+	return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
+}
+
+/* libpq takes what follows the first @ for the host, and would tell of it when it is not found. */
+static bool
+has_bare_at(const char *url)
+{
+	const char *authority = strstr(url, "://");
+	size_t      length;
+	const char *at;
+
+	if (authority == NULL)
+		return false;
+	authority += strlen("://");
+	length = strcspn(authority, "/?");
+	at = memchr(authority, '@', length);
+	return at != NULL && memchr(at + 1, '@', (size_t) (authority + length - at - 1)) != NULL;
+}
+
+const char *
+db_url_complaint(const char *url)
+{
+	static char       complaint[256];
+	char             *error = NULL;
+	PQconninfoOption *options;
+
+	if (strstr(url, "://") == NULL && strchr(url, '=') == NULL)
+		return NULL; /* the name of a database */
+	if (has_bare_at(url))
+		return "an @ in a user or password must be written %40";
+	options = PQconninfoParse(url, &error);
+	if (options != NULL)
+	{
+		PQconninfoFree(options);
+		return NULL;
+	}
+	hide_quoted(error != NULL ? error : "out of memory", complaint, sizeof(complaint));
+	PQfreemem(error);
+	return complaint;
+}

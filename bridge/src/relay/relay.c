@@ -1,0 +1,223 @@
+/*
+ * relay.c
+ *		The relay role: committed events, from the outbox to RabbitMQ.
+ *
+ *		standby --lock--> leading: drain -> idle -> (bell, poll) -> drain ...
+ *		   ^                 |
+ *		   +-- any connection lost, or fenced
+ *
+ * How it drains: relay_window.c. How it publishes: relay_pages.c. What becomes of
+ * what the broker does not take: relay_refused.c.
+ */
+#include "relay/relay.h"
+
+#include <assert.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/config.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "link/statements.h"
+#include "relay/relay_state.h"
+#include "base/roles.h"
+#include "base/stop.h"
+
+#define STANDBY_POLL_MS 1000
+#define NAP_MS_MIN      2
+#define NAP_MS_MAX      200
+#define NOTE_MS         5000
+#define TIMEOUT_MS      20000 /* of a statement: pages are small, and another relay is to take over from one that hangs */
+
+/* A publish that blocks must not outlast the lease. */
+static int
+publish_timeout_ms(void)
+{
+	int two_thirds = relay_lease_ms() / 3 * 2;
+	int broker = config.broker_timeout_s * 1000;
+
+	return broker < two_thirds ? broker : two_thirds;
+}
+
+/* ---------- idling ---------- */
+
+/* Waits for the bell, a stop, or the time; keeps the broker's heartbeat. False if a connection is lost. */
+static bool
+wait_for_bell(Relay *relay, int timeout_ms, bool *rung)
+{
+	struct pollfd waits[3] = {{.fd = PQsocket(relay->db.connection), .events = POLLIN},
+							  {.fd = amqp_client_descriptor(relay->amqp), .events = POLLIN},
+							  {.fd = stop_descriptor(), .events = POLLIN}};
+	PGnotify     *bell;
+
+	/* a bell may have come with the answer to an earlier query: then the socket is quiet */
+	while ((bell = PQnotifies(relay->db.connection)) != NULL)
+	{
+		*rung = true;
+		PQfreemem(bell);
+	}
+	if (!*rung && !amqp_client_has_frames(relay->amqp))
+		poll(waits, 3, timeout_ms);
+	if (!relay_listen(relay, 0))
+		return false;
+	if (!PQconsumeInput(relay->db.connection))
+	{
+		log_warning("lost PostgreSQL while idle: %s", PQerrorMessage(relay->db.connection));
+		db_close(&relay->db);
+		return false;
+	}
+	while ((bell = PQnotifies(relay->db.connection)) != NULL)
+	{
+		*rung = true;
+		PQfreemem(bell);
+	}
+	return true;
+}
+
+/*
+ * Says that we sleep, looks once more, and sleeps until the bell or the poll
+ * interval. A transaction that looked for a sleeper before we said so rings no
+ * bell; until all that ran then have ended we only nap.
+ */
+static bool
+idle(Relay *relay)
+{
+	uint64_t  unrung_below;
+	long long until;
+	int       nap_ms = NAP_MS_MIN;
+	bool      rung = false;
+	int       published;
+
+	if (!relay_execute(relay, "falling asleep", SQL_RELAY_MARK_IDLE) || !relay_drain(relay, &published))
+		return false;
+	/* tells how far we are also when nothing comes */
+	if (monotonic_ms() >= relay->note_due_ms)
+	{
+		if (!relay_write_checkpoint(relay, 0) || !relay_look_for_misplaced(relay))
+			return false;
+		relay->note_due_ms = monotonic_ms() + NOTE_MS;
+	}
+	unrung_below = relay->next_xid;
+	until = monotonic_ms() + config.relay_poll_ms;
+	if (relay->may_have_deferred && relay->deferred_due_ms < until)
+		until = relay->deferred_due_ms;
+	while (!rung && published == 0 && !stop_requested() && monotonic_ms() < until)
+	{
+		bool      may_be_unrung = relay->snapshot.xmin < unrung_below;
+		long long left = until - monotonic_ms();
+		int       wait_ms = left < relay_lease_ms() / 3 ? (int) left : relay_lease_ms() / 3;
+
+		if (!wait_for_bell(relay, may_be_unrung && nap_ms < wait_ms ? nap_ms : wait_ms, &rung))
+			return false;
+		if (may_be_unrung && !rung)
+		{
+			nap_ms = nap_ms * 2 < NAP_MS_MAX ? nap_ms * 2 : NAP_MS_MAX;
+			if (!relay_drain(relay, &published))
+				return false;
+		}
+	}
+	return relay_execute(relay, "waking up", SQL_RELAY_UNMARK_IDLE);
+}
+
+/* ---------- leading ---------- */
+
+static bool
+connect_broker(Relay *relay)
+{
+	amqp_client_close(relay->amqp);
+	relay->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge relay", publish_timeout_ms(), relay_broker_events(relay));
+	if (relay->amqp != NULL && amqp_client_declare(relay->amqp))
+		return true;
+	amqp_client_close(relay->amqp);
+	relay->amqp = NULL;
+	return false;
+}
+
+/* From now on the server ends our session, and gives back its lock, if it hears nothing of us. */
+static bool
+take_lease(Relay *relay)
+{
+	char        milliseconds[12];
+	const char *params[1] = {milliseconds};
+	PGresult   *result;
+	bool        ok;
+
+	snprintf(milliseconds, sizeof(milliseconds), "%d", relay_lease_ms());
+	ok = db_query(&relay->db, "taking the relay's lease", SQL_RELAY_LEASE, 1, params, &result) == DB_OK;
+	PQclear(result);
+	return ok;
+}
+
+/* True if the lock that makes a relay the leader is ours. */
+static bool
+try_to_lead(Relay *relay)
+{
+	PGresult *result;
+	bool      leads;
+
+	leads = db_query(&relay->db, "asking for the relay's lock", SQL_RELAY_TRY_LEAD, 0, NULL, &result) == DB_OK &&
+			*PQgetvalue(result, 0, 0) == 't';
+	PQclear(result);
+	return leads;
+}
+
+/* Drains and idles until a connection is lost or a stop is requested. */
+static void
+lead(Relay *relay)
+{
+	int published;
+
+	log_info("leading, epoch %s", relay->epoch);
+	metric_set(METRIC_RELAY_LEADS, 1);
+	relay->may_have_deferred = true;
+	relay->deferred_due_ms = 0;
+	role_set_ready(ROLE_RELAY, true);
+	while (!stop_requested() && relay_drain(relay, &published) && idle(relay))
+		backoff_reset(&relay->backoff);
+	metric_set(METRIC_RELAY_LEADS, 0);
+}
+
+void *
+relay_run(void *unused)
+{
+	Relay *relay = calloc(1, sizeof(Relay));
+
+	(void) unused;
+	assert(relay != NULL);
+	log_set_role("relay");
+	gethostname(relay->holder, sizeof(relay->holder) - 16);
+	snprintf(relay->holder + strlen(relay->holder), 16, " %d", (int) getpid());
+	db_init(&relay->db, config.database_url, "order-bridge relay", SQL_RELAY_SESSION);
+	relay->backoff = (Backoff){.delay_ms_min = 100, .delay_ms_max = 5000};
+	relay->db.timeout_ms = TIMEOUT_MS;
+	role_set_ready(ROLE_RELAY, false);
+
+	while (db_connect_until_stopped(&relay->db))
+	{
+		if (!try_to_lead(relay))
+		{
+			/* another relay works: we stand by, which is our work */
+			role_set_ready(ROLE_RELAY, db_is_connected(&relay->db));
+			stop_wait_ms(STANDBY_POLL_MS);
+			continue;
+		}
+		if (connect_broker(relay) && take_lease(relay) && relay_acquire(relay) && relay_execute_verdict(relay))
+			lead(relay);
+		role_set_ready(ROLE_RELAY, false);
+		db_close(&relay->db); /* gives back the lock */
+		if (!stop_requested())
+		{
+			metric_add(METRIC_RECONNECTS, 1);
+			stop_wait_ms(backoff_next(&relay->backoff));
+		}
+	}
+	amqp_client_close(relay->amqp);
+	db_close(&relay->db);
+	snapshot_free(&relay->snapshot);
+	snapshot_free(&relay->window);
+	free(relay);
+	return NULL;
+}

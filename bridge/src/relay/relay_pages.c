@@ -1,0 +1,514 @@
+/*
+ * relay_pages.c
+ *		The relay: to the broker. Pages under way, and what the broker says of them.
+ */
+#include "relay/relay_state.h"
+
+#include <assert.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/config.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "link/statements.h"
+#include "base/stop.h"
+#include "base/text.h"
+
+#define RESEND_MS_MIN  50
+#define RESEND_MS_MAX  1000
+#define NACKS_MAX      3
+#define STOP_MS_MAX    5000 /* for the broker's answers once a stop is requested */
+#define BIND_EVERY_MS  250
+#define HEADERS_MAX    32
+#define FULL_WORDS     "RabbitMQ does not take it: a queue is full"
+
+static int
+broker_timeout_ms(void)
+{
+	return config.broker_timeout_s * 1000;
+}
+
+int64_t
+page_event_id(const Page *page, int event)
+{
+	return strtoll(event_column(page, event, COLUMN_EVENT_ID), NULL, 10);
+}
+
+int64_t
+page_last_event_id(const Page *page)
+{
+	return page_event_id(page, page->count - 1);
+}
+
+size_t
+relay_rows_bytes(const PGresult *rows)
+{
+	size_t bytes = 0;
+
+	for (int i = 0; i < PQntuples(rows); i++)
+		bytes += (size_t) PQgetlength(rows, i, COLUMN_PAYLOAD);
+	return bytes;
+}
+
+static void
+free_page(Page *page)
+{
+	PQclear(page->rows);
+	free(page->events);
+	*page = (Page){0};
+}
+
+void
+relay_free_pages(Relay *relay)
+{
+	for (int i = 0; i < PAGES_MAX; i++)
+		free_page(&relay->pages[i]);
+	relay->first_page = relay->npages = 0;
+}
+
+int
+relay_page_room(Relay *relay, size_t *bytes)
+{
+	size_t under_way = 0;
+
+	for (int n = 0; n < relay->npages; n++)
+		under_way += page_under_way(relay, n)->bytes;
+	*bytes = (size_t) config.relay_window_bytes / PAGES_MAX;
+	if (relay->npages == PAGES_MAX || under_way >= (size_t) config.relay_window_bytes)
+		return 0;
+	if (relay->careful_left > 0)
+		return relay->npages == 0 ? 1 : 0;
+	return config.relay_window / PAGES_MAX;
+}
+
+/* ---------- what the broker says ---------- */
+
+static void
+on_confirm(void *context, uint64_t tag, bool is_ack)
+{
+	Relay     *relay = context;
+	Sent      *sent = &relay->sent[tag % AMQP_UNCONFIRMED_MAX];
+	Page      *page = sent->page;
+	PageEvent *event = &page->events[sent->event];
+
+	page->unanswered--;
+	if (!is_ack || event->state == EVENT_UNROUTED)
+	{
+		event->state = EVENT_TO_SEND;
+		event->nacks += !is_ack;
+		page->refused++;
+		metric_add(METRIC_EVENTS_NACKED, !is_ack);
+	}
+	else
+		event->state = EVENT_DONE; /* of EVENT_RETURNED the ack only says that the broker is through with it */
+}
+
+/* True for the keys that the queue orders.placed is bound to: if it is there, it takes them. */
+static bool
+is_for_our_queue(const char *routing_key)
+{
+	static const char prefix[] = "order.placed.";
+
+	return strncmp(routing_key, prefix, strlen(prefix)) == 0 && strchr(routing_key + strlen(prefix), '.') == NULL;
+}
+
+/* The sent event of that message_id, if it is on the page; -1 if not. */
+static int
+find_sent(const Page *page, const char *message_id)
+{
+	for (int i = 0; i < page->count; i++)
+	{
+		if (page->events[i].state == EVENT_SENT && strcmp(event_column(page, i, COLUMN_MESSAGE_ID), message_id) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/* Keeps the event aside before the checkpoint can pass it; if that fails, its page is not done. */
+static void
+park_returned(Relay *relay, Page *page, int event, int reply_code, const char *reply_text)
+{
+	log_warning("no queue takes event %s, key %s: %d %s; parked", event_column(page, event, COLUMN_EVENT_ID),
+				event_column(page, event, COLUMN_ROUTING_KEY), reply_code, reply_text);
+	if (relay_park(relay, page_event_id(page, event), reply_code, reply_text))
+		page->events[event].state = EVENT_RETURNED;
+	FAULT_POINT("relay.after_park");
+	metric_add(METRIC_EVENTS_RETURNED, 1);
+}
+
+static void
+on_return(void *context, const char *message_id, int reply_code, const char *reply_text)
+{
+	Relay *relay = context;
+
+	for (int n = 0; n < relay->npages; n++)
+	{
+		Page *page = page_under_way(relay, n);
+		int   event = find_sent(page, message_id);
+
+		if (event < 0)
+			continue;
+		if (!page->declared && is_for_our_queue(event_column(page, event, COLUMN_ROUTING_KEY)))
+			page->events[event].state = EVENT_UNROUTED;
+		else
+			park_returned(relay, page, event, reply_code, reply_text);
+		return;
+	}
+}
+
+const AmqpEvents *
+relay_broker_events(Relay *relay)
+{
+	static AmqpEvents events = {.on_confirm = on_confirm, .on_return = on_return};
+
+	events.context = relay;
+	return &events;
+}
+
+/* ---------- publishing a page ---------- */
+
+/* Fills headers from the event's JSON object; returns how many. The object owns the strings. */
+static int
+read_headers(const json_t *object, AmqpHeader *headers)
+{
+	const char *name;
+	json_t     *value;
+	int         count = 0;
+
+	json_object_foreach((json_t *) object, name, value)
+	{
+		AmqpHeader *header = &headers[count];
+
+		if (count == HEADERS_MAX)
+			break;
+		*header = (AmqpHeader){.name = name};
+		if (json_is_string(value))
+		{
+			header->kind = AMQP_HEADER_TEXT;
+			header->text = json_string_value(value);
+		}
+		else if (json_is_integer(value))
+		{
+			header->kind = AMQP_HEADER_INTEGER;
+			header->integer = json_integer_value(value);
+		}
+		else if (json_is_real(value))
+		{
+			header->kind = AMQP_HEADER_REAL;
+			header->real = json_real_value(value);
+		}
+		else if (json_is_boolean(value))
+		{
+			header->kind = AMQP_HEADER_BOOLEAN;
+			header->boolean = json_is_true(value);
+		}
+		else
+			continue;
+		count++;
+	}
+	return count;
+}
+
+static bool
+publish_event(Relay *relay, Page *page, int event)
+{
+	AmqpHeader  headers[HEADERS_MAX];
+	json_t     *object = NULL;
+	uint64_t    tag;
+	AmqpMessage message = {
+		.exchange = EXCHANGE_ORDERS,
+		.routing_key = event_column(page, event, COLUMN_ROUTING_KEY),
+		.mandatory = *event_column(page, event, COLUMN_MANDATORY) == 't',
+		.message_id = event_column(page, event, COLUMN_MESSAGE_ID),
+		.type = event_column(page, event, COLUMN_ROUTING_KEY),
+		.timestamp = strtoull(event_column(page, event, COLUMN_CREATED_AT_US), NULL, 10) / 1000000,
+		.headers = headers,
+		.body = event_column(page, event, COLUMN_PAYLOAD),
+		.body_bytes = (size_t) PQgetlength(page->rows, event, COLUMN_PAYLOAD),
+	};
+
+	if (!PQgetisnull(page->rows, event, COLUMN_HEADERS))
+	{
+		object = json_loads(event_column(page, event, COLUMN_HEADERS), 0, NULL);
+		if (object == NULL) /* an integer beyond 64 bits */
+			object = json_loads(event_column(page, event, COLUMN_HEADERS), JSON_DECODE_INT_AS_REAL, NULL);
+		message.nheaders = read_headers(object, headers);
+	}
+	/* whatever comes of it, it is under way from here: if the broker closes over it, it is known to be the one */
+	page->events[event].state = EVENT_SENT;
+	page->unanswered++;
+	tag = amqp_client_publish(relay->amqp, &message);
+	json_decref(object);
+	if (tag == 0)
+		return false;
+	relay->sent[tag % AMQP_UNCONFIRMED_MAX] = (Sent){page, event};
+	return true;
+}
+
+bool
+relay_listen(Relay *relay, int timeout_ms)
+{
+	return amqp_client_process(relay->amqp, timeout_ms) && db_is_connected(&relay->db) && relay_keep_lease(relay);
+}
+
+/* The queue of placed orders may have been deleted, or unbound, since, and nothing would come back if another queue takes them. */
+static bool
+bind_again_if_due(Relay *relay)
+{
+	if (monotonic_ms() < relay->bind_due_ms)
+		return true;
+	relay->bind_due_ms = monotonic_ms() + BIND_EVERY_MS;
+	return amqp_client_bind_again(relay->amqp);
+}
+
+/* Publishes what of the page is to be sent. */
+static bool
+publish_page(Relay *relay, Page *page)
+{
+	page->refused = 0;
+	if (!bind_again_if_due(relay))
+		return false;
+	for (int i = 0; i < page->count; i++)
+	{
+		if (page->events[i].state != EVENT_TO_SEND)
+			continue;
+		while (amqp_client_is_blocked(relay->amqp) && !stop_requested())
+		{
+			if (!relay_listen(relay, 100))
+				return false;
+		}
+		FAULT_POINT("relay.before_publish");
+		if (amqp_client_is_blocked(relay->amqp) || !publish_event(relay, page, i))
+			return false;
+		if (i % 64 == 63 && !relay_listen(relay, 0))
+			return false;
+	}
+	page->due_ms = monotonic_ms() + broker_timeout_ms();
+	FAULT_POINT("relay.before_confirm");
+	return true;
+}
+
+bool
+relay_add_page(Relay *relay, PGresult *rows, bool is_deferred)
+{
+	Page *page = page_under_way(relay, relay->npages);
+
+	assert(relay->npages < PAGES_MAX);
+	*page = (Page){.rows = rows, .count = PQntuples(rows), .bytes = relay_rows_bytes(rows), .is_deferred = is_deferred};
+	page->events = calloc((size_t) page->count, sizeof(PageEvent));
+	if (page->events == NULL)
+	{
+		free_page(page);
+		return false;
+	}
+	for (int i = 0; i < page->count && relay->nset_aside > 0 && !is_deferred; i++)
+	{
+		if (relay_is_set_aside(relay, page_event_id(page, i)))
+			page->events[i].state = EVENT_DONE;
+	}
+	relay->npages++;
+	return publish_page(relay, page);
+}
+
+/* ---------- what was refused ---------- */
+
+/* Keeps aside those that the broker goes on refusing, so that they hold up no others. */
+static bool
+defer_refused(Relay *relay, Page *page)
+{
+	int64_t *event_ids = calloc((size_t) page->count, sizeof(int64_t));
+	int      count = 0;
+	bool     others_were_taken = false;
+	bool     ok = event_ids != NULL;
+
+	for (int i = 0; ok && i < page->count; i++)
+	{
+		const char *routing_key = event_column(page, i, COLUMN_ROUTING_KEY);
+		PageEvent  *event = &page->events[i];
+
+		others_were_taken |= page->is_deferred && event->state == EVENT_DONE && event->nacks == 0;
+		if (event->state != EVENT_TO_SEND || event->nacks == 0 ||
+			(event->nacks < NACKS_MAX && !page->is_deferred && !relay_is_full(relay, routing_key)))
+			continue;
+		relay_note_full(relay, routing_key);
+		event_ids[count++] = page_event_id(page, i);
+		event->state = EVENT_DONE;
+		page->refused--;
+	}
+	if (count > 0)
+	{
+		log_warning("RabbitMQ does not take %d events, because a queue is full; they are sent again later", count);
+		ok = relay_defer(relay, event_ids, count, FULL_WORDS, others_were_taken);
+	}
+	free(event_ids);
+	return ok;
+}
+
+static int
+resend_delay_ms(const Page *page)
+{
+	int nacks = 0;
+	int delay = RESEND_MS_MIN;
+
+	for (int i = 0; i < page->count; i++)
+		nacks = page->events[i].nacks > nacks ? page->events[i].nacks : nacks;
+	while (nacks-- > 1 && delay < RESEND_MS_MAX)
+		delay *= 2;
+	return delay;
+}
+
+/*
+ * Sends again what was refused, after a little while; what could not be routed
+ * the first time after our queue was declared anew.
+ */
+static bool
+publish_again(Relay *relay, Page *page)
+{
+	if (page->resend_ms == 0)
+	{
+		if (!defer_refused(relay, page))
+			return false;
+		if (page->refused == 0)
+			return true;
+		page->resend_ms = monotonic_ms() + resend_delay_ms(page);
+	}
+	if (monotonic_ms() < page->resend_ms)
+		return true;
+	page->resend_ms = 0;
+	log_warning("RabbitMQ did not take %d events; they are published again", page->refused);
+	if (!page->declared)
+	{
+		page->declared = true;
+		if (!amqp_client_declare(relay->amqp))
+			return false;
+	}
+	return !stop_requested() && publish_page(relay, page);
+}
+
+/* True if the broker has had its time for a page, or for all of them since a stop was requested. */
+static bool
+is_overdue(Relay *relay)
+{
+	long long now = monotonic_ms();
+
+	if (stop_requested() && relay->stop_due_ms == 0)
+		relay->stop_due_ms = now + STOP_MS_MAX;
+	if (relay->stop_due_ms != 0 && now > relay->stop_due_ms)
+		return true;
+	for (int n = 0; n < relay->npages; n++)
+	{
+		Page *page = page_under_way(relay, n);
+
+		if (amqp_client_is_blocked(relay->amqp))
+			page->due_ms = now + broker_timeout_ms();
+		if (page->unanswered == 0 || now <= page->due_ms)
+			continue;
+		log_warning("RabbitMQ has not confirmed %d events for %d s", page->unanswered, config.broker_timeout_s);
+		return true;
+	}
+	return false;
+}
+
+/* ---------- what is done ---------- */
+
+/* The time in "placedAt", which order events have, as microseconds since 1970; 0 if there is none. */
+static int64_t
+placed_at_us(const char *payload)
+{
+	static const char name[] = "\"placedAt\": \"";
+	const char       *text = strstr(payload, name);
+	struct tm         tm = {0};
+	const char       *rest;
+
+	rest = text != NULL ? strptime(text + strlen(name), "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+	return rest != NULL ? timegm(&tm) * INT64_C(1000000) + (*rest == '.' ? strtol(rest + 1, NULL, 10) : 0) : 0;
+}
+
+/* How long the orders of a page that the broker has confirmed took to get there, and to be confirmed by their vendors. */
+static void
+observe(const Page *page)
+{
+	struct timespec now;
+	int64_t         now_us;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	now_us = now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
+	for (int i = 0; i < page->count; i++)
+	{
+		const char *routing_key = event_column(page, i, COLUMN_ROUTING_KEY);
+		int64_t     created_us = strtoll(event_column(page, i, COLUMN_CREATED_AT_US), NULL, 10);
+		int64_t     placed_us;
+
+		if (is_for_our_queue(routing_key))
+			metric_observe(HISTOGRAM_PUBLISHED_SECONDS, (double) (now_us - created_us) / 1e6);
+		else if (strcmp(routing_key, "order.confirmed") == 0 &&
+				 (placed_us = placed_at_us(event_column(page, i, COLUMN_PAYLOAD))) != 0)
+			metric_observe(HISTOGRAM_CONFIRMED_SECONDS, (double) (created_us - placed_us) / 1e6);
+	}
+}
+
+/* Writes down that deferred events are with the broker now; those that were deferred once more are not. */
+static bool
+retire_deferred(Relay *relay, const Page *page)
+{
+	int64_t *event_ids = calloc((size_t) page->count, sizeof(int64_t));
+	int      count = 0;
+	bool     ok = event_ids != NULL;
+
+	for (int i = 0; ok && i < page->count; i++)
+	{
+		if (page->events[i].nacks == 0)
+			event_ids[count++] = page_event_id(page, i);
+	}
+	ok = ok && (count == 0 || relay_deferred_sent(relay, event_ids, count));
+	if (ok && count == page->count)
+		relay->deferred_due_ms = 0; /* all were taken: perhaps there is room for more */
+	free(event_ids);
+	return ok;
+}
+
+static bool
+retire_page(Relay *relay, Page *page, int *published)
+{
+	relay_note_taken(relay, page->count);
+	if (page->is_deferred)
+		return retire_deferred(relay, page);
+	*published += page->count;
+	observe(page);
+	relay->cursor = page_last_event_id(page);
+	metric_add(METRIC_EVENTS_PUBLISHED, page->count);
+	return true;
+}
+
+bool
+relay_take_answers(Relay *relay, bool wait, int *published, bool *progressed)
+{
+	if (!relay_listen(relay, wait ? 100 : 0) || is_overdue(relay))
+		return false;
+	/* a page that waits for its turn, or to be sent again, holds up no other's sending */
+	for (int n = 0; n < relay->npages; n++)
+	{
+		Page *page = page_under_way(relay, n);
+
+		if (page->unanswered == 0 && page->refused > 0 && !publish_again(relay, page))
+			return false;
+	}
+	while (relay->npages > 0)
+	{
+		Page *page = page_under_way(relay, 0);
+
+		if (page->unanswered > 0 || page->refused > 0)
+			break;
+		if (!retire_page(relay, page, published))
+			return false;
+		*progressed = true;
+		free_page(page);
+		relay->first_page = (relay->first_page + 1) % PAGES_MAX;
+		relay->npages--;
+	}
+	return true;
+}

@@ -1,0 +1,298 @@
+/*
+ * relay_refused.c
+ *		The relay: what the broker does not take.
+ *
+ * RabbitMQ refuses in three ways. It returns what no queue takes: parked, with its
+ * words, until it is redriven. It nacks what a queue has no room for: tried a few
+ * times, then deferred, and sent again by itself after a while. And it closes the
+ * channel over what it finds malformed, too large or not allowed, which takes
+ * everything with it that was under way, and names no culprit:
+ *
+ *		all at once --the channel closed over a publish, or lost three times--> one by one
+ *		one by one  --as many taken as were under way--> all at once
+ *
+ * One by one, the event that was under way when the channel closed is the one. If
+ * the broker's words are of the message itself it is parked. If they may be of us
+ * (no such exchange, not allowed), or there are none, it is deferred, and the next
+ * one shows whose fault it is: if some in a row fare like that, we wait, ready for
+ * nothing, instead of putting everything aside.
+ */
+#include "relay/relay_state.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "link/statements.h"
+#include "base/stop.h"
+#include "base/text.h"
+
+#define LOSSES_MAX        3
+#define UNPROVEN_MAX      5
+#define FULL_MS           5000
+#define DEFERRED_EVERY_MS 1000
+#define DEFERRED_SOON_MS  100
+
+/* ---------- kept aside ---------- */
+
+bool
+relay_park(Relay *relay, int64_t event_id, int reply_code, const char *reply_text)
+{
+	char        id[24];
+	char        code[12];
+	const char *params[3] = {id, code, reply_text};
+	PGresult   *result;
+	bool        ok;
+
+	snprintf(id, sizeof(id), "%" PRId64, event_id);
+	snprintf(code, sizeof(code), "%d", reply_code);
+	ok = db_query(&relay->db, "parking an event", SQL_RELAY_PARK, 3, params, &result) == DB_OK;
+	PQclear(result);
+	if (!ok)
+		db_close(&relay->db);
+	return ok;
+}
+
+/* Runs a statement on the events of those ids, its first parameter. */
+static bool
+execute_on_events(Relay *relay, const char *doing, const char *sql, const int64_t *event_ids, int count, int nparams,
+				  const char *second, const char *third)
+{
+	char       *ids = text_of_ids(event_ids, count);
+	const char *params[3] = {ids, second, third};
+	PGresult   *result = NULL;
+	bool        ok = ids != NULL && db_query(&relay->db, doing, sql, nparams, params, &result) == DB_OK;
+
+	PQclear(result);
+	free(ids);
+	if (!ok)
+		db_close(&relay->db);
+	return ok;
+}
+
+bool
+relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why, bool others_were_taken)
+{
+	relay->may_have_deferred = true;
+	relay->deferred_due_ms = monotonic_ms() + (others_were_taken ? DEFERRED_SOON_MS : DEFERRED_EVERY_MS);
+	metric_add(METRIC_EVENTS_DEFERRED, count);
+	return execute_on_events(relay, "deferring events", SQL_RELAY_DEFER, event_ids, count, 3, why, others_were_taken ? "t" : "f");
+}
+
+bool
+relay_deferred_sent(Relay *relay, const int64_t *event_ids, int count)
+{
+	log_info("RabbitMQ has taken %d deferred events", count);
+	return execute_on_events(relay, "ending the deferral of events", SQL_RELAY_DEFERRED_SENT, event_ids, count, 1, NULL,
+							 NULL);
+}
+
+bool
+relay_send_deferred(Relay *relay)
+{
+	size_t      max_bytes;
+	int         max_events = relay_page_room(relay, &max_bytes);
+	char        events[12];
+	char        bytes[24];
+	const char *params[2] = {events, bytes};
+	PGresult   *rows;
+	DbOutcome   outcome;
+
+	if (!relay->may_have_deferred || max_events == 0 || monotonic_ms() < relay->deferred_due_ms)
+		return true;
+	relay->deferred_due_ms = monotonic_ms() + DEFERRED_EVERY_MS;
+	snprintf(events, sizeof(events), "%d", max_events);
+	snprintf(bytes, sizeof(bytes), "%zu", max_bytes);
+	outcome = db_query(&relay->db, "reading deferred events", SQL_RELAY_DEFERRED, 2, params, &rows);
+	if (outcome == DB_OK && PQntuples(rows) > 0)
+		return relay_add_page(relay, rows, true);
+	PQclear(rows);
+	if (outcome != DB_OK)
+		return outcome == DB_ERROR; /* somebody's lock on them holds up no others */
+	outcome = db_query(&relay->db, "looking for deferred events", SQL_RELAY_HAS_DEFERRED, 0, NULL, &rows);
+	if (outcome == DB_OK)
+		relay->may_have_deferred = *PQgetvalue(rows, 0, 0) == 't';
+	PQclear(rows);
+	return outcome != DB_LOST;
+}
+
+/* ---------- full queues ---------- */
+
+static FullKey *
+find_full(const Relay *relay, const char *routing_key)
+{
+	for (int i = 0; i < FULL_KEYS_MAX; i++)
+	{
+		const FullKey *full = &relay->full_keys[i];
+
+		if (full->until_ms > monotonic_ms() && strcmp(full->key, routing_key) == 0)
+			return (FullKey *) full;
+	}
+	return NULL;
+}
+
+bool
+relay_is_full(const Relay *relay, const char *routing_key)
+{
+	return find_full(relay, routing_key) != NULL;
+}
+
+void
+relay_note_full(Relay *relay, const char *routing_key)
+{
+	FullKey *full = find_full(relay, routing_key);
+
+	if (full == NULL)
+	{
+		/* in place of the one that is over soonest */
+		full = &relay->full_keys[0];
+		for (int i = 1; i < FULL_KEYS_MAX; i++)
+		{
+			if (relay->full_keys[i].until_ms < full->until_ms)
+				full = &relay->full_keys[i];
+		}
+		snprintf(full->key, sizeof(full->key), "%s", routing_key);
+	}
+	full->until_ms = monotonic_ms() + FULL_MS;
+}
+
+/* ---------- closed channels ---------- */
+
+/* Is the message itself at fault, whoever sends it? */
+static bool
+is_fault_of_message(int code)
+{
+	/* content too large, precondition failed, malformed frame, syntax, invalid command, unexpected frame, not implemented */
+	static const int codes[] = {311, 406, 501, 502, 503, 505, 540};
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+	{
+		if (codes[i] == code)
+			return true;
+	}
+	return false;
+}
+
+/* Counts the events under way; *page and *event are the last of them. */
+static int
+count_under_way(Relay *relay, Page **page, int *event)
+{
+	int count = 0;
+
+	for (int n = 0; n < relay->npages; n++)
+	{
+		Page *candidate = page_under_way(relay, n);
+
+		for (int i = 0; i < candidate->count; i++)
+		{
+			if (candidate->events[i].state != EVENT_SENT)
+				continue;
+			*page = candidate;
+			*event = i;
+			count++;
+		}
+	}
+	return count;
+}
+
+/* It was alone under way: is it guilty? */
+static void
+judge_suspect(Relay *relay, const Page *page, int event, const AmqpRefusal *refusal)
+{
+	Suspect *suspect = &relay->suspect;
+	int64_t  event_id = page_event_id(page, event);
+
+	suspect->losses = suspect->event_id == event_id ? suspect->losses + 1 : 1;
+	suspect->event_id = event_id;
+	suspect->is_deferred = page->is_deferred;
+	suspect->code = refusal->code;
+	suspect->verdict = VERDICT_NONE;
+	if (refusal->is_of_publish && is_fault_of_message(refusal->code))
+		suspect->verdict = VERDICT_PARK;
+	else if ((refusal->is_of_publish || suspect->losses >= LOSSES_MAX) && relay->unproven < UNPROVEN_MAX)
+		suspect->verdict = VERDICT_DEFER;
+	snprintf(suspect->text, sizeof(suspect->text), "%s",
+			 refusal->code != 0 ? refusal->text : "the connection was lost each time it was sent");
+}
+
+void
+relay_note_loss(Relay *relay)
+{
+	const AmqpRefusal *refusal = relay->amqp != NULL ? amqp_client_refusal(relay->amqp) : &(AmqpRefusal){0};
+	Page              *page = NULL;
+	int                event = 0;
+	int                count = count_under_way(relay, &page, &event);
+
+	/* a database that is lost is no word of the broker's */
+	if (count == 0 || stop_requested() || !db_is_connected(&relay->db))
+		return;
+	if (count == 1)
+	{
+		judge_suspect(relay, page, event, refusal);
+		relay->careful_left = relay->careful_left > 0 ? relay->careful_left : 1;
+		return;
+	}
+	relay->losses++;
+	if (refusal->is_of_publish || relay->losses >= LOSSES_MAX)
+	{
+		log_warning("RabbitMQ has closed the channel over one of %d events: they are sent one by one", count);
+		relay->careful_left = count;
+		relay->losses = 0;
+	}
+}
+
+bool
+relay_execute_verdict(Relay *relay)
+{
+	Suspect *suspect = &relay->suspect;
+	Verdict  verdict = suspect->verdict;
+	char     words[320];
+
+	suspect->verdict = VERDICT_NONE;
+	if (verdict == VERDICT_NONE)
+		return true;
+	snprintf(words, sizeof(words), "%s", suspect->text);
+	if (verdict == VERDICT_PARK)
+	{
+		log_error("RabbitMQ refuses event %" PRId64 ": %d %s; parked", suspect->event_id, suspect->code, words);
+		metric_add(METRIC_EVENTS_REFUSED, 1);
+		if (!relay_park(relay, suspect->event_id, suspect->code, words))
+			return false;
+	}
+	else
+	{
+		log_warning("RabbitMQ does not take event %" PRId64 ": %d %s; deferred", suspect->event_id, suspect->code, words);
+		relay->unproven++;
+		if (!relay_defer(relay, &suspect->event_id, 1, words, false))
+			return false;
+	}
+	if (!suspect->is_deferred)
+		relay->set_aside[relay->nset_aside++ % SET_ASIDE_MAX] = suspect->event_id;
+	suspect->event_id = 0;
+	suspect->losses = 0;
+	backoff_reset(&relay->backoff);
+	relay->careful_left = relay->careful_left > 1 ? relay->careful_left - 1 : 0;
+	return true;
+}
+
+bool
+relay_is_set_aside(const Relay *relay, int64_t event_id)
+{
+	for (int i = 0; i < SET_ASIDE_MAX && i < relay->nset_aside; i++)
+	{
+		if (relay->set_aside[i] == event_id)
+			return true;
+	}
+	return false;
+}
+
+void
+relay_note_taken(Relay *relay, int count)
+{
+	relay->losses = relay->unproven = 0;
+	relay->careful_left = relay->careful_left > count ? relay->careful_left - count : 0;
+}

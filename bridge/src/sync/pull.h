@@ -1,0 +1,64 @@
+/*
+ * pull.h
+ *		Pulling vendors' feeds over HTTP, many side by side.
+ */
+#ifndef BRIDGE_PULL_H
+#define BRIDGE_PULL_H
+
+#include <stdbool.h>
+
+#include "sync/feed_reader.h"
+
+typedef enum PullStatus
+{
+	PULL_BROUGHT,   /* a feed */
+	PULL_UNCHANGED, /* the feed is the one we have */
+	PULL_FAILED
+} PullStatus;
+
+#define PULL_TAG_BYTES_MAX   256
+#define PULL_ERROR_BYTES_MAX 512
+
+/* What became of a pull. */
+typedef struct PullResult
+{
+	char      *vendor_id;
+	PullStatus status;
+	char       error[PULL_ERROR_BYTES_MAX];
+	Feed      *feed;         /* PULL_BROUGHT only */
+	double     as_of_latest; /* seconds since 1970: the feed was counted then or before */
+	double     clock_ahead;  /* seconds that the vendor's clock is ahead of ours, at least; to take off its own as_of */
+	char       etag[PULL_TAG_BYTES_MAX];
+	char       last_modified[PULL_TAG_BYTES_MAX];
+} PullResult;
+
+extern void pull_result_free(PullResult *result);
+
+typedef struct Puller Puller;
+
+extern Puller *puller_create(void);
+extern void    puller_free(Puller *puller);
+
+/*
+ * puller_add begins a pull; mapping, etag and last_modified may be NULL. A
+ * failure to begin is a result like any other; false only if memory is short.
+ */
+extern bool puller_add(Puller *puller, const char *vendor_id, const char *url, const char *mapping, const char *etag,
+					   const char *last_modified) __attribute__((warn_unused_result));
+
+/* puller_count: how many pulls are under way, or their results not taken yet. */
+extern int puller_count(const Puller *puller);
+
+/* puller_excuse adds to the time that the pulls under way have: it went by while nobody looked after them. */
+extern void puller_excuse(Puller *puller, long long microseconds);
+
+/* puller_is_pulling: is a pull of that vendor among them? */
+extern bool puller_is_pulling(const Puller *puller, const char *vendor_id);
+
+/*
+ * puller_take lets the transfers go on, waits at most so long for one to end, and
+ * returns its result, which the caller frees; NULL if none has ended.
+ */
+extern PullResult *puller_take(Puller *puller, int wait_ms);
+
+#endif /* BRIDGE_PULL_H */

@@ -1,0 +1,421 @@
+/*
+ * vendor.c
+ *		What a shop says of its vendors and products: feeds, names, buffers.
+ */
+
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "store/check.h"
+#include "store/errors.h"
+#include "store/plans.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(oa_register_vendor);
+PG_FUNCTION_INFO_V1(oa_configure_vendor);
+PG_FUNCTION_INFO_V1(oa_configure_product);
+PG_FUNCTION_INFO_V1(oa_map_product);
+PG_FUNCTION_INFO_V1(oa_map_products);
+
+#define VENDOR_NAME_CHARS_MAX 500
+#define URL_CHARS_MAX         2000
+#define PATH_CHARS_MAX        200
+#define MAPPINGS_MAX          1000000
+
+/* ---------- arguments ---------- */
+
+static char *
+required_id(FunctionCallInfo fcinfo, int argument, const char *name, int max_chars)
+{
+	require_argument(fcinfo, argument, name);
+	return id_argument(fcinfo, argument, name, max_chars);
+}
+
+/* Sets a parameter of a plan to the function's argument, null or not. */
+static void
+pass_on(FunctionCallInfo fcinfo, int argument, Datum *value, char *null)
+{
+	*null = PG_ARGISNULL(argument) ? 'n' : ' ';
+	*value = PG_ARGISNULL(argument) ? (Datum) 0 : PG_GETARG_DATUM(argument);
+}
+
+static void
+check_units(FunctionCallInfo fcinfo, int argument, const char *name, int64 min)
+{
+	if (!PG_ARGISNULL(argument) && (PG_GETARG_INT64(argument) < min || PG_GETARG_INT64(argument) > ON_HAND_MAX))
+		argument_error(name, psprintf("must be from " INT64_FORMAT " to " INT64_FORMAT, min, ON_HAND_MAX));
+}
+
+/* ---------- vendors ---------- */
+
+/*
+ * What is known of the last feed says nothing any more, and one that is being
+ * applied is not to be finished: the next is pulled and looked at anew. The
+ * vendor, values[0], is locked.
+ */
+static void
+forget_feed(Datum *values)
+{
+	plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
+	plan_execute(PLAN_PULL_ANEW, values, NULL, SPI_OK_UPDATE);
+}
+
+/*
+ * The host must be where it is looked for: what a slash or question mark in a password
+ * cuts off would be shown as part of the path.
+ */
+static void
+check_stock_url(const char *url)
+{
+	const char *authority;
+	const char *host;
+	size_t      length;
+
+	if (url == NULL)
+		return;
+	if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+		argument_error("stock_url", "must begin with http:// or https://");
+	authority = strstr(url, "://") + 3;
+	length = strcspn(authority, "/?#");
+	host = pnstrdup(authority, length);
+	if (strrchr(host, '@') != NULL)
+		host = strrchr(host, '@') + 1;
+	if (*host == '[' && strchr(host, ']') != NULL)
+		host = strchr(host, ']') + 1;
+	else if (*host == '\0' || *host == ':')
+		argument_error("stock_url", "must have a host");
+	host += strcspn(host, ":");
+	if (*host == ':' && strspn(host + 1, "0123456789") != strlen(host + 1))
+		argument_error("stock_url", "must have a port that is a number; what is special in a password is percent-encoded");
+}
+
+Datum
+oa_register_vendor(PG_FUNCTION_ARGS)
+{
+	char *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char *name = required_id(fcinfo, 1, "name", VENDOR_NAME_CHARS_MAX);
+	char *stock_url = id_argument(fcinfo, 2, "stock_url", URL_CHARS_MAX);
+	Datum values[4];
+	char  nulls[4] = {' ', ' ', stock_url ? ' ' : 'n', ' '};
+
+	begin_writing("register_vendor()");
+	if (!is_vendor_id(vendor_id, strlen(vendor_id)))
+		argument_error("vendor_id", "must be 1 to 64 of A-Z a-z 0-9 _ -");
+	check_stock_url(stock_url);
+
+	SPI_connect();
+	values[0] = CStringGetTextDatum(vendor_id);
+	values[1] = CStringGetTextDatum(name);
+	values[2] = stock_url ? CStringGetTextDatum(stock_url) : (Datum) 0;
+	values[3] = Int32GetDatum(PG_ARGISNULL(3) ? 100 : PG_GETARG_INT32(3));
+	plan_execute(PLAN_REGISTER_VENDOR, values, nulls, SPI_OK_INSERT);
+	forget_feed(values);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* "$", "$.a.b" from the top of the feed; "a.b" from an item, or the name of a CSV column. */
+static void
+check_path(const char *field, const char *path, bool from_top)
+{
+	if (strlen(path) == 0 || strlen(path) > PATH_CHARS_MAX)
+		argument_error(field, psprintf("must be a path of 1 to %d characters", PATH_CHARS_MAX));
+	if (from_top && strcmp(path, "$") != 0 && (strncmp(path, "$.", 2) != 0 || path[2] == '\0'))
+		argument_error(field, "must be $ or begin with $.");
+	if (strstr(path, "..") != NULL || path[strlen(path) - 1] == '.' || *path == '.')
+		argument_error(field, "must not have an empty name in it");
+}
+
+static void
+check_mapping_member(const char *key, const char *value)
+{
+	const char *field = psprintf("feed_mapping.%s", key);
+
+	if (strcmp(key, "format") == 0)
+	{
+		if (strcmp(value, "json") != 0 && strcmp(value, "csv") != 0)
+			argument_error(field, "must be json or csv");
+	}
+	else if (strcmp(key, "delimiter") == 0)
+	{
+		if (strlen(value) != 1 || *value == '"' || *value == '\n' || *value == '\r')
+			argument_error(field, "must be one character");
+	}
+	else if (strcmp(key, "items") == 0 || strcmp(key, "asOf") == 0)
+		check_path(field, value, true);
+	else if (strcmp(key, "id") == 0 || strcmp(key, "quantity") == 0 || strcmp(key, "price") == 0 || strcmp(key, "name") == 0)
+		check_path(field, value, false);
+	else
+		argument_error(field, "is not known; there are format, delimiter, items, asOf, id, quantity, price and name");
+}
+
+static void
+check_mapping(Jsonb *mapping)
+{
+	JsonbIterator     *it;
+	JsonbIteratorToken token;
+	JsonbValue         value;
+	char              *key = NULL;
+
+	if (!JB_ROOT_IS_OBJECT(mapping))
+		argument_error("feed_mapping", "must be a JSON object");
+	it = JsonbIteratorInit(&mapping->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			key = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE && value.type != jbvString)
+			argument_error(psprintf("feed_mapping.%s", key), "must be a string");
+		else if (token == WJB_VALUE)
+			check_mapping_member(key, pnstrdup(value.val.string.val, value.val.string.len));
+	}
+}
+
+/* Whatever month it is added to. */
+static bool
+is_from_nothing_to_a_year(const Interval *interval)
+{
+	if (interval->month < 0 || interval->day < 0 || interval->time < 0)
+		return false;
+	if (interval->month > 12 || interval->day > 366 || interval->time > INT64CONST(366) * USECS_PER_DAY)
+		return false;
+	return interval->month > 0 || interval->day > 0 || interval->time > 0;
+}
+
+static void
+check_amqp_user(FunctionCallInfo fcinfo, int argument)
+{
+	char *user = argument < PG_NARGS() ? text_argument(fcinfo, argument) : NULL;
+	char *complaint;
+
+	if (user == NULL || *user == '\0')
+		return;
+	complaint = check_text_id(user, strlen(user), KEY_CHARS_MAX);
+	if (complaint != NULL)
+		argument_error("amqp_user", complaint);
+}
+
+/* The roles that may answer for the vendor are these, and no others. They must be there: a name that is misspelt would wait for whoever takes it. */
+static void
+set_logins(const char *vendor_id, ArrayType *logins)
+{
+	Datum values[2] = {CStringGetTextDatum(vendor_id), PointerGetDatum(logins)};
+	Datum *names;
+	bool  *nulls;
+	int    count;
+
+	deconstruct_array(logins, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &names, &nulls, &count);
+	for (int i = 0; i < count; i++)
+	{
+		if (nulls[i])
+			argument_error("logins", "must not have a null in it");
+		if (!OidIsValid(get_role_oid(NameStr(*DatumGetName(names[i])), true)))
+			argument_error("logins", psprintf("must be roles: there is no role \"%s\"", NameStr(*DatumGetName(names[i]))));
+	}
+	plan_execute(PLAN_FORGET_LOGINS, values, NULL, SPI_OK_DELETE);
+	plan_execute(PLAN_ADD_LOGINS, values, NULL, SPI_OK_INSERT);
+}
+
+Datum
+oa_configure_vendor(PG_FUNCTION_ARGS)
+{
+	char *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char *on_shortage = id_argument(fcinfo, 4, "on_shortage", 20);
+	Datum values[6] = {CStringGetTextDatum(vendor_id)};
+	char  nulls[6] = {' '};
+
+	begin_writing("configure_vendor()");
+	if (!PG_ARGISNULL(1) && !is_from_nothing_to_a_year(PG_GETARG_INTERVAL_P(1)))
+		argument_error("sync_interval", "must be longer than nothing and at most a year");
+	if (!PG_ARGISNULL(2))
+		check_mapping(PG_GETARG_JSONB_P(2));
+	check_units(fcinfo, 3, "buffer", 0);
+	if (on_shortage != NULL && strcmp(on_shortage, "keep") != 0 && strcmp(on_shortage, "resource") != 0 &&
+		strcmp(on_shortage, "reject") != 0)
+		argument_error("on_shortage", "must be keep, resource or reject");
+	check_amqp_user(fcinfo, 6);
+	for (int i = 1; i < 6; i++)
+		pass_on(fcinfo, i, &values[i], &nulls[i]);
+
+	SPI_connect();
+	plan_execute(PLAN_CONFIGURE_VENDOR, values, nulls, SPI_OK_UPDATE);
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+	/* 1.0 had six arguments */
+	if (PG_NARGS() > 6 && !PG_ARGISNULL(6))
+	{
+		values[1] = PG_GETARG_DATUM(6);
+		plan_execute(PLAN_SET_AMQP_USER, values, NULL, SPI_OK_UPDATE);
+	}
+	if (PG_NARGS() > 7 && !PG_ARGISNULL(7))
+		set_logins(vendor_id, PG_GETARG_ARRAYTYPE_P(7));
+	forget_feed(values);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* ---------- products ---------- */
+
+Datum
+oa_configure_product(PG_FUNCTION_ARGS)
+{
+	char *product_id = required_id(fcinfo, 0, "product_id", ID_CHARS_MAX);
+	char *vendor_id = id_argument(fcinfo, 3, "vendor_id", ID_CHARS_MAX);
+	Datum values[4] = {CStringGetTextDatum(product_id)};
+	char  nulls[4] = {' '};
+
+	begin_writing("configure_product()");
+	check_units(fcinfo, 1, "buffer", 0);
+	check_units(fcinfo, 2, "low_threshold", -1);
+	if (vendor_id != NULL && !PG_ARGISNULL(2))
+		argument_error("low_threshold", "is of the whole product: leave vendor_id out");
+	for (int i = 1; i < 4; i++)
+		pass_on(fcinfo, i, &values[i], &nulls[i]);
+
+	SPI_connect();
+	plan_execute(PLAN_LOCK_PRODUCT_STOCK, values, nulls, SPI_OK_SELECT);
+	if (vendor_id == NULL)
+	{
+		plan_execute(PLAN_CONFIGURE_PRODUCT, values, nulls, SPI_OK_UPDATE);
+		if (SPI_processed == 0)
+			ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT), errmsg("unknown product \"%s\"", product_id)));
+	}
+	plan_execute(PLAN_CONFIGURE_STOCK, values, nulls, SPI_OK_UPDATE);
+	if (vendor_id != NULL && SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_UNKNOWN_PRODUCT), errmsg("vendor \"%s\" offers no product \"%s\"", vendor_id, product_id)));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* ---------- what vendors call products ---------- */
+
+/* Which of two elements has the lower text, NULL being lower than all; ties by their place. */
+static int
+compare_texts(const void *a, const void *b, void *context)
+{
+	const char **texts = context;
+	int          left = *(const int *) a;
+	int          right = *(const int *) b;
+	int          order;
+
+	if (texts[left] == NULL || texts[right] == NULL)
+		order = (texts[left] != NULL) - (texts[right] != NULL);
+	else
+		order = strcmp(texts[left], texts[right]);
+	return order != 0 ? order : left - right;
+}
+
+/* ERROR if a text is there twice. */
+static void
+check_distinct(const char **texts, int count, const char *member)
+{
+	int *order = palloc(sizeof(int) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		order[i] = i;
+	qsort_arg(order, count, sizeof(int), compare_texts, texts);
+	for (int i = 1; i < count; i++)
+	{
+		if (texts[order[i]] != NULL && texts[order[i - 1]] != NULL && strcmp(texts[order[i]], texts[order[i - 1]]) == 0)
+			argument_error(psprintf("mappings[%d].%s", order[i], member), psprintf("\"%s\" is there already", texts[order[i]]));
+	}
+	pfree(order);
+}
+
+static void
+write_mappings(const char *vendor_id, const char **skus, const char **product_ids, int count)
+{
+	Datum values[3] = {CStringGetTextDatum(vendor_id), text_array(skus, count), text_array(product_ids, count)};
+
+	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+	/* the old ones first: two SKUs may swap their products */
+	plan_execute(PLAN_UNMAP_PRODUCTS, values, NULL, SPI_OK_DELETE);
+	plan_execute(PLAN_CLAIMED_PRODUCT, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
+						errmsg("product \"%s\" of vendor \"%s\" is mapped from \"%s\" already", spi_string(0, 1), vendor_id,
+							   spi_string(0, 2)),
+						errhint("One vendor offers a product under one SKU. Map the other SKU to NULL first.")));
+	plan_execute(PLAN_MAP_PRODUCTS, values, NULL, SPI_OK_INSERT);
+	forget_feed(values);
+}
+
+Datum
+oa_map_product(PG_FUNCTION_ARGS)
+{
+	char       *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	const char *sku = required_id(fcinfo, 1, "vendor_sku", ID_CHARS_MAX);
+	const char *product_id = id_argument(fcinfo, 2, "product_id", ID_CHARS_MAX);
+
+	begin_writing("map_product()");
+	SPI_connect();
+	write_mappings(vendor_id, &sku, &product_id, 1);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* A string member of a mapping; NULL if it is null and may be. */
+static char *
+mapping_text(JsonbContainer *object, const char *key, bool may_be_null, int index)
+{
+	JsonbValue  value;
+	const char *field = psprintf("mappings[%d].%s", index, key);
+	char       *complaint;
+
+	if (getKeyJsonValueFromContainer(object, key, strlen(key), &value) == NULL)
+		argument_error(field, "is missing");
+	if (may_be_null && value.type == jbvNull)
+		return NULL;
+	if (value.type != jbvString)
+		argument_error(field, "must be a string");
+	complaint = check_text_id(value.val.string.val, value.val.string.len, ID_CHARS_MAX);
+	if (complaint != NULL)
+		argument_error(field, complaint);
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+Datum
+oa_map_products(PG_FUNCTION_ARGS)
+{
+	char              *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	Jsonb             *json;
+	JsonbIterator     *it;
+	JsonbIteratorToken token;
+	JsonbValue         value;
+	const char       **skus;
+	const char       **product_ids;
+	int                count = 0;
+
+	begin_writing("map_products()");
+	require_argument(fcinfo, 1, "mappings");
+	json = PG_GETARG_JSONB_P(1);
+	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json) || JB_ROOT_COUNT(json) > MAPPINGS_MAX)
+		argument_error("mappings", psprintf("must be a JSON array of at most %d elements", MAPPINGS_MAX));
+
+	SPI_connect();
+	skus = palloc(sizeof(char *) * Max(JB_ROOT_COUNT(json), 1));
+	product_ids = palloc(sizeof(char *) * Max(JB_ROOT_COUNT(json), 1));
+	it = JsonbIteratorInit(&json->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_ELEM)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+			argument_error(psprintf("mappings[%d]", count), "must be an object");
+		skus[count] = mapping_text(value.val.binary.data, "vendorSku", false, count);
+		product_ids[count] = mapping_text(value.val.binary.data, "productId", true, count);
+		count++;
+	}
+	check_distinct(skus, count, "vendorSku");
+	check_distinct(product_ids, count, "productId");
+	write_mappings(vendor_id, skus, product_ids, count);
+	SPI_finish();
+	PG_RETURN_INT32(count);
+}

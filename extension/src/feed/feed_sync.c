@@ -1,0 +1,288 @@
+/*
+ * feed.c
+ *		Stock feeds: whole ones by sync_vendor_stock(), and in parts by the bridge.
+ *
+ *		begin_feed -> apply_feed_part, once a range of SKUs -> finish_feed
+ *
+ * Each part is a transaction of its own, so an order for what it changes waits
+ * for a part at most. A vendor has one running feed: the next one supersedes it,
+ * and its later parts are refused. From begin_feed on older feeds are stale.
+ *
+ * Locks: the vendor's or the feed's row, then stock rows (reconcile.c).
+ */
+
+#include "postgres.h"
+
+#include "feed/feed.h"
+#include "outbox/events.h"
+#include "store/caller.h"
+#include "store/check.h"
+#include "store/errors.h"
+#include "store/plans.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(oa_sync_vendor_stock);
+PG_FUNCTION_INFO_V1(oa_begin_feed);
+PG_FUNCTION_INFO_V1(oa_apply_feed_part);
+PG_FUNCTION_INFO_V1(oa_finish_feed);
+
+/* Columns of the result of PLAN_FINISH_FEED. */
+enum
+{
+	FEED_VENDOR_ID = 1,
+	FEED_AS_OF,
+	FEED_STATUS,
+	FEED_ITEMS,
+	FEED_NEW,
+	FEED_CHANGED,
+	FEED_INACTIVE,
+	FEED_SKIPPED,
+	FEED_SKIPPED_LIST,
+	FEED_OVERSOLD_LIST
+};
+
+/* ---------- the history's row ---------- */
+
+/*
+ * Locks the vendor and begins a feed: returns its id; *is_stale if a later one
+ * has been applied or begun already, which the history then tells.
+ */
+static int64
+begin_feed(const char *vendor_id, TimestampTz as_of, bool *is_stale)
+{
+	Datum values[3] = {CStringGetTextDatum(vendor_id), TimestampTzGetDatum(as_of), CStringGetTextDatum("running")};
+	Datum synced_as_of;
+	bool  is_null;
+
+	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+	synced_as_of = spi_datum(0, 1, &is_null);
+	*is_stale = !is_null && DatumGetTimestampTz(synced_as_of) > as_of;
+	if (*is_stale)
+		values[2] = CStringGetTextDatum("stale");
+	else
+	{
+		plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
+		plan_execute(PLAN_VENDOR_BEGINS, values, NULL, SPI_OK_UPDATE);
+	}
+	plan_execute(PLAN_BEGIN_FEED, values, NULL, SPI_OK_INSERT_RETURNING);
+	return spi_int64(0, 1);
+}
+
+static void
+add_to_feed(int64 sync_id, const FeedPart *part)
+{
+	Datum values[9] = {
+		Int64GetDatum(sync_id),
+		Int64GetDatum(part->total),
+		Int64GetDatum(part->nnew),
+		Int64GetDatum(part->nchanged),
+		Int64GetDatum(part->ninactive),
+		Int64GetDatum(part->nskipped),
+		Int64GetDatum(part->noversold),
+		CStringGetTextDatum(psprintf("[%s]", part->skipped.data)),
+		CStringGetTextDatum(psprintf("[%s]", part->oversold.data)),
+	};
+
+	plan_execute(PLAN_ADD_TO_FEED, values, NULL, SPI_OK_UPDATE);
+}
+
+/* The result of PLAN_FINISH_FEED as JSON. */
+static char *
+feed_result(void)
+{
+	bool           is_null;
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfo(&json,
+					 "{\"vendorId\": \"%s\", \"status\": \"%s\", \"asOf\": \"%s\", \"items\": " INT64_FORMAT
+					 ", \"new\": " INT64_FORMAT ", \"changed\": " INT64_FORMAT ", \"inactive\": " INT64_FORMAT
+					 ", \"skippedItems\": " INT64_FORMAT ", \"skipped\": %s, \"oversold\": %s}",
+					 spi_string(0, FEED_VENDOR_ID), spi_string(0, FEED_STATUS),
+					 utc_timestamp(DatumGetTimestampTz(spi_datum(0, FEED_AS_OF, &is_null))), spi_int64(0, FEED_ITEMS),
+					 spi_int64(0, FEED_NEW), spi_int64(0, FEED_CHANGED), spi_int64(0, FEED_INACTIVE), spi_int64(0, FEED_SKIPPED),
+					 spi_string(0, FEED_SKIPPED_LIST), spi_string(0, FEED_OVERSOLD_LIST));
+	return json.data;
+}
+
+/* Ends the feed, and tells that the vendor was synced unless the feed was stale; returns what became of it. */
+static char *
+finish_feed(int64 sync_id, const char *etag, const char *last_modified, bool is_stale)
+{
+	Datum       values[4] = {Int64GetDatum(sync_id), CStringGetTextDatum(is_stale ? "stale" : "applied")};
+	char       *result;
+	EventBatch *events;
+	Event      *event;
+	char        nulls[4] = {' ', ' ', etag ? ' ' : 'n', last_modified ? ' ' : 'n'};
+
+	plan_execute(PLAN_FINISH_FEED, values, NULL, SPI_OK_UPDATE_RETURNING);
+	result = feed_result();
+	if (is_stale)
+		return result;
+	events = event_batch_create(1);
+	event = event_batch_add(events);
+	event->routing_key = psprintf("stock.synced.%s", spi_string(0, FEED_VENDOR_ID));
+	event->payload = result;
+
+	values[1] = CStringGetTextDatum(spi_string(0, FEED_VENDOR_ID));
+	values[0] = Int64GetDatum(spi_int64(0, FEED_ITEMS));
+	values[2] = etag ? CStringGetTextDatum(etag) : (Datum) 0;
+	values[3] = last_modified ? CStringGetTextDatum(last_modified) : (Datum) 0;
+	plan_execute(PLAN_VENDOR_SYNCED, values, nulls, SPI_OK_UPDATE);
+	outbox_write(events);
+	return result;
+}
+
+static void
+apply_part(int64 sync_id, FeedPart *part)
+{
+	reconcile(part);
+	add_to_feed(sync_id, part);
+	outbox_write(part->events);
+}
+
+/* ---------- arguments ---------- */
+
+static TimestampTz
+as_of_argument(FunctionCallInfo fcinfo, int argument)
+{
+	TimestampTz as_of = PG_ARGISNULL(argument) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(argument);
+
+	if (TIMESTAMP_NOT_FINITE(as_of))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("as_of must be finite")));
+	/* a vendor's or a bridge's clock may run ahead: no count is of the future */
+	return Min(as_of, GetCurrentTimestamp());
+}
+
+/* Makes jsonb of the text that outlives SPI's memory. */
+static Datum
+jsonb_result(const char *text)
+{
+	return SPI_datumTransfer(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)), false, -1);
+}
+
+/* ---------- the functions ---------- */
+
+Datum
+oa_sync_vendor_stock(PG_FUNCTION_ARGS)
+{
+	TimestampTz as_of = as_of_argument(fcinfo, 2);
+	FeedPart   *part;
+	Jsonb      *json;
+	int64       sync_id;
+	bool        is_stale;
+	Datum       result;
+	Caller      caller;
+
+	begin_writing("sync_vendor_stock()");
+	require_argument(fcinfo, 0, "vendor_id");
+	require_argument(fcinfo, 1, "feed");
+	json = PG_GETARG_JSONB_P(1);
+	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("feed must be a JSON array of items")));
+
+	caller = caller_begin(fcinfo);
+	SPI_connect();
+	part = feed_part_create(text_argument(fcinfo, 0), as_of);
+	require_answers_for(&caller, part->vendor_id);
+	sync_id = begin_feed(part->vendor_id, as_of, &is_stale);
+	if (!is_stale)
+	{
+		feed_items_from_jsonb(part, json);
+		apply_part(sync_id, part);
+	}
+	result = jsonb_result(finish_feed(sync_id, NULL, NULL, is_stale));
+	SPI_finish();
+	caller_end(&caller);
+	return result;
+}
+
+Datum
+oa_begin_feed(PG_FUNCTION_ARGS)
+{
+	TimestampTz as_of = as_of_argument(fcinfo, 1);
+	int64       sync_id;
+	bool        is_stale;
+
+	begin_writing("begin_feed()");
+	require_argument(fcinfo, 0, "vendor_id");
+	SPI_connect();
+	sync_id = begin_feed(text_argument(fcinfo, 0), as_of, &is_stale);
+	if (is_stale)
+		(void) finish_feed(sync_id, NULL, NULL, true);
+	SPI_finish();
+	if (is_stale)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(sync_id);
+}
+
+/* Locks the feed's row; ERROR unless the feed is running. */
+static FeedPart *
+lock_feed(int64 sync_id)
+{
+	Datum values[1] = {Int64GetDatum(sync_id)};
+	char *status;
+	bool  is_null;
+
+	plan_execute(PLAN_LOCK_FEED, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown feed " INT64_FORMAT, sync_id)));
+	status = spi_string(0, 3);
+	if (strcmp(status, "running") != 0)
+		ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("feed " INT64_FORMAT " is %s", sync_id, status)));
+	return feed_part_create(spi_string(0, 1), DatumGetTimestampTz(spi_datum(0, 2, &is_null)));
+}
+
+static void
+lock_vendor_of_feed(int64 sync_id)
+{
+	Datum values[1] = {Int64GetDatum(sync_id)};
+
+	plan_execute(PLAN_VENDOR_OF_FEED, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		return;
+	values[0] = CStringGetTextDatum(spi_string(0, 1));
+	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
+}
+
+Datum
+oa_apply_feed_part(PG_FUNCTION_ARGS)
+{
+	FeedPart *part;
+	int       written;
+
+	begin_writing("apply_feed_part()");
+	require_argument(fcinfo, 0, "sync_id");
+	for (int i = 3; i < 9; i++)
+		require_argument(fcinfo, i, "an array of items");
+	SPI_connect();
+	part = lock_feed(PG_GETARG_INT64(0));
+	part->after = text_argument(fcinfo, 1);
+	part->upto = text_argument(fcinfo, 2);
+	feed_items_from_arrays(part, PG_GETARG_ARRAYTYPE_P(3), PG_GETARG_ARRAYTYPE_P(4), PG_GETARG_ARRAYTYPE_P(5),
+						   PG_GETARG_ARRAYTYPE_P(6), PG_GETARG_ARRAYTYPE_P(7), PG_GETARG_ARRAYTYPE_P(8));
+	if (part->nitems > 0 && ((part->after != NULL && strcmp(part->items[0].sku, part->after) <= 0) ||
+							 (part->upto != NULL && strcmp(part->items[part->nitems - 1].sku, part->upto) > 0)))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("an item is beyond the part's range of SKUs")));
+	apply_part(PG_GETARG_INT64(0), part);
+	written = part->nnew + part->nchanged + part->ninactive;
+	SPI_finish();
+	PG_RETURN_INT32(written);
+}
+
+Datum
+oa_finish_feed(PG_FUNCTION_ARGS)
+{
+	Datum result;
+
+	begin_writing("finish_feed()");
+	require_argument(fcinfo, 0, "sync_id");
+	SPI_connect();
+	lock_vendor_of_feed(PG_GETARG_INT64(0)); /* the vendor before the feed, as begin_feed does */
+	(void) lock_feed(PG_GETARG_INT64(0));
+	result = jsonb_result(finish_feed(PG_GETARG_INT64(0), text_argument(fcinfo, 1), text_argument(fcinfo, 2), false));
+	SPI_finish();
+	return result;
+}

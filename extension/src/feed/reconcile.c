@@ -1,0 +1,432 @@
+/*
+ * reconcile.c
+ *		A vendor's stock rows against its feed.
+ *
+ * A feed is the vendor's own count at the time as_of. Units held but not
+ * confirmed stay in "reserved"; units confirmed after as_of are not in the count
+ * yet and are subtracted from it. Rows the feed does not change are neither
+ * locked nor written: whoever confirms units meanwhile lowers on_hand by just
+ * what would be subtracted here, so a row that agrees goes on agreeing.
+ *
+ * Items and rows are merged in the order of the SKU, in one pass over an index.
+ * Then the rows that change are locked, by (product_id, vendor_id), and written.
+ */
+#include "postgres.h"
+
+#include "feed/new_offers.h"
+#include "feed/oversold.h"
+#include "placement/holds.h"
+#include "store/rows.h"
+#include "store/settings.h"
+#include "store/tables.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+typedef struct Reconciliation
+{
+	FeedPart    *part;
+	const char **missing; /* products that the vendor offers and the part lacks */
+	int          nmissing;
+	int          missing_room;
+	RowScan      confirmed;        /* holds, by vendor, product and time */
+	bool         wants_all_offers; /* a product that changes has a low threshold */
+	int          nrows;            /* read so far */
+} Reconciliation;
+
+/* ---------- ranges of an index that begins with vendor and SKU ---------- */
+
+static void
+find_range(RowScan *scan, const FeedPart *part)
+{
+	ScanKeyData keys[3];
+	int         nkeys = 0;
+
+	ScanKeyInit(&keys[nkeys++], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(part->vendor_id));
+	if (part->after != NULL)
+		ScanKeyInit(&keys[nkeys++], 2, BTGreaterStrategyNumber, F_TEXT_GT, CStringGetTextDatum(part->after));
+	if (part->upto != NULL)
+		ScanKeyInit(&keys[nkeys++], 2, BTLessEqualStrategyNumber, F_TEXT_LE, CStringGetTextDatum(part->upto));
+	row_scan_find(scan, keys, nkeys);
+}
+
+/* Moves *next to the first item that is not before the SKU; the item if it is that SKU's, else NULL. */
+static FeedItem *
+item_of_sku(const FeedPart *part, int *next, const char *sku)
+{
+	int order = 1;
+
+	while (*next < part->nitems && (order = strcmp(part->items[*next].sku, sku)) < 0)
+		(*next)++;
+	return *next < part->nitems && order == 0 ? &part->items[*next] : NULL;
+}
+
+/* ---------- which product an item is ---------- */
+
+static bool
+has_mapping(RowScan *map, const char *vendor_id)
+{
+	row_scan_find_text(map, vendor_id);
+	return row_scan_next(map) != NULL;
+}
+
+static void
+map_skus(FeedPart *part, RowScan *map)
+{
+	TupleTableSlot *slot;
+	int             next = 0;
+
+	find_range(map, part);
+	while ((slot = row_scan_next(map)) != NULL)
+	{
+		char     *sku = row_text(slot, PRODUCT_MAP_COLUMN_VENDOR_SKU);
+		FeedItem *item = item_of_sku(part, &next, sku);
+
+		if (item != NULL)
+			item->product_id = row_text(slot, PRODUCT_MAP_COLUMN_PRODUCT_ID);
+		pfree(sku);
+	}
+}
+
+/* An item without a mapping takes its SKU as product, unless another SKU is mapped to that. */
+static void
+claim_by_sku(FeedPart *part, FeedItem *item, RowScan *claims)
+{
+	if (claims != NULL)
+	{
+		row_scan_find_texts(claims, part->vendor_id, item->sku);
+		if (row_scan_next(claims) != NULL)
+		{
+			if (!item->is_bad)
+				feed_skip(
+					part, item->index,
+					psprintf("product \"%s\" is mapped from \"%s\"", item->sku, row_text(claims->found, PRODUCT_MAP_COLUMN_VENDOR_SKU)));
+			item->is_bad = true;
+			return;
+		}
+	}
+	item->product_id = item->sku;
+}
+
+static void
+resolve_products(FeedPart *part)
+{
+	RowScan map;
+	RowScan claims;
+	bool    mapped;
+
+	rows_see_latest();
+	row_scan_begin(&map, "product_map", NULL, AccessShareLock);
+	mapped = has_mapping(&map, part->vendor_id);
+	if (mapped)
+	{
+		row_scan_begin(&claims, "product_map", "product_map_product_key", AccessShareLock);
+		map_skus(part, &map);
+	}
+	for (int i = 0; i < part->nitems; i++)
+	{
+		if (part->items[i].product_id == NULL)
+			claim_by_sku(part, &part->items[i], mapped ? &claims : NULL);
+	}
+	if (mapped)
+		row_scan_end(&claims);
+	row_scan_end(&map);
+	PopActiveSnapshot();
+}
+
+/* ---------- comparing ---------- */
+
+/* Units of the product that were confirmed since the feed was taken, as far as the active snapshot sees. */
+static int64
+confirmed_since(Reconciliation *work, const char *product_id, TimestampTz last_shipped_at)
+{
+	const FeedPart *part = work->part;
+	ScanKeyData     keys[3];
+	int64           units = 0;
+
+	if (last_shipped_at <= part->as_of)
+		return 0;
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(part->vendor_id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(product_id));
+	ScanKeyInit(&keys[2], 3, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT, TimestampTzGetDatum(part->as_of));
+	row_scan_find(&work->confirmed, keys, 3);
+	while (row_scan_next(&work->confirmed) != NULL)
+		units += DatumGetInt64(row_column(work->confirmed.found, HOLD_COLUMN_QUANTITY));
+	return units;
+}
+
+static int64
+on_hand_after(Reconciliation *work, const FeedItem *item, TimestampTz last_shipped_at)
+{
+	return Max(0, item->count - confirmed_since(work, item->product_id, last_shipped_at));
+}
+
+static void
+see_low_threshold(Reconciliation *work, TupleTableSlot *slot)
+{
+	if (row_int64(slot, STOCK_COLUMN_LOW_THRESHOLD, guc_low_stock) != LOW_THRESHOLD_NONE)
+		work->wants_all_offers = true;
+}
+
+static void
+compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
+{
+	Price price;
+
+	item->exists = true;
+	if (item->is_bad)
+		return;
+	if (!price_from_numeric(DatumGetNumeric(row_column(slot, STOCK_COLUMN_PRICE)), &price))
+		elog(ERROR, "price of product \"%s\" is out of range", item->product_id);
+	if (!item->has_price)
+		item->price = price;
+	item->changes =
+		!DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) || item->price.amount != price.amount ||
+		DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND)) != on_hand_after(work, item, row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0));
+	if (item->changes)
+		see_low_threshold(work, slot);
+}
+
+static void
+add_missing(Reconciliation *work, TupleTableSlot *slot)
+{
+	if (!DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)))
+		return;
+	if (work->nmissing == work->missing_room)
+	{
+		work->missing_room = Max(work->missing_room * 2, 64);
+		work->missing = work->missing ? repalloc_huge(work->missing, sizeof(char *) * work->missing_room)
+									  : palloc(sizeof(char *) * work->missing_room);
+	}
+	work->missing[work->nmissing++] = row_text(slot, STOCK_COLUMN_PRODUCT_ID);
+	see_low_threshold(work, slot);
+}
+
+/* Merges the vendor's rows of the range with the items. */
+static void
+compare_with_stock(Reconciliation *work, RowScan *stock)
+{
+	FeedPart       *part = work->part;
+	TupleTableSlot *slot;
+	int             next = 0;
+
+	find_range(stock, part);
+	while ((slot = row_scan_next(stock)) != NULL)
+	{
+		char     *sku = row_text(slot, STOCK_COLUMN_VENDOR_SKU);
+		FeedItem *item = item_of_sku(part, &next, sku);
+		char     *product_id;
+
+		feed_yield(work->nrows++);
+		pfree(sku);
+		if (item == NULL)
+		{
+			add_missing(work, slot);
+			continue;
+		}
+		product_id = row_text(slot, STOCK_COLUMN_PRODUCT_ID);
+		if (item->product_id != NULL && strcmp(item->product_id, product_id) == 0)
+			compare_row(work, item, slot);
+		else
+			add_missing(work, slot); /* the SKU is not this product any more */
+		pfree(product_id);
+	}
+}
+
+/* Finds the rows of the remaining items: those that were offered under another SKU so far. */
+static void
+compare_by_product(Reconciliation *work, RowScan *stock)
+{
+	FeedPart *part = work->part;
+
+	for (int i = 0; i < part->nitems; i++)
+	{
+		FeedItem *item = &part->items[i];
+
+		if (item->exists || item->is_bad)
+			continue;
+		row_scan_find_texts(stock, item->product_id, part->vendor_id);
+		if (row_scan_next(stock) == NULL)
+			continue;
+		compare_row(work, item, stock->found);
+		item->changes = true;
+		see_low_threshold(work, stock->found);
+	}
+}
+
+static void
+compare(Reconciliation *work)
+{
+	FeedPart *part = work->part;
+	RowScan   by_sku;
+	RowScan   by_product;
+
+	/* one snapshot for a row's count and what was confirmed of it */
+	rows_see_latest();
+	row_scan_begin(&by_sku, "stock", "stock_vendor_sku_idx", RowExclusiveLock);
+	row_scan_begin(&by_product, "stock", NULL, RowExclusiveLock);
+	row_scan_begin(&work->confirmed, "hold", "hold_confirmed_idx", AccessShareLock);
+	compare_with_stock(work, &by_sku);
+	compare_by_product(work, &by_product);
+	row_scan_end(&work->confirmed);
+	row_scan_end(&by_product);
+	row_scan_end(&by_sku);
+	PopActiveSnapshot();
+	for (int i = 0; i < part->nitems; i++)
+	{
+		part->nchanged += part->items[i].exists && part->items[i].changes;
+		part->nnew += !part->items[i].exists && !part->items[i].is_bad;
+	}
+}
+
+/* ---------- changing rows ---------- */
+
+/* Locks the rows that change; with all other offers of their products if someone wants to know when those get low. */
+static StockRows *
+lock_changing(const Reconciliation *work)
+{
+	const FeedPart *part = work->part;
+	int             room = Max(part->nchanged + work->nmissing, 1);
+	const char    **product_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * room);
+	const char    **vendor_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * room);
+	int             count = 0;
+
+	for (int i = 0; i < part->nitems; i++)
+	{
+		if (part->items[i].exists && part->items[i].changes)
+			product_ids[count++] = part->items[i].product_id;
+	}
+	for (int i = 0; i < work->nmissing; i++)
+		product_ids[count++] = work->missing[i];
+	for (int i = 0; i < count; i++)
+		vendor_ids[i] = part->vendor_id;
+	return work->wants_all_offers ? stock_lock_offers(product_ids, count, false)
+								  : stock_lock_rows(product_ids, vendor_ids, count, false);
+}
+
+/* What the row has for sale from now on. */
+static void
+set_available(StockRows *stock, StockRow *row, int64 on_hand, bool is_active)
+{
+	row->free = on_hand - row->reserved - row->buffer;
+	row->is_active = is_active && row->vendor_is_active;
+	stock->offers[row - stock->rows].available = row->is_active ? Max(0, row->free) : 0;
+}
+
+static void
+write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *row, const FeedItem *item)
+{
+	int64 on_hand = on_hand_after(work, item, row->last_shipped_at);
+	int   columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND, STOCK_COLUMN_IS_ACTIVE, STOCK_COLUMN_AS_OF};
+	bool  nulls[lengthof(columns)] = {false};
+	Datum values[] = {CStringGetTextDatum(item->sku),
+					  NumericGetDatum(amount_to_numeric((Amount){item->price.amount, item->price.decimals})),
+					  Int64GetDatum(on_hand), BoolGetDatum(true), TimestampTzGetDatum(work->part->as_of)};
+
+	row_update(update, row->tuple, lengthof(columns), columns, values, nulls);
+	set_available(stock, row, on_hand, true);
+	if (row->reserved > on_hand)
+		oversold_note(work->part, row, on_hand);
+}
+
+static void
+write_inactive(const FeedPart *part, RowUpdate *update, StockRows *stock, StockRow *row)
+{
+	int   columns[] = {STOCK_COLUMN_IS_ACTIVE, STOCK_COLUMN_AS_OF};
+	bool  nulls[lengthof(columns)] = {false};
+	Datum values[] = {BoolGetDatum(false), TimestampTzGetDatum(part->as_of)};
+
+	row_update(update, row->tuple, lengthof(columns), columns, values, nulls);
+	set_available(stock, row, row->on_hand, false);
+}
+
+static void
+write_changes(Reconciliation *work, StockRows *stock)
+{
+	FeedPart *part = work->part;
+	bool     *written = palloc0(Max(stock->nrows, 1));
+	RowUpdate update;
+
+	rows_see_latest(); /* what was confirmed until the rows were locked */
+	row_scan_begin(&work->confirmed, "hold", "hold_confirmed_idx", AccessShareLock);
+	row_update_begin(&update, "stock");
+	for (int i = 0; i < part->nitems; i++)
+	{
+		const FeedItem *item = &part->items[i];
+		StockRow       *row;
+
+		if (!item->exists || !item->changes)
+			continue;
+		row = stock_find(stock, item->product_id, part->vendor_id);
+		if (row == NULL)
+			elog(ERROR, "stock of product \"%s\" at vendor \"%s\" is gone", item->product_id, part->vendor_id);
+		write_item(work, &update, stock, row, item);
+		written[row - stock->rows] = true;
+	}
+	for (int i = 0; i < work->nmissing; i++)
+	{
+		StockRow *row = stock_find(stock, work->missing[i], part->vendor_id);
+
+		if (row == NULL || written[row - stock->rows])
+			continue;
+		write_inactive(part, &update, stock, row);
+		part->ninactive++;
+	}
+	row_update_end(&update);
+	row_scan_end(&work->confirmed);
+	PopActiveSnapshot();
+	if (stock->nrows > 0)
+		oversold_note_shortages(part, stock);
+}
+
+/* ---------- events ---------- */
+
+/* What was available of each locked row, before anything was changed. */
+static int64 *
+remember_available(const StockRows *stock)
+{
+	int64 *available = palloc(sizeof(int64) * Max(stock->nrows, 1));
+
+	for (int i = 0; i < stock->nrows; i++)
+		available[i] = stock->offers[i].available;
+	return available;
+}
+
+/* Tells of products whose units have fallen to their threshold. All offers of each are locked. */
+static void
+add_low_events(FeedPart *part, const StockRows *stock, const int64 *available_before)
+{
+	int first = 0;
+
+	while (first < stock->nrows)
+	{
+		int64 before = 0;
+		int   count = 0;
+
+		for (; first + count < stock->nrows && strcmp(stock->rows[first + count].product_id, stock->rows[first].product_id) == 0;
+			 count++)
+			before += available_before[first + count];
+		event_stock_low(part->events, stock->rows[first].product_id, stock->rows[first].low_threshold, before,
+						stock_available(stock, first, count));
+		first += count;
+	}
+}
+
+void
+reconcile(FeedPart *part)
+{
+	Reconciliation work = {.part = part};
+	StockRows     *stock;
+	int64         *available_before;
+
+	resolve_products(part);
+	compare(&work);
+	stock = lock_changing(&work);
+	available_before = remember_available(stock);
+	write_changes(&work, stock);
+	new_offers_add_products(part);
+	new_offers_insert(part);
+	if (work.wants_all_offers)
+		add_low_events(part, stock, available_before);
+	oversold_add_event(part);
+}

@@ -1,0 +1,169 @@
+/*
+ * partitions.c
+ *		The outbox's partitions: made ahead, dropped whole.
+ *
+ * Each has 2^20 event ids and is named outbox_<n>. They are ordinary tables of the
+ * database, not members of the extension, so that pg_dump takes them along.
+ */
+#include "postgres.h"
+
+#include "outbox/partitions.h"
+
+#include "catalog/namespace.h"
+#include "storage/lmgr.h"
+#include "store/check.h"
+#include "store/plans.h"
+#include "store/tables.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+
+PG_FUNCTION_INFO_V1(oa_make_outbox_partitions);
+PG_FUNCTION_INFO_V1(oa_drop_outbox_partitions);
+
+static char *
+partition_name(int64 event_id)
+{
+	return psprintf("outbox_" INT64_FORMAT, event_id >> OUTBOX_PARTITION_BITS);
+}
+
+Oid
+outbox_find_partition(int64 event_id)
+{
+	return get_relname_relid(partition_name(event_id), get_namespace_oid(OA_SCHEMA, false));
+}
+
+static void
+execute_ddl(const char *sql)
+{
+	int result = SPI_execute(sql, false, 0);
+
+	if (result != SPI_OK_UTILITY)
+		elog(ERROR, "SPI_execute returned %s: %s", SPI_result_code_string(result), sql);
+}
+
+/*
+ * Attached rather than made in place: that locks the outbox against other such
+ * changes only, not against the transactions that write to it.
+ */
+Oid
+outbox_make_partition(int64 event_id)
+{
+	int64 lower = (event_id >> OUTBOX_PARTITION_BITS) << OUTBOX_PARTITION_BITS;
+	char *name = partition_name(event_id);
+	Oid   partition;
+
+	LockRelationOid(table_oid("outbox"), ShareUpdateExclusiveLock);
+	AcceptInvalidationMessages();
+	partition = outbox_find_partition(event_id);
+	if (OidIsValid(partition))
+		return partition; /* someone else was faster */
+
+	execute_ddl(
+		psprintf("CREATE TABLE %s.%s (LIKE %s.outbox INCLUDING ALL, PRIMARY KEY (event_id))", OA_SCHEMA, name, OA_SCHEMA));
+	execute_ddl(psprintf("ALTER TABLE %s.outbox ATTACH PARTITION %s.%s FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")",
+						 OA_SCHEMA, OA_SCHEMA, name, lower, lower + (INT64CONST(1) << OUTBOX_PARTITION_BITS)));
+	/* whatever the database gives to everybody by default */
+	execute_ddl(psprintf("REVOKE ALL ON %s.%s FROM PUBLIC", OA_SCHEMA, name));
+	return outbox_find_partition(event_id);
+}
+
+static int64
+current_event_id(void)
+{
+	bool is_null;
+
+	plan_execute(PLAN_OUTBOX_HEAD, NULL, NULL, SPI_OK_SELECT);
+	return DatumGetInt64(spi_datum(0, 1, &is_null));
+}
+
+Datum
+oa_make_outbox_partitions(PG_FUNCTION_ARGS)
+{
+	int   ahead = PG_ARGISNULL(0) ? 1 : PG_GETARG_INT32(0);
+	int   made = 0;
+	int64 next;
+
+	begin_writing("make_outbox_partitions()");
+	if (ahead < 0 || ahead > 100)
+		argument_error("ahead", "must be from 0 to 100");
+	SPI_connect();
+	next = current_event_id() + 1;
+	for (int i = 0; i <= ahead; i++)
+	{
+		int64 event_id = next + ((int64) i << OUTBOX_PARTITION_BITS);
+
+		if (!OidIsValid(outbox_find_partition(event_id)))
+		{
+			outbox_make_partition(event_id);
+			made++;
+		}
+	}
+	SPI_finish();
+	PG_RETURN_INT32(made);
+}
+
+/* The latest created_at of a partition; false if it is empty. Not in the order of the ids: it is when a transaction began. */
+static bool
+last_created_at(const char *name, TimestampTz *created_at)
+{
+	bool is_null;
+
+	if (SPI_execute(psprintf("SELECT pg_catalog.max(o.created_at) FROM %s.%s AS o", OA_SCHEMA, quote_identifier(name)), true,
+					1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read partition \"%s\"", name);
+	*created_at = DatumGetTimestampTz(spi_datum(0, 1, &is_null));
+	return !is_null;
+}
+
+Datum
+oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
+{
+	TimestampTz oldest;
+	int64       low;
+	bool        is_null;
+	Datum       values[1];
+	char      **names;
+	uint64      count;
+	int         dropped = 0;
+	int         nest_level;
+
+	begin_writing("drop_outbox_partitions()");
+	if (PG_ARGISNULL(0))
+		argument_error("older_than", "must not be null");
+	oldest = DatumGetTimestampTz(
+		DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(0)));
+	SPI_connect();
+	nest_level = NewGUCNestLevel();
+	(void) set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	plan_execute(PLAN_RELAYED_UPTO, NULL, NULL, SPI_OK_SELECT);
+	low = SPI_processed == 0 ? 0 : DatumGetInt64(spi_datum(0, 1, &is_null));
+
+	values[0] = ObjectIdGetDatum(table_oid("outbox"));
+	plan_execute(PLAN_OLD_PARTITIONS, values, NULL, SPI_OK_SELECT);
+	count = SPI_processed;
+	names = palloc(sizeof(char *) * Max(count, 1));
+	for (uint64 i = 0; i < count; i++)
+		names[i] = pstrdup(NameStr(*DatumGetName(spi_datum(i, 1, &is_null))));
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		int64       number;
+		TimestampTz last;
+
+		if (sscanf(names[i], "outbox_" INT64_FORMAT, &number) != 1 || ((number + 1) << OUTBOX_PARTITION_BITS) > low)
+			continue;
+		if (last_created_at(names[i], &last))
+		{
+			if (last >= oldest)
+				continue;
+			values[0] = TimestampTzGetDatum(last);
+			plan_execute(PLAN_NOTE_DROPPED, values, NULL, SPI_OK_UPDATE);
+		}
+		execute_ddl(psprintf("DROP TABLE %s.%s", OA_SCHEMA, quote_identifier(names[i])));
+		dropped++;
+	}
+	AtEOXact_GUC(true, nest_level);
+	SPI_finish();
+	PG_RETURN_INT32(dropped);
+}

@@ -1,0 +1,22 @@
+/*
+ * partitions.h
+ *		The outbox's partitions.
+ */
+#ifndef OA_PARTITIONS_H
+#define OA_PARTITIONS_H
+
+#include "postgres.h"
+
+/* Event ids in a partition, as a power of 2. */
+#define OUTBOX_PARTITION_BITS 20
+
+/* outbox_find_partition returns the partition of an event id, or InvalidOid. */
+extern Oid outbox_find_partition(int64 event_id);
+
+/*
+ * outbox_make_partition makes it, unless somebody has meanwhile, and returns it. Locks the
+ * outbox against other such changes only, not against the transactions that write to it. Needs SPI.
+ */
+extern Oid outbox_make_partition(int64 event_id);
+
+#endif /* OA_PARTITIONS_H */

@@ -1,0 +1,482 @@
+/*
+ * request.c
+ *		Order requests: from JSON to structs, checked field by field.
+ *
+ * {"customerId", "products": [{"productId", "quantity"}], "idempotencyKey",
+ * "strategy", "holdFor", "allowPartial", "traceparent"}, or
+ * {"productId", "quantity"} alone as an order of one line. "vendorProductId" is
+ * another name for "productId".
+ *
+ * Takes no locks and reads no table.
+ */
+#include "postgres.h"
+
+#include "placement/request.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "store/check.h"
+#include "store/settings.h"
+#include "utils/fmgrprotos.h"
+
+/* ---------- errors ---------- */
+
+static const char *
+json_type_name(const JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvNull:
+			return "null";
+		case jbvString:
+			return "a string";
+		case jbvNumeric:
+			return "a number";
+		case jbvBool:
+			return "a boolean";
+		case jbvBinary:
+			return JsonContainerIsArray(value->val.binary.data) ? "an array" : "an object";
+		default:
+			return "of another type";
+	}
+}
+
+static void
+malformed(OrderRequest *request, char *field, const char *complaint)
+{
+	request_error(request, ERRCODE_INVALID_PARAMETER_VALUE, psprintf("%s %s", field, complaint), NULL, field);
+}
+
+/* ---------- parsing ---------- */
+
+static bool
+key_is(const JsonbValue *key, const char *name)
+{
+	return key->val.string.len == (int) strlen(name) && memcmp(key->val.string.val, name, key->val.string.len) == 0;
+}
+
+/* A string of 1 to max_chars characters; NULL for JSON null, and after an error. */
+static char *
+parse_text(OrderRequest *request, const JsonbValue *value, char *field, int max_chars, bool null_allowed)
+{
+	char *complaint;
+
+	if (value->type == jbvNull && null_allowed)
+		return NULL;
+	if (value->type != jbvString)
+	{
+		malformed(request, field, psprintf("must be a string, not %s", json_type_name(value)));
+		return NULL;
+	}
+	complaint = check_text_id(value->val.string.val, value->val.string.len, max_chars);
+	if (complaint != NULL)
+	{
+		malformed(request, field, complaint);
+		return NULL;
+	}
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+static int64
+parse_quantity(OrderRequest *request, const JsonbValue *value, char *field)
+{
+	int64 quantity = 0;
+
+	if (value->type != jbvNumeric)
+		malformed(request, field,
+				  psprintf("must be a whole number from 1 to " INT64_FORMAT ", not %s", QUANTITY_MAX, json_type_name(value)));
+	else if (!numeric_to_whole(value->val.numeric, 1, QUANTITY_MAX, &quantity))
+		malformed(request, field, psprintf("must be a whole number from 1 to " INT64_FORMAT, QUANTITY_MAX));
+	return quantity;
+}
+
+/* Adds a line, or its quantity to the line that already has its product. */
+static void
+add_line(RequestBatch *batch, int request_index, char *product_id, int64 quantity, char *field)
+{
+	OrderRequest    *request = &batch->requests[request_index];
+	InternedProduct *product = request_batch_intern(batch, product_id);
+
+	if (product->seen_request != request_index)
+	{
+		product->seen_request = request_index;
+		product->seen_line = request->nlines;
+		request->lines[request->nlines].product = product->index;
+		request->lines[request->nlines].quantity = quantity;
+		request->nlines++;
+	}
+	else
+	{
+		OrderLine *line = &request->lines[product->seen_line];
+
+		line->quantity += quantity;
+		if (line->quantity > QUANTITY_MAX)
+			malformed(request, field,
+					  psprintf("adds up to more than " INT64_FORMAT " with earlier lines of the product", QUANTITY_MAX));
+	}
+}
+
+/*
+ * One product and quantity. The object may be a line of "products" or the
+ * request itself; "prefix" is how its fields are called to the caller.
+ */
+typedef struct LineFields
+{
+	char *product_id;
+	bool  has_product_id;
+	int64 quantity;
+	bool  has_quantity;
+} LineFields;
+
+/* True if the key is a line's; then it has been read, well or with an error. */
+static bool
+parse_line_field(OrderRequest *request, LineFields *fields, const JsonbValue *key, const JsonbValue *value, const char *prefix)
+{
+	if (key_is(key, "productId") || key_is(key, "vendorProductId"))
+	{
+		char *field = psprintf("%s%.*s", prefix, key->val.string.len, key->val.string.val);
+
+		if (fields->has_product_id)
+			malformed(request, field, "is given beside productId, which means the same");
+		fields->has_product_id = true;
+		fields->product_id = parse_text(request, value, field, ID_CHARS_MAX, false);
+		return true;
+	}
+	if (key_is(key, "quantity"))
+	{
+		fields->has_quantity = true;
+		fields->quantity = parse_quantity(request, value, psprintf("%squantity", prefix));
+		return true;
+	}
+	return false;
+}
+
+static void
+finish_line(RequestBatch *batch, int request_index, const LineFields *fields, const char *prefix)
+{
+	OrderRequest *request = &batch->requests[request_index];
+
+	if (!fields->has_product_id)
+		malformed(request, psprintf("%sproductId", prefix), "is missing");
+	else if (!fields->has_quantity)
+		malformed(request, psprintf("%squantity", prefix), "is missing");
+	if (request->error == NULL)
+		add_line(batch, request_index, fields->product_id, fields->quantity, psprintf("%squantity", prefix));
+}
+
+static void
+parse_line(RequestBatch *batch, int request_index, JsonbContainer *object, int line_index)
+{
+	OrderRequest      *request = &batch->requests[request_index];
+	char              *prefix = psprintf("products[%d].", line_index);
+	LineFields         fields = {0};
+	JsonbIterator     *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue         key;
+	JsonbValue         value;
+
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		if (token != WJB_KEY)
+			continue;
+		JsonbIteratorNext(&it, &value, true);
+		if (!parse_line_field(request, &fields, &key, &value, prefix))
+			malformed(request, psprintf("%s%.*s", prefix, key.val.string.len, key.val.string.val), "is not a known field");
+		if (request->error != NULL)
+			return;
+	}
+	finish_line(batch, request_index, &fields, prefix);
+}
+
+static void
+parse_lines(RequestBatch *batch, int request_index, JsonbContainer *array)
+{
+	OrderRequest      *request = &batch->requests[request_index];
+	int                count = JsonContainerSize(array);
+	JsonbIterator     *it;
+	JsonbIteratorToken token;
+	JsonbValue         value;
+	int                line_index = 0;
+
+	if (count < 1 || count > guc_max_lines)
+	{
+		malformed(request, "products", psprintf("must have 1 to %d lines, not %d", guc_max_lines, count));
+		return;
+	}
+	request->lines = palloc(sizeof(OrderLine) * count);
+	it = JsonbIteratorInit(array);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_ELEM)
+			continue;
+		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+			malformed(request, psprintf("products[%d]", line_index),
+					  psprintf("must be an object, not %s", json_type_name(&value)));
+		else
+			parse_line(batch, request_index, value.val.binary.data, line_index);
+		if (request->error != NULL)
+			return;
+		line_index++;
+		if (++batch->nlines > BATCH_LINES_MAX)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("requests must have at most %d lines together", BATCH_LINES_MAX),
+							errhint("Place them in several batches.")));
+	}
+}
+
+static void
+check_hold_for(OrderRequest *request, const Interval *hold_for, char *field)
+{
+	/* months and days as interval arithmetic estimates them: 30 days, 24 hours */
+	int128 us =
+		hold_for->time + (int128) hold_for->day * USECS_PER_DAY + (int128) hold_for->month * DAYS_PER_MONTH * USECS_PER_DAY;
+
+	if (us <= 0 || us > (int128) guc_hold_for_max_s * USECS_PER_SEC)
+		malformed(request, field, psprintf("must be more than zero and at most %d seconds (order_aggregator.hold_for_max)", guc_hold_for_max_s));
+	else
+	{
+		request->hold_for_us = (int64) us;
+		request->has_hold_for = true;
+	}
+}
+
+static void
+parse_hold_for(OrderRequest *request, const JsonbValue *value)
+{
+	char         *text = parse_text(request, value, "holdFor", ID_CHARS_MAX, false);
+	MemoryContext context = CurrentMemoryContext;
+	Interval     *hold_for = NULL;
+
+	if (text == NULL)
+		return;
+
+	/*
+	 * interval_in has no soft errors in this release. It only parses, so there
+	 * is nothing to undo, and no subtransaction is needed to survive its error.
+	 */
+	PG_TRY();
+	{
+		hold_for = DatumGetIntervalP(
+			DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	}
+	PG_CATCH();
+	{
+		int code = geterrcode();
+
+		if (ERRCODE_TO_CATEGORY(code) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+
+	if (hold_for == NULL)
+		malformed(request, "holdFor", "must be an interval, such as \"30 minutes\"");
+	else
+		check_hold_for(request, hold_for, "holdFor");
+}
+
+static void
+parse_strategy(OrderRequest *request, const char *name, char *field)
+{
+	request->has_strategy = true;
+	if (!sourcing_strategy_by_name(name, &request->strategy))
+		malformed(request, field, "must be cheapest, single_vendor, priority, most_stock or fewest_vendors");
+}
+
+/* version-traceid-parentid-flags, lower-case hex: https://www.w3.org/TR/trace-context/ */
+static bool
+is_traceparent(const char *text, int len)
+{
+	static const char pattern[] = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+
+	if (len != (int) strlen(pattern))
+		return false;
+	for (int i = 0; i < len; i++)
+	{
+		if (pattern[i] == '-' ? text[i] != '-' : !((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
+			return false;
+	}
+	return true;
+}
+
+static void
+set_defaults(OrderRequest *request)
+{
+	request->strategy = guc_strategy;
+	request->hold_for_us = (int64) Min(guc_hold_for_s, guc_hold_for_max_s) * USECS_PER_SEC;
+	request->same_as = -1;
+	if (guc_traceparent != NULL && is_traceparent(guc_traceparent, strlen(guc_traceparent)))
+		request->traceparent = guc_traceparent;
+}
+
+/* The fields of a request beside its lines; true if the key is one of them. */
+static bool
+parse_option(OrderRequest *request, const JsonbValue *key, const JsonbValue *value)
+{
+	if (key_is(key, "customerId"))
+		request->customer_id = parse_text(request, value, "customerId", ID_CHARS_MAX, true);
+	else if (key_is(key, "idempotencyKey"))
+		request->idempotency_key = parse_text(request, value, "idempotencyKey", KEY_CHARS_MAX, true);
+	else if (key_is(key, "strategy"))
+	{
+		char *name = parse_text(request, value, "strategy", ID_CHARS_MAX, true);
+
+		if (name != NULL)
+			parse_strategy(request, name, "strategy");
+	}
+	else if (key_is(key, "holdFor"))
+		parse_hold_for(request, value);
+	else if (key_is(key, "allowPartial"))
+	{
+		if (value->type != jbvBool)
+			malformed(request, "allowPartial", psprintf("must be true or false, not %s", json_type_name(value)));
+		else
+			request->allow_partial = value->val.boolean;
+	}
+	else if (key_is(key, "dropRefusal"))
+	{
+		if (value->type != jbvBool)
+			malformed(request, "dropRefusal", psprintf("must be true or false, not %s", json_type_name(value)));
+		else
+			request->drops_refusal = value->val.boolean;
+	}
+	else if (key_is(key, "traceparent"))
+	{
+		/* a trace context that is not valid is ignored, as its standard wants */
+		if (value->type == jbvString && is_traceparent(value->val.string.val, value->val.string.len))
+			request->traceparent = pnstrdup(value->val.string.val, value->val.string.len);
+	}
+	else
+		return false;
+	return true;
+}
+
+/* What was left to the settings is not part of it: a retry may come after they changed. */
+static void
+hash_request(RequestBatch *batch, OrderRequest *request)
+{
+	StringInfoData text;
+
+	if (request->idempotency_key == NULL)
+		return;
+	initStringInfo(&text);
+	appendStringInfo(&text, "%s\n%d\n" INT64_FORMAT "\n%d", request->customer_id ? request->customer_id : "",
+					 request->has_strategy ? (int) request->strategy : -1,
+					 request->has_hold_for ? request->hold_for_us : INT64CONST(-1), request->allow_partial);
+	for (int i = 0; i < request->nlines; i++)
+		appendStringInfo(&text, "\n%s\n" INT64_FORMAT, batch->product_ids[request->lines[i].product], request->lines[i].quantity);
+	request->hash = hash_bytes_extended((const unsigned char *) text.data, text.len, 0);
+	pfree(text.data);
+}
+
+static void
+parse_request(RequestBatch *batch, int request_index, JsonbContainer *object)
+{
+	OrderRequest      *request = &batch->requests[request_index];
+	LineFields         fields = {0};
+	bool               has_products = false;
+	JsonbIterator     *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue         key;
+	JsonbValue         value;
+
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		if (token != WJB_KEY)
+			continue;
+		JsonbIteratorNext(&it, &value, true);
+		if (key_is(&key, "products"))
+		{
+			has_products = true;
+			if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
+				malformed(request, "products", psprintf("must be an array of lines, not %s", json_type_name(&value)));
+			else
+				parse_lines(batch, request_index, value.val.binary.data);
+		}
+		else if (!parse_line_field(request, &fields, &key, &value, "") && !parse_option(request, &key, &value))
+			malformed(request, pnstrdup(key.val.string.val, key.val.string.len), "is not a known field");
+		if (request->error != NULL)
+			return;
+	}
+
+	if (has_products && (fields.has_product_id || fields.has_quantity))
+		malformed(request, fields.has_product_id ? "productId" : "quantity", "is given beside products");
+	else if (!has_products && !fields.has_product_id && !fields.has_quantity)
+		malformed(request, "products", "is missing");
+	else if (!has_products)
+	{
+		request->is_one_line = true;
+		request->lines = palloc(sizeof(OrderLine));
+		finish_line(batch, request_index, &fields, "");
+	}
+	if (request->error == NULL)
+		hash_request(batch, request);
+}
+
+RequestBatch *
+request_batch_parse(Jsonb *requests)
+{
+	RequestBatch      *batch;
+	JsonbIterator     *it;
+	JsonbIteratorToken token;
+	JsonbValue         value;
+	int                count;
+
+	if (!JB_ROOT_IS_ARRAY(requests) || JB_ROOT_IS_SCALAR(requests))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("requests must be a JSON array")));
+	count = JB_ROOT_COUNT(requests);
+	if (count > BATCH_REQUESTS_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("requests must have at most %d elements, not %d", BATCH_REQUESTS_MAX, count)));
+
+	batch = request_batch_create(count);
+	it = JsonbIteratorInit(&requests->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		OrderRequest *request;
+
+		if (token != WJB_ELEM)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		request = &batch->requests[batch->nrequests++];
+		set_defaults(request);
+		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+			malformed(request, "request", psprintf("must be an object, not %s", json_type_name(&value)));
+		else
+			parse_request(batch, batch->nrequests - 1, value.val.binary.data);
+	}
+	return batch;
+}
+
+OrderRequest *
+request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products, char *idempotency_key, const char *strategy,
+				   const Interval *hold_for, bool allow_partial)
+{
+	int           request_index = batch->nrequests++;
+	OrderRequest *request = &batch->requests[request_index];
+	char         *complaint;
+
+	set_defaults(request);
+	request->customer_id = customer_id;
+	request->idempotency_key = idempotency_key;
+	request->allow_partial = allow_partial;
+
+	if (customer_id != NULL && (complaint = check_text_id(customer_id, strlen(customer_id), ID_CHARS_MAX)) != NULL)
+		malformed(request, "customer_id", complaint);
+	if (idempotency_key != NULL && (complaint = check_text_id(idempotency_key, strlen(idempotency_key), KEY_CHARS_MAX)) != NULL)
+		malformed(request, "idempotency_key", complaint);
+	if (strategy != NULL)
+		parse_strategy(request, strategy, "strategy");
+	if (hold_for != NULL)
+		check_hold_for(request, hold_for, "hold_for");
+	if (products == NULL)
+		malformed(request, "products", "is missing");
+	else if (!JB_ROOT_IS_ARRAY(products) || JB_ROOT_IS_SCALAR(products))
+		malformed(request, "products", "must be an array of lines");
+	else if (request->error == NULL)
+		parse_lines(batch, request_index, &products->root);
+	if (request->error == NULL)
+		hash_request(batch, request);
+	return request;
+}

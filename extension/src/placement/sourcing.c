@@ -1,0 +1,487 @@
+/*
+ * sourcing.c
+ *		Choosing which vendors' stock serves an order.
+ *
+ * A line is served by the best offer that can serve it whole, else split over
+ * the offers, best first; "best" is what a strategy says.
+ *
+ * fewest_vendors, and any strategy whose own choice needs more vendors than the
+ * limit, looks at the whole order: it is the set cover problem, solved exactly
+ * by trying all sets of vendors, up to EXACT_VENDORS_MAX of them and to what that
+ * may cost an order and a batch (SOURCING_EFFORT_...). Of the sets
+ * that serve the order (of a partial one, the most units) it takes the one with
+ * the fewest vendors (fewest_vendors), the lowest sum of priority times units
+ * (priority) or the most stock of the order's products (most_stock), then the
+ * cheapest. Beyond that it goes greedily, always to the vendor that
+ * can serve the most of what is left, which is at most ln(lines) + 1 times as many
+ * (Chvatal 1979), and so may refuse an order that a longer search would serve.
+ *
+ * Never allocates, never calls the server.
+ */
+#include "placement/sourcing.h"
+
+#include <string.h>
+
+#include "placement/vendor_set.h"
+
+#define EXACT_VENDORS_MAX 12
+
+static inline int
+compare_int64(int64_t a, int64_t b)
+{
+	return (a > b) - (a < b);
+}
+
+/* Negative if the strategy prefers a to b; 0 only for one and the same vendor. */
+static int
+compare_offers(SourcingStrategy strategy, const SourcingOffer *a, const SourcingOffer *b)
+{
+	int order = 0;
+
+	if (strategy == SOURCING_PRIORITY)
+		order = compare_int64(a->priority, b->priority);
+	else if (strategy == SOURCING_MOST_STOCK)
+		order = compare_int64(b->available, a->available);
+	if (order == 0)
+		order = compare_int64(a->price, b->price);
+	if (order == 0)
+		order = compare_int64(a->priority, b->priority);
+	if (order == 0)
+		order = compare_int64(a->vendor, b->vendor);
+	return order;
+}
+
+/* ---------- lines ---------- */
+
+static inline bool
+may_serve(const SourcingOffer *offer, const VendorSet *set)
+{
+	return !offer->excluded && offer->available > 0 && vendor_set_allows(set, offer->vendor);
+}
+
+/* The best offer of a line that has at least "quantity" units; -1 if there is none. */
+static int
+best_offer(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line, const SourcingOffer *offers,
+		   int64_t quantity)
+{
+	int best = -1;
+
+	for (int i = line->first_offer; i < line->first_offer + line->noffers; i++)
+	{
+		if (offers[i].available < quantity || !may_serve(&offers[i], set))
+			continue;
+		if (best < 0 || compare_offers(strategy, &offers[i], &offers[best]) < 0)
+			best = i;
+	}
+	return best;
+}
+
+/* Moves the pick at "parent" of a heap down to where the strategy prefers it to none below it. */
+static void
+sift_down(SourcingStrategy strategy, const SourcingOffer *offers, SourcingPick *heap, int count, int parent)
+{
+	for (int child; (child = 2 * parent + 1) < count; parent = child)
+	{
+		SourcingPick moved = heap[parent];
+
+		if (child + 1 < count && compare_offers(strategy, &offers[heap[child + 1].offer], &offers[heap[child].offer]) > 0)
+			child++;
+		if (compare_offers(strategy, &offers[moved.offer], &offers[heap[child].offer]) >= 0)
+			break;
+		heap[parent] = heap[child];
+		heap[child] = moved;
+	}
+}
+
+/* The best first (heapsort: qsort() has no place for the offers). */
+static void
+sort_by_preference(SourcingStrategy strategy, const SourcingOffer *offers, SourcingPick *picks, int count)
+{
+	for (int parent = count / 2 - 1; parent >= 0; parent--)
+		sift_down(strategy, offers, picks, count, parent);
+	while (--count > 0)
+	{
+		SourcingPick last = picks[0];
+
+		picks[0] = picks[count];
+		picks[count] = last;
+		sift_down(strategy, offers, picks, count, 0);
+	}
+}
+
+/* Serves a line from as many offers as it takes, the best first; returns the units left unserved. */
+static int64_t
+split_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line, int line_index, const SourcingOffer *offers,
+		   SourcingPick *picks, int *npicks)
+{
+	SourcingPick *split = &picks[*npicks];
+	int64_t       left = line->quantity;
+	int           count = 0;
+	int           used;
+
+	for (int o = line->first_offer; o < line->first_offer + line->noffers; o++)
+	{
+		if (may_serve(&offers[o], set))
+			split[count++] = (SourcingPick){line_index, o, offers[o].available};
+	}
+	sort_by_preference(strategy, offers, split, count);
+	for (used = 0; used < count && left > 0; used++)
+	{
+		if (split[used].quantity > left)
+			split[used].quantity = left;
+		left -= split[used].quantity;
+	}
+	*npicks += used;
+	return left;
+}
+
+/* Serves one line; returns the units left unserved and adds to *npicks. */
+static int64_t
+serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line, int line_index, const SourcingOffer *offers,
+		   SourcingPick *picks, int *npicks)
+{
+	int64_t left = line->quantity;
+	int     offer = best_offer(strategy, set, line, offers, left);
+
+	if (offer >= 0)
+	{
+		picks[(*npicks)++] = (SourcingPick){line_index, offer, left};
+		return 0;
+	}
+
+	if (strategy == SOURCING_SINGLE_VENDOR)
+	{
+		/* never split: the offer with the most units, if a part will do */
+		offer = best_offer(SOURCING_MOST_STOCK, set, line, offers, 1);
+		if (offer < 0)
+			return left;
+		picks[(*npicks)++] = (SourcingPick){line_index, offer, offers[offer].available};
+		return left - offers[offer].available;
+	}
+
+	return split_line(strategy, set, line, line_index, offers, picks, npicks);
+}
+
+/* Serves every line from the vendors of the set; see sourcing_choose. */
+static int
+serve_lines(SourcingStrategy strategy, bool allow_partial, const VendorSet *set, const SourcingLine *lines, int nlines,
+			const SourcingOffer *offers, SourcingPick *picks)
+{
+	int npicks = 0;
+
+	for (int i = 0; i < nlines; i++)
+	{
+		int64_t left = serve_line(strategy, set, &lines[i], i, offers, picks, &npicks);
+
+		if (left > 0 && !allow_partial)
+			return -1 - i;
+	}
+	return npicks > 0 ? npicks : -1;
+}
+
+static void
+collect_vendors(VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines, int nlines, const SourcingOffer *offers)
+{
+	memset(set, 0, sizeof(*set));
+	for (int u = 0; u < limit->nused; u++)
+		vendor_set_add(set, limit->used[u], true);
+	set->nfree = set->count;
+	for (int i = 0; i < nlines; i++)
+	{
+		for (int o = lines[i].first_offer; o < lines[i].first_offer + lines[i].noffers; o++)
+		{
+			if (may_serve(&offers[o], NULL))
+				vendor_set_add(set, offers[o].vendor, false);
+		}
+	}
+}
+
+/* What the vendors of the set can serve of a line, at most what it asks for. */
+static int64_t
+servable(const VendorSet *set, const SourcingLine *line, const SourcingOffer *offers)
+{
+	int64_t sum = 0;
+
+	for (int o = line->first_offer; o < line->first_offer + line->noffers && sum < line->quantity; o++)
+	{
+		if (may_serve(&offers[o], set))
+			sum += offers[o].available;
+	}
+	return sum < line->quantity ? sum : line->quantity;
+}
+
+static int64_t
+servable_of_all(const VendorSet *set, const SourcingLine *lines, int nlines, const SourcingOffer *offers)
+{
+	int64_t sum = 0;
+
+	for (int i = 0; i < nlines; i++)
+		sum += servable(set, &lines[i], offers);
+	return sum;
+}
+
+/* How well a set of vendors serves an order: more units first, then lower costs, then fewer vendors. */
+typedef struct Score
+{
+	int64_t served;
+	int64_t costs[3];
+} Score;
+
+static int64_t
+saturating_add(int64_t sum, int64_t a, int64_t b)
+{
+	int64_t product;
+
+	if (__builtin_mul_overflow(a, b, &product) || __builtin_add_overflow(sum, product, &sum))
+		return INT64_MAX;
+	return sum;
+}
+
+/* All that the set's vendors have of the order's products, saturating. */
+static int64_t
+stock_of(const VendorSet *set, const SourcingLine *lines, int nlines, const SourcingOffer *offers)
+{
+	int64_t sum = 0;
+
+	for (int i = 0; i < nlines; i++)
+	{
+		for (int o = lines[i].first_offer; o < lines[i].first_offer + lines[i].noffers; o++)
+		{
+			if (may_serve(&offers[o], set))
+				sum = saturating_add(sum, offers[o].available, 1);
+		}
+	}
+	return sum;
+}
+
+/* What the strategy is after: its own cost before the money, as the head of this file says. */
+static Score
+score_set(SourcingStrategy strategy, const VendorSet *set, int size, const SourcingLine *lines, int nlines,
+		  const SourcingOffer *offers, SourcingPick *picks)
+{
+	SourcingStrategy picking = strategy == SOURCING_FEWEST_VENDORS ? SOURCING_CHEAPEST : strategy;
+	int              npicks = serve_lines(picking, true, set, lines, nlines, offers, picks);
+	Score            score = {.served = 0};
+	int64_t          money = 0;
+	int64_t          priority = 0;
+
+	for (int p = 0; p < npicks; p++)
+	{
+		score.served += picks[p].quantity;
+		money = saturating_add(money, picks[p].quantity, offers[picks[p].offer].price);
+		priority = saturating_add(priority, picks[p].quantity, offers[picks[p].offer].priority);
+	}
+	if (strategy == SOURCING_FEWEST_VENDORS)
+		score.costs[0] = size;
+	else if (strategy == SOURCING_PRIORITY)
+		score.costs[0] = priority;
+	else if (strategy == SOURCING_MOST_STOCK)
+		score.costs[0] = -stock_of(set, lines, nlines, offers);
+	score.costs[1] = money;
+	score.costs[2] = size;
+	return score;
+}
+
+static bool
+is_better(const Score *a, const Score *b)
+{
+	if (a->served != b->served)
+		return a->served > b->served;
+	for (int i = 0; i < 3; i++)
+	{
+		if (a->costs[i] != b->costs[i])
+			return a->costs[i] < b->costs[i];
+	}
+	return false;
+}
+
+/* Chooses the given vendors of the mask, and those that are used already. */
+static void
+choose_mask(VendorSet *set, unsigned mask)
+{
+	for (int v = 0; v < set->count; v++)
+		set->chosen[v] = v < set->nfree || (mask >> (v - set->nfree)) & 1;
+}
+
+/* Chooses the best set of at most "room" vendors besides those used already. */
+static void
+choose_set_exactly(SourcingStrategy strategy, VendorSet *set, int room, const SourcingLine *lines, int nlines,
+				   const SourcingOffer *offers, SourcingPick *picks)
+{
+	int64_t  all = servable_of_all(NULL, lines, nlines, offers);
+	unsigned best = 0;
+	Score    best_score = {.served = -1};
+
+	for (unsigned mask = 0; mask < 1u << (set->count - set->nfree); mask++)
+	{
+		int   size = __builtin_popcount(mask);
+		Score score;
+
+		if (size > room || (strategy == SOURCING_FEWEST_VENDORS && best_score.served == all && size > best_score.costs[0]))
+			continue;
+		choose_mask(set, mask);
+		if (servable_of_all(set, lines, nlines, offers) < best_score.served)
+			continue;
+		score = score_set(strategy, set, size, lines, nlines, offers, picks);
+		if (is_better(&score, &best_score))
+		{
+			best = mask;
+			best_score = score;
+		}
+	}
+	choose_mask(set, best);
+}
+
+static int64_t
+count_offers(const SourcingLine *lines, int nlines)
+{
+	int64_t count = 0;
+
+	for (int i = 0; i < nlines; i++)
+		count += lines[i].noffers;
+	return count;
+}
+
+/* Adds up, for each vendor that is not chosen, what it could serve of what the chosen ones leave. */
+static void
+add_up_gains(const VendorSet *set, const SourcingLine *lines, int nlines, const SourcingOffer *offers, int64_t *gains)
+{
+	memset(gains, 0, sizeof(int64_t) * set->count);
+	for (int i = 0; i < nlines; i++)
+	{
+		int64_t left = lines[i].quantity - servable(set, &lines[i], offers);
+
+		for (int o = lines[i].first_offer; left > 0 && o < lines[i].first_offer + lines[i].noffers; o++)
+		{
+			int v = may_serve(&offers[o], NULL) ? vendor_set_place(set, offers[o].vendor) : -1;
+
+			if (v >= 0 && !set->chosen[v])
+				gains[v] += offers[o].available < left ? offers[o].available : left;
+		}
+	}
+}
+
+/* The first of those with the largest gain; -1 if nobody would gain anything. */
+static int
+largest_gain(const VendorSet *set, const int64_t *gains)
+{
+	int best = -1;
+
+	for (int v = 0; v < set->count; v++)
+	{
+		if (!set->chosen[v] && gains[v] > 0 && (best < 0 || gains[v] > gains[best]))
+			best = v;
+	}
+	return best;
+}
+
+/*
+ * Takes what something costs from what the order, and the batch, may spend; false if that
+ * is too much. What costs little is free, so that no order depends on those before it.
+ */
+static bool
+spend(int64_t cost, int64_t *order_effort, int64_t *batch_effort)
+{
+	if (cost <= SOURCING_EFFORT_FREE)
+		return true;
+	if (cost > *order_effort || (batch_effort != NULL && cost > *batch_effort))
+		return false;
+	*order_effort -= cost;
+	if (batch_effort != NULL)
+		*batch_effort -= cost;
+	return true;
+}
+
+/*
+ * Always the vendor that serves the most of what is left, up to "room" of them. When
+ * nothing may be spent any more, the others come by what they would have served last.
+ */
+static void
+choose_set_greedily(VendorSet *set, int room, const SourcingLimit *limit, const SourcingLine *lines, int nlines,
+					const SourcingOffer *offers)
+{
+	int64_t gains[VENDORS_MAX];
+	int64_t cost = count_offers(lines, nlines);
+	int64_t effort = SOURCING_EFFORT_ORDER;
+	int     best;
+
+	add_up_gains(set, lines, nlines, offers, gains);
+	for (; room > 0 && (best = largest_gain(set, gains)) >= 0; room--)
+	{
+		set->chosen[best] = true;
+		/* the rounds of a small order are free one by one, and no more than there are vendors */
+		if (spend(cost, &effort, limit->effort))
+			add_up_gains(set, lines, nlines, offers, gains);
+	}
+}
+
+/* Whether all sets may be tried. */
+static bool
+may_try_all_sets(const VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines, int nlines)
+{
+	int     nopen = set->count - set->nfree;
+	int64_t effort = SOURCING_EFFORT_ORDER;
+
+	return nopen <= EXACT_VENDORS_MAX && spend(count_offers(lines, nlines) << nopen, &effort, limit->effort);
+}
+
+/* How many vendors the picks need besides those used already. */
+static int
+count_new_vendors(const SourcingLimit *limit, const SourcingOffer *offers, const SourcingPick *picks, int npicks)
+{
+	VendorSet known = {.count = 0};
+	int       before;
+
+	for (int u = 0; u < limit->nused; u++)
+		vendor_set_add(&known, limit->used[u], true);
+	before = known.count;
+	for (int p = 0; p < npicks; p++)
+		vendor_set_add(&known, offers[picks[p].offer].vendor, true);
+	return known.count - before;
+}
+
+/* Would the order, alone, have been tried with all sets? */
+static bool
+is_held_back(const VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines, int nlines)
+{
+	const SourcingLimit alone = {.effort = NULL};
+
+	return limit->effort != NULL && may_try_all_sets(set, &alone, lines, nlines);
+}
+
+/* Serves the lines from the best set of at most "room" more vendors. */
+static int
+serve_from_set(SourcingStrategy strategy, bool allow_partial, const SourcingLimit *limit, int room, const SourcingLine *lines,
+			   int nlines, const SourcingOffer *offers, SourcingPick *picks)
+{
+	VendorSet set;
+	bool      is_exact;
+	int       outcome;
+
+	collect_vendors(&set, limit, lines, nlines, offers);
+	is_exact = may_try_all_sets(&set, limit, lines, nlines);
+	if (is_exact)
+		choose_set_exactly(strategy, &set, room, lines, nlines, offers, picks);
+	else
+		choose_set_greedily(&set, room, limit, lines, nlines, offers);
+	outcome = serve_lines(strategy == SOURCING_FEWEST_VENDORS ? SOURCING_CHEAPEST : strategy, allow_partial, &set, lines, nlines,
+						  offers, picks);
+	if (outcome >= 0)
+		return outcome;
+	return !is_exact && is_held_back(&set, limit, lines, nlines) ? SOURCING_NOT_NOW : SOURCING_TOO_MANY_VENDORS;
+}
+
+int
+sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLimit *limit, const SourcingLine *lines, int nlines,
+				const SourcingOffer *offers, SourcingPick *picks)
+{
+	bool is_fewest = strategy == SOURCING_FEWEST_VENDORS;
+	int  room = limit->max_vendors > 0 ? limit->max_vendors - limit->nused : VENDORS_MAX;
+	int  outcome = serve_lines(is_fewest ? SOURCING_CHEAPEST : strategy, allow_partial, NULL, lines, nlines, offers, picks);
+
+	if (outcome < 0)
+		return outcome; /* no set of vendors can do what all of them cannot */
+	if (!is_fewest && (limit->max_vendors == 0 || count_new_vendors(limit, offers, picks, outcome) <= room))
+		return outcome;
+	return serve_from_set(strategy, allow_partial, limit, room < 0 ? 0 : room, lines, nlines, offers, picks);
+}

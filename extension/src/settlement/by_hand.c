@@ -1,0 +1,234 @@
+/*
+ * by_hand.c
+ *		What a shop, or a vendor that speaks SQL, does to an order: confirm, reject, cancel; and what time does: expire.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "placement/idempotency.h"
+#include "settlement/settlement.h"
+#include "store/caller.h"
+#include "store/check.h"
+#include "store/errors.h"
+#include "store/plans.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(oa_confirm_order);
+PG_FUNCTION_INFO_V1(oa_reject_order);
+PG_FUNCTION_INFO_V1(oa_cancel_order);
+PG_FUNCTION_INFO_V1(oa_cancel_order_once);
+PG_FUNCTION_INFO_V1(oa_expire_orders);
+PG_FUNCTION_INFO_V1(oa_expire_orders_skip_locked);
+
+static char *
+reason_argument(FunctionCallInfo fcinfo, int argument)
+{
+	char *reason;
+
+	if (PG_ARGISNULL(argument))
+		return NULL;
+	reason = text_to_cstring(PG_GETARG_TEXT_PP(argument));
+	if (strlen(reason) > REASON_CHARS_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("reason must be at most %d bytes long", REASON_CHARS_MAX)));
+	return reason;
+}
+
+/* ERROR unless the one order is known and pending. */
+static void
+require_pending(const Settlement *settlement, int64 order_id, bool is_known)
+{
+	if (!is_known)
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown order " INT64_FORMAT, order_id)));
+	if (strcmp(settlement->orders[0].status, "pending") != 0)
+		ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("order " INT64_FORMAT " is %s", order_id, settlement->orders[0].status),
+						errdetail("Only a pending order can be confirmed, rejected or cancelled.")));
+}
+
+static bool
+is_part_of(const SettledOrder *order, const char *vendor_id)
+{
+	for (int i = 0; i < order->nholds; i++)
+	{
+		if (strcmp(order->holds[i].vendor_id, vendor_id) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Gives all open holds of the vendor (NULL: of every vendor) their new status. */
+static Datum
+settle_by_hand(FunctionCallInfo fcinfo, const char *vendor_id, HoldStatus new_status, const char *reason)
+{
+	int64         order_id = PG_GETARG_INT64(0);
+	Caller        caller = caller_begin(fcinfo);
+	Settlement   *settlement;
+	SettledOrder *order;
+	bool          is_vendor;
+	int           matched = 0;
+	const char   *status;
+
+	SPI_connect();
+	is_vendor = require_answers_for(&caller, vendor_id);
+	settlement = settlement_lock(&order_id, 1, false);
+	/* to a vendor's login an order that it was never asked for does not exist */
+	require_pending(settlement, order_id, settlement->norders > 0 && (!is_vendor || is_part_of(&settlement->orders[0], vendor_id)));
+	order = &settlement->orders[0];
+	for (int i = 0; i < order->nholds; i++)
+	{
+		Hold *hold = &order->holds[i];
+
+		if (hold->status != HOLD_OPEN || (vendor_id != NULL && strcmp(hold->vendor_id, vendor_id) != 0))
+			continue;
+		hold->new_status = new_status;
+		hold->reason = reason;
+		matched++;
+	}
+	if (matched == 0)
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
+						errmsg("vendor \"%s\" holds nothing open of order " INT64_FORMAT, vendor_id ? vendor_id : "", order_id)));
+	settlement_write(settlement);
+	status = order->new_status ? order->new_status : "pending"; /* a literal: it outlives SPI's memory */
+	SPI_finish();
+	caller_end(&caller);
+	PG_RETURN_TEXT_P(cstring_to_text(status));
+}
+
+Datum
+oa_confirm_order(PG_FUNCTION_ARGS)
+{
+	begin_writing("confirm_order()");
+	require_argument(fcinfo, 0, "order_id");
+	return settle_by_hand(fcinfo, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_CONFIRMED,
+						  NULL);
+}
+
+Datum
+oa_reject_order(PG_FUNCTION_ARGS)
+{
+	begin_writing("reject_order()");
+	require_argument(fcinfo, 0, "order_id");
+	require_argument(fcinfo, 1, "vendor_id");
+	return settle_by_hand(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_REJECTED, reason_argument(fcinfo, 2));
+}
+
+static void
+cancel(int64 order_id, const char *reason)
+{
+	Settlement *settlement = settlement_lock(&order_id, 1, false);
+
+	require_pending(settlement, order_id, settlement->norders > 0);
+	settlement->orders[0].new_status = "cancelled";
+	settlement->orders[0].new_reason = reason;
+	settlement_write(settlement);
+}
+
+Datum
+oa_cancel_order(PG_FUNCTION_ARGS)
+{
+	const char *reason = reason_argument(fcinfo, 1);
+
+	begin_writing("cancel_order()");
+	require_argument(fcinfo, 0, "order_id");
+	SPI_connect();
+	cancel(PG_GETARG_INT64(0), reason);
+	SPI_finish();
+	PG_RETURN_TEXT_P(cstring_to_text("cancelled"));
+}
+
+Datum
+oa_cancel_order_once(PG_FUNCTION_ARGS)
+{
+	const char *reason = reason_argument(fcinfo, 1);
+	const char *key = id_argument(fcinfo, 2, "idempotency_key", KEY_CHARS_MAX);
+
+	begin_writing("cancel_order_once()");
+	require_argument(fcinfo, 0, "order_id");
+	require_argument(fcinfo, 2, "idempotency_key");
+	SPI_connect();
+	if (idempotency_claim_action(key, "cancel", PG_GETARG_INT64(0), reason ? reason : ""))
+		cancel(PG_GETARG_INT64(0), reason);
+	SPI_finish();
+	PG_RETURN_TEXT_P(cstring_to_text("cancelled"));
+}
+
+/*
+ * Closes the orders among those ids that are free, and returns how many. With
+ * skip_locked that may be fewer.
+ */
+static int
+expire(const int64 *order_ids, int count, bool skip_locked)
+{
+	Settlement *settlement = settlement_lock(order_ids, count, skip_locked);
+	int         expired = 0;
+
+	for (int i = 0; i < settlement->norders; i++)
+	{
+		settlement->orders[i].new_status = "expired";
+		settlement->orders[i].new_reason = "not confirmed in time";
+	}
+	settlement_write(settlement);
+	for (int i = 0; i < settlement->norders; i++)
+		expired += !settlement->orders[i].is_busy;
+	return expired;
+}
+
+/*
+ * Closes up to max_orders orders that have run out, the oldest first. With
+ * skip_locked those whose stock is locked elsewhere are passed over, however
+ * many they are: behind them others wait.
+ */
+static int
+expire_orders(int max_orders, bool skip_locked)
+{
+	Datum  values[4] = {Int64GetDatum(max_orders), TimestampTzGetDatum(GetCurrentTimestamp()),
+						TimestampTzGetDatum(DT_NOBEGIN), Int64GetDatum(0)};
+	int    expired = 0;
+	uint64 nrows;
+
+	do
+	{
+		int64      *order_ids;
+		TimestampTz last_expiry;
+		bool        is_null;
+
+		CHECK_FOR_INTERRUPTS();
+		plan_execute(PLAN_LOCK_EXPIRED, values, NULL, SPI_OK_SELECT);
+		nrows = SPI_processed;
+		if (nrows == 0)
+			break;
+		order_ids = palloc(sizeof(int64) * nrows);
+		for (uint64 i = 0; i < nrows; i++)
+			order_ids[i] = spi_int64(i, 1);
+		last_expiry = DatumGetTimestampTz(spi_datum(nrows - 1, 2, &is_null));
+		values[2] = TimestampTzGetDatum(last_expiry);
+		values[3] = Int64GetDatum(order_ids[nrows - 1]);
+		expired += expire(order_ids, (int) nrows, skip_locked);
+		values[0] = Int64GetDatum(max_orders - expired);
+	} while (skip_locked && expired < max_orders);
+	return expired;
+}
+
+Datum
+oa_expire_orders(PG_FUNCTION_ARGS)
+{
+	int32 expired;
+
+	begin_writing("expire_orders()");
+	SPI_connect();
+	expired = expire_orders(count_argument(fcinfo, 0, "max_orders"), false);
+	SPI_finish();
+	PG_RETURN_INT32(expired);
+}
+
+Datum
+oa_expire_orders_skip_locked(PG_FUNCTION_ARGS)
+{
+	int32 expired;
+
+	begin_writing("expire_orders_skip_locked()");
+	SPI_connect();
+	expired = expire_orders(count_argument(fcinfo, 0, "max_orders"), true);
+	SPI_finish();
+	PG_RETURN_INT32(expired);
+}

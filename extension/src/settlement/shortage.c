@@ -1,0 +1,194 @@
+/*
+ * shortage.c
+ *		Vendors that turn out to have fewer units than are held of them.
+ *
+ * A feed notes the shortage (reconcile.c); what is done about it is the vendor's
+ * on_shortage:
+ *
+ *		keep		nothing: the vendor may deliver all the same
+ *		resource	the newest orders go to other vendors; what none can serve stays
+ *		reject		the same, and an order that none can serve is rejected
+ *
+ * Not in the feed's own transaction: that has locked stock, and orders come
+ * before stock. Locks: orders, stock, then rows of "shortage", as a feed does. An order gives up its whole part at the vendor,
+ *because the message that takes a part back names no lines.
+ */
+
+#include "postgres.h"
+
+#include "settlement/settlement.h"
+#include "store/check.h"
+#include "store/locks.h"
+#include "store/plans.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(oa_settle_shortages);
+PG_FUNCTION_INFO_V1(oa_settle_shortages_skip_locked);
+
+#define SHORTAGES_MAX           1000 /* in one call */
+#define REASON_SHORT            "the vendor's count is below what is held"
+
+typedef struct Shortage
+{
+	const char *vendor_id;
+	const char *product_id;
+	bool        rejects;
+	int64       units;
+} Shortage;
+
+/* An order that is to lose a vendor. */
+typedef struct Loser
+{
+	int64       order_id;
+	const char *vendor_id;
+	bool        rejects;
+} Loser;
+
+/* Reads the shortages that are due; those that are over have no units. Their rows are locked last of all. */
+static Shortage *
+read_shortages(int *count)
+{
+	Datum     values[1] = {Int64GetDatum(SHORTAGES_MAX)};
+	Shortage *shortages;
+
+	plan_execute(PLAN_READ_SHORTAGES, values, NULL, SPI_OK_SELECT);
+	*count = (int) SPI_processed;
+	shortages = palloc(sizeof(Shortage) * Max(SPI_processed, 1));
+	for (uint64 row = 0; row < SPI_processed; row++)
+		shortages[row] =
+			(Shortage){spi_string(row, 1), spi_string(row, 2), strcmp(spi_string(row, 3), "reject") == 0, spi_int64(row, 4)};
+	return shortages;
+}
+
+/* Adds the newest orders that together hold the units that are short. */
+static void
+find_losers(const Shortage *shortage, Loser *losers, int *count, int max_orders)
+{
+	Datum values[3] = {CStringGetTextDatum(shortage->vendor_id), CStringGetTextDatum(shortage->product_id),
+					   Int64GetDatum(max_orders - *count)};
+	int64 units = shortage->units;
+
+	if (*count >= max_orders || units <= 0)
+		return;
+	plan_execute(PLAN_ORDERS_HOLDING, values, NULL, SPI_OK_SELECT);
+	for (uint64 row = 0; row < SPI_processed && units > 0; row++)
+	{
+		losers[(*count)++] = (Loser){spi_int64(row, 1), shortage->vendor_id, shortage->rejects};
+		units -= spi_int64(row, 2);
+	}
+}
+
+/* So that those about which nothing can be done now do not hold up the others. Those that are over are forgotten a minute later.
+ */
+static void
+note_tried(const Shortage *shortages, int count)
+{
+	const char **vendor_ids = palloc(sizeof(char *) * count);
+	const char **product_ids = palloc(sizeof(char *) * count);
+	Datum        values[2];
+
+	for (int i = 0; i < count; i++)
+	{
+		vendor_ids[i] = shortages[i].vendor_id;
+		product_ids[i] = shortages[i].product_id;
+	}
+	values[0] = text_array(vendor_ids, count);
+	values[1] = text_array(product_ids, count);
+	plan_execute(PLAN_FORGET_SHORTAGES, NULL, NULL, SPI_OK_DELETE);
+	plan_execute(PLAN_SHORTAGES_TRIED, values, NULL, SPI_OK_UPDATE);
+}
+
+static bool
+is_taken(const SettledOrder *order)
+{
+	for (int i = 0; i < order->nholds; i++)
+	{
+		if (order->holds[i].is_taken)
+			return true;
+	}
+	return false;
+}
+
+static void
+take_from_vendor(Settlement *settlement, const Loser *loser)
+{
+	SettledOrder *order = settlement_find(settlement, loser->order_id);
+
+	if (order == NULL || strcmp(order->status, "pending") != 0)
+		return;
+	/* of two vendors the one whose shortage rejects decides */
+	order->keeps_unserved = !loser->rejects && (order->keeps_unserved || !is_taken(order));
+	for (int i = 0; i < order->nholds; i++)
+	{
+		Hold *hold = &order->holds[i];
+
+		if (hold->status != HOLD_OPEN || strcmp(hold->vendor_id, loser->vendor_id) != 0)
+			continue;
+		hold->new_status = HOLD_REJECTED;
+		hold->reason = REASON_SHORT;
+		hold->is_taken = true;
+	}
+}
+
+/* How many of the orders lost a vendor, whatever came after. */
+static int
+count_taken(const Settlement *settlement)
+{
+	int count = 0;
+
+	for (int i = 0; i < settlement->norders; i++)
+		count += is_taken(&settlement->orders[i]);
+	return count;
+}
+
+static int
+settle_shortages(int max_orders, bool skip_locked)
+{
+	int         nshortages;
+	Shortage   *shortages;
+	Loser      *losers = palloc(sizeof(Loser) * max_orders);
+	int64      *order_ids = palloc(sizeof(int64) * max_orders);
+	int         nlosers = 0;
+	Settlement *settlement;
+
+	/* only one session at a time */
+	if (!try_own_lock(OWN_LOCK_SHORTAGES, false))
+		return 0;
+	shortages = read_shortages(&nshortages);
+	if (nshortages == 0)
+		return 0;
+	for (int i = 0; i < nshortages; i++)
+		find_losers(&shortages[i], losers, &nlosers, max_orders);
+	for (int i = 0; i < nlosers; i++)
+		order_ids[i] = losers[i].order_id;
+	settlement = settlement_lock(order_ids, nlosers, skip_locked);
+	for (int i = 0; i < nlosers; i++)
+		take_from_vendor(settlement, &losers[i]);
+	settlement_write(settlement);
+	note_tried(shortages, nshortages);
+	return count_taken(settlement);
+}
+
+Datum
+oa_settle_shortages(PG_FUNCTION_ARGS)
+{
+	int count;
+
+	begin_writing("settle_shortages()");
+	SPI_connect();
+	count = settle_shortages(count_argument(fcinfo, 0, "max_orders"), false);
+	SPI_finish();
+	PG_RETURN_INT32(count);
+}
+
+Datum
+oa_settle_shortages_skip_locked(PG_FUNCTION_ARGS)
+{
+	int count;
+
+	begin_writing("settle_shortages_skip_locked()");
+	SPI_connect();
+	count = settle_shortages(count_argument(fcinfo, 0, "max_orders"), true);
+	SPI_finish();
+	PG_RETURN_INT32(count);
+}

@@ -1,0 +1,2 @@
+src/store/offers.o: src/store/offers.c src/store/offers.h
+src/store/offers.h:

@@ -1,0 +1,113 @@
+/*
+ * tables.h
+ *		The extension's own tables: their columns, counted from 1 as the install script
+ *		defines them (extension/sql/tables.sql), and its advisory locks.
+ */
+#ifndef OA_TABLES_H
+#define OA_TABLES_H
+
+#include "postgres.h"
+
+#define OA_SCHEMA "order_aggregator"
+
+/* table_oid returns the oid of one of the extension's own tables or sequences; ERROR if there is none. */
+extern Oid table_oid(const char *table_name);
+
+/* Advisory locks. In pg_locks: locktype advisory, classid 28513, objid the number, objsubid 3. */
+#define OWN_LOCK_CLASS 28513
+
+typedef enum OwnLock
+{
+	OWN_LOCK_RELAY_LEADS = 1, /* by the session of the relay that is at work */
+	OWN_LOCK_RELAY_SLEEPS,    /* by the same while it waits for the doorbell (doorbell.c) */
+	OWN_LOCK_SHORTAGES = 4    /* while shortages are settled (shortage.c) */
+} OwnLock;
+
+enum VendorColumn
+{
+	VENDOR_COLUMN_VENDOR_ID = 1,
+	VENDOR_COLUMN_VENDOR_NO,
+	VENDOR_COLUMN_PRIORITY = 5,
+	VENDOR_COLUMN_IS_ACTIVE,
+	VENDOR_COLUMN_BUFFER
+};
+
+enum ProductColumn
+{
+	PRODUCT_COLUMN_BUFFER = 4,
+	PRODUCT_COLUMN_LOW_THRESHOLD
+};
+
+enum ProductMapColumn
+{
+	PRODUCT_MAP_COLUMN_VENDOR_SKU = 2,
+	PRODUCT_MAP_COLUMN_PRODUCT_ID
+};
+
+enum StockColumn
+{
+	STOCK_COLUMN_PRODUCT_ID = 1,
+	STOCK_COLUMN_VENDOR_ID,
+	STOCK_COLUMN_VENDOR_SKU,
+	STOCK_COLUMN_PRICE,
+	STOCK_COLUMN_ON_HAND,
+	STOCK_COLUMN_RESERVED,
+	STOCK_COLUMN_BUFFER,
+	STOCK_COLUMN_IS_ACTIVE,
+	STOCK_COLUMN_AS_OF,
+	STOCK_COLUMN_LOW_THRESHOLD,
+	STOCK_COLUMN_LAST_SHIPPED_AT
+};
+
+enum OrdersColumn
+{
+	ORDERS_COLUMN_ORDER_ID = 1,
+	ORDERS_COLUMN_CUSTOMER_ID,
+	ORDERS_COLUMN_STATUS,
+	ORDERS_COLUMN_TOTAL_AMOUNT,
+	ORDERS_COLUMN_STRATEGY,
+	ORDERS_COLUMN_ALLOW_PARTIAL,
+	ORDERS_COLUMN_PLACED_AT,
+	ORDERS_COLUMN_EXPIRES_AT,
+	ORDERS_COLUMN_CLOSED_AT,
+	ORDERS_COLUMN_CLOSE_REASON,
+	ORDERS_COLUMN_TRACEPARENT
+};
+
+enum OrderLineColumn
+{
+	ORDER_LINE_COLUMN_ORDER_ID = 1,
+	ORDER_LINE_COLUMN_LINE_NO,
+	ORDER_LINE_COLUMN_PRODUCT_ID,
+	ORDER_LINE_COLUMN_QUANTITY
+};
+
+enum HoldColumn
+{
+	HOLD_COLUMN_ORDER_ID = 1,
+	HOLD_COLUMN_LINE_NO,
+	HOLD_COLUMN_VENDOR_ID,
+	HOLD_COLUMN_ATTEMPT,
+	HOLD_COLUMN_PRODUCT_ID,
+	HOLD_COLUMN_QUANTITY,
+	HOLD_COLUMN_UNIT_PRICE,
+	HOLD_COLUMN_STATUS,
+	HOLD_COLUMN_HELD_AT,
+	HOLD_COLUMN_SETTLED_AT,
+	HOLD_COLUMN_REASON
+};
+
+enum OutboxColumn
+{
+	OUTBOX_COLUMN_EVENT_ID = 1,
+	OUTBOX_COLUMN_TXID,
+	OUTBOX_COLUMN_MESSAGE_ID,
+	OUTBOX_COLUMN_ORDER_ID,
+	OUTBOX_COLUMN_ROUTING_KEY,
+	OUTBOX_COLUMN_MANDATORY,
+	OUTBOX_COLUMN_HEADERS,
+	OUTBOX_COLUMN_PAYLOAD,
+	OUTBOX_COLUMN_CREATED_AT
+};
+
+#endif /* OA_TABLES_H */

@@ -20,7 +20,8 @@ help:
 	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-sync)'
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
 	@echo 'make soak     the concurrent and fault tests for minutes each'
-	@echo 'also: build clean format tidy asan valgrind fuzz packages'
+	@echo 'make lint     format, clang-tidy, the order of the folders, docs made of the code'
+	@echo 'also: build clean docs format format-check tidy asan valgrind fuzz packages'
 
 packages:
 	@scripts/install-packages $(PACKAGES)
@@ -88,13 +89,30 @@ install:
 	install -m 755 $(BUILD)/order-bridge $(BUILD)/vendor-sim $(DESTDIR)$(prefix)/bin
 	install -m 644 docs/order-bridge.1 $(DESTDIR)$(prefix)/share/man/man1
 
+C_FILES = $$(git ls-files "*.[ch]")
+
 format:
 	@scripts/install-packages clang-format
-	clang-format -i $$(git ls-files "*.[ch]")
+	clang-format -i $(C_FILES)
+
+format-check:
+	@scripts/install-packages clang-format
+	@clang-format --dry-run -Werror $(C_FILES)
 
 tidy: build
 	@scripts/install-packages clang-tidy
-	clang-tidy --quiet bridge/src/*.c -- -std=gnu11 -D_GNU_SOURCE $$(pkg-config --cflags libpq jansson)
+	@clang-tidy --quiet $$(git ls-files "bridge/src/*.c" "bridge/sim/*.c") -- -std=gnu11 -D_GNU_SOURCE -iquote bridge/src \
+		-iquote bridge/sim $$(pkg-config --cflags libpq jansson) 2>/dev/null
+	@# the server's own macros multiply int
+	@clang-tidy --quiet --checks=-bugprone-implicit-widening-of-multiplication-result $$(git ls-files "extension/src/*.c") \
+		-- -std=gnu11 -Iextension/src -I$$(pg_config --includedir-server) 2>/dev/null
+
+# the rules that no compiler knows; .ci/run begins with it
+lint: format-check tidy
+	@$(PYTHON) scripts/check.py lint
+
+docs:
+	@$(PYTHON) scripts/docs.py
 
 # the unit tests and the daemon under AddressSanitizer and UBSan
 asan: packages
@@ -119,4 +137,4 @@ clean:
 	$(MAKE) -C bridge BUILD=$(BUILD) clean
 	rm -rf build
 
-.PHONY: help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format tidy asan valgrind fuzz clean
+.PHONY: help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format format-check tidy lint docs asan valgrind fuzz clean

@@ -38,14 +38,18 @@ open_connection(char *url)
 
 	require(amqp_parse_url(url, &info) == AMQP_STATUS_OK, "reading the URL");
 	connection = amqp_new_connection();
-	require(amqp_socket_open(amqp_tcp_socket_new(connection), info.host, info.port) == AMQP_STATUS_OK, "connecting");
-	require(amqp_login(connection, info.vhost, 0, 131072, 0, AMQP_SASL_METHOD_PLAIN, info.user, info.password).reply_type ==
-				AMQP_RESPONSE_NORMAL,
+	require(amqp_socket_open(amqp_tcp_socket_new(connection), info.host, info.port) ==
+				AMQP_STATUS_OK,
+			"connecting");
+	require(amqp_login(connection, info.vhost, 0, 131072, 0, AMQP_SASL_METHOD_PLAIN, info.user,
+					   info.password)
+					.reply_type == AMQP_RESPONSE_NORMAL,
 			"logging in");
 	amqp_channel_open(connection, 1);
 	require(amqp_get_rpc_reply(connection).reply_type == AMQP_RESPONSE_NORMAL, "opening a channel");
 	amqp_confirm_select(connection, 1);
-	require(amqp_get_rpc_reply(connection).reply_type == AMQP_RESPONSE_NORMAL, "asking for confirms");
+	require(amqp_get_rpc_reply(connection).reply_type == AMQP_RESPONSE_NORMAL,
+			"asking for confirms");
 }
 
 /* Reads what the broker has sent; waits for some of it if told to. */
@@ -57,9 +61,12 @@ read_confirms(bool wait)
 	int            status;
 
 	amqp_maybe_release_buffers(connection);
-	while ((status = amqp_simple_wait_frame_noblock(connection, &frame, wait ? NULL : &now)) == AMQP_STATUS_OK)
+	while ((status = amqp_simple_wait_frame_noblock(connection, &frame, wait ? NULL : &now)) ==
+		   AMQP_STATUS_OK)
 	{
-		require(frame.frame_type == AMQP_FRAME_METHOD && frame.payload.method.id == AMQP_BASIC_ACK_METHOD, "getting an ack");
+		require(frame.frame_type == AMQP_FRAME_METHOD &&
+					frame.payload.method.id == AMQP_BASIC_ACK_METHOD,
+				"getting an ack");
 		/* a confirm of a single message may overtake: counted, not looked up */
 		if (((amqp_basic_ack_t *) frame.payload.method.decoded)->multiple)
 			confirmed = ((amqp_basic_ack_t *) frame.payload.method.decoded)->delivery_tag;
@@ -75,8 +82,8 @@ publish(const char *routing_key, const char *body, size_t bytes)
 {
 	char                    message_id[40];
 	amqp_basic_properties_t properties = {
-		._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG |
-				  AMQP_BASIC_TYPE_FLAG | AMQP_BASIC_TIMESTAMP_FLAG,
+		._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG |
+				  AMQP_BASIC_MESSAGE_ID_FLAG | AMQP_BASIC_TYPE_FLAG | AMQP_BASIC_TIMESTAMP_FLAG,
 		.content_type = amqp_cstring_bytes("application/json"),
 		.delivery_mode = AMQP_DELIVERY_PERSISTENT,
 		.timestamp = (uint64_t) time(NULL),
@@ -85,8 +92,10 @@ publish(const char *routing_key, const char *body, size_t bytes)
 
 	snprintf(message_id, sizeof(message_id), "%036lu", (unsigned long) published);
 	properties.message_id = amqp_cstring_bytes(message_id);
-	require(amqp_basic_publish(connection, 1, amqp_cstring_bytes("orders"), amqp_cstring_bytes(routing_key), 1, 0, &properties,
-							   (amqp_bytes_t){.len = bytes, .bytes = (void *) body}) == AMQP_STATUS_OK,
+	require(amqp_basic_publish(connection, 1, amqp_cstring_bytes("orders"),
+							   amqp_cstring_bytes(routing_key), 1, 0, &properties,
+							   (amqp_bytes_t){.len = bytes, .bytes = (void *) body}) ==
+				AMQP_STATUS_OK,
 			"publishing");
 	published++;
 }
@@ -119,7 +128,8 @@ main(int argc, char **argv)
 	while (confirmed < published)
 		read_confirms(true);
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	printf("%.3f\n", (double) (end.tv_sec - start.tv_sec) + (double) (end.tv_nsec - start.tv_nsec) / 1e9);
+	printf("%.3f\n",
+		   (double) (end.tv_sec - start.tv_sec) + (double) (end.tv_nsec - start.tv_nsec) / 1e9);
 	amqp_connection_close(connection, AMQP_REPLY_SUCCESS);
 	amqp_destroy_connection(connection);
 	free(line);

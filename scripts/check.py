@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """All tests, against private servers in .run/check; `make check` runs it.
 
-    check.py [unit] [regress] [isolation] [fuzz] [daemon]     all of them by default
+    check.py [lint] [unit] [regress] [isolation] [fuzz] [daemon]     all of them by default
     check.py --often N [PART...]      N times, both cores kept busy beside it; says how often each test failed
 
 Ends with the line "N passed, N failed"; exits 1 if anything failed, or if a
@@ -23,7 +23,6 @@ import xml.etree.ElementTree
 TOP = pathlib.Path(__file__).resolve().parent.parent
 RUN = TOP / ".run" / "check"
 BUILD = TOP / "build"
-REGRESS = ["place_order", "place_orders", "idempotency", "keys", "settlement", "guards", "consistency", "feed", "feed_parts", "sourcing", "errors", "privileges", "roles", "outbox", "read_only"]
 
 
 def run(words, **env):
@@ -62,8 +61,18 @@ def pg_regress(program, folder, output, tests):
     return {f"{output} {test}": test in passed for test in tests}
 
 
+def tests_of_the_extension(kind):
+    """As its Makefile lists them for make installcheck."""
+    return re.search(rf"^{kind} = ((?:[^\\\n]|\\\n)*)", (TOP / "extension" / "Makefile").read_text(), re.M)[1].replace("\\\n", " ").split()
+
+
+def lint():
+    """The rules of the house, and the docs that are made of the code."""
+    return {"lint rules": run(["/usr/bin/python3", "scripts/lint.py"])[0] == 0, "lint docs": run(["/usr/bin/python3", "scripts/docs.py", "--check"])[0] == 0}
+
+
 def regress():
-    return pg_regress("pg_regress", "regress", "regress", REGRESS)
+    return pg_regress("pg_regress", "regress", "regress", tests_of_the_extension("REGRESS"))
 
 
 def isolation():
@@ -98,7 +107,7 @@ def daemon():
     return tests if code == 0 or not all(tests.values()) else {**tests, "daemon": False}
 
 
-PARTS = {"unit": unit, "regress": regress, "isolation": isolation, "fuzz": fuzz, "daemon": daemon}
+PARTS = {"lint": lint, "unit": unit, "regress": regress, "isolation": isolation, "fuzz": fuzz, "daemon": daemon}
 
 
 def check(wanted):
@@ -108,7 +117,8 @@ def check(wanted):
     servers("down")
     shutil.rmtree(RUN, ignore_errors=True)
     try:
-        servers("base")
+        if not set(wanted) <= {"lint", "unit", "fuzz"}:
+            servers("base")
         for name in wanted:
             print(f"\n=== {name}", flush=True)
             tests |= PARTS[name]() or {name: False}

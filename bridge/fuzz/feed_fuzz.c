@@ -36,11 +36,14 @@ check_items(const Feed *feed)
 		check_text(items[i].name);
 		check_text(items[i].quantity);
 		check_text(items[i].price);
-		if (items[i].complaint == NULL && (items[i].sku == NULL || *items[i].sku == '\0' || items[i].quantity == NULL))
+		if (items[i].complaint == NULL &&
+			(items[i].sku == NULL || *items[i].sku == '\0' || items[i].quantity == NULL))
 			abort();
 		if (i == 0)
 			continue;
-		if (items[i - 1].sku == NULL ? items[i].sku != NULL : items[i].sku != NULL && strcmp(items[i - 1].sku, items[i].sku) > 0)
+		if (items[i - 1].sku == NULL
+				? items[i].sku != NULL
+				: items[i].sku != NULL && strcmp(items[i - 1].sku, items[i].sku) > 0)
 			abort();
 	}
 	check_text(feed_as_of(feed));
@@ -49,13 +52,14 @@ check_items(const Feed *feed)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-	static const char *const mappings[] = {NULL,
-										   "{\"items\": \"$.data.products\", \"id\": \"sku\", \"quantity\": \"stock.available\", "
-										   "\"price\": \"cost\", \"asOf\": \"$.at\"}",
-										   "{\"format\": \"csv\", \"delimiter\": \";\", \"id\": \"sku\", \"quantity\": \"qty\"}"};
-	size_t                   piece;
-	Feed                    *feed;
-	bool                     ok = true;
+	static const char *const mappings[] = {
+		NULL,
+		"{\"items\": \"$.data.products\", \"id\": \"sku\", \"quantity\": \"stock.available\", "
+		"\"price\": \"cost\", \"asOf\": \"$.at\"}",
+		"{\"format\": \"csv\", \"delimiter\": \";\", \"id\": \"sku\", \"quantity\": \"qty\"}"};
+	size_t piece;
+	Feed  *feed;
+	bool   ok = true;
 
 	if (bytes < 2)
 		return 0;

@@ -26,7 +26,11 @@
 #include "http/listeners.h"
 #include "base/metrics.h"
 
-Config config = {.request_timeout_s = 1, .listeners_max = 0, .http_hosts = "", .http_origins = "", .http_older_routes = true};
+Config config = {.request_timeout_s = 1,
+				 .listeners_max = 0,
+				 .http_hosts = "",
+				 .http_origins = "",
+				 .http_older_routes = true};
 
 struct HttpExchange
 {
@@ -119,7 +123,8 @@ void
 http_set_header(HttpExchange *exchange, const char *name, const char *value)
 {
 	(void) exchange;
-	require(strpbrk(name, "\r\n") == NULL && strpbrk(value, "\r\n") == NULL, "a header with a line break");
+	require(strpbrk(name, "\r\n") == NULL && strpbrk(value, "\r\n") == NULL,
+			"a header with a line break");
 }
 
 void
@@ -132,11 +137,12 @@ http_reply(HttpExchange *exchange, int status, const char *content_type, char *b
 }
 
 void
-http_problem(HttpExchange *exchange, int status, const char *title, const char *detail, const char *field,
-			 const char *details_json)
+http_problem(HttpExchange *exchange, int status, const char *title, const char *detail,
+			 const char *field, const char *details_json)
 {
 	(void) details_json;
-	require(status >= 400 && *title && *detail && (field == NULL || *field || status == 400), "a problem without words");
+	require(status >= 400 && *title && *detail && (field == NULL || *field || status == 400),
+			"a problem without words");
 	exchange->replies++;
 }
 
@@ -163,7 +169,9 @@ check_order(const Job *job)
 	json_t *key = json_object_get(json, "idempotencyKey");
 
 	require(json_is_object(json), "the request handed over is not a JSON object");
-	require(key != NULL && (!json_is_string(key) || strcmp(json_string_value(key), job->idempotency_key) == 0), "it does not carry its key");
+	require(key != NULL &&
+				(!json_is_string(key) || strcmp(json_string_value(key), job->idempotency_key) == 0),
+			"it does not carry its key");
 	json_decref(json);
 }
 

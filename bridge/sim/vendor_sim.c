@@ -8,24 +8,20 @@
  * orders.placed.dead. Can be made to reply slowly, late, twice, or to reject.
  */
 #include <assert.h>
-#include <jansson.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <unistd.h>
 
-#include "link/broker.h"
-#include "link/broker_url.h"
 #include "base/backoff.h"
-#include "http/server.h"
 #include "base/log.h"
 #include "base/settings.h"
-#include "shelf.h"
 #include "base/stop.h"
 #include "base/text.h"
+#include "http/server.h"
+#include "link/broker.h"
+#include "link/broker_url.h"
+#include "shelf.h"
 
 #define CONFIRM_TIMEOUT_MS 10000
 #define DECISIONS          (1u << 20)
@@ -50,22 +46,32 @@ static struct
 } options;
 
 static const Setting settings[] = {
-	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &options.rabbitmq_url, "amqp://localhost", 0, 0, "AMQP URL"},
-	{"HTTP_LISTEN", "http-listen", SETTING_TEXT, &options.http_listen, "127.0.0.1", 0, 0, "IPv4 address to listen on"},
+	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &options.rabbitmq_url, "amqp://localhost", 0, 0,
+	 "AMQP URL"},
+	{"HTTP_LISTEN", "http-listen", SETTING_TEXT, &options.http_listen, "127.0.0.1", 0, 0,
+	 "IPv4 address to listen on"},
 	{"PORT", "port", SETTING_NUMBER, &options.port, "3001", 1, 65535, "port to listen on"},
-	{"WORKER", "worker", SETTING_FLAG, &options.worker, "yes", 0, 0, "work on orders.placed: yes or no"},
+	{"WORKER", "worker", SETTING_FLAG, &options.worker, "yes", 0, 0,
+	 "work on orders.placed: yes or no"},
 	{"STRICT_SHELF", "strict-shelf", SETTING_FLAG, &options.strict_shelf, "no", 0, 0,
 	 "reject what is not on the shelf: yes or no"},
-	{"PREFETCH", "prefetch", SETTING_NUMBER, &options.prefetch, "500", 1, 10000, "orders held unacknowledged"},
-	{"REPLY_DELAY_MS", "reply-delay-ms", SETTING_NUMBER, &options.delay_ms, "0", 0, 3600000, "wait before each reply"},
-	{"REJECT_PERCENT", "reject-percent", SETTING_NUMBER, &options.reject_percent, "0", 0, 100, "share of orders rejected"},
-	{"REJECT_VENDOR", "reject-vendor", SETTING_TEXT, &options.reject_vendor, "", 0, 0, "only this vendor rejects"},
-	{"REJECT_REASON", "reject-reason", SETTING_TEXT, &options.reject_reason, "out of stock", 0, 0, "what a rejection says"},
-	{"DUPLICATE_PERCENT", "duplicate-percent", SETTING_NUMBER, &options.duplicate_percent, "0", 0, 100,
-	 "share of replies sent twice"},
-	{"LATE_PERCENT", "late-percent", SETTING_NUMBER, &options.late_percent, "0", 0, 100, "share of replies that come late"},
+	{"PREFETCH", "prefetch", SETTING_NUMBER, &options.prefetch, "500", 1, 10000,
+	 "orders held unacknowledged"},
+	{"REPLY_DELAY_MS", "reply-delay-ms", SETTING_NUMBER, &options.delay_ms, "0", 0, 3600000,
+	 "wait before each reply"},
+	{"REJECT_PERCENT", "reject-percent", SETTING_NUMBER, &options.reject_percent, "0", 0, 100,
+	 "share of orders rejected"},
+	{"REJECT_VENDOR", "reject-vendor", SETTING_TEXT, &options.reject_vendor, "", 0, 0,
+	 "only this vendor rejects"},
+	{"REJECT_REASON", "reject-reason", SETTING_TEXT, &options.reject_reason, "out of stock", 0, 0,
+	 "what a rejection says"},
+	{"DUPLICATE_PERCENT", "duplicate-percent", SETTING_NUMBER, &options.duplicate_percent, "0", 0,
+	 100, "share of replies sent twice"},
+	{"LATE_PERCENT", "late-percent", SETTING_NUMBER, &options.late_percent, "0", 0, 100,
+	 "share of replies that come late"},
 	{"LATE_MS", "late-ms", SETTING_NUMBER, &options.late_ms, "5000", 0, 3600000, "how late"},
-	{"SILENT_VENDOR", "silent-vendor", SETTING_TEXT, &options.silent_vendor, "", 0, 0, "this vendor never replies"},
+	{"SILENT_VENDOR", "silent-vendor", SETTING_TEXT, &options.silent_vendor, "", 0, 0,
+	 "this vendor never replies"},
 	{NULL}};
 
 /* ---------- HTTP ---------- */
@@ -73,7 +79,8 @@ static const Setting settings[] = {
 static void
 reply_json(HttpExchange *exchange, json_t *json)
 {
-	http_reply(exchange, 200, "application/json", json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(12)));
+	http_reply(exchange, 200, "application/json",
+			   json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(12)));
 	json_decref(json);
 }
 
@@ -88,8 +95,10 @@ set_stock(HttpExchange *exchange, const char *vendor_id)
 
 	if (product_id == NULL || *product_id == '\0')
 		http_problem(exchange, 400, "Bad Request", "productId must be a string", "productId", NULL);
-	else if (!json_is_integer(stock) || json_integer_value(stock) < 0 || json_integer_value(stock) > STOCK_MAX)
-		http_problem(exchange, 400, "Bad Request", "stock must be a whole number from 0", "stock", NULL);
+	else if (!json_is_integer(stock) || json_integer_value(stock) < 0 ||
+			 json_integer_value(stock) > STOCK_MAX)
+		http_problem(exchange, 400, "Bad Request", "stock must be a whole number from 0", "stock",
+					 NULL);
 	else
 	{
 		shelf_set(vendor_id, product_id, json_integer_value(stock));
@@ -98,7 +107,8 @@ set_stock(HttpExchange *exchange, const char *vendor_id)
 	json_decref(json);
 }
 
-/* The simulated vendor that a request names by its path, /vendorA/stock or /vendor/{id}/stock; NULL: none. */
+/* The simulated vendor that a request names by its path, /vendorA/stock or /vendor/{id}/stock;
+ * NULL: none. */
 static const char *
 named_vendor(const HttpExchange *exchange, bool *is_feed)
 {
@@ -110,7 +120,9 @@ named_vendor(const HttpExchange *exchange, bool *is_feed)
 		return NULL;
 	if (count == 3)
 		return strcmp(first, "vendor") == 0 ? shelf_vendor(http_segment(exchange, 1)) : NULL;
-	return strcmp(first, "vendorA") == 0 ? "vendor-a" : strcmp(first, "vendorB") == 0 ? "vendor-b" : NULL;
+	return strcmp(first, "vendorA") == 0   ? "vendor-a"
+		   : strcmp(first, "vendorB") == 0 ? "vendor-b"
+										   : NULL;
 }
 
 static void
@@ -121,7 +133,8 @@ handle(HttpExchange *exchange)
 	bool        is_feed;
 	const char *vendor_id = named_vendor(exchange, &is_feed);
 
-	if (is_get && http_segment_count(exchange) == 1 && strcmp(http_segment(exchange, 0), "vendor") == 0)
+	if (is_get && http_segment_count(exchange) == 1 &&
+		strcmp(http_segment(exchange, 0), "vendor") == 0)
 		reply_json(exchange, shelf_vendors());
 	else if (is_get && vendor_id != NULL)
 		reply_json(exchange, is_feed ? shelf_feed(vendor_id) : shelf_stock(vendor_id));
@@ -152,7 +165,8 @@ typedef struct Worker
 	Amqp  *amqp;
 	Taken *taken;
 	int    count;
-	/* hashes of orders decided before, so that one delivered again gets the same answer; old ones are overwritten */
+	/* hashes of orders decided before, so that one delivered again gets the same answer; old ones
+	 * are overwritten */
 	uint64_t decided[DECISIONS];
 	bool     confirmed_it[DECISIONS];
 } Worker;
@@ -168,25 +182,29 @@ order_hash(json_int_t order_id, json_int_t attempt, const char *vendor_id)
 {
 	char key[128];
 
-	snprintf(key, sizeof(key), "%s/%" JSON_INTEGER_FORMAT "/%" JSON_INTEGER_FORMAT, vendor_id, order_id, attempt);
+	snprintf(key, sizeof(key), "%s/%" JSON_INTEGER_FORMAT "/%" JSON_INTEGER_FORMAT, vendor_id,
+			 order_id, attempt);
 	return text_hash(key) | 1;
 }
 
 /* Confirms or rejects an order, the same way every time it comes. */
 static bool
-decide(Worker *worker, const json_t *order, json_int_t order_id, json_int_t attempt, const char *vendor_id)
+decide(Worker *worker, const json_t *order, json_int_t order_id, json_int_t attempt,
+	   const char *vendor_id)
 {
 	uint64_t hash = order_hash(order_id, attempt, vendor_id);
 	uint64_t slot = (hash >> 20) % DECISIONS;
 
 	if (worker->decided[slot] != hash)
 	{
-		bool may_reject = *options.reject_vendor == '\0' || strcmp(options.reject_vendor, vendor_id) == 0;
+		bool may_reject =
+			*options.reject_vendor == '\0' || strcmp(options.reject_vendor, vendor_id) == 0;
 
 		worker->decided[slot] = hash;
 		worker->confirmed_it[slot] =
 			!(may_reject && by_chance(options.reject_percent)) &&
-			(shelf_vendor(vendor_id) == NULL || shelf_take(vendor_id, json_object_get(order, "lines"), options.strict_shelf));
+			(shelf_vendor(vendor_id) == NULL ||
+			 shelf_take(vendor_id, json_object_get(order, "lines"), options.strict_shelf));
 	}
 	return worker->confirmed_it[slot];
 }
@@ -205,10 +223,13 @@ make_reply(Worker *worker, Taken *taken, const json_t *order)
 		taken->dead_reason = strdup("orderId, vendorId, attempt or lines is missing");
 		return;
 	}
-	taken->copies = strcmp(options.silent_vendor, vendor_id) == 0 ? 0 : by_chance(options.duplicate_percent) ? 2 : 1;
-	taken->due_ms = monotonic_ms() + (by_chance(options.late_percent) ? options.late_ms : options.delay_ms);
-	reply = json_pack("{s:I, s:s, s:I}", "orderId", json_integer_value(order_id), "vendorId", vendor_id, "attempt",
-					  json_integer_value(attempt));
+	taken->copies = strcmp(options.silent_vendor, vendor_id) == 0 ? 0
+					: by_chance(options.duplicate_percent)        ? 2
+																  : 1;
+	taken->due_ms =
+		monotonic_ms() + (by_chance(options.late_percent) ? options.late_ms : options.delay_ms);
+	reply = json_pack("{s:I, s:s, s:I}", "orderId", json_integer_value(order_id), "vendorId",
+					  vendor_id, "attempt", json_integer_value(attempt));
 	if (decide(worker, order, json_integer_value(order_id), json_integer_value(attempt), vendor_id))
 		json_object_set_new(reply, "status", json_string("confirmed"));
 	else
@@ -229,7 +250,8 @@ on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 	json_t      *order = json_loadb(message->body, message->body_bytes, 0, &error);
 
 	assert(worker->count < options.prefetch);
-	*taken = (Taken){.tag = tag, .traceparent = message->traceparent ? strdup(message->traceparent) : NULL};
+	*taken = (Taken){.tag = tag,
+					 .traceparent = message->traceparent ? strdup(message->traceparent) : NULL};
 	if (order == NULL)
 		taken->dead_reason = strdup(error.text);
 	else
@@ -249,8 +271,10 @@ on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 static uint64_t
 send_reply(Worker *worker, const Taken *taken)
 {
-	const AmqpHeader trace = {.name = "traceparent", .kind = AMQP_HEADER_TEXT, .text = taken->traceparent};
-	const AmqpHeader reason = {.name = "x-reason", .kind = AMQP_HEADER_TEXT, .text = taken->dead_reason};
+	const AmqpHeader trace = {
+		.name = "traceparent", .kind = AMQP_HEADER_TEXT, .text = taken->traceparent};
+	const AmqpHeader reason = {
+		.name = "x-reason", .kind = AMQP_HEADER_TEXT, .text = taken->dead_reason};
 
 	if (taken->dead_reason != NULL)
 	{
@@ -276,14 +300,16 @@ send_reply(Worker *worker, const Taken *taken)
 static void
 free_taken(Taken *taken)
 {
-	free(taken->reply); /* NOLINT(clang-analyzer-unix.Malloc): it takes two elements of the array for one */
+	free(taken->reply); /* NOLINT(clang-analyzer-unix.Malloc): it takes two elements of the array
+						   for one */
 	free(taken->dead_reason);
 	free(taken->body);
 	free(taken->traceparent);
 	*taken = (Taken){0};
 }
 
-/* Sends all replies that are due, waits for the broker to have them, and acknowledges their orders. */
+/* Sends all replies that are due, waits for the broker to have them, and acknowledges their orders.
+ */
 static bool
 reply_to_due(Worker *worker)
 {
@@ -361,12 +387,14 @@ work(void *unused)
 	assert(worker->taken != NULL);
 	while (!stop_requested())
 	{
-		worker->amqp = amqp_client_open(options.rabbitmq_url, "vendor-sim", CONFIRM_TIMEOUT_MS, &events);
+		worker->amqp =
+			amqp_client_open(options.rabbitmq_url, "vendor-sim", CONFIRM_TIMEOUT_MS, &events);
 		if (worker->amqp != NULL && amqp_client_declare(worker->amqp) &&
 			amqp_client_consume(worker->amqp, QUEUE_PLACED, options.prefetch))
 		{
 			backoff_reset(&backoff);
-			while (!stop_requested() && amqp_client_process(worker->amqp, wait_ms(worker)) && reply_to_due(worker))
+			while (!stop_requested() && amqp_client_process(worker->amqp, wait_ms(worker)) &&
+				   reply_to_due(worker))
 				;
 		}
 		amqp_client_close(worker->amqp);
@@ -398,8 +426,9 @@ main(int argc, char **argv)
 	int              nwords;
 	int              number;
 
-	if (!settings_load(settings, "", "vendor-sim - simulated vendors: their stock feeds and their worker.", argc, argv, NULL, 0,
-					   &nwords))
+	if (!settings_load(settings, "",
+					   "vendor-sim - simulated vendors: their stock feeds and their worker.", argc,
+					   argv, NULL, 0, &nwords))
 		return EX_USAGE;
 	complaint = amqp_url_parse(&broker, options.rabbitmq_url);
 	amqp_url_free(&broker);

@@ -1,41 +1,32 @@
 /*
  * main.c
- *		order-bridge: settings, commands, threads, signals. Only this file exits.
+ *		order-bridge: commands, threads, signals. Only this file exits.
  */
 #include <curl/curl.h>
-#include <jansson.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "sync/addresses.h"
-#include "link/broker_url.h"
-#include "http/routes.h"
-#include "http/callers.h"
 #include "base/config.h"
-#include "link/db.h"
-#include "sync/feed_headers.h"
-#include "housekeeping/housekeeping.h"
-#include "http/server.h"
-#include "http/intake.h"
-#include "http/listeners.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/roles.h"
+#include "base/stop.h"
+#include "housekeeping/housekeeping.h"
+#include "http/callers.h"
+#include "http/listeners.h"
 #include "http/placer.h"
-#include "link/statements.h"
 #include "http/queries.h"
+#include "http/routes.h"
+#include "http/tokens.h"
+#include "link/broker_url.h"
+#include "link/statements.h"
 #include "relay/relay.h"
 #include "replies/replies.h"
-#include "base/roles.h"
-#include "base/settings.h"
-#include "base/stop.h"
+#include "sync/addresses.h"
+#include "sync/feed_headers.h"
 #include "sync/sync.h"
-#include "http/tokens.h"
 
 #define READ_THREADS   2
 #define CHANGE_THREADS 2
@@ -44,97 +35,10 @@
 #define THREADS_MAX    16
 #define REDRIVE_MAX    100000
 
-Config config;
-
-static const Setting settings[] = {
-	{"DATABASE_URL", "database-url", SETTING_TEXT, &config.database_url, "", 0, 0, "libpq connection string"},
-	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &config.rabbitmq_url, "amqp://localhost", 0, 0, "AMQP URL"},
-	{"HTTP_LISTEN", "http-listen", SETTING_TEXT, &config.http_listen, "127.0.0.1", 0, 0, "IPv4 address to listen on"},
-	{"PORT", "port", SETTING_NUMBER, &config.port, "3000", 1, 65535, "port to listen on"},
-	{"HTTP_TOKENS_FILE", "http-tokens-file", SETTING_TEXT, &config.http_tokens_file, "", 0, 0,
-	 "bearer tokens, one a line: token scope[,scope]; scopes: read, order, admin; read again on SIGHUP"},
-	{"HTTP_WITHOUT_TOKENS", "http-without-tokens", SETTING_FLAG, &config.http_without_tokens, "no", 0, 0,
-	 "listen beyond loopback though there are no tokens: yes or no"},
-	{"HTTP_HOSTS", "http-hosts", SETTING_TEXT, &config.http_hosts, "", 0, 0,
-	 "hosts that this server is asked for by, comma-separated, * for any; by default addresses, localhost and names without a dot; with tokens any"},
-	{"HTTP_ORIGINS", "http-origins", SETTING_TEXT, &config.http_origins, "", 0, 0,
-	 "origins whose pages may call, comma-separated: https://shop.example; by default none but our own"},
-	{"HTTP_OLDER_ROUTES", "http-older-routes", SETTING_FLAG, &config.http_older_routes, "yes", 0, 0,
-	 "serve GET /vendorSync, which changes something though it is a GET: yes or no"},
-	{"ACCESS_LOG", "access-log", SETTING_FLAG, &config.access_log, "yes", 0, 0, "a line in the log for each request: yes or no"},
-	{"ROLES", "roles", SETTING_TEXT, &config.roles, "http,relay,replies,sync,housekeeping", 0, 0, "roles to run"},
-	{"STUCK_AFTER_S", "stuck-after-s", SETTING_NUMBER, &config.stuck_after_s, "10", 1, 3600,
-	 "a role that has work and finishes none of it that long is not ready"},
-	{"LOG_LEVEL", "log-level", SETTING_TEXT, &config.log_level, "info", 0, 0, "debug, info, warning or error"},
-	{"INTAKE_MAX", "intake-max", SETTING_NUMBER, &config.intake_max, "10000", 1, 1000000, "orders that may wait"},
-	{"INTAKE_BYTES_MAX", "intake-bytes-max", SETTING_NUMBER, &config.intake_bytes_max, "67108864", 65536, 1073741824,
-	 "bytes of orders that may wait"},
-	{"PLACE_BATCH_MAX", "place-batch-max", SETTING_NUMBER, &config.place_batch_max, "1000", 1, 10000,
-	 "orders in one transaction"},
-	{"REQUEST_TIMEOUT_S", "request-timeout-s", SETTING_NUMBER, &config.request_timeout_s, "15", 1, 3600,
-	 "a request is answered within that, with 503 if need be"},
-	{"BODY_BYTES_MAX", "body-bytes-max", SETTING_NUMBER, &config.body_bytes_max, "1048576", 1024, 67108864,
-	 "largest request body"},
-	{"BODIES_BYTES_MAX", "bodies-bytes-max", SETTING_NUMBER, &config.bodies_bytes_max, "268435456", 65536, 2147483647,
-	 "bytes of all request bodies at a time; more are answered with 503"},
-	{"CONNECTIONS_MAX", "connections-max", SETTING_NUMBER, &config.connections_max, "20000", 1, 100000,
-	 "open HTTP connections; more are answered with 503"},
-	{"CONNECTIONS_PER_ADDRESS_MAX", "connections-per-address-max", SETTING_NUMBER, &config.connections_per_address_max, "5000", 1,
-	 100000, "of them from one address"},
-	{"HEADER_BYTES_MAX", "header-bytes-max", SETTING_NUMBER, &config.header_bytes_max, "16384", 1024, 1048576,
-	 "largest request head"},
-	{"LISTENERS_MAX", "listeners-max", SETTING_NUMBER, &config.listeners_max, "400", 0, 10000, "listeners to GET /events"},
-	{"LISTENERS_PER_ADDRESS_MAX", "listeners-per-address-max", SETTING_NUMBER, &config.listeners_per_address_max, "100", 1, 10000,
-	 "of them from one address"},
-	{"RELAY_WINDOW", "relay-window", SETTING_NUMBER, &config.relay_window, "1000", 4, 10000, "events in flight to the broker"},
-	{"RELAY_WINDOW_BYTES", "relay-window-bytes", SETTING_NUMBER, &config.relay_window_bytes, "8388608", 65536, 1073741824,
-	 "bytes of events in flight, or the one event that is larger"},
-	{"RELAY_POLL_MS", "relay-poll-ms", SETTING_NUMBER, &config.relay_poll_ms, "1000", 10, 60000,
-	 "the relay looks at least that often"},
-	{"RELAY_LINGER_MS", "relay-linger-ms", SETTING_NUMBER, &config.relay_linger_ms, "10", 0, 1000,
-	 "under load the relay lets events gather that long"},
-	{"RELAY_LEASE_S", "relay-lease-s", SETTING_NUMBER, &config.relay_lease_s, "10", 3, 3600,
-	 "another relay takes over from one that is silent that long"},
-	{"BROKER_TIMEOUT_S", "broker-timeout-s", SETTING_NUMBER, &config.broker_timeout_s, "30", 1, 3600,
-	 "RabbitMQ must take and confirm a message within that, or is connected to anew"},
-	{"REPLIES_PREFETCH", "replies-prefetch", SETTING_NUMBER, &config.replies_prefetch, "1000", 1, 10000,
-	 "replies held unacknowledged"},
-	{"REPLIES_BATCH_MAX", "replies-batch-max", SETTING_NUMBER, &config.replies_batch_max, "500", 1, 10000,
-	 "replies in one transaction"},
-	{"REPLY_BYTES_MAX", "reply-bytes-max", SETTING_NUMBER, &config.reply_bytes_max, "65536", 1024, 16777216,
-	 "largest reply; a larger one is dead-lettered unread"},
-	{"REPLIES_BYTES_MAX", "replies-bytes-max", SETTING_NUMBER, &config.replies_bytes_max, "67108864", 65536, 1073741824,
-	 "REPLIES_PREFETCH is lowered so that no more bytes of replies are held"},
-	{"SYNC_TIMEOUT_S", "sync-timeout-s", SETTING_NUMBER, &config.sync_timeout_s, "10", 1, 3600, "time a vendor has for its feed"},
-	{"FEED_BYTES_MAX", "feed-bytes-max", SETTING_NUMBER, &config.feed_bytes_max, "67108864", 1024, 1073741823, "largest feed"},
-	{"FEED_ITEMS_MAX", "feed-items-max", SETTING_NUMBER, &config.feed_items_max, "2000000", 1, 100000000, "most items of a feed"},
-	{"FEED_REDIRECTS_MAX", "feed-redirects-max", SETTING_NUMBER, &config.feed_redirects_max, "0", 0, 10,
-	 "redirects followed to a feed; never with a vendor's headers"},
-	{"FEED_HEADERS_FILE", "feed-headers-file", SETTING_TEXT, &config.feed_headers_file, "", 0, 0,
-	 "headers that vendors want, one a line: vendor_id https://host Name: value; read again on SIGHUP"},
-	{"FEED_ALLOW_ADDRESSES", "feed-allow-addresses", SETTING_TEXT, &config.feed_allow_addresses, "", 0, 0,
-	 "addresses that feeds may be pulled from beside public ones: loopback, private, link-local, any, networks; comma-separated"},
-	{"FEED_CA_FILE", "feed-ca-file", SETTING_TEXT, &config.feed_ca_file, "", 0, 0,
-	 "certificates to trust for feeds, in place of the system's"},
-	{"CIRCUIT_FAILURES", "circuit-failures", SETTING_NUMBER, &config.circuit_failures, "5", 1, 1000,
-	 "a vendor's circuit opens after so many failures in a row"},
-	{"CIRCUIT_OPEN_S", "circuit-open-s", SETTING_NUMBER, &config.circuit_open_s, "300", 1, 86400,
-	 "and the vendor is left alone that long"},
-	{"EXPIRE_INTERVAL_MS", "expire-interval-ms", SETTING_NUMBER, &config.expire_interval_ms, "1000", 10, 600000,
-	 "how often expired orders are looked for"},
-	{"ASK_AGAIN_S", "ask-again-s", SETTING_NUMBER, &config.ask_again_s, "300", 0, 31622400,
-	 "a vendor that is silent that long is asked again; 0: never"},
-	{"OUTBOX_RETENTION_HOURS", "outbox-retention-hours", SETTING_NUMBER, &config.outbox_retention_hours, "168", 1, 876000,
-	 "relayed events are kept that long"},
-	{"IDEMPOTENCY_RETENTION_HOURS", "idempotency-retention-hours", SETTING_NUMBER, &config.idempotency_retention_hours, "168", 1,
-	 876000, "idempotency keys are kept that long"},
-	{"SYNC_RETENTION_HOURS", "sync-retention-hours", SETTING_NUMBER, &config.sync_retention_hours, "168", 1, 876000,
-	 "the history of feeds is kept that long"},
-	{NULL}};
-
 static const char synopsis[] = "run | sync | status | redrive";
 static const char about[] =
-	"order-bridge - relays committed orders to RabbitMQ, takes vendors' replies back, pulls their stock feeds and serves HTTP."
+	"order-bridge - relays committed orders to RabbitMQ, takes vendors' replies back, pulls their "
+	"stock feeds and serves HTTP."
 	"\v"
 	"Commands:\n"
 	"  run      run the roles until SIGTERM; a second one leaves at once\n"
@@ -152,11 +56,14 @@ static const char about[] =
 static char *
 url_of_older_settings(void)
 {
-	static const char *const names[][2] = {
-		{"DB_HOST", "host"}, {"DB_PORT", "port"}, {"DB_USER", "user"}, {"DB_PASSWORD", "password"}, {"DB_NAME", "dbname"}};
-	char  *text = NULL;
-	size_t size;
-	FILE  *stream = open_memstream(&text, &size);
+	static const char *const names[][2] = {{"DB_HOST", "host"},
+										   {"DB_PORT", "port"},
+										   {"DB_USER", "user"},
+										   {"DB_PASSWORD", "password"},
+										   {"DB_NAME", "dbname"}};
+	char                    *text = NULL;
+	size_t                   size;
+	FILE                    *stream = open_memstream(&text, &size);
 
 	if (stream == NULL)
 		return NULL;
@@ -196,7 +103,8 @@ check_settings(void)
 		}
 	}
 	if (!known)
-		fprintf(stderr, "LOG_LEVEL must be debug, info, warning or error, not \"%s\"\n", config.log_level);
+		fprintf(stderr, "LOG_LEVEL must be debug, info, warning or error, not \"%s\"\n",
+				config.log_level);
 	if (*config.database_url == '\0')
 	{
 		char *older = url_of_older_settings();
@@ -249,7 +157,10 @@ parse_roles(bool *wanted)
 			role++;
 		if (role == ROLE_COUNT)
 		{
-			fprintf(stderr, "ROLES: there is no role \"%s\"; there are http, relay, replies, sync and housekeeping\n", word);
+			fprintf(stderr,
+					"ROLES: there is no role \"%s\"; there are http, relay, replies, sync and "
+					"housekeeping\n",
+					word);
 			ok = false;
 		}
 		else
@@ -281,7 +192,8 @@ start_thread(Threads *threads, void *(*run)(void *), void *argument)
 	return true;
 }
 
-/* Waits for SIGTERM or SIGINT, then asks all to stop; a second one leaves at once. SIGHUP has tokens and headers read again. */
+/* Waits for SIGTERM or SIGINT, then asks all to stop; a second one leaves at once. SIGHUP has
+ * tokens and headers read again. */
 static void *
 watch_signals(void *set)
 {
@@ -339,8 +251,8 @@ create_intakes(ApiIntakes *intakes)
 	intakes->reads = intake_create(QUERY_JOBS_MAX, bytes_max);
 	intakes->lists = intake_create(LIST_JOBS_MAX, bytes_max);
 	intakes->syncs = intake_create(LIST_JOBS_MAX, bytes_max);
-	return intakes->orders != NULL && intakes->aside != NULL && intakes->changes != NULL && intakes->reads != NULL &&
-		   intakes->lists != NULL && intakes->syncs != NULL;
+	return intakes->orders != NULL && intakes->aside != NULL && intakes->changes != NULL &&
+		   intakes->reads != NULL && intakes->lists != NULL && intakes->syncs != NULL;
 }
 
 static bool
@@ -380,8 +292,10 @@ start_http(HttpRole *http)
 		if (!start_thread(&http->threads, placer_run, &http->lanes[i]))
 			return false;
 	}
-	if (!start_workers(http, http->intakes.reads, READ_THREADS) || !start_workers(http, http->intakes.changes, CHANGE_THREADS) ||
-		!start_workers(http, http->intakes.lists, 1) || !start_workers(http, http->intakes.syncs, 1) ||
+	if (!start_workers(http, http->intakes.reads, READ_THREADS) ||
+		!start_workers(http, http->intakes.changes, CHANGE_THREADS) ||
+		!start_workers(http, http->intakes.lists, 1) ||
+		!start_workers(http, http->intakes.syncs, 1) ||
 		!start_thread(&http->threads, listeners_run, NULL))
 		return false;
 	api_init(&http->intakes);
@@ -410,8 +324,10 @@ stop_http(HttpRole *http)
 static int
 run(void)
 {
-	static void *(*const role_runs[ROLE_COUNT])(void *) = {
-		[ROLE_RELAY] = relay_run, [ROLE_REPLIES] = replies_run, [ROLE_SYNC] = sync_run, [ROLE_HOUSEKEEPING] = housekeeping_run};
+	static void *(*const role_runs[ROLE_COUNT])(void *) = {[ROLE_RELAY] = relay_run,
+														   [ROLE_REPLIES] = replies_run,
+														   [ROLE_SYNC] = sync_run,
+														   [ROLE_HOUSEKEEPING] = housekeeping_run};
 	static sigset_t signals;
 	bool            wanted[ROLE_COUNT] = {false};
 	pthread_t       watcher;
@@ -424,7 +340,10 @@ run(void)
 	if (wanted[ROLE_HTTP] && *config.http_tokens_file == '\0' && !config.http_without_tokens &&
 		strncmp(config.http_listen, "127.", 4) != 0)
 	{
-		fprintf(stderr, "HTTP_LISTEN=%s is not loopback: set HTTP_TOKENS_FILE, or HTTP_WITHOUT_TOKENS=yes\n", config.http_listen);
+		fprintf(
+			stderr,
+			"HTTP_LISTEN=%s is not loopback: set HTTP_TOKENS_FILE, or HTTP_WITHOUT_TOKENS=yes\n",
+			config.http_listen);
 		return EX_USAGE;
 	}
 	sigemptyset(&signals);
@@ -471,7 +390,8 @@ run_sync(void)
 		json_dumpf(results, stdout, JSON_INDENT(2));
 		putchar('\n');
 	}
-	json_array_foreach(results, i, result) ok = ok && strcmp(json_string_value(json_object_get(result, "status")), "failed") != 0;
+	json_array_foreach(results, i, result) ok =
+		ok && strcmp(json_string_value(json_object_get(result, "status")), "failed") != 0;
 	json_decref(results);
 	db_close(&db);
 	return ok ? EX_OK : EXIT_FAILURE;
@@ -512,7 +432,8 @@ main(int argc, char **argv)
 	char *words[1];
 	int   nwords;
 
-	if (!settings_load(settings, synopsis, about, argc, argv, words, 1, &nwords) || !check_settings())
+	if (!settings_load(config_settings, synopsis, about, argc, argv, words, 1, &nwords) ||
+		!check_settings())
 		return EX_USAGE;
 	if (nwords == 0)
 	{

@@ -22,8 +22,9 @@ parts_of(const char *text)
 
 	*result = '\0';
 	if (amqp_url_parse(&url, text) == NULL)
-		snprintf(result, sizeof(result), "%s %s:%s@%s:%d %s %d %d", url.is_tls ? "tls" : "tcp", url.user, url.password, url.host, url.port,
-				 url.vhost, url.heartbeat_s, url.connect_timeout_ms);
+		snprintf(result, sizeof(result), "%s %s:%s@%s:%d %s %d %d", url.is_tls ? "tls" : "tcp",
+				 url.user, url.password, url.host, url.port, url.vhost, url.heartbeat_s,
+				 url.connect_timeout_ms);
 	amqp_url_free(&url);
 	return result;
 }

@@ -56,7 +56,8 @@ http_reply(HttpExchange *exchange, int status, const char *content_type, char *b
 }
 
 void
-http_problem(HttpExchange *exchange, int status, const char *title, const char *detail, const char *field, const char *details_json)
+http_problem(HttpExchange *exchange, int status, const char *title, const char *detail,
+			 const char *field, const char *details_json)
 {
 	(void) exchange;
 	(void) status;
@@ -77,10 +78,21 @@ tokens_are_required(void)
 static void
 names_with_a_dot_may_be_a_strangers(void **state)
 {
-	static const char *const theirs[] = {"evil.example", "evil.example:3000", "127.0.0.1.evil.example", "localhost.evil.example", "127.0.0.1.", "127.1",
-										 "evil.localhost.example:80", "0x7f.1", "[evil.example]", "1.2.3.4.5", "localhost."};
-	static const char *const ours[] = {"localhost", "localhost:3000", "LOCALHOST", "shop.localhost:3000", "127.0.0.1", "127.0.0.1:3000", "[::1]", "[::1]:3000",
-									   "10.0.0.7:80", "order-bridge:3000", "x"};
+	static const char *const theirs[] = {"evil.example",
+										 "evil.example:3000",
+										 "127.0.0.1.evil.example",
+										 "localhost.evil.example",
+										 "127.0.0.1.",
+										 "127.1",
+										 "evil.localhost.example:80",
+										 "0x7f.1",
+										 "[evil.example]",
+										 "1.2.3.4.5",
+										 "localhost."};
+	static const char *const ours[] = {
+		"localhost",   "localhost:3000",    "LOCALHOST", "shop.localhost:3000",
+		"127.0.0.1",   "127.0.0.1:3000",    "[::1]",     "[::1]:3000",
+		"10.0.0.7:80", "order-bridge:3000", "x"};
 
 	(void) state;
 	for (size_t i = 0; i < sizeof(theirs) / sizeof(theirs[0]); i++)
@@ -107,7 +119,8 @@ settings_are_looked_at(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(names_with_a_dot_may_be_a_strangers), cmocka_unit_test(settings_are_looked_at)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(names_with_a_dot_may_be_a_strangers),
+									   cmocka_unit_test(settings_are_looked_at)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import json
 import os
 import pathlib
 import select
@@ -258,6 +259,16 @@ class World:
                 channel.basic_ack(method.delivery_tag, multiple=True)
                 break
         channel.connection.close()
+        return messages
+
+    def take_orders(self, queue, order_ids):
+        """All messages of the queue once there are events of all these orders among them; how many there are says nothing, some come twice."""
+        messages, wanted = [], set(order_ids)
+
+        def complete():
+            messages.extend(self.take(queue))
+            return wanted <= {json.loads(body)["orderId"] for _, body, _ in messages}
+        wait_until(complete, what=f"the events of {len(wanted)} orders")
         return messages
 
     def reply(self, *bodies):

@@ -37,14 +37,24 @@ keep_last(void *context, const char *header)
 static void
 a_key_goes_to_its_origin_alone(void **state)
 {
-	static const char *const others[] = {"http://feeds.example/stock", "https://feeds.example:8443/", "https://feeds.example.evil/", "https://evil.example/",
-										 "https://feeds.example@evil.example/", "https://feeds.exampl\xc3\xa9/", "https://evil.example/?https://feeds.example",
-										 "https://evil.example#@feeds.example", "ftp://feeds.example/", "https://", "nonsense"};
-	char header[100] = "";
+	static const char *const others[] = {"http://feeds.example/stock",
+										 "https://feeds.example:8443/",
+										 "https://feeds.example.evil/",
+										 "https://evil.example/",
+										 "https://feeds.example@evil.example/",
+										 "https://feeds.exampl\xc3\xa9/",
+										 "https://evil.example/?https://feeds.example",
+										 "https://evil.example#@feeds.example",
+										 "ftp://feeds.example/",
+										 "https://",
+										 "nonsense"};
+	char                     header[100] = "";
 
 	(void) state;
-	assert_true(load("# keys\na https://Feeds.example Authorization: Bearer k\na feeds.example:8444 X-Other: 1\nb http://10.0.0.7:8080 X-Key: 2\n"));
-	assert_int_equal(feed_headers_each("a", "https://feeds.example/stock?x=1", keep_last, header), 1);
+	assert_true(load("# keys\na https://Feeds.example Authorization: Bearer k\na "
+					 "feeds.example:8444 X-Other: 1\nb http://10.0.0.7:8080 X-Key: 2\n"));
+	assert_int_equal(feed_headers_each("a", "https://feeds.example/stock?x=1", keep_last, header),
+					 1);
 	assert_string_equal(header, "Authorization: Bearer k");
 	assert_int_equal(feed_headers_each("a", "https://FEEDS.example:443", keep_last, header), 1);
 	assert_int_equal(feed_headers_each("a", "https://feeds.example:8444/", keep_last, header), 1);
@@ -61,8 +71,11 @@ a_key_goes_to_its_origin_alone(void **state)
 static void
 a_bad_file_changes_nothing(void **state)
 {
-	static const char *const bad[] = {"a Authorization: Bearer k\n", "a https://x\n", "a\n", "a https://x/path K: v\n", "a https://u@x K: v\n", "a ftp://x K: v\n",
-									  "a https:// K: v\n", "a https://x K\n", "a https://x : v\n", "a https://x:99999 K: v\n"};
+	static const char *const bad[] = {
+		"a Authorization: Bearer k\n", "a https://x\n",        "a\n",
+		"a https://x/path K: v\n",     "a https://u@x K: v\n", "a ftp://x K: v\n",
+		"a https:// K: v\n",           "a https://x K\n",      "a https://x : v\n",
+		"a https://x:99999 K: v\n"};
 	char header[100] = "";
 
 	(void) state;
@@ -78,7 +91,8 @@ a_bad_file_changes_nothing(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(a_key_goes_to_its_origin_alone), cmocka_unit_test(a_bad_file_changes_nothing)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(a_key_goes_to_its_origin_alone),
+									   cmocka_unit_test(a_bad_file_changes_nothing)};
 	int                     failed;
 
 	close(mkstemp(path));

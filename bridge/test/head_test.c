@@ -23,7 +23,8 @@ status_of(bool is_http_1_0, const char *const *texts)
 	int         status;
 
 	for (int i = 0; texts[i] != NULL; i += 2)
-		assert_true(http_head_add(&head, texts[i], strlen(texts[i]), texts[i + 1], strlen(texts[i + 1])));
+		assert_true(
+			http_head_add(&head, texts[i], strlen(texts[i]), texts[i + 1], strlen(texts[i + 1])));
 	status = http_head_check(&head, &complaint, &field);
 	assert_true((status != 0) == (complaint != NULL));
 	http_head_free(&head);
@@ -44,7 +45,8 @@ framing_is_told_in_one_way(void **state)
 	assert_int_equal(STATUS_OF("Content-Length", "5", "transfer-encoding", "chunked"), 400);
 	assert_int_equal(STATUS_OF("Content-Length", "5 6"), 400);
 	assert_int_equal(STATUS_OF("Content-Length", ""), 400);
-	assert_int_equal(STATUS_OF("Transfer-Encoding", "chunked", "Transfer-Encoding", "chunked"), 400);
+	assert_int_equal(STATUS_OF("Transfer-Encoding", "chunked", "Transfer-Encoding", "chunked"),
+					 400);
 	assert_int_equal(STATUS_OF("Transfer-Encoding", "xchunked"), 501);
 	assert_int_equal(STATUS_OF_1_0("Transfer-Encoding", "chunked"), 400);
 }
@@ -58,7 +60,8 @@ names_and_values_are_what_the_grammar_says(void **state)
 	{
 		const char name[] = {'X', (char) c, '\0'};
 		const char value[] = {'a', (char) c, 'b', '\0'};
-		bool       is_token = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || strchr("!#$%&'*+-.^_`|~", c);
+		bool       is_token = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+						(c >= 'a' && c <= 'z') || strchr("!#$%&'*+-.^_`|~", c);
 
 		assert_int_equal(STATUS_OF(name, "v"), is_token ? 0 : 400);
 		assert_int_equal(STATUS_OF("X", value), c == '\t' || (c >= ' ' && c != 0x7f) ? 0 : 400);
@@ -74,7 +77,8 @@ one_host(void **state)
 	assert_int_equal(STATUS_OF_1_0(NULL, NULL), 0);
 	assert_int_equal(STATUS_OF("Host", "y"), 400);
 	assert_int_equal(status_of(false, (const char *const[]){"Host", "", NULL}), 0);
-	assert_int_equal(status_of(false, (const char *const[]){"Host", "[fe80::1%25eth0]:80", NULL}), 0);
+	assert_int_equal(status_of(false, (const char *const[]){"Host", "[fe80::1%25eth0]:80", NULL}),
+					 0);
 	assert_int_equal(status_of(false, (const char *const[]){"Host", "x/y", NULL}), 400);
 	assert_int_equal(status_of(false, (const char *const[]){"Host", "x y", NULL}), 400);
 }
@@ -119,9 +123,11 @@ taken_apart(const char *text)
 	{
 		*result = '\0';
 		for (int i = 0; i < target.nsegments && i < HTTP_SEGMENTS_MAX; i++)
-			snprintf(result + strlen(result), sizeof(result) - strlen(result), "[%s]", target.segments[i]);
+			snprintf(result + strlen(result), sizeof(result) - strlen(result), "[%s]",
+					 target.segments[i]);
 		for (int i = 0; i < target.nquery; i++)
-			snprintf(result + strlen(result), sizeof(result) - strlen(result), "{%s=%s}", target.query[i].name, target.query[i].value);
+			snprintf(result + strlen(result), sizeof(result) - strlen(result), "{%s=%s}",
+					 target.query[i].name, target.query[i].value);
 		if (target.nsegments > HTTP_SEGMENTS_MAX)
 			strcat(result, "...");
 	}
@@ -175,9 +181,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(framing_is_told_in_one_way), cmocka_unit_test(names_and_values_are_what_the_grammar_says),
-		cmocka_unit_test(one_host),                   cmocka_unit_test(blanks_around_a_value_are_not_part_of_it),
-		cmocka_unit_test(too_many_fields_are_refused), cmocka_unit_test(targets),
+		cmocka_unit_test(framing_is_told_in_one_way),
+		cmocka_unit_test(names_and_values_are_what_the_grammar_says),
+		cmocka_unit_test(one_host),
+		cmocka_unit_test(blanks_around_a_value_are_not_part_of_it),
+		cmocka_unit_test(too_many_fields_are_refused),
+		cmocka_unit_test(targets),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -174,9 +174,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(takes_in_order_and_no_more_than_it_may_hold), cmocka_unit_test(what_comes_back_waits_and_new_ones_go_first),
-		cmocka_unit_test(what_comes_back_is_not_left_waiting_for_ever), cmocka_unit_test(each_time_it_waits_longer),
-		cmocka_unit_test(the_overdue_can_be_taken_by_another),          cmocka_unit_test(closed_it_gives_out_what_is_left),
+		cmocka_unit_test(takes_in_order_and_no_more_than_it_may_hold),
+		cmocka_unit_test(what_comes_back_waits_and_new_ones_go_first),
+		cmocka_unit_test(what_comes_back_is_not_left_waiting_for_ever),
+		cmocka_unit_test(each_time_it_waits_longer),
+		cmocka_unit_test(the_overdue_can_be_taken_by_another),
+		cmocka_unit_test(closed_it_gives_out_what_is_left),
 		cmocka_unit_test(waiting_ends_with_a_job_or_with_its_time),
 	};
 

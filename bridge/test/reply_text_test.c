@@ -46,13 +46,16 @@ what_is_clear_is_read(void **state)
 	assert_read_as(START ",\"reason\":\"sold\nout\tnow\"}", START ",\"reason\":\"sold out now\"}");
 	assert_read_as(START ",\"reason\":\"caf\xe9\"}", START ",\"reason\":\"caf\xef\xbf\xbd\"}");
 	assert_read_as(START ",\"reason\":\"\xc3\xbc\"}", START ",\"reason\":\"\xc3\xbc\"}");
-	assert_read_as(START ",\"reason\":\"a\\u0000b\"}", START ",\"reason\":\"a\xef\xbf\xbd" "b\"}");
+	assert_read_as(START ",\"reason\":\"a\\u0000b\"}", START ",\"reason\":\"a\xef\xbf\xbd"
+															 "b\"}");
 	assert_read_as(START ",\"reason\":\"\\ud800\"}", START ",\"reason\":\"\xef\xbf\xbd\"}");
-	assert_read_as(START ",\"reason\":\"\\udc00\\ud83d\\ude00\"}", START ",\"reason\":\"\xef\xbf\xbd\xf0\x9f\x98\x80\"}");
+	assert_read_as(START ",\"reason\":\"\\udc00\\ud83d\\ude00\"}",
+				   START ",\"reason\":\"\xef\xbf\xbd\xf0\x9f\x98\x80\"}");
 	assert_read_as(START ",\"reason\":\"\\\\u0000\"}", START ",\"reason\":\"\\\\u0000\"}");
 	assert_read_as(START ",\"reason\":404}", START ",\"reason\":\"404\"}");
 	assert_read_as(START ",\"reason\":[\"a\",1]}", START ",\"reason\":\"[\\\"a\\\",1]\"}");
-	assert_read_as("{\"orderId\": \"7\", \"status\": \"Confirmed\"}", "{\"orderId\":\"7\",\"status\":\"Confirmed\"}");
+	assert_read_as("{\"orderId\": \"7\", \"status\": \"Confirmed\"}",
+				   "{\"orderId\":\"7\",\"status\":\"Confirmed\"}");
 }
 
 static void

@@ -18,10 +18,11 @@ static const char *text;
 static int         number;
 static bool        flag;
 
-static const Setting table[] = {{"TEST_TEXT", "text", SETTING_TEXT, &text, "fallback", 0, 0, "a text"},
-								{"TEST_NUMBER", "number", SETTING_NUMBER, &number, "5", 1, 10, "a number"},
-								{"TEST_FLAG", "flag", SETTING_FLAG, &flag, "no", 0, 0, "a flag"},
-								{NULL}};
+static const Setting table[] = {
+	{"TEST_TEXT", "text", SETTING_TEXT, &text, "fallback", 0, 0, "a text"},
+	{"TEST_NUMBER", "number", SETTING_NUMBER, &number, "5", 1, 10, "a number"},
+	{"TEST_FLAG", "flag", SETTING_FLAG, &flag, "no", 0, 0, "a flag"},
+	{NULL}};
 
 static bool
 load(const char *first, const char *second)
@@ -30,7 +31,11 @@ load(const char *first, const char *second)
 	char *words[2];
 	int   nwords;
 
-	return settings_load(table, "", "", first == NULL ? 1 : second == NULL ? 2 : 3, argv, words, 2, &nwords);
+	return settings_load(table, "", "",
+						 first == NULL    ? 1
+						 : second == NULL ? 2
+										  : 3,
+						 argv, words, 2, &nwords);
 }
 
 static int

@@ -35,8 +35,9 @@ reads_running_transactions(void **state)
 static void
 refuses_what_is_no_snapshot(void **state)
 {
-	static const char *const wrong[] = {"", "1", "1:2", "1:2:x", "1:2:3,", "a:2:", "99999999999999999999:2:"};
-	Snapshot                 s;
+	static const char *const wrong[] = {
+		"", "1", "1:2", "1:2:x", "1:2:3,", "a:2:", "99999999999999999999:2:"};
+	Snapshot s;
 
 	(void) state;
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)

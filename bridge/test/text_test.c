@@ -21,8 +21,12 @@ escaped_text_cannot_pretend(void **state)
 		{"plain text, \"quoted\"", "plain text, \"quoted\""},
 		{"Zo\xc3\xab \xe2\x82\xac \xf0\x9f\x9b\x92", "Zo\xc3\xab \xe2\x82\xac \xf0\x9f\x9b\x92"},
 		{"\x1b[31mred", "\\u{1b}[31mred"},
-		{"a\x7f" "b", "a\\u{7f}b"},
-		{"\xc2\x9b" "31m", "\\u{9b}31m"},
+		{"a\x7f"
+		 "b",
+		 "a\\u{7f}b"},
+		{"\xc2\x9b"
+		 "31m",
+		 "\\u{9b}31m"},
 		{"user \xe2\x80\xaegnp.exe", "user \\u{202e}gnp.exe"},
 		{"\xe2\x81\xa6x\xe2\x81\xa9", "\\u{2066}x\\u{2069}"},
 		{"\xd8\x9c\xe2\x80\x8b\xef\xbb\xbf", "\\u{61c}\\u{200b}\\u{feff}"},
@@ -50,7 +54,8 @@ escaped_text_cannot_pretend(void **state)
 static void
 a_cut_leaves_whole_characters(void **state)
 {
-	static const char text[] = "a\xc3\xab\xe2\x82\xac\xf0\x9f\x9b\x92z"; /* of 1, 2, 3, 4 and 1 bytes */
+	static const char text[] =
+		"a\xc3\xab\xe2\x82\xac\xf0\x9f\x9b\x92z"; /* of 1, 2, 3, 4 and 1 bytes */
 	static const size_t whole[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11, 11};
 
 	(void) state;
@@ -67,23 +72,22 @@ a_cut_leaves_whole_characters(void **state)
 static void
 array_elements_are_quoted(void **state)
 {
-	char  *text = NULL;
-	size_t size;
-	FILE  *stream = open_memstream(&text, &size);
+	const char *const strings[] = {"a\"b\\c,{}", NULL, "", "NULL"};
+	char             *text = text_of_strings(strings, 4);
 
 	(void) state;
-	text_array_element(stream, "a\"b\\c,{}");
-	text_array_element(stream, NULL);
-	text_array_element(stream, "");
-	text_array_element(stream, "NULL");
-	assert_string_equal(text_finish(stream, &text), "\"a\\\"b\\\\c,{}\"NULL\"\"\"NULL\"");
+	assert_string_equal(text, "{\"a\\\"b\\\\c,{}\",NULL,\"\",\"NULL\"}");
+	free(text);
+	text = text_of_strings(NULL, 0);
+	assert_string_equal(text, "{}");
 	free(text);
 }
 
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(escaped_text_cannot_pretend), cmocka_unit_test(a_cut_leaves_whole_characters),
+	const struct CMUnitTest tests[] = {cmocka_unit_test(escaped_text_cannot_pretend),
+									   cmocka_unit_test(a_cut_leaves_whole_characters),
 									   cmocka_unit_test(array_elements_are_quoted)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -38,10 +38,11 @@ vendors_used(const SourcingOffer *offers, const SourcingPick *picks, int npicks)
 	return __builtin_popcount(mask);
 }
 
-/* What any outcome must obey: no offer overdrawn or excluded, lines served exactly, offers untouched. */
+/* What any outcome must obey: no offer overdrawn or excluded, lines served exactly, offers
+ * untouched. */
 static void
-check_picks(SourcingStrategy strategy, const SourcingLine *lines, int nlines, const SourcingOffer *offers,
-			const SourcingPick *picks, int npicks)
+check_picks(SourcingStrategy strategy, const SourcingLine *lines, int nlines,
+			const SourcingOffer *offers, const SourcingPick *picks, int npicks)
 {
 	int64_t taken[2 * OFFERS_MAX] = {0};
 
@@ -50,7 +51,8 @@ check_picks(SourcingStrategy strategy, const SourcingLine *lines, int nlines, co
 		const SourcingLine *line = &lines[picks[p].line];
 
 		assert_true(picks[p].quantity > 0);
-		assert_true(picks[p].offer >= line->first_offer && picks[p].offer < line->first_offer + line->noffers);
+		assert_true(picks[p].offer >= line->first_offer &&
+					picks[p].offer < line->first_offer + line->noffers);
 		assert_false(offers[picks[p].offer].excluded);
 		taken[picks[p].offer] += picks[p].quantity;
 		assert_true(taken[picks[p].offer] <= offers[picks[p].offer].available);
@@ -79,8 +81,11 @@ make_case(SourcingLine *lines, SourcingOffer *offers)
 	{
 		lines[i] = (SourcingLine){1 + rand() % 8, noffers, rand() % (OFFERS_MAX / 2 + 1)};
 		for (int o = 0; o < lines[i].noffers; o++)
-			offers[noffers++] = (SourcingOffer){
-				.price = rand() % 4, .available = rand() % 7, .vendor = o, .priority = rand() % 3, .excluded = rand() % 8 == 0};
+			offers[noffers++] = (SourcingOffer){.price = rand() % 4,
+												.available = rand() % 7,
+												.vendor = o,
+												.priority = rand() % 3,
+												.excluded = rand() % 8 == 0};
 	}
 	return nlines;
 }
@@ -161,7 +166,9 @@ agrees_with_brute_force(void **state)
 			int npicks = sourcing_choose(s, false, &no_limit, lines, nlines, offers, picks);
 
 			assert_memory_equal(before, offers, sizeof(offers));
-			assert_int_equal(npicks > 0, s == SOURCING_SINGLE_VENDOR ? single_vendor_can(lines, nlines, offers) : can);
+			assert_int_equal(npicks > 0, s == SOURCING_SINGLE_VENDOR
+											 ? single_vendor_can(lines, nlines, offers)
+											 : can);
 			if (npicks < 0)
 				continue;
 			check_picks(s, lines, nlines, offers, picks, npicks);
@@ -200,8 +207,9 @@ partial_takes_all_there_is(void **state)
 	srand(8);
 	for (int n = 0; n < CASES; n++)
 	{
-		int     nlines = make_case(lines, offers);
-		int     npicks = sourcing_choose(SOURCING_CHEAPEST, true, &no_limit, lines, nlines, offers, picks);
+		int nlines = make_case(lines, offers);
+		int npicks =
+			sourcing_choose(SOURCING_CHEAPEST, true, &no_limit, lines, nlines, offers, picks);
 		int64_t all = 0;
 
 		for (int i = 0; i < nlines; i++)
@@ -221,7 +229,8 @@ partial_takes_all_there_is(void **state)
 static void
 says_which_line_fails(void **state)
 {
-	SourcingOffer offers[] = {{.price = 1, .available = 5, .vendor = 1}, {.price = 1, .available = 1, .vendor = 1}};
+	SourcingOffer offers[] = {{.price = 1, .available = 5, .vendor = 1},
+							  {.price = 1, .available = 1, .vendor = 1}};
 	SourcingLine  lines[] = {{5, 0, 1}, {2, 1, 1}};
 	SourcingPick  picks[2];
 
@@ -275,7 +284,8 @@ take(Outcome *outcome, SourcingStrategy strategy, const SourcingOffer *offer, in
 
 /* One line by the rule: whole from the preferred offer that has it, else split, preferred first. */
 static void
-serve_by_rule(SourcingStrategy strategy, const SourcingLine *line, const SourcingOffer *offers, unsigned mask, Outcome *outcome)
+serve_by_rule(SourcingStrategy strategy, const SourcingLine *line, const SourcingOffer *offers,
+			  unsigned mask, Outcome *outcome)
 {
 	const SourcingOffer *sorted[OFFERS_MAX];
 	const SourcingOffer *most = NULL;
@@ -314,14 +324,17 @@ serve_by_rule(SourcingStrategy strategy, const SourcingLine *line, const Sourcin
 }
 
 static Outcome
-outcome_of(SourcingStrategy strategy, const SourcingLine *lines, int nlines, const SourcingOffer *offers, unsigned mask)
+outcome_of(SourcingStrategy strategy, const SourcingLine *lines, int nlines,
+		   const SourcingOffer *offers, unsigned mask)
 {
 	Outcome outcome = {0};
 
 	for (int i = 0; i < nlines; i++)
 	{
-		serve_by_rule(strategy == SOURCING_FEWEST_VENDORS ? SOURCING_CHEAPEST : strategy, &lines[i], offers, mask, &outcome);
-		for (int o = lines[i].first_offer; o < lines[i].first_offer + lines[i].noffers && strategy == SOURCING_MOST_STOCK; o++)
+		serve_by_rule(strategy == SOURCING_FEWEST_VENDORS ? SOURCING_CHEAPEST : strategy, &lines[i],
+					  offers, mask, &outcome);
+		for (int o = lines[i].first_offer;
+			 o < lines[i].first_offer + lines[i].noffers && strategy == SOURCING_MOST_STOCK; o++)
 			outcome.own -= usable(&offers[o], mask) ? offers[o].available : 0;
 	}
 	if (strategy == SOURCING_FEWEST_VENDORS)
@@ -362,8 +375,8 @@ a_limit_takes_the_best_set_of_vendors(void **state)
 			Outcome  best = {0};
 			Outcome  got = {0};
 			unsigned vendors = 0;
-			int      unlimited = sourcing_choose(s, partial, &no_limit, lines, nlines, offers, picks);
-			int      npicks;
+			int unlimited = sourcing_choose(s, partial, &no_limit, lines, nlines, offers, picks);
+			int npicks;
 
 			for (int p = 0; p < unlimited; p++)
 			{
@@ -379,7 +392,8 @@ a_limit_takes_the_best_set_of_vendors(void **state)
 				SourcingPick same[2 * OFFERS_MAX];
 
 				/* the limit changes nothing of a choice that keeps to it */
-				assert_int_equal(sourcing_choose(s, partial, &limit, lines, nlines, offers, same), unlimited);
+				assert_int_equal(sourcing_choose(s, partial, &limit, lines, nlines, offers, same),
+								 unlimited);
 				assert_memory_equal(same, picks, sizeof(SourcingPick) * unlimited);
 				continue;
 			}
@@ -387,7 +401,8 @@ a_limit_takes_the_best_set_of_vendors(void **state)
 			{
 				Outcome outcome;
 
-				if ((mask & free_mask) || __builtin_popcount(mask) > limit.max_vendors - limit.nused)
+				if ((mask & free_mask) ||
+					__builtin_popcount(mask) > limit.max_vendors - limit.nused)
 					continue;
 				outcome = outcome_of(s, lines, nlines, offers, mask | free_mask);
 				if (s == SOURCING_FEWEST_VENDORS)
@@ -415,7 +430,8 @@ a_limit_takes_the_best_set_of_vendors(void **state)
 				take(&got, s, &offers[picks[p].offer], picks[p].quantity);
 			}
 			assert_true(npicks > 0);
-			assert_true(__builtin_popcount(vendors & ~free_mask) <= limit.max_vendors - limit.nused);
+			assert_true(__builtin_popcount(vendors & ~free_mask) <=
+						limit.max_vendors - limit.nused);
 			assert_int_equal(got.served, best.served);
 			if (s == SOURCING_PRIORITY)
 				assert_int_equal(got.own, best.own);
@@ -436,8 +452,13 @@ many_vendors_are_chosen_greedily(void **state)
 
 	(void) state;
 	for (int i = 0; i < 40; i++)
-		offers[i] = (SourcingOffer){.price = i, .available = i == 30 ? 60 : i == 35 ? 40 : 3, .vendor = i};
-	assert_int_equal(sourcing_choose(SOURCING_FEWEST_VENDORS, false, &no_limit, &line, 1, offers, picks), 2);
+		offers[i] = (SourcingOffer){.price = i,
+									.available = i == 30   ? 60
+												 : i == 35 ? 40
+														   : 3,
+									.vendor = i};
+	assert_int_equal(
+		sourcing_choose(SOURCING_FEWEST_VENDORS, false, &no_limit, &line, 1, offers, picks), 2);
 }
 
 /* nlines lines, each offered by nvendors vendors: line i by vendor v with (i + v) % 7 units. */
@@ -454,7 +475,8 @@ choose_of_many(int nlines, int nvendors, int64_t quantity, int64_t *effort)
 	{
 		lines[i] = (SourcingLine){quantity, i * nvendors, nvendors};
 		for (int v = 0; v < nvendors; v++)
-			offers[i * nvendors + v] = (SourcingOffer){.price = 1 + v, .available = (i + v) % 7, .vendor = v};
+			offers[i * nvendors + v] =
+				(SourcingOffer){.price = 1 + v, .available = (i + v) % 7, .vendor = v};
 	}
 	npicks = sourcing_choose(SOURCING_FEWEST_VENDORS, false, &limit, lines, nlines, offers, picks);
 	free(offers);

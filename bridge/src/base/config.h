@@ -7,6 +7,8 @@
 
 #include <stdbool.h>
 
+#include "base/settings.h"
+
 typedef struct Config
 {
 	const char *database_url;
@@ -60,5 +62,8 @@ typedef struct Config
 } Config;
 
 extern Config config;
+
+/* The table that settings_load() fills in config from; ends with a NULL. */
+extern const Setting config_settings[];
 
 #endif /* BRIDGE_CONFIG_H */

@@ -17,7 +17,8 @@ fault_point(const char *name)
 	const char       *wanted = getenv("FAULT");
 	size_t            length = strlen(name);
 
-	if (wanted == NULL || strncmp(wanted, name, length) != 0 || (wanted[length] != '\0' && wanted[length] != ':'))
+	if (wanted == NULL || strncmp(wanted, name, length) != 0 ||
+		(wanted[length] != '\0' && wanted[length] != ':'))
 		return;
 	if (atomic_fetch_add(&passed, 1) + 1 == (wanted[length] == ':' ? atoi(wanted + length + 1) : 1))
 		raise(SIGKILL);

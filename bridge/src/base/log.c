@@ -5,7 +5,6 @@
 #include "base/log.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -45,12 +44,14 @@ log_line(LogLevel level, const char *format, ...)
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &utc);
 	length = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &utc);
-	length += snprintf(line + length, sizeof(line) - length, ".%03ldZ %s %s ", now.tv_nsec / 1000000, names[level], thread_role);
+	length += snprintf(line + length, sizeof(line) - length, ".%03ldZ %s %s ",
+					   now.tv_nsec / 1000000, names[level], thread_role);
 	va_start(args, format);
 	vsnprintf(line + length, sizeof(line) - length - 1, format, args);
 	va_end(args);
 
-	/* one line, and what it says, whatever a server's message or a stranger's text holds; in one write */
+	/* one line, and what it says, whatever a server's message or a stranger's text holds; in one
+	 * write */
 	for (char *c = line; *c != '\0'; c++)
 	{
 		if (*c == '\n' || *c == '\r' || *c == '\t')

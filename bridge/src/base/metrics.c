@@ -6,8 +6,6 @@
 
 #include <inttypes.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "base/roles.h"
 #include "base/text.h"
@@ -17,43 +15,81 @@ typedef struct Description
 	const char *name;
 	const char *type;
 	const char *help;
+	const char *alarm; /* for the docs: when somebody should look; NULL: it is not for that */
 } Description;
 
 static const Description descriptions[METRIC_COUNT] = {
-	[METRIC_HTTP_REQUESTS] = {"http_requests_total", "counter", "HTTP requests received."},
-	[METRIC_HTTP_REFUSED] = {"http_refused_total", "counter", "HTTP requests answered with 503 at once."},
-	[METRIC_HTTP_SERVER_ERRORS] = {"http_server_errors_total", "counter", "HTTP requests answered with 5xx."},
-	[METRIC_INTAKE_DEPTH] = {"intake_depth", "gauge", "Orders waiting for the placer."},
-	[METRIC_LISTENERS] = {"listeners", "gauge", "Clients of GET /events."},
-	[METRIC_ORDERS_PLACED] = {"orders_placed_total", "counter", "Orders placed over HTTP."},
-	[METRIC_ORDERS_REFUSED] = {"orders_refused_total", "counter", "Order requests over HTTP that were not served."},
-	[METRIC_EVENTS_PUBLISHED] = {"events_published_total", "counter", "Events confirmed by the broker."},
-	[METRIC_EVENTS_RETURNED] = {"events_returned_total", "counter", "Events that no queue took, parked."},
-	[METRIC_EVENTS_NACKED] = {"events_nacked_total", "counter", "Events that the broker refused, published again."},
-	[METRIC_RELAY_LEADS] = {"relay_leads", "gauge", "1 while this relay is the one at work."},
-	[METRIC_OUTBOX_BACKLOG_EVENTS] = {"outbox_backlog_events", "gauge", "Events that may not be with the broker yet."},
-	[METRIC_OUTBOX_BACKLOG_SECONDS] = {"outbox_backlog_seconds", "gauge", "Age of what may not be with the broker yet."},
-	[METRIC_PARKED_EVENTS] = {"parked_events", "gauge", "Events that no queue took, not redriven yet."},
-	[METRIC_EVENTS_REFUSED] = {"events_refused_total", "counter", "Events that the broker refused by closing, parked."},
-	[METRIC_EVENTS_DEFERRED] = {"events_deferred_total", "counter", "Events kept aside because a queue was full."},
-	[METRIC_DEFERRED_EVENTS] = {"deferred_events", "gauge", "Events kept aside because a queue was full, not sent yet."},
-	[METRIC_EVENTS_MISPLACED] = {"outbox_events_misplaced", "gauge",
-								 "1 if event ids went back, or events came by another way than our functions."},
+	[METRIC_HTTP_REQUESTS] = {"http_requests_total", "counter", "HTTP requests received.", NULL},
+	[METRIC_HTTP_REFUSED] = {"http_refused_total", "counter",
+							 "HTTP requests answered with 503 at once.", "rising for minutes"},
+	[METRIC_HTTP_SERVER_ERRORS] = {"http_server_errors_total", "counter",
+								   "HTTP requests answered with 5xx.",
+								   "rising without HTTP_REFUSED rising as much"},
+	[METRIC_INTAKE_DEPTH] = {"intake_depth", "gauge", "Orders waiting for the placer.",
+							 "near INTAKE_MAX"},
+	[METRIC_LISTENERS] = {"listeners", "gauge", "Clients of GET /events.", "at LISTENERS_MAX"},
+	[METRIC_ORDERS_PLACED] = {"orders_placed_total", "counter", "Orders placed over HTTP.", NULL},
+	[METRIC_ORDERS_REFUSED] = {"orders_refused_total", "counter",
+							   "Order requests over HTTP that were not served.", NULL},
+	[METRIC_EVENTS_PUBLISHED] = {"events_published_total", "counter",
+								 "Events confirmed by the broker.", NULL},
+	[METRIC_EVENTS_RETURNED] = {"events_returned_total", "counter",
+								"Events that no queue took, parked.", "rising"},
+	[METRIC_EVENTS_NACKED] = {"events_nacked_total", "counter",
+							  "Events that the broker refused, published again.",
+							  "rising for minutes"},
+	[METRIC_RELAY_LEADS] = {"relay_leads", "gauge", "1 while this relay is the one at work.",
+							"not 1 on exactly one bridge for a minute"},
+	[METRIC_OUTBOX_BACKLOG_EVENTS] = {"outbox_backlog_events", "gauge",
+									  "Events that may not be with the broker yet.", NULL},
+	[METRIC_OUTBOX_BACKLOG_SECONDS] = {"outbox_backlog_seconds", "gauge",
+									   "Age of what may not be with the broker yet.", "above 60"},
+	[METRIC_PARKED_EVENTS] = {"parked_events", "gauge",
+							  "Events that no queue took, not redriven yet.", "above 0"},
+	[METRIC_EVENTS_REFUSED] = {"events_refused_total", "counter",
+							   "Events that the broker refused by closing, parked.", "rising"},
+	[METRIC_EVENTS_DEFERRED] = {"events_deferred_total", "counter",
+								"Events kept aside because a queue was full.", NULL},
+	[METRIC_DEFERRED_EVENTS] = {"deferred_events", "gauge",
+								"Events kept aside because a queue was full, not sent yet.",
+								"above 0 for minutes"},
+	[METRIC_EVENTS_MISPLACED] =
+		{"outbox_events_misplaced", "gauge",
+		 "1 if event ids went back, or events came by another way than our functions.", "1"},
 	[METRIC_CIRCUITS_OPEN] = {"vendor_circuits_open", "gauge",
-							  "Vendors that are left alone after repeated failures, or on trial."},
-	[METRIC_DEAD_LETTERS] = {"dead_letters", "gauge", "Messages in the queue orders.replies.dead."},
-	[METRIC_REPLIES_APPLIED] = {"replies_applied_total", "counter", "Vendors' replies applied."},
-	[METRIC_REPLIES_WITHOUT_EFFECT] = {"replies_without_effect_total", "counter", "Duplicate, late and stale replies."},
-	[METRIC_REPLIES_DEAD] = {"replies_dead_total", "counter", "Replies that can never be applied."},
-	[METRIC_REPLIES_SET_ASIDE] = {"replies_set_aside", "gauge", "Replies that wait for a lock of someone's, without stopping others."},
-	[METRIC_ORDERS_SET_ASIDE] = {"orders_set_aside", "gauge",
-								 "HTTP requests that wait for a lock of someone's, without stopping others."},
-	[METRIC_FEEDS_SET_ASIDE] = {"feeds_set_aside", "gauge", "Feeds that wait for a lock of someone's, without stopping others."},
-	[METRIC_SYNCS] = {"vendor_syncs_total", "counter", "Vendors' feeds applied."},
-	[METRIC_SYNC_FAILURES] = {"vendor_sync_failures_total", "counter", "Vendors' feeds that could not be had or applied."},
-	[METRIC_ORDERS_EXPIRED] = {"orders_expired_total", "counter", "Orders expired by this bridge."},
-	[METRIC_VENDORS_ASKED_AGAIN] = {"vendors_asked_again_total", "counter", "Questions repeated to vendors that stayed silent."},
-	[METRIC_RECONNECTS] = {"reconnects_total", "counter", "Connections to PostgreSQL or RabbitMQ made anew."},
+							  "Vendors that are left alone after repeated failures, or on trial.",
+							  "above 0"},
+	[METRIC_DEAD_LETTERS] = {"dead_letters", "gauge", "Messages in the queue orders.replies.dead.",
+							 "above 0"},
+	[METRIC_REPLIES_APPLIED] = {"replies_applied_total", "counter", "Vendors' replies applied.",
+								NULL},
+	[METRIC_REPLIES_WITHOUT_EFFECT] = {"replies_without_effect_total", "counter",
+									   "Duplicate, late and stale replies.", NULL},
+	[METRIC_REPLIES_DEAD] = {"replies_dead_total", "counter", "Replies that can never be applied.",
+							 "rising"},
+	[METRIC_REPLIES_SET_ASIDE] =
+		{"replies_set_aside", "gauge",
+		 "Replies that wait for a lock of someone's, without stopping others.",
+		 "above 0 for minutes"},
+	[METRIC_ORDERS_SET_ASIDE] =
+		{"orders_set_aside", "gauge",
+		 "HTTP requests that wait for a lock of someone's, without stopping others.",
+		 "above 0 for minutes"},
+	[METRIC_FEEDS_SET_ASIDE] = {"feeds_set_aside", "gauge",
+								"Feeds that wait for a lock of someone's, without stopping others.",
+								"above 0 for minutes"},
+	[METRIC_SYNCS] = {"vendor_syncs_total", "counter", "Vendors' feeds applied.", NULL},
+	[METRIC_SYNC_FAILURES] = {"vendor_sync_failures_total", "counter",
+							  "Vendors' feeds that could not be had or applied.",
+							  "rising for minutes"},
+	[METRIC_ORDERS_EXPIRED] = {"orders_expired_total", "counter", "Orders expired by this bridge.",
+							   NULL},
+	[METRIC_VENDORS_ASKED_AGAIN] = {"vendors_asked_again_total", "counter",
+									"Questions repeated to vendors that stayed silent.",
+									"rising: a vendor is silent"},
+	[METRIC_RECONNECTS] = {"reconnects_total", "counter",
+						   "Connections to PostgreSQL or RabbitMQ made anew.",
+						   "rising for minutes"},
 };
 
 #define BOUNDS_MAX 16
@@ -67,19 +103,23 @@ static const struct
 } histograms[HISTOGRAM_COUNT] = {
 	[HISTOGRAM_HTTP_SECONDS] = {"http_request_seconds",
 								"From a request's head to its reply.",
-								{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}},
+								{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5,
+								 10}},
 	[HISTOGRAM_PLACE_SECONDS] = {"place_batch_seconds",
 								 "Time of one place_orders() call, its commit included.",
-								 {.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}},
+								 {.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5,
+								  10}},
 	[HISTOGRAM_PLACE_BATCH] = {"place_batch_orders",
 							   "Orders in one place_orders() call.",
 							   {1, 2, 5, 10, 25, 50, 100, 250, 500, 1000}},
-	[HISTOGRAM_PUBLISHED_SECONDS] = {"placed_to_published_seconds",
-									 "From an order's transaction to the broker's confirm of order.placed.",
-									 {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}},
+	[HISTOGRAM_PUBLISHED_SECONDS] =
+		{"placed_to_published_seconds",
+		 "From an order's transaction to the broker's confirm of order.placed.",
+		 {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}},
 	[HISTOGRAM_CONFIRMED_SECONDS] = {"placed_to_confirmed_seconds",
 									 "From an order's transaction to that of its confirmation.",
-									 {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}},
+									 {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10,
+									  60, 600}},
 };
 
 static _Atomic int64_t buckets[HISTOGRAM_COUNT][BOUNDS_MAX + 1];
@@ -126,7 +166,8 @@ write_histogram(FILE *stream, int histogram)
 	const double *bounds = histograms[histogram].bounds;
 	int64_t       count = 0;
 
-	fprintf(stream, "# HELP order_bridge_%s %s\n# TYPE order_bridge_%s histogram\n", name, histograms[histogram].help, name);
+	fprintf(stream, "# HELP order_bridge_%s %s\n# TYPE order_bridge_%s histogram\n", name,
+			histograms[histogram].help, name);
 	for (int i = 0; i < BOUNDS_MAX && bounds[i] > 0; i++)
 	{
 		count += atomic_load_explicit(&buckets[histogram][i], memory_order_relaxed);
@@ -135,8 +176,11 @@ write_histogram(FILE *stream, int histogram)
 			count += atomic_load_explicit(&buckets[histogram][i + 1], memory_order_relaxed);
 	}
 	fprintf(stream,
-			"order_bridge_%s_bucket{le=\"+Inf\"} %" PRId64 "\norder_bridge_%s_sum %.6f\norder_bridge_%s_count %" PRId64 "\n",
-			name, count, name, (double) atomic_load_explicit(&sums[histogram], memory_order_relaxed) / 1e6, name, count);
+			"order_bridge_%s_bucket{le=\"+Inf\"} %" PRId64
+			"\norder_bridge_%s_sum %.6f\norder_bridge_%s_count %" PRId64 "\n",
+			name, count, name,
+			(double) atomic_load_explicit(&sums[histogram], memory_order_relaxed) / 1e6, name,
+			count);
 }
 
 char *
@@ -149,9 +193,11 @@ metrics_text(void)
 	if (stream == NULL)
 		return NULL;
 	for (int i = 0; i < METRIC_COUNT; i++)
-		fprintf(stream, "# HELP order_bridge_%s %s\n# TYPE order_bridge_%s %s\norder_bridge_%s %" PRId64 "\n",
-				descriptions[i].name, descriptions[i].help, descriptions[i].name, descriptions[i].type, descriptions[i].name,
-				metric_get(i));
+		fprintf(stream,
+				"# HELP order_bridge_%s %s\n# TYPE order_bridge_%s %s\norder_bridge_%s %" PRId64
+				"\n",
+				descriptions[i].name, descriptions[i].help, descriptions[i].name,
+				descriptions[i].type, descriptions[i].name, metric_get(i));
 	for (int i = 0; i < HISTOGRAM_COUNT; i++)
 		write_histogram(stream, i);
 	roles_write_metrics(stream);

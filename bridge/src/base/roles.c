@@ -14,14 +14,16 @@ static const char *const names[ROLE_COUNT] = {"http", "relay", "replies", "sync"
 typedef enum RoleState
 {
 	ROLE_DOES_NOT_RUN,
-	ROLE_NOT_READY, /* entered by role_set_ready(false): it lacks a connection, or what it needs there */
+	ROLE_NOT_READY, /* entered by role_set_ready(false): it lacks a connection, or what it needs
+					   there */
 	ROLE_READY      /* entered by role_set_ready(true) */
 } RoleState;
 
 static struct
 {
-	atomic_int        state;
-	_Atomic long long since_ms; /* since when it has had work and has finished none; 0: it has none */
+	atomic_int state;
+	_Atomic long long
+		since_ms; /* since when it has had work and has finished none; 0: it has none */
 } roles[ROLE_COUNT];
 
 const char *
@@ -67,7 +69,8 @@ stuck_ms(Role role)
 static bool
 is_ready(Role role)
 {
-	return atomic_load(&roles[role].state) == ROLE_READY && stuck_ms(role) <= config.stuck_after_s * 1000LL;
+	return atomic_load(&roles[role].state) == ROLE_READY &&
+		   stuck_ms(role) <= config.stuck_after_s * 1000LL;
 }
 
 json_t *
@@ -91,18 +94,22 @@ roles_json(bool *all_ready)
 void
 roles_write_metrics(FILE *stream)
 {
-	fputs("# HELP order_bridge_role_ready 1 if the role can work and makes progress.\n# TYPE order_bridge_role_ready gauge\n", stream);
+	fputs("# HELP order_bridge_role_ready 1 if the role can work and makes progress.\n# TYPE "
+		  "order_bridge_role_ready gauge\n",
+		  stream);
 	for (int i = 0; i < ROLE_COUNT; i++)
 	{
 		if (atomic_load(&roles[i].state) != ROLE_DOES_NOT_RUN)
 			fprintf(stream, "order_bridge_role_ready{role=\"%s\"} %d\n", names[i], is_ready(i));
 	}
-	fputs("# HELP order_bridge_role_stuck_seconds How long the role has had work and has finished none of it.\n"
+	fputs("# HELP order_bridge_role_stuck_seconds How long the role has had work and has finished "
+		  "none of it.\n"
 		  "# TYPE order_bridge_role_stuck_seconds gauge\n",
 		  stream);
 	for (int i = 0; i < ROLE_COUNT; i++)
 	{
 		if (atomic_load(&roles[i].state) != ROLE_DOES_NOT_RUN)
-			fprintf(stream, "order_bridge_role_stuck_seconds{role=\"%s\"} %.3f\n", names[i], (double) stuck_ms(i) / 1000);
+			fprintf(stream, "order_bridge_role_stuck_seconds{role=\"%s\"} %.3f\n", names[i],
+					(double) stuck_ms(i) / 1000);
 	}
 }

@@ -35,7 +35,8 @@ extern void role_begins(Role role);
 extern void role_progresses(Role role);
 extern void role_rests(Role role);
 
-/* roles_json returns {"http": "ready", ...} of the roles that run; *all_ready as it says. NULL if memory is short. */
+/* roles_json returns {"http": "ready", ...} of the roles that run; *all_ready as it says. NULL if
+ * memory is short. */
 extern json_t *roles_json(bool *all_ready);
 
 /* roles_write_metrics writes their Prometheus text. */

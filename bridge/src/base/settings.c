@@ -5,8 +5,6 @@
 #include "base/settings.h"
 
 #include <argp.h>
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -52,9 +50,11 @@ store_number(const Setting *setting, const char *text, const char *name)
 
 	errno = 0;
 	number = strtol(text, &end, 10);
-	if (errno != 0 || end == text || *end != '\0' || number < setting->minimum || number > setting->maximum)
+	if (errno != 0 || end == text || *end != '\0' || number < setting->minimum ||
+		number > setting->maximum)
 	{
-		fprintf(stderr, "%s must be a whole number from %d to %d, not \"%s\"\n", name, setting->minimum, setting->maximum, text);
+		fprintf(stderr, "%s must be a whole number from %d to %d, not \"%s\"\n", name,
+				setting->minimum, setting->maximum, text);
 		return false;
 	}
 	*(int *) setting->value = (int) number;
@@ -92,22 +92,25 @@ store(const Setting *setting, const char *text, const char *name)
 }
 
 bool
-settings_load(const Setting *table, const char *synopsis, const char *about, int argc, char **argv, char **words, int words_max,
-			  int *nwords)
+settings_load(const Setting *table, const char *synopsis, const char *about, int argc, char **argv,
+			  char **words, int words_max, int *nwords)
 {
 	struct argp_option options[SETTINGS_MAX + 1];
 	char               help[SETTINGS_MAX][512];
-	Parse              parse = {.table = table, .words = words, .words_max = words_max, .nwords = nwords};
-	struct argp        argp = {options, on_option, synopsis, about, NULL, NULL, NULL};
-	int                count = 0;
+	Parse       parse = {.table = table, .words = words, .words_max = words_max, .nwords = nwords};
+	struct argp argp = {options, on_option, synopsis, about, NULL, NULL, NULL};
+	int         count = 0;
 
 	memset(options, 0, sizeof(options));
 	for (; table[count].env != NULL && count < SETTINGS_MAX; count++)
 	{
-		snprintf(help[count], sizeof(help[count]), "%s (%s%s%s)", table[count].help, table[count].env,
-				 *table[count].fallback ? ", default " : "", table[count].fallback);
-		options[count] =
-			(struct argp_option){.name = table[count].flag, .key = FIRST_KEY + count, .arg = "VALUE", .doc = help[count]};
+		snprintf(help[count], sizeof(help[count]), "%s (%s%s%s)", table[count].help,
+				 table[count].env, *table[count].fallback ? ", default " : "",
+				 table[count].fallback);
+		options[count] = (struct argp_option){.name = table[count].flag,
+											  .key = FIRST_KEY + count,
+											  .arg = "VALUE",
+											  .doc = help[count]};
 	}
 
 	*nwords = 0;
@@ -120,8 +123,10 @@ settings_load(const Setting *table, const char *synopsis, const char *about, int
 		char        flag[64];
 
 		snprintf(flag, sizeof(flag), "--%s", table[i].flag);
-		if (parse.given[i] != NULL ? !store(&table[i], parse.given[i], flag)
-								   : !store(&table[i], env != NULL && *env != '\0' ? env : table[i].fallback, table[i].env))
+		if (parse.given[i] != NULL
+				? !store(&table[i], parse.given[i], flag)
+				: !store(&table[i], env != NULL && *env != '\0' ? env : table[i].fallback,
+						 table[i].env))
 			return false;
 	}
 	return true;

@@ -34,7 +34,8 @@ typedef struct Setting
  * --help and 64 (EX_USAGE) after a flag that does not exist, as argp does.
  * Returns false, and says on standard error which setting is wrong, if one is.
  */
-extern bool settings_load(const Setting *table, const char *synopsis, const char *about, int argc, char **argv, char **words,
-						  int words_max, int *nwords) __attribute__((warn_unused_result));
+extern bool settings_load(const Setting *table, const char *synopsis, const char *about, int argc,
+						  char **argv, char **words, int words_max, int *nwords)
+	__attribute__((warn_unused_result));
 
 #endif /* BRIDGE_SETTINGS_H */

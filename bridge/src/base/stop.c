@@ -6,7 +6,6 @@
 
 #include <poll.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>

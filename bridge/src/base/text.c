@@ -6,7 +6,6 @@
 
 #include <inttypes.h>
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
 char *
@@ -34,14 +33,9 @@ text_of_ids(const int64_t *ids, int count)
 	return text_finish(stream, &text);
 }
 
-void
-text_array_element(FILE *stream, const char *text)
+static void
+write_quoted(FILE *stream, const char *text)
 {
-	if (text == NULL)
-	{
-		fputs("NULL", stream);
-		return;
-	}
 	fputc('"', stream);
 	for (; *text != '\0'; text++)
 	{
@@ -50,6 +44,27 @@ text_array_element(FILE *stream, const char *text)
 		fputc(*text, stream);
 	}
 	fputc('"', stream);
+}
+
+char *
+text_of_strings(const char *const *strings, int count)
+{
+	char  *text = NULL;
+	size_t size;
+	FILE  *stream = open_memstream(&text, &size);
+
+	if (stream == NULL)
+		return NULL;
+	for (int i = 0; i < count; i++)
+	{
+		fputc(i == 0 ? '{' : ',', stream);
+		if (strings[i] == NULL)
+			fputs("NULL", stream);
+		else
+			write_quoted(stream, strings[i]);
+	}
+	fputs(count == 0 ? "{}" : "}", stream);
+	return text_finish(stream, &text);
 }
 
 bool
@@ -87,7 +102,11 @@ text_is_utf8(const char *text, size_t bytes)
 static int
 next_character(const unsigned char *text, int *code)
 {
-	int length = *text < 0x80 ? 1 : *text >= 0xc2 && *text < 0xe0 ? 2 : *text >= 0xe0 && *text < 0xf0 ? 3 : *text >= 0xf0 && *text < 0xf5 ? 4 : 0;
+	int length = *text < 0x80                    ? 1
+				 : *text >= 0xc2 && *text < 0xe0 ? 2
+				 : *text >= 0xe0 && *text < 0xf0 ? 3
+				 : *text >= 0xf0 && *text < 0xf5 ? 4
+												 : 0;
 
 	*code = length == 1 ? *text : *text & (0x7f >> length);
 	for (int i = 1; i < length; i++)
@@ -97,7 +116,8 @@ next_character(const unsigned char *text, int *code)
 		else
 			*code = *code << 6 | (text[i] & 0x3f);
 	}
-	if (length == 0 || (length == 3 && (*code < 0x800 || (*code >= 0xd800 && *code < 0xe000))) || (length == 4 && (*code < 0x10000 || *code > 0x10ffff)))
+	if (length == 0 || (length == 3 && (*code < 0x800 || (*code >= 0xd800 && *code < 0xe000))) ||
+		(length == 4 && (*code < 0x10000 || *code > 0x10ffff)))
 	{
 		*code = -1;
 		return 1;
@@ -109,8 +129,10 @@ next_character(const unsigned char *text, int *code)
 static bool
 is_deceptive(int code)
 {
-	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0xad || code == 0x61c || (code >= 0x200b && code <= 0x200f) ||
-		   (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) || code == 0xfeff || (code >= 0xe0000 && code < 0xe0080);
+	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0xad || code == 0x61c ||
+		   (code >= 0x200b && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) ||
+		   (code >= 0x2060 && code <= 0x206f) || code == 0xfeff ||
+		   (code >= 0xe0000 && code < 0xe0080);
 }
 
 void

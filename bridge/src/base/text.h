@@ -16,11 +16,12 @@
  */
 extern char *text_finish(FILE *stream, char **text);
 
-/* text_of_ids returns the numbers as a PostgreSQL array, "{1,2}", malloc'd; NULL if memory is short. */
+/* text_of_ids returns the numbers as a PostgreSQL array, "{1,2}", malloc'd; NULL if memory is
+ * short. */
 extern char *text_of_ids(const int64_t *ids, int count);
 
-/* text_array_element writes one element of a PostgreSQL array, quoted; NULL is a null. */
-extern void text_array_element(FILE *stream, const char *text);
+/* text_of_strings likewise, of texts, quoted; NULL is a null. */
+extern char *text_of_strings(const char *const *strings, int count);
 
 /*
  * text_has_nul: a stranger's text with a NUL character is not JSON, but jansson

@@ -8,18 +8,14 @@
  */
 #include "housekeeping/housekeeping.h"
 
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "link/broker.h"
 #include "base/config.h"
-#include "link/db.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "link/statements.h"
 #include "base/roles.h"
 #include "base/stop.h"
+#include "link/broker.h"
+#include "link/db.h"
+#include "link/statements.h"
 
 #define BATCH               1000
 #define PARTITIONS_EVERY_MS 5000
@@ -43,7 +39,8 @@ struct Task
 
 /* ---------- running one ---------- */
 
-/* Runs a statement that returns a count; -1 if it failed. *is_locked_out tells whether for somebody's lock. */
+/* Runs a statement that returns a count; -1 if it failed. *is_locked_out tells whether for
+ * somebody's lock. */
 static int
 count(Db *db, const char *doing, const char *sql, const int *argument, bool *is_locked_out)
 {
@@ -61,7 +58,8 @@ count(Db *db, const char *doing, const char *sql, const int *argument, bool *is_
 	return rows;
 }
 
-/* Runs a task's statement, in the way that waits for nobody if somebody's lock is in the other one's. */
+/* Runs a task's statement, in the way that waits for nobody if somebody's lock is in the other
+ * one's. */
 static bool
 run_once(const Task *task, Db *db, int *rows)
 {
@@ -142,7 +140,8 @@ tell_shortages(int rows)
 static void
 tell_asked(int rows)
 {
-	log_info("%d questions repeated to vendors that were silent for %d s", rows, config.ask_again_s);
+	log_info("%d questions repeated to vendors that were silent for %d s", rows,
+			 config.ask_again_s);
 	metric_add(METRIC_VENDORS_ASKED_AGAIN, rows);
 }
 
@@ -165,7 +164,8 @@ tell_dropped(int rows)
 static int
 questions_waiting(void)
 {
-	Amqp *amqp = amqp_client_open(config.rabbitmq_url, "order-bridge housekeeping", config.broker_timeout_s * 1000, NULL);
+	Amqp *amqp = amqp_client_open(config.rabbitmq_url, "order-bridge housekeeping",
+								  config.broker_timeout_s * 1000, NULL);
 	int   waiting = amqp != NULL ? amqp_client_message_count(amqp, QUEUE_PLACED) : -1;
 
 	amqp_client_close(amqp);
@@ -176,7 +176,9 @@ static bool
 ask_again(const Task *task, Db *db)
 {
 	bool is_locked_out;
-	int  silent = config.ask_again_s > 0 ? count(db, "looking for silent vendors", SQL_HAS_SILENT, task->argument, &is_locked_out) : 0;
+	int  silent = config.ask_again_s > 0 ? count(db, "looking for silent vendors", SQL_HAS_SILENT,
+												 task->argument, &is_locked_out)
+										 : 0;
 	int  waiting;
 
 	if (silent <= 0)
@@ -184,15 +186,17 @@ ask_again(const Task *task, Db *db)
 	waiting = questions_waiting();
 	if (waiting == 0)
 		return run_statement(task, db);
-	log_debug("no vendor is asked again: %d questions wait unread (-1: the broker does not say)", waiting);
+	log_debug("no vendor is asked again: %d questions wait unread (-1: the broker does not say)",
+			  waiting);
 	return true;
 }
 
 static bool
 measure(const Task *task, Db *db)
 {
-	static const Metric gauges[] = {METRIC_OUTBOX_BACKLOG_EVENTS, METRIC_OUTBOX_BACKLOG_SECONDS, METRIC_PARKED_EVENTS,
-									METRIC_DEFERRED_EVENTS, METRIC_CIRCUITS_OPEN};
+	static const Metric gauges[] = {METRIC_OUTBOX_BACKLOG_EVENTS, METRIC_OUTBOX_BACKLOG_SECONDS,
+									METRIC_PARKED_EVENTS, METRIC_DEFERRED_EVENTS,
+									METRIC_CIRCUITS_OPEN};
 	PGresult           *result;
 	bool                ok = db_query(db, task->doing, task->sql, 0, NULL, &result) == DB_OK;
 
@@ -205,18 +209,21 @@ measure(const Task *task, Db *db)
 static const int batch = BATCH;
 
 static const Task tasks[] = {
-	{"expiring orders", every_expire_interval, run_batches, SQL_EXPIRE, SQL_EXPIRE_SKIP_LOCKED, &batch, tell_expired},
-	{"settling shortages", every_expire_interval, run_statement, SQL_SETTLE_SHORTAGES, SQL_SETTLE_SHORTAGES_SKIP_LOCKED, &batch,
-	 tell_shortages},
-	{"asking silent vendors again", every_tenth_of_silence, ask_again, SQL_ASK_SILENT, NULL, &config.ask_again_s, tell_asked},
-	{"making outbox partitions", every_5s, run_statement, SQL_MAKE_PARTITIONS, NULL, NULL, tell_partitions},
+	{"expiring orders", every_expire_interval, run_batches, SQL_EXPIRE, SQL_EXPIRE_SKIP_LOCKED,
+	 &batch, tell_expired},
+	{"settling shortages", every_expire_interval, run_statement, SQL_SETTLE_SHORTAGES,
+	 SQL_SETTLE_SHORTAGES_SKIP_LOCKED, &batch, tell_shortages},
+	{"asking silent vendors again", every_tenth_of_silence, ask_again, SQL_ASK_SILENT, NULL,
+	 &config.ask_again_s, tell_asked},
+	{"making outbox partitions", every_5s, run_statement, SQL_MAKE_PARTITIONS, NULL, NULL,
+	 tell_partitions},
 	{"measuring the backlog", every_5s, measure, SQL_BACKLOG, NULL, NULL, NULL},
-	{"forgetting idempotency keys", every_minute, run_statement, SQL_FORGET_KEYS, NULL, &config.idempotency_retention_hours,
-	 tell_dropped},
-	{"forgetting the history of feeds", every_minute, run_statement, SQL_FORGET_SYNCS, NULL, &config.sync_retention_hours,
-	 tell_dropped},
-	{"dropping outbox partitions", every_minute, run_statement, SQL_DROP_PARTITIONS, NULL, &config.outbox_retention_hours,
-	 tell_dropped},
+	{"forgetting idempotency keys", every_minute, run_statement, SQL_FORGET_KEYS, NULL,
+	 &config.idempotency_retention_hours, tell_dropped},
+	{"forgetting the history of feeds", every_minute, run_statement, SQL_FORGET_SYNCS, NULL,
+	 &config.sync_retention_hours, tell_dropped},
+	{"dropping outbox partitions", every_minute, run_statement, SQL_DROP_PARTITIONS, NULL,
+	 &config.outbox_retention_hours, tell_dropped},
 };
 
 #define TASKS (sizeof(tasks) / sizeof(tasks[0]))

@@ -15,9 +15,7 @@
 
 #include <arpa/inet.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/config.h"
 #include "http/tokens.h"
@@ -51,7 +49,8 @@ split(Names *names, const char *setting, const char *name)
 			continue;
 		if (names->count == NAMES_MAX || strlen(word) > NAME_BYTES_MAX)
 		{
-			fprintf(stderr, "%s must have at most %d names of at most %d bytes\n", name, NAMES_MAX, NAME_BYTES_MAX);
+			fprintf(stderr, "%s must have at most %d names of at most %d bytes\n", name, NAMES_MAX,
+					NAME_BYTES_MAX);
 			return false;
 		}
 		names->words[names->count++] = word;
@@ -59,7 +58,8 @@ split(Names *names, const char *setting, const char *name)
 	return names->text != NULL;
 }
 
-/* Where the scheme of an origin ends, or NULL if it is none: "http://host" or "https://host", with a port or without. */
+/* Where the scheme of an origin ends, or NULL if it is none: "http://host" or "https://host", with
+ * a port or without. */
 static const char *
 origin_host(const char *origin)
 {
@@ -76,7 +76,8 @@ origin_host(const char *origin)
 bool
 callers_init(void)
 {
-	bool ok = split(&hosts, config.http_hosts, "HTTP_HOSTS") && split(&origins, config.http_origins, "HTTP_ORIGINS");
+	bool ok = split(&hosts, config.http_hosts, "HTTP_HOSTS") &&
+			  split(&origins, config.http_origins, "HTTP_ORIGINS");
 
 	for (int i = 0; i < origins.count; i++)
 	{
@@ -84,14 +85,17 @@ callers_init(void)
 
 		if (host != NULL && *host != '\0' && strpbrk(host, "/?#*@") == NULL)
 			continue;
-		fprintf(stderr, "HTTP_ORIGINS must be origins like https://shop.example, not \"%s\"\n", origins.words[i]);
+		fprintf(stderr, "HTTP_ORIGINS must be origins like https://shop.example, not \"%s\"\n",
+				origins.words[i]);
 		ok = false;
 	}
 	for (int i = 0; i < hosts.count; i++)
 	{
 		if (strpbrk(hosts.words[i], "/?#@") == NULL)
 			continue;
-		fprintf(stderr, "HTTP_HOSTS must be hosts like shop.example or shop.example:3000, not \"%s\"\n", hosts.words[i]);
+		fprintf(stderr,
+				"HTTP_HOSTS must be hosts like shop.example or shop.example:3000, not \"%s\"\n",
+				hosts.words[i]);
 		ok = false;
 	}
 	return ok;
@@ -132,7 +136,8 @@ callers_host_is_public(const char *host)
 	}
 	if (strcasecmp(bare, localhost + 1) == 0)
 		return false;
-	if (length >= sizeof(localhost) && strcasecmp(bare + length - strlen(localhost), localhost) == 0)
+	if (length >= sizeof(localhost) &&
+		strcasecmp(bare + length - strlen(localhost), localhost) == 0)
 		return false;
 	return strchr(bare, '.') != NULL && inet_pton(AF_INET, bare, &address) != 1;
 }
@@ -174,7 +179,8 @@ is_listed_origin(const char *origin)
 	return false;
 }
 
-/* The length of a host without a port that goes without saying; one of a proxy before us may be in it. */
+/* The length of a host without a port that goes without saying; one of a proxy before us may be in
+ * it. */
 static size_t
 length_without_default_port(const char *host, size_t length)
 {
@@ -184,7 +190,8 @@ length_without_default_port(const char *host, size_t length)
 	{
 		size_t port = strlen(ports[i]);
 
-		if (length > port && memcmp(host + length - port, ports[i], port) == 0 && host[length - port - 1] != ':')
+		if (length > port && memcmp(host + length - port, ports[i], port) == 0 &&
+			host[length - port - 1] != ':')
 			return length - port;
 	}
 	return length;
@@ -200,7 +207,8 @@ is_own(const char *url, const char *host)
 	if (its_host == NULL || host == NULL)
 		return false;
 	length = length_without_default_port(its_host, strcspn(its_host, "/?#"));
-	return length == length_without_default_port(host, strlen(host)) && strncasecmp(its_host, host, length) == 0;
+	return length == length_without_default_port(host, strlen(host)) &&
+		   strncasecmp(its_host, host, length) == 0;
 }
 
 /* A link that is followed, and whose end is shown in a window of its own. */
@@ -210,7 +218,8 @@ is_link(const HttpExchange *exchange)
 	const char *mode = http_header(exchange, "Sec-Fetch-Mode");
 	const char *destination = http_header(exchange, "Sec-Fetch-Dest");
 
-	return mode != NULL && strcasecmp(mode, "navigate") == 0 && destination != NULL && strcasecmp(destination, "document") == 0;
+	return mode != NULL && strcasecmp(mode, "navigate") == 0 && destination != NULL &&
+		   strcasecmp(destination, "document") == 0;
 }
 
 /* Another site's page is behind the request, as far as the browser tells. */
@@ -229,23 +238,27 @@ is_cross_site(const HttpExchange *exchange, bool is_safe)
 		return !is_safe || !is_link(exchange);
 	if (is_safe || site != NULL)
 		return false;
-	/* nothing was said: a program, or a browser that has no more to say of a GET than where it has been */
-	return referer != NULL ? !is_own(referer, host) : agent != NULL && strncmp(agent, "Mozilla/", strlen("Mozilla/")) == 0;
+	/* nothing was said: a program, or a browser that has no more to say of a GET than where it has
+	 * been */
+	return referer != NULL ? !is_own(referer, host)
+						   : agent != NULL && strncmp(agent, "Mozilla/", strlen("Mozilla/")) == 0;
 }
 
 static void
 add_cors(HttpExchange *exchange, const char *origin)
 {
 	http_set_header(exchange, "Access-Control-Allow-Origin", origin);
-	http_set_header(exchange, "Access-Control-Expose-Headers", "Location, ETag, Retry-After, Idempotency-Key");
+	http_set_header(exchange, "Access-Control-Expose-Headers",
+					"Location, ETag, Retry-After, Idempotency-Key");
 }
 
 static void
 answer_preflight(HttpExchange *exchange, const char *allowed_methods)
 {
 	http_set_header(exchange, "Access-Control-Allow-Methods", allowed_methods);
-	http_set_header(exchange, "Access-Control-Allow-Headers",
-					"Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, traceparent");
+	http_set_header(
+		exchange, "Access-Control-Allow-Headers",
+		"Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, traceparent");
 	http_set_header(exchange, "Access-Control-Max-Age", "600");
 	if (http_header(exchange, "Access-Control-Request-Private-Network") != NULL)
 		http_set_header(exchange, "Access-Control-Allow-Private-Network", "true");
@@ -261,12 +274,14 @@ callers_admit(HttpExchange *exchange, bool is_safe, bool is_open, const char *al
 		http_set_header(exchange, "Vary", "Origin");
 	if (!is_open && !is_our_host(http_host(exchange)))
 	{
-		http_problem(exchange, 421, "Misdirected Request", "this server is not asked for by that host: see HTTP_HOSTS", "Host", NULL);
+		http_problem(exchange, 421, "Misdirected Request",
+					 "this server is not asked for by that host: see HTTP_HOSTS", "Host", NULL);
 		return false;
 	}
 	if (is_cross_site(exchange, is_safe))
 	{
-		http_problem(exchange, 403, "Forbidden", "another site's page may not ask for this: see HTTP_ORIGINS",
+		http_problem(exchange, 403, "Forbidden",
+					 "another site's page may not ask for this: see HTTP_ORIGINS",
 					 origin != NULL ? "Origin" : "Sec-Fetch-Site", NULL);
 		return false;
 	}

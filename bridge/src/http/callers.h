@@ -21,9 +21,11 @@ extern bool callers_init(void) __attribute__((warn_unused_result));
 /*
  * callers_admit returns false after a reply: 421 to a host that is not ours, 403 to
  * another site's page, 204 to a preflight. "is_safe" says that the request changes
- * nothing, "is_open" that it may be asked of any host: probes ask by names of their own. Where the origin is one of HTTP_ORIGINS the reply gets what CORS needs.
+ * nothing, "is_open" that it may be asked of any host: probes ask by names of their own. Where the
+ * origin is one of HTTP_ORIGINS the reply gets what CORS needs.
  */
-extern bool callers_admit(HttpExchange *exchange, bool is_safe, bool is_open, const char *allowed_methods);
+extern bool callers_admit(HttpExchange *exchange, bool is_safe, bool is_open,
+						  const char *allowed_methods);
 
 /*
  * callers_host_is_public: whether a host, with its port or without, is a name that a stranger

@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/text.h"
 
@@ -56,17 +55,20 @@ is_field_value(const char *text, size_t bytes)
 static bool
 is_named(const HttpField *field, const char *name)
 {
-	return field->name_bytes == strlen(name) && strncasecmp(field->name, name, field->name_bytes) == 0;
+	return field->name_bytes == strlen(name) &&
+		   strncasecmp(field->name, name, field->name_bytes) == 0;
 }
 
 static bool
 is_value(const HttpField *field, const char *value)
 {
-	return field->value_bytes == strlen(value) && strncasecmp(field->value, value, field->value_bytes) == 0;
+	return field->value_bytes == strlen(value) &&
+		   strncasecmp(field->value, value, field->value_bytes) == 0;
 }
 
 bool
-http_head_add(HttpHead *head, const char *name, size_t name_bytes, const char *value, size_t value_bytes)
+http_head_add(HttpHead *head, const char *name, size_t name_bytes, const char *value,
+			  size_t value_bytes)
 {
 	HttpField *field = &head->fields[head->nfields];
 
@@ -121,8 +123,10 @@ refuse(int status, const char *why, const char *name, const char **complaint, co
 static const char *
 repeated_field(const HttpHead *head)
 {
-	static const char *const names[] = {"Host",          "Content-Length", "Transfer-Encoding", "Content-Type", "Content-Encoding", "Authorization",
-										"Idempotency-Key", "Last-Event-ID", "Origin",            "Expect",       "traceparent"};
+	static const char *const names[] = {
+		"Host",          "Content-Length",  "Transfer-Encoding", "Content-Type", "Content-Encoding",
+		"Authorization", "Idempotency-Key", "Last-Event-ID",     "Origin",       "Expect",
+		"traceparent"};
 
 	for (size_t n = 0; n < sizeof(names) / sizeof(names[0]); n++)
 	{
@@ -136,23 +140,29 @@ repeated_field(const HttpHead *head)
 	return NULL;
 }
 
-/* RFC 9112, 6: how long the body is must not be told in two ways, nor in one that we cannot undo. */
+/* RFC 9112, 6: how long the body is must not be told in two ways, nor in one that we cannot undo.
+ */
 static int
 check_framing(const HttpHead *head, const char **complaint, const char **field)
 {
 	const HttpField *coding = http_head_find(head, "Transfer-Encoding");
 	const HttpField *length = http_head_find(head, "Content-Length");
 
-	if (length != NULL && (length->value_bytes == 0 || strspn(length->value, DIGITS) < length->value_bytes))
-		return refuse(400, "Content-Length must be a whole number", "Content-Length", complaint, field);
+	if (length != NULL &&
+		(length->value_bytes == 0 || strspn(length->value, DIGITS) < length->value_bytes))
+		return refuse(400, "Content-Length must be a whole number", "Content-Length", complaint,
+					  field);
 	if (coding == NULL)
 		return 0;
 	if (length != NULL)
-		return refuse(400, "Content-Length and Transfer-Encoding must not come together", "Transfer-Encoding", complaint, field);
+		return refuse(400, "Content-Length and Transfer-Encoding must not come together",
+					  "Transfer-Encoding", complaint, field);
 	if (head->is_http_1_0)
-		return refuse(400, "HTTP/1.0 has no Transfer-Encoding", "Transfer-Encoding", complaint, field);
+		return refuse(400, "HTTP/1.0 has no Transfer-Encoding", "Transfer-Encoding", complaint,
+					  field);
 	if (!is_value(coding, "chunked"))
-		return refuse(501, "Transfer-Encoding must be chunked", "Transfer-Encoding", complaint, field);
+		return refuse(501, "Transfer-Encoding must be chunked", "Transfer-Encoding", complaint,
+					  field);
 	return 0;
 }
 
@@ -183,7 +193,8 @@ http_head_check(const HttpHead *head, const char **complaint, const char **field
 		if (!is_token(head->fields[i].name, head->fields[i].name_bytes))
 			return refuse(400, "the name of a header field is not a token", NULL, complaint, field);
 		if (!is_field_value(head->fields[i].value, head->fields[i].value_bytes))
-			return refuse(400, "the value of a header field has a control character", NULL, complaint, field);
+			return refuse(400, "the value of a header field has a control character", NULL,
+						  complaint, field);
 	}
 	repeated = repeated_field(head);
 	if (repeated != NULL)
@@ -193,7 +204,8 @@ http_head_check(const HttpHead *head, const char **complaint, const char **field
 	if (expected != NULL && !is_value(expected, "100-continue"))
 		return refuse(417, "Expect may only be 100-continue", "Expect", complaint, field);
 	if (coding != NULL && coding->value_bytes > 0 && !is_value(coding, "identity"))
-		return refuse(415, "a body must come without Content-Encoding", "Content-Encoding", complaint, field);
+		return refuse(415, "a body must come without Content-Encoding", "Content-Encoding",
+					  complaint, field);
 	return check_framing(head, complaint, field);
 }
 

@@ -36,7 +36,8 @@ typedef struct HttpHead
  * http_head_add takes a field in, as it came; the texts, which are NUL-terminated,
  * must live as long as the head. False if there are too many, or memory is short.
  */
-extern bool http_head_add(HttpHead *head, const char *name, size_t name_bytes, const char *value, size_t value_bytes);
+extern bool http_head_add(HttpHead *head, const char *name, size_t name_bytes, const char *value,
+						  size_t value_bytes);
 extern void http_head_free(HttpHead *head);
 
 /* http_head_find returns the first field of that name, whatever its case; NULL if there is none. */
@@ -48,10 +49,11 @@ extern const HttpField *http_head_find(const HttpHead *head, const char *name);
  */
 extern int http_head_check(const HttpHead *head, const char **complaint, const char **field);
 
-/* A request's target taken apart: percent-encoding is undone within each segment, so "%2F" is part of one. */
+/* A request's target taken apart: percent-encoding is undone within each segment, so "%2F" is part
+ * of one. */
 typedef struct HttpTarget
 {
-	char       *text; /* malloc'd; what follows points into it, but for the authority */
+	char       *text;      /* malloc'd; what follows points into it, but for the authority */
 	char       *authority; /* of "http://host/path", malloc'd; NULL: the target has none */
 	const char *segments[HTTP_SEGMENTS_MAX];
 	int         nsegments; /* HTTP_SEGMENTS_MAX + 1: more than that */

@@ -8,19 +8,18 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/stop.h"
 
-#define LATER_MS_MIN  10
-#define LATER_MS_MAX  500
-#define NEW_IN_A_ROW  4 /* takes of new jobs, while one is due that is to be tried again */
+#define LATER_MS_MIN 10
+#define LATER_MS_MAX 500
+#define NEW_IN_A_ROW 4 /* takes of new jobs, while one is due that is to be tried again */
 
 typedef struct JobList
 {
-	Job  *first;
-	Job **end;
-	int   count;
+	Job   *first;
+	Job  **end;
+	int    count;
 	size_t bytes; /* of bodies */
 } JobList;
 
@@ -57,9 +56,11 @@ list_append(JobList *list, Job *job)
 	list->bytes += job->body_bytes;
 }
 
-/* Takes up to max jobs, or bytes_max bytes of them, that are due, or overdue, or any, out of a list. */
+/* Takes up to max jobs, or bytes_max bytes of them, that are due, or overdue, or any, out of a
+ * list. */
 static Job *
-list_take(JobList *list, int max, size_t bytes_max, bool (*wanted)(const Job *job, long long now), int *count)
+list_take(JobList *list, int max, size_t bytes_max, bool (*wanted)(const Job *job, long long now),
+		  int *count)
 {
 	long long now = monotonic_ms();
 	JobList   taken;
@@ -164,7 +165,8 @@ intake_add_later(Intake *intake, Job *job)
 	return add(intake, false, job);
 }
 
-/* Waits for a signal, or until the next job is due that is to be tried again, or until then at the latest (0: never). */
+/* Waits for a signal, or until the next job is due that is to be tried again, or until then at the
+ * latest (0: never). */
 static void
 wait_for_jobs(Intake *intake, long long until_ms)
 {
@@ -178,7 +180,8 @@ wait_for_jobs(Intake *intake, long long until_ms)
 	}
 	if (due == 0)
 	{
-		pthread_cond_wait(&intake->not_empty, &intake->mutex); /* until intake_add or intake_close */
+		pthread_cond_wait(&intake->not_empty,
+						  &intake->mutex); /* until intake_add or intake_close */
 		return;
 	}
 	until = (struct timespec){.tv_sec = due / 1000, .tv_nsec = due % 1000 * 1000000L};
@@ -240,7 +243,8 @@ intake_take(Intake *intake, int max, size_t bytes_max, int *count)
 	Job *jobs;
 
 	pthread_mutex_lock(&intake->mutex);
-	while ((jobs = take_now(intake, max, bytes_max, count)) == NULL && !(intake->closed && intake->later.count == 0))
+	while ((jobs = take_now(intake, max, bytes_max, count)) == NULL &&
+		   !(intake->closed && intake->later.count == 0))
 		wait_for_jobs(intake, 0);
 	pthread_mutex_unlock(&intake->mutex);
 	return jobs;

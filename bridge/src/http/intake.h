@@ -31,24 +31,26 @@ typedef struct Job
 	struct Job   *next;
 	HttpExchange *exchange;
 	JobKind       kind;
-	char         *subject;         /* what the path names: an order, a product, a vendor; NULL: nothing, or all */
-	char         *body;            /* JSON, as the database takes it; NULL: none */
-	size_t        body_bytes;      /* set by intake_add */
-	char         *idempotency_key; /* of what changes something; else NULL */
-	char         *after;           /* JOB_GET_PRODUCTS: the page begins after that */
-	int           limit;           /* and has so many rows */
-	long long     deadline_ms;     /* of monotonic_ms() */
-	long long     not_before_ms;   /* it is not to be tried again before; 0: it is new */
-	int           tries;
-	bool          is_outcome_unknown; /* a connection was lost, and it may have been done */
+	char  *subject; /* what the path names: an order, a product, a vendor; NULL: nothing, or all */
+	char  *body;    /* JSON, as the database takes it; NULL: none */
+	size_t body_bytes;       /* set by intake_add */
+	char  *idempotency_key;  /* of what changes something; else NULL */
+	char  *after;            /* JOB_GET_PRODUCTS: the page begins after that */
+	int    limit;            /* and has so many rows */
+	long long deadline_ms;   /* of monotonic_ms() */
+	long long not_before_ms; /* it is not to be tried again before; 0: it is new */
+	int       tries;
+	bool      is_outcome_unknown; /* a connection was lost, and it may have been done */
 } Job;
 
 typedef struct Intake Intake;
 
-/* intake_create makes an empty queue for at most max jobs with so many bytes of bodies; NULL if memory is short. */
+/* intake_create makes an empty queue for at most max jobs with so many bytes of bodies; NULL if
+ * memory is short. */
 extern Intake *intake_create(int max, size_t bytes_max);
 
-/* intake_add gives a new job to the queue; false, the job staying the caller's, if it is full or closed. */
+/* intake_add gives a new job to the queue; false, the job staying the caller's, if it is full or
+ * closed. */
 extern bool intake_add(Intake *intake, Job *job) __attribute__((warn_unused_result));
 
 /*
@@ -59,8 +61,8 @@ extern bool intake_add_later(Intake *intake, Job *job) __attribute__((warn_unuse
 
 /*
  * intake_take waits for jobs and takes up to max of them, or what comes to bytes_max bytes
- * of bodies, one at least, as a list; *count says how many. New ones come first, but one that is to be tried again is not left waiting
- * for ever. NULL when the queue is closed and empty.
+ * of bodies, one at least, as a list; *count says how many. New ones come first, but one that is to
+ * be tried again is not left waiting for ever. NULL when the queue is closed and empty.
  */
 extern Job *intake_take(Intake *intake, int max, size_t bytes_max, int *count);
 
@@ -72,7 +74,8 @@ extern Job *intake_take_overdue(Intake *intake);
 
 extern int intake_depth(Intake *intake);
 
-/* intake_close: nothing more is taken in; takers get what is left, whether it is time or not, then NULL. */
+/* intake_close: nothing more is taken in; takers get what is left, whether it is time or not, then
+ * NULL. */
 extern void intake_close(Intake *intake);
 
 extern Job *job_create(HttpExchange *exchange, JobKind kind);

@@ -20,34 +20,34 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/config.h"
-#include "link/db.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "link/statements.h"
 #include "base/stop.h"
+#include "link/db.h"
+#include "link/statements.h"
 
-#define LOOK_MS           50
-#define HEARTBEAT_MS      5000 /* also finds out who is gone: a suspended connection does not show it */
+#define LOOK_MS 50
+#define HEARTBEAT_MS                                                                               \
+	5000 /* also finds out who is gone: a suspended connection does not show it                    \
+		  */
 #define PAGE_EVENTS       "500"
 #define WAITING_BYTES_MAX 262144 /* with more waiting than that, a client is fed no more */
 #define STUCK_MS          30000  /* and let go if that lasts: it may come back for the rest */
 
-#define CLIENT_BYTES_MAX  48
+#define CLIENT_BYTES_MAX 48
 
 typedef struct Listener
 {
 	struct Listener *next;
 	HttpStream      *stream;
 	char             address[CLIENT_BYTES_MAX];
-	int64_t          after;      /* has all events up to this one; -1: begins with the next settled head */
-	bool             is_greeted; /* told where it begins */
-	bool             is_gone;
-	long long        stuck_at_ms; /* since when too much has been waiting; 0: it is not */
+	int64_t   after;      /* has all events up to this one; -1: begins with the next settled head */
+	bool      is_greeted; /* told where it begins */
+	bool      is_gone;
+	long long stuck_at_ms; /* since when too much has been waiting; 0: it is not */
 } Listener;
 
 typedef struct Horizon
@@ -58,7 +58,7 @@ typedef struct Horizon
 } Horizon;
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static Listener       *joined; /* not seen by the thread yet */
+static Listener       *joined;     /* not seen by the thread yet */
 static json_t         *by_address; /* how many listen from each */
 static int             nlisteners;
 
@@ -95,7 +95,8 @@ listeners_add(HttpExchange *exchange, long long last_event_id)
 	bool      may_join;
 
 	pthread_mutex_lock(&mutex);
-	may_join = listener != NULL && nlisteners < config.listeners_max && !stop_requested() && may_join_from(exchange, listener);
+	may_join = listener != NULL && nlisteners < config.listeners_max && !stop_requested() &&
+			   may_join_from(exchange, listener);
 	if (may_join)
 		listener->stream = http_stream_begin(exchange, "text/event-stream");
 	may_join = may_join && listener->stream != NULL;
@@ -177,7 +178,8 @@ sort_out(Listener **listeners, bool is_heartbeat_due)
 	}
 }
 
-/* Moves the horizon to the last event below which nothing is still to come; false if the database is away. */
+/* Moves the horizon to the last event below which nothing is still to come; false if the database
+ * is away. */
 static bool
 look(Db *db, Horizon *horizon)
 {
@@ -194,7 +196,8 @@ look(Db *db, Horizon *horizon)
 	PQclear(result);
 	if (!ok)
 		return false;
-	if (db_query(db, "reading the transactions", SQL_NEXT_AND_OLDEST_XID, 0, NULL, &result) != DB_OK)
+	if (db_query(db, "reading the transactions", SQL_NEXT_AND_OLDEST_XID, 0, NULL, &result) !=
+		DB_OK)
 	{
 		PQclear(result);
 		return false;
@@ -224,7 +227,8 @@ look(Db *db, Horizon *horizon)
 static bool
 greet(Db *db, Listener *listeners, const Horizon *horizon)
 {
-	for (Listener *listener = listeners; listener != NULL && horizon->settled >= 0; listener = listener->next)
+	for (Listener *listener = listeners; listener != NULL && horizon->settled >= 0;
+		 listener = listener->next)
 	{
 		char      text[160];
 		bool      has_gap = false;
@@ -234,10 +238,12 @@ greet(Db *db, Listener *listeners, const Horizon *horizon)
 			continue;
 		if (listener->after >= 0)
 		{
-			bool ok = db_query(db, "looking for the first event", SQL_OUTBOX_TAIL, 0, NULL, &result) == DB_OK;
+			bool ok = db_query(db, "looking for the first event", SQL_OUTBOX_TAIL, 0, NULL,
+							   &result) == DB_OK;
 
 			has_gap = ok && (listener->after > horizon->head ||
-							 (!PQgetisnull(result, 0, 0) && strtoll(PQgetvalue(result, 0, 0), NULL, 10) > listener->after + 1));
+							 (!PQgetisnull(result, 0, 0) &&
+							  strtoll(PQgetvalue(result, 0, 0), NULL, 10) > listener->after + 1));
 			PQclear(result);
 			if (!ok)
 				return false;
@@ -245,19 +251,22 @@ greet(Db *db, Listener *listeners, const Horizon *horizon)
 		if (listener->after < 0 || listener->after > horizon->head)
 			listener->after = horizon->settled;
 		snprintf(text, sizeof(text), "id: %" PRId64 "\nretry: 1000\n%s\n", listener->after,
-				 has_gap ? "event: gap\ndata: {\"reason\": \"not all events since then are kept\"}\n" : "");
+				 has_gap
+					 ? "event: gap\ndata: {\"reason\": \"not all events since then are kept\"}\n"
+					 : "");
 		listener->is_greeted = true;
 		say(listener, text);
 	}
 	return true;
 }
 
-/* An event as it is sent, malloc'd. JSON has line breaks between its words only, and the stream has none in a line. */
+/* An event as it is sent, malloc'd. JSON has line breaks between its words only, and the stream has
+ * none in a line. */
 static char *
 event_text(const char *event_id, const char *routing_key, const char *payload)
 {
 	char *text;
-	int   bytes = asprintf(&text, "id: %s\nevent: %s\ndata: %s\n\n", event_id, routing_key, payload);
+	int bytes = asprintf(&text, "id: %s\nevent: %s\ndata: %s\n\n", event_id, routing_key, payload);
 
 	if (bytes < 0)
 		return NULL;
@@ -269,7 +278,8 @@ event_text(const char *event_id, const char *routing_key, const char *payload)
 	return text;
 }
 
-/* Reads the page after that event and sends it to those who have all up to there; false if the database is away. */
+/* Reads the page after that event and sends it to those who have all up to there; false if the
+ * database is away. */
 static bool
 send_page(Db *db, Listener *listeners, int64_t after, int64_t settled)
 {
@@ -281,7 +291,8 @@ send_page(Db *db, Listener *listeners, int64_t after, int64_t settled)
 
 	snprintf(after_text, sizeof(after_text), "%" PRId64, after);
 	snprintf(settled_text, sizeof(settled_text), "%" PRId64, settled);
-	ok = db_query(db, "reading events for listeners", SQL_SETTLED_EVENTS, 3, params, &result) == DB_OK;
+	ok = db_query(db, "reading events for listeners", SQL_SETTLED_EVENTS, 3, params, &result) ==
+		 DB_OK;
 	for (Listener *listener = listeners; ok && listener != NULL; listener = listener->next)
 	{
 		if (!is_fed(listener) || listener->after < after)
@@ -293,7 +304,8 @@ send_page(Db *db, Listener *listeners, int64_t after, int64_t settled)
 
 			if (event_id <= listener->after)
 				continue;
-			text = event_text(PQgetvalue(result, i, 0), PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
+			text = event_text(PQgetvalue(result, i, 0), PQgetvalue(result, i, 1),
+							  PQgetvalue(result, i, 2));
 			if (text == NULL)
 				break; /* the rest comes with a later page */
 			say(listener, text);
@@ -324,7 +336,8 @@ send_settled(Db *db, Listener *listeners, int64_t settled)
 	}
 	if (most < 0)
 		return true;
-	return send_page(db, listeners, most, settled) && (least == most || send_page(db, listeners, least, settled));
+	return send_page(db, listeners, most, settled) &&
+		   (least == most || send_page(db, listeners, least, settled));
 }
 
 /* Takes over those who have joined since. */
@@ -353,7 +366,8 @@ serve(Db *db, Listener *listeners, Horizon *horizon)
 		if (!db_connect(db))
 			return false;
 	}
-	return look(db, horizon) && greet(db, listeners, horizon) && send_settled(db, listeners, horizon->settled);
+	return look(db, horizon) && greet(db, listeners, horizon) &&
+		   send_settled(db, listeners, horizon->settled);
 }
 
 void *
@@ -377,7 +391,8 @@ listeners_run(void *unused)
 		if (is_heartbeat_due)
 			heartbeat_due = monotonic_ms() + HEARTBEAT_MS;
 		if (listeners == NULL)
-			horizon = (Horizon){.settled = -1}; /* the next listener must not begin with an old one */
+			horizon =
+				(Horizon){.settled = -1}; /* the next listener must not begin with an old one */
 		else if (monotonic_ms() >= serve_due && !serve(&db, listeners, &horizon))
 			serve_due = monotonic_ms() + backoff_next(&db.backoff);
 		stop_wait_ms(LOOK_MS);

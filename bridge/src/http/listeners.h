@@ -14,7 +14,8 @@
  */
 extern void listeners_add(HttpExchange *exchange, long long last_event_id);
 
-/* The thread that reads the events and sends them; it ends, and ends all streams, when a stop is requested. */
+/* The thread that reads the events and sends them; it ends, and ends all streams, when a stop is
+ * requested. */
 extern void *listeners_run(void *unused);
 
 #endif /* BRIDGE_LISTENERS_H */

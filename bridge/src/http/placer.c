@@ -13,26 +13,24 @@
  */
 #include "http/placer.h"
 
-#include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/config.h"
-#include "link/db.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "link/statements.h"
-#include "http/problems.h"
 #include "base/roles.h"
 #include "base/stop.h"
 #include "base/text.h"
+#include "http/problems.h"
+#include "link/db.h"
+#include "link/statements.h"
 
 #define LOCK_TIMEOUT_MS 250
 #define WARY_MS         2000 /* after a lock was met, batches do not wait for any that long */
-#define PASSING_MS_MAX  2000 /* a full disk and the like are waited for that long, then orders are refused */
-#define BUSY            "55P03"
+#define PASSING_MS_MAX                                                                             \
+	2000 /* a full disk and the like are waited for that long, then orders are refused */
+#define BUSY "55P03"
 
 /* so many bytes have fewer lines than the database takes at a time (200000) */
 #define BATCH_BYTES_MAX ((size_t) 4 << 20)
@@ -55,8 +53,10 @@ reply_placed(Job *job, const char *order_id, const char *document)
 	char *body = NULL;
 	char  location[64];
 
-	/* both are JSON of the database's making: to take them apart and put them together again would cost a tenth of an order */
-	if (asprintf(&body, "{\"message\": \"Order placed\", \"orderId\": %s, \"order\": %s}", order_id, document) < 0)
+	/* both are JSON of the database's making: to take them apart and put them together again would
+	 * cost a tenth of an order */
+	if (asprintf(&body, "{\"message\": \"Order placed\", \"orderId\": %s, \"order\": %s}", order_id,
+				 document) < 0)
 		body = NULL;
 	snprintf(location, sizeof(location), "/order/%s", order_id);
 	http_set_header(job->exchange, "Location", location);
@@ -70,12 +70,12 @@ reply_refused(Job *job, const char *code, const char *error_text)
 	json_t     *error = json_loads(error_text, 0, NULL);
 	const char *message = json_string_value(json_object_get(error, "message"));
 	json_t     *detail = json_object_get(error, "detail");
-	char       *details = detail != NULL ? json_dumps(detail, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+	char *details = detail != NULL ? json_dumps(detail, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
 	const char *title;
 	int         status = problem_of_sqlstate(code, &title);
 
-	http_problem(job->exchange, status, title, message ? message : title, json_string_value(json_object_get(error, "field")),
-				 details);
+	http_problem(job->exchange, status, title, message ? message : title,
+				 json_string_value(json_object_get(error, "field")), details);
 	free(details);
 	json_decref(error);
 	metric_add(METRIC_ORDERS_REFUSED, 1);
@@ -117,7 +117,8 @@ drop_overdue(Placer *placer, Job *jobs)
 			end = &job->next;
 			continue;
 		}
-		problem_unavailable(job, job->tries > 0 ? "another transaction has locked what it needs" : "the database is away");
+		problem_unavailable(job, job->tries > 0 ? "another transaction has locked what it needs"
+												: "the database is away");
 		job_free(job);
 	}
 	*end = NULL;
@@ -221,7 +222,8 @@ refuse_all(Job *jobs, const PGresult *result)
 		jobs = job->next;
 		/* class 22: the text itself, such as a NUL or an invalid character in it */
 		if (strncmp(db_sqlstate(result), "22", 2) == 0)
-			http_problem(job->exchange, 400, "Bad Request", "the body has text that the database cannot hold", "body", NULL);
+			http_problem(job->exchange, 400, "Bad Request",
+						 "the body has text that the database cannot hold", "body", NULL);
 		else
 			problem_reply(job, result);
 		metric_add(METRIC_ORDERS_REFUSED, 1);
@@ -231,7 +233,8 @@ refuse_all(Job *jobs, const PGresult *result)
 
 static void place(Placer *placer, Job *jobs);
 
-/* Goes on after the database has refused the batch; returns what is to be tried again at once, NULL if nothing is. */
+/* Goes on after the database has refused the batch; returns what is to be tried again at once, NULL
+ * if nothing is. */
 static Job *
 handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long began_ms)
 {
@@ -242,7 +245,8 @@ handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long bega
 			placer->wary_until_ms = monotonic_ms() + WARY_MS;
 			return jobs;
 		}
-		/* without waiting, and still somebody's lock: of a whole table, or a key that somebody is just using */
+		/* without waiting, and still somebody's lock: of a whole table, or a key that somebody is
+		 * just using */
 		if (placer->lane->aside != placer->lane->orders || jobs->next == NULL)
 		{
 			set_all_aside(placer, jobs);
@@ -304,7 +308,8 @@ place(Placer *placer, Job *jobs)
 			reply_unavailable(jobs, "out of memory");
 			return;
 		}
-		outcome = db_query(&placer->db, "placing orders", is_wary ? SQL_PLACE_SKIP_LOCKED : SQL_PLACE, 1, params, &result);
+		outcome = db_query(&placer->db, "placing orders",
+						   is_wary ? SQL_PLACE_SKIP_LOCKED : SQL_PLACE, 1, params, &result);
 		FAULT_POINT("placer.after_commit");
 		free(text);
 		if (outcome == DB_OK)
@@ -321,7 +326,8 @@ place(Placer *placer, Job *jobs)
 	}
 }
 
-/* The first lane tells whether orders can be placed; the second has nothing to do most of the time. */
+/* The first lane tells whether orders can be placed; the second has nothing to do most of the time.
+ */
 static bool
 is_first_lane(const Placer *placer)
 {
@@ -358,7 +364,8 @@ placer_run(void *context)
 	int       count;
 
 	log_set_role(is_first ? "http.placer" : "http.placer2");
-	db_init(&placer.db, config.database_url, is_first ? "order-bridge placer" : "order-bridge placer 2", NULL);
+	db_init(&placer.db, config.database_url,
+			is_first ? "order-bridge placer" : "order-bridge placer 2", NULL);
 	placer.db.lock_timeout_ms = LOCK_TIMEOUT_MS;
 	/* with its grace, and the time to connect anew, less than a request has */
 	placer.db.timeout_ms = config.request_timeout_s * 1000 * 2 / 5;

@@ -13,10 +13,12 @@
 typedef struct PlacerLane
 {
 	Intake *orders; /* the lane's own */
-	Intake *aside;  /* where what is held up goes: the second lane's; of the second lane the same as orders */
+	Intake *aside;  /* where what is held up goes: the second lane's; of the second lane the same as
+					   orders */
 } PlacerLane;
 
-/* placer_run places orders until the lane's intake is closed and empty. A thread's main function; "lane" is a PlacerLane. */
+/* placer_run places orders until the lane's intake is closed and empty. A thread's main function;
+ * "lane" is a PlacerLane. */
 extern void *placer_run(void *lane);
 
 #endif /* BRIDGE_PLACER_H */

@@ -4,11 +4,10 @@
  */
 #include "http/problems.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#include "link/db.h"
 #include "base/metrics.h"
+#include "link/db.h"
 
 int
 problem_of_sqlstate(const char *sqlstate, const char **title)
@@ -50,13 +49,16 @@ problem_reply(Job *job, const PGresult *result)
 {
 	const char *title;
 	int         status = problem_of_sqlstate(db_sqlstate(result), &title);
-	const char *message = result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+	const char *message =
+		result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 
 	if (status == 503)
 		problem_unavailable(job, "the database cannot do it now");
 	else
-		http_problem(job->exchange, status, title, status == 500 || message == NULL ? "the database refused the request" : message, NULL,
-					 NULL);
+		http_problem(job->exchange, status, title,
+					 status == 500 || message == NULL ? "the database refused the request"
+													  : message,
+					 NULL, NULL);
 }
 
 void
@@ -72,7 +74,8 @@ problem_unavailable(Job *job, const char *why)
 		http_problem(job->exchange, 503, "Service Unavailable", detail, NULL, NULL);
 		return;
 	}
-	snprintf(detail, sizeof(detail), "the outcome is not known: repeat the request with the header Idempotency-Key: %s",
+	snprintf(detail, sizeof(detail),
+			 "the outcome is not known: repeat the request with the header Idempotency-Key: %s",
 			 job->idempotency_key);
 	http_set_header(job->exchange, "Idempotency-Key", job->idempotency_key);
 	http_problem(job->exchange, 503, "Outcome unknown", detail, NULL, NULL);

@@ -8,25 +8,19 @@
 #include "http/queries.h"
 
 #include <inttypes.h>
-#include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/config.h"
-#include "link/db.h"
-#include "http/server.h"
-#include "http/intake.h"
 #include "base/log.h"
-#include "base/metrics.h"
-#include "link/statements.h"
-#include "http/problems.h"
 #include "base/stop.h"
-#include "sync/sync.h"
 #include "base/text.h"
+#include "http/problems.h"
+#include "link/statements.h"
+#include "sync/sync.h"
 
-#define LOCK_TIMEOUT_MS     1000 /* of what only reads */
-#define LOCK_TIMEOUT_MS_MIN 40 /* of what changes an order, the first time; then twice that, and so on */
+#define LOCK_TIMEOUT_MS 1000 /* of what only reads */
+#define LOCK_TIMEOUT_MS_MIN                                                                        \
+	40 /* of what changes an order, the first time; then twice that, and so on */
 #define LOCK_TIMEOUT_MS_MAX 320
 
 /* What has become of a job. */
@@ -41,8 +35,8 @@ typedef enum Answered
  * seen to: *answered says how.
  */
 static DbOutcome
-run(Db *db, Job *job, const char *doing, const char *sql, int nparams, const char *const *params, PGresult **result,
-	Answered *answered)
+run(Db *db, Job *job, const char *doing, const char *sql, int nparams, const char *const *params,
+	PGresult **result, Answered *answered)
 {
 	DbOutcome outcome = db_query(db, doing, sql, nparams, params, result);
 
@@ -83,13 +77,16 @@ is_order_id(Job *job)
 
 	if (length <= 18 && strspn(job->subject, "0123456789") == length)
 		return true;
-	http_problem(job->exchange, 404, "Not Found", "there is no such order: an id is a whole number", "id", NULL);
+	http_problem(job->exchange, 404, "Not Found", "there is no such order: an id is a whole number",
+				 "id", NULL);
 	return false;
 }
 
-/* Runs a statement that makes the answer, one JSON value, and replies with it; no row: there is no such thing. */
+/* Runs a statement that makes the answer, one JSON value, and replies with it; no row: there is no
+ * such thing. */
 static Answered
-answer_with(Db *db, Job *job, const char *doing, const char *sql, int nparams, const char *const *params, const char *what)
+answer_with(Db *db, Job *job, const char *doing, const char *sql, int nparams,
+			const char *const *params, const char *what)
 {
 	PGresult *result;
 	Answered  answered;
@@ -104,7 +101,9 @@ get_order(Db *db, Job *job)
 {
 	const char *params[1] = {job->subject};
 
-	return is_order_id(job) ? answer_with(db, job, "reading an order", SQL_GET_ORDER, 1, params, "order") : ANSWERED;
+	return is_order_id(job)
+			   ? answer_with(db, job, "reading an order", SQL_GET_ORDER, 1, params, "order")
+			   : ANSWERED;
 }
 
 /* Changes an order. */
@@ -128,7 +127,8 @@ get_syncs(Db *db, Job *job)
 {
 	const char *params[1] = {job->subject};
 
-	return answer_with(db, job, "reading the syncs of a vendor", SQL_GET_SYNCS, 1, params, "vendor");
+	return answer_with(db, job, "reading the syncs of a vendor", SQL_GET_SYNCS, 1, params,
+					   "vendor");
 }
 
 /* True if the tag is in the list, or the list is "*" (RFC 9110, 13.1.2; compared weakly). */
@@ -138,7 +138,8 @@ matches_etag(const char *list, const char *etag)
 	return list != NULL && (strcmp(list, "*") == 0 || strstr(list, etag) != NULL);
 }
 
-/* Replies with the body and its ETag, or with 304 if the client has it already. Takes the body over. */
+/* Replies with the body and its ETag, or with 304 if the client has it already. Takes the body
+ * over. */
 static void
 reply_cacheable(Job *job, char *body)
 {
@@ -204,7 +205,8 @@ sync_vendors(Db *db, Job *job)
 	if (!sync_now(db, job->subject, results))
 		answered = ANSWER_LATER;
 	else if (job->subject != NULL && json_array_size(results) == 0)
-		http_problem(job->exchange, 404, "Not Found", "there is no such active vendor with a stock URL", NULL, NULL);
+		http_problem(job->exchange, 404, "Not Found",
+					 "there is no such active vendor with a stock URL", NULL, NULL);
 	else
 	{
 		answer = json_pack("{s:s, s:O}", "message", "Vendor stock synced", "results", results);
@@ -266,7 +268,8 @@ queries_run(void *context)
 		if (answered == ANSWER_LATER && !is_over && intake_add_later(intake, job))
 			continue;
 		if (answered == ANSWER_LATER)
-			problem_unavailable(job, "the database is away, or another transaction has locked what it needs");
+			problem_unavailable(
+				job, "the database is away, or another transaction has locked what it needs");
 		job_free(job);
 	}
 	db_close(&db);

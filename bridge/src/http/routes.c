@@ -8,28 +8,19 @@
 #include "http/routes.h"
 
 #include <errno.h>
-#include <jansson.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/random.h>
-#include <time.h>
 
-#include "http/callers.h"
 #include "base/config.h"
-#include "http/listeners.h"
 #include "base/metrics.h"
-#include "http/openapi.h"
-#include "http/problems.h"
 #include "base/roles.h"
 #include "base/stop.h"
-#include "base/text.h"
-#include "http/tokens.h"
+#include "http/callers.h"
+#include "http/listeners.h"
+#include "http/openapi.h"
+#include "http/problems.h"
+#include "http/routes_state.h"
 
-#define KEY_BYTES_MAX       1024
-#define PAGE_ROWS_MAX       10000
+#define PAGE_ROWS_MAX 10000
 
 typedef void (*RouteHandler)(HttpExchange *exchange, const char *parameter);
 
@@ -44,18 +35,19 @@ typedef struct Route
 	bool         is_older; /* of the older systems: HTTP_OLDER_ROUTES=no leaves it out */
 } Route;
 
-static ApiIntakes intakes;
+ApiIntakes routes_intakes;
 
 void
 api_init(const ApiIntakes *given)
 {
-	intakes = *given;
+	routes_intakes = *given;
 }
 
 void
 api_tick(void)
 {
-	Intake *const all[] = {intakes.orders, intakes.aside, intakes.changes, intakes.reads, intakes.lists, intakes.syncs};
+	Intake *const all[] = {routes_intakes.orders, routes_intakes.aside, routes_intakes.changes,
+						   routes_intakes.reads,  routes_intakes.lists, routes_intakes.syncs};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 	{
@@ -77,8 +69,8 @@ api_tick(void)
 
 /* ---------- handing over ---------- */
 
-static void
-unavailable(HttpExchange *exchange, const char *detail)
+void
+routes_unavailable(HttpExchange *exchange, const char *detail)
 {
 	http_set_header(exchange, "Retry-After", "1");
 	http_problem(exchange, 503, "Service Unavailable", detail, NULL, NULL);
@@ -86,19 +78,19 @@ unavailable(HttpExchange *exchange, const char *detail)
 }
 
 /* Defers the exchange and queues the job, which it takes over; or answers 503. */
-static void
-hand_over(Intake *intake, HttpExchange *exchange, Job *job)
+void
+routes_hand_over(Intake *intake, HttpExchange *exchange, Job *job)
 {
 	if (job == NULL)
 	{
-		unavailable(exchange, "out of memory");
+		routes_unavailable(exchange, "out of memory");
 		return;
 	}
 	job->deadline_ms = monotonic_ms() + config.request_timeout_s * 1000LL;
 	http_defer(exchange);
 	if (!intake_add(intake, job))
 	{
-		unavailable(exchange, "too many requests are waiting");
+		routes_unavailable(exchange, "too many requests are waiting");
 		job_free(job);
 	}
 }
@@ -110,187 +102,13 @@ hand_over_query(Intake *intake, HttpExchange *exchange, JobKind kind, const char
 
 	if (job != NULL && subject != NULL)
 		job->subject = strdup(subject);
-	hand_over(intake, exchange, job);
+	routes_hand_over(intake, exchange, job);
 }
 
-static void
-bad_request(HttpExchange *exchange, const char *field, const char *detail)
+void
+routes_bad_request(HttpExchange *exchange, const char *field, const char *detail)
 {
 	http_problem(exchange, 400, "Bad Request", detail, field, NULL);
-}
-
-/* ---------- POST /order ---------- */
-
-static bool
-is_json(const char *type)
-{
-	size_t length = strcspn(type, "; \t");
-
-	return (length == strlen("application/json") && strncasecmp(type, "application/json", length) == 0) ||
-		   (length > 5 && strncasecmp(type + length - 5, "+json", 5) == 0);
-}
-
-/* The body as a JSON object, or NULL after a reply that says what is wrong with it. */
-static json_t *
-parse_body(HttpExchange *exchange)
-{
-	size_t       bytes;
-	const char  *body = http_body(exchange, &bytes);
-	json_error_t error;
-	json_t      *json;
-	char         detail[JSON_ERROR_TEXT_LENGTH + 64];
-
-	if (text_has_nul(body, bytes))
-	{
-		bad_request(exchange, "body", "body is not JSON: it has a NUL character");
-		return NULL;
-	}
-	json = json_loadb(body ? body : "", bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL | JSON_DECODE_ANY, &error);
-	if (json == NULL)
-	{
-		snprintf(detail, sizeof(detail), "body is not JSON: %s at line %d, column %d", error.text, error.line, error.column);
-		bad_request(exchange, "body", detail);
-		return NULL;
-	}
-	if (!json_is_object(json))
-	{
-		bad_request(exchange, "body", "body must be a JSON object");
-		json_decref(json);
-		return NULL;
-	}
-	return json;
-}
-
-/* Milliseconds first, so that the keys' index grows at its end; 80 random bits. */
-static char *
-make_key(void)
-{
-	static const char digits[] = "0123456789abcdef";
-	static const char prefix[] = "http-";
-	unsigned char     bytes[16];
-	struct timespec   now;
-	uint64_t          now_ms;
-	char             *key = malloc(sizeof(prefix) + 2 * sizeof(bytes));
-
-	if (key == NULL || getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
-	{
-		free(key);
-		return NULL;
-	}
-	clock_gettime(CLOCK_REALTIME, &now);
-	now_ms = (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-	for (int i = 0; i < 6; i++)
-		bytes[i] = (unsigned char) (now_ms >> (40 - 8 * i));
-	memcpy(key, prefix, sizeof(prefix));
-	for (size_t i = 0; i < sizeof(bytes); i++)
-	{
-		key[strlen(prefix) + 2 * i] = digits[bytes[i] >> 4];
-		key[strlen(prefix) + 2 * i + 1] = digits[bytes[i] & 15];
-	}
-	key[strlen(prefix) + 2 * sizeof(bytes)] = '\0';
-	return key;
-}
-
-/*
- * The request's idempotency key, malloc'd: the header's, the body's, or a new
- * one; *in_body says whether the body has it. NULL after a reply.
- */
-static char *
-choose_key(HttpExchange *exchange, const json_t *json, bool *in_body)
-{
-	const char   *header = http_header(exchange, "Idempotency-Key");
-	const json_t *member = json_object_get(json, "idempotencyKey");
-	char         *key;
-
-	*in_body = member != NULL && !json_is_null(member);
-	if (header != NULL && (*header == '\0' || strlen(header) > KEY_BYTES_MAX))
-	{
-		bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be 1 to 255 characters long");
-		return NULL;
-	}
-	if (*in_body && header != NULL && (!json_is_string(member) || strcmp(json_string_value(member), header) != 0))
-	{
-		bad_request(exchange, "Idempotency-Key", "Idempotency-Key differs from idempotencyKey in the body");
-		return NULL;
-	}
-	if (*in_body)
-		key = strdup(json_is_string(member) ? json_string_value(member) : "");
-	else
-		key = header != NULL ? strdup(header) : make_key();
-	if (key == NULL)
-		unavailable(exchange, "out of memory");
-	return key;
-}
-
-/*
- * The request as place_orders() takes it: the client's own text, with the key
- * and the trace context put in before its closing brace. NULL if memory is
- * short, or the header is not text.
- */
-static char *
-request_text(HttpExchange *exchange, const json_t *json, const char *key, bool key_in_body)
-{
-	size_t      bytes;
-	const char *body = http_body(exchange, &bytes);
-	const char *traceparent = http_header(exchange, "traceparent");
-	json_t     *extra = json_object();
-	char       *extra_text;
-	char       *text = NULL;
-
-	if (!key_in_body)
-		json_object_set_new(extra, "idempotencyKey", json_string(key));
-	if (!key_in_body && http_header(exchange, "Idempotency-Key") == NULL)
-		json_object_set_new(extra, "dropRefusal", json_true()); /* nobody knows the key: a refusal leaves nothing behind */
-	if (traceparent != NULL && json_object_get(json, "traceparent") == NULL)
-		json_object_set_new(extra, "traceparent", json_string(traceparent));
-	if (!key_in_body && json_object_get(extra, "idempotencyKey") == NULL)
-	{
-		json_decref(extra);
-		return NULL;
-	}
-	extra_text = json_dumps(extra, JSON_COMPACT);
-	while (body[bytes - 1] != '}')
-		bytes--;
-	if (extra_text != NULL && json_object_size(extra) > 0)
-	{
-		if (asprintf(&text, "%.*s%s%s", (int) bytes - 1, body, json_object_size(json) > 0 ? "," : "", extra_text + 1) < 0)
-			text = NULL;
-	}
-	else if (extra_text != NULL)
-		text = strndup(body, bytes);
-	free(extra_text);
-	json_decref(extra);
-	return text;
-}
-
-static void
-post_order(HttpExchange *exchange, const char *parameter)
-{
-	json_t *json = parse_body(exchange);
-	bool    key_in_body;
-	Job    *job;
-
-	(void) parameter;
-	if (json == NULL)
-		return;
-	job = job_create(exchange, JOB_PLACE);
-	if (job != NULL)
-		job->idempotency_key = choose_key(exchange, json, &key_in_body);
-	if (job != NULL && job->idempotency_key != NULL)
-	{
-		job->body = request_text(exchange, json, job->idempotency_key, key_in_body);
-		if (job->body != NULL)
-		{
-			hand_over(intakes.orders, exchange, job);
-			metric_set(METRIC_INTAKE_DEPTH, intake_depth(intakes.orders));
-			job = NULL;
-		}
-		else
-			bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be UTF-8 text");
-	}
-	if (job != NULL)
-		job_free(job);
-	json_decref(json);
 }
 
 /* ---------- the other routes ---------- */
@@ -298,108 +116,13 @@ post_order(HttpExchange *exchange, const char *parameter)
 static void
 get_order(HttpExchange *exchange, const char *parameter)
 {
-	hand_over_query(intakes.reads, exchange, JOB_GET_ORDER, parameter);
-}
-
-/* What is wrong with a member of a body, or NULL. */
-typedef const char *(*MemberCheck)(const char *name, const json_t *value);
-
-/* The body as a JSON object, empty if there is none; NULL after a reply that says what is wrong with it. */
-static json_t *
-parse_optional_body(HttpExchange *exchange, MemberCheck check)
-{
-	size_t      bytes;
-	json_t     *json;
-	const char *name;
-	json_t     *value;
-
-	http_body(exchange, &bytes);
-	json = bytes > 0 ? parse_body(exchange) : json_object();
-	json_object_foreach(json, name, value)
-	{
-		const char *complaint = check(name, value);
-
-		if (complaint == NULL)
-			continue;
-		bad_request(exchange, name, complaint);
-		json_decref(json);
-		return NULL;
-	}
-	return json;
-}
-
-static const char *
-check_cancel_member(const char *name, const json_t *value)
-{
-	if (strcmp(name, "reason") == 0)
-		return json_is_string(value) || json_is_null(value) ? NULL : "reason must be a string";
-	if (strcmp(name, "idempotencyKey") == 0)
-		return json_is_string(value) ? NULL : "idempotencyKey must be a string";
-	return "the body has an unknown field";
-}
-
-static const char *
-check_return_member(const char *name, const json_t *value)
-{
-	if (strcmp(name, "lines") == 0)
-		return json_is_array(value) || json_is_null(value) ? NULL : "lines must be an array";
-	if (strcmp(name, "restock") == 0)
-		return json_is_boolean(value) ? NULL : "restock must be true or false";
-	if (strcmp(name, "idempotencyKey") == 0)
-		return json_is_string(value) ? NULL : "idempotencyKey must be a string";
-	return "the body has an unknown field";
-}
-
-/* Hands over what changes an order: with a key, so that it can be repeated if its outcome is not known. */
-static void
-hand_over_change(HttpExchange *exchange, JobKind kind, const char *order_id, MemberCheck check)
-{
-	json_t *json = parse_optional_body(exchange, check);
-	bool    key_in_body;
-	char   *key;
-	Job    *job;
-
-	if (json == NULL)
-		return;
-	key = choose_key(exchange, json, &key_in_body);
-	if (key == NULL || !text_is_utf8(key, strlen(key)))
-	{
-		if (key != NULL)
-			bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be UTF-8 text");
-		free(key);
-		json_decref(json);
-		return;
-	}
-	json_object_del(json, "idempotencyKey");
-	job = job_create(exchange, kind);
-	if (job != NULL)
-	{
-		job->subject = strdup(order_id);
-		job->body = json_dumps(json, JSON_COMPACT);
-		job->idempotency_key = key;
-	}
-	else
-		free(key);
-	json_decref(json);
-	hand_over(intakes.changes, exchange, job);
-}
-
-static void
-post_cancel(HttpExchange *exchange, const char *parameter)
-{
-	hand_over_change(exchange, JOB_CANCEL_ORDER, parameter, check_cancel_member);
-}
-
-static void
-post_return(HttpExchange *exchange, const char *parameter)
-{
-	hand_over_change(exchange, JOB_RETURN_ORDER, parameter, check_return_member);
+	hand_over_query(routes_intakes.reads, exchange, JOB_GET_ORDER, parameter);
 }
 
 static void
 get_syncs(HttpExchange *exchange, const char *parameter)
 {
-	hand_over_query(intakes.lists, exchange, JOB_GET_SYNCS, parameter);
+	hand_over_query(routes_intakes.lists, exchange, JOB_GET_SYNCS, parameter);
 }
 
 static void
@@ -419,7 +142,7 @@ get_products(HttpExchange *exchange, const char *parameter)
 		number = strtol(limit, &end, 10);
 		if (errno != 0 || end == limit || *end != '\0' || number < 1 || number > PAGE_ROWS_MAX)
 		{
-			bad_request(exchange, "limit", "limit must be a whole number from 1 to 10000");
+			routes_bad_request(exchange, "limit", "limit must be a whole number from 1 to 10000");
 			return;
 		}
 	}
@@ -429,33 +152,33 @@ get_products(HttpExchange *exchange, const char *parameter)
 		job->limit = (int) number;
 		job->after = strdup(after ? after : "");
 	}
-	hand_over(intakes.lists, exchange, job);
+	routes_hand_over(routes_intakes.lists, exchange, job);
 }
 
 static void
 get_product(HttpExchange *exchange, const char *parameter)
 {
-	hand_over_query(intakes.reads, exchange, JOB_GET_PRODUCT, parameter);
+	hand_over_query(routes_intakes.reads, exchange, JOB_GET_PRODUCT, parameter);
 }
 
 static void
 get_vendors(HttpExchange *exchange, const char *parameter)
 {
 	(void) parameter;
-	hand_over_query(intakes.lists, exchange, JOB_GET_VENDORS, NULL);
+	hand_over_query(routes_intakes.lists, exchange, JOB_GET_VENDORS, NULL);
 }
 
 static void
 sync_all(HttpExchange *exchange, const char *parameter)
 {
 	(void) parameter;
-	hand_over_query(intakes.syncs, exchange, JOB_SYNC, NULL);
+	hand_over_query(routes_intakes.syncs, exchange, JOB_SYNC, NULL);
 }
 
 static void
 sync_one(HttpExchange *exchange, const char *parameter)
 {
-	hand_over_query(intakes.syncs, exchange, JOB_SYNC, parameter);
+	hand_over_query(routes_intakes.syncs, exchange, JOB_SYNC, parameter);
 }
 
 static void
@@ -473,7 +196,8 @@ get_readyz(HttpExchange *exchange, const char *parameter)
 	json_t *body = json_pack("{s:s, s:o}", "status", ready ? "ready" : "not ready", "roles", roles);
 
 	(void) parameter;
-	http_reply(exchange, ready ? 200 : 503, "application/json", body != NULL ? json_dumps(body, JSON_COMPACT) : NULL);
+	http_reply(exchange, ready ? 200 : 503, "application/json",
+			   body != NULL ? json_dumps(body, JSON_COMPACT) : NULL);
 	json_decref(body);
 }
 
@@ -481,7 +205,7 @@ static void
 get_metrics(HttpExchange *exchange, const char *parameter)
 {
 	(void) parameter;
-	metric_set(METRIC_INTAKE_DEPTH, intake_depth(intakes.orders));
+	metric_set(METRIC_INTAKE_DEPTH, intake_depth(routes_intakes.orders));
 	http_reply(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", metrics_text());
 }
 
@@ -507,7 +231,8 @@ get_events(HttpExchange *exchange, const char *parameter)
 		number = strtoll(last, &end, 10);
 		if (errno != 0 || end == last || *end != '\0' || number < 0)
 		{
-			bad_request(exchange, "Last-Event-ID", "Last-Event-ID must be the id of an event");
+			routes_bad_request(exchange, "Last-Event-ID",
+							   "Last-Event-ID must be the id of an event");
 			return;
 		}
 	}
@@ -518,9 +243,9 @@ get_events(HttpExchange *exchange, const char *parameter)
 }
 
 static const Route routes[] = {
-	{"POST", "/order", SCOPE_ORDER, post_order, false, false},
+	{"POST", "/order", SCOPE_ORDER, routes_post_order, false, false},
 	{"GET", "/order/%", SCOPE_READ, get_order, true, false},
-	{"POST", "/order/%/cancel", SCOPE_ORDER, post_cancel, false, false},
+	{"POST", "/order/%/cancel", SCOPE_ORDER, routes_post_cancel, false, false},
 	{"GET", "/products", SCOPE_READ, get_products, true, false},
 	{"GET", "/products/%", SCOPE_READ, get_product, true, false},
 	{"GET", "/vendorSync", SCOPE_ADMIN, sync_all, false, true},
@@ -528,7 +253,7 @@ static const Route routes[] = {
 	{"POST", "/vendors/%/sync", SCOPE_ADMIN, sync_one, false, false},
 	{"GET", "/vendors", SCOPE_READ, get_vendors, true, false},
 	{"GET", "/events", SCOPE_READ, get_events, true, false},
-	{"POST", "/order/%/return", SCOPE_ORDER, post_return, false, false},
+	{"POST", "/order/%/return", SCOPE_ORDER, routes_post_return, false, false},
 	{"GET", "/vendors/%/syncs", SCOPE_READ, get_syncs, true, false},
 	{"GET", "/healthz", SCOPE_NONE, get_healthz, true, false},
 	{"GET", "/readyz", SCOPE_NONE, get_readyz, true, false},
@@ -549,12 +274,14 @@ is_allowed(HttpExchange *exchange, Scope scope)
 			return true;
 		case TOKEN_UNKNOWN:
 			http_set_header(exchange, "WWW-Authenticate", "Bearer realm=\"order-bridge\"");
-			http_problem(exchange, 401, "Unauthorized", "a valid bearer token is needed", "Authorization", NULL);
+			http_problem(exchange, 401, "Unauthorized", "a valid bearer token is needed",
+						 "Authorization", NULL);
 			return false;
 		case TOKEN_LACKS_SCOPE:
 			break;
 	}
-	snprintf(challenge, sizeof(challenge), "Bearer realm=\"order-bridge\", error=\"insufficient_scope\", scope=\"%s\"",
+	snprintf(challenge, sizeof(challenge),
+			 "Bearer realm=\"order-bridge\", error=\"insufficient_scope\", scope=\"%s\"",
 			 scope_name(scope));
 	snprintf(detail, sizeof(detail), "the token lacks the scope %s", scope_name(scope));
 	http_set_header(exchange, "WWW-Authenticate", challenge);
@@ -571,13 +298,15 @@ path_fits(const char *pattern, const HttpExchange *exchange, const char **parame
 	while (*pattern == '/')
 	{
 		size_t      length = strcspn(++pattern, "/");
-		const char *segment = count < http_segment_count(exchange) ? http_segment(exchange, count) : NULL;
+		const char *segment =
+			count < http_segment_count(exchange) ? http_segment(exchange, count) : NULL;
 
 		if (segment == NULL)
 			return false;
 		if (*pattern == '%')
 			*parameter = segment;
-		if (*pattern == '%' ? *segment == '\0' : strlen(segment) != length || memcmp(segment, pattern, length) != 0)
+		if (*pattern == '%' ? *segment == '\0'
+							: strlen(segment) != length || memcmp(segment, pattern, length) != 0)
 			return false;
 		pattern += length;
 		count++;
@@ -591,7 +320,8 @@ is_served(const Route *route)
 	return !route->is_older || config.http_older_routes;
 }
 
-/* The route of a request; NULL if there is none. HEAD is GET without the body, unless that would change something. */
+/* The route of a request; NULL if there is none. HEAD is GET without the body, unless that would
+ * change something. */
 static const Route *
 find_route(const HttpExchange *exchange, const char **parameter)
 {
@@ -600,7 +330,8 @@ find_route(const HttpExchange *exchange, const char **parameter)
 
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 	{
-		if (strcmp(routes[i].method, method) == 0 && is_served(&routes[i]) && path_fits(routes[i].path, exchange, parameter))
+		if (strcmp(routes[i].method, method) == 0 && is_served(&routes[i]) &&
+			path_fits(routes[i].path, exchange, parameter))
 			return is_head && !routes[i].is_safe ? NULL : &routes[i];
 	}
 	return NULL;
@@ -615,8 +346,10 @@ list_methods(const HttpExchange *exchange, char *allow, size_t size)
 	*allow = '\0';
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 	{
-		if (is_served(&routes[i]) && path_fits(routes[i].path, exchange, &parameter) && strstr(allow, routes[i].method) == NULL)
-			snprintf(allow + strlen(allow), size - strlen(allow), "%s%s%s", *allow ? ", " : "", routes[i].method,
+		if (is_served(&routes[i]) && path_fits(routes[i].path, exchange, &parameter) &&
+			strstr(allow, routes[i].method) == NULL)
+			snprintf(allow + strlen(allow), size - strlen(allow), "%s%s%s", *allow ? ", " : "",
+					 routes[i].method,
 					 strcmp(routes[i].method, "GET") == 0 && routes[i].is_safe ? ", HEAD" : "");
 	}
 }
@@ -630,18 +363,21 @@ has_json_or_nothing(HttpExchange *exchange)
 {
 	const char *type = http_header(exchange, "Content-Type");
 	const char *length = http_header(exchange, "Content-Length");
-	bool        has_body = http_header(exchange, "Transfer-Encoding") != NULL || (length != NULL && strtoll(length, NULL, 10) > 0);
+	bool        has_body = http_header(exchange, "Transfer-Encoding") != NULL ||
+					(length != NULL && strtoll(length, NULL, 10) > 0);
 
-	if (type != NULL ? is_json(type) : !has_body)
+	if (type != NULL ? routes_is_json(type) : !has_body)
 		return true;
-	http_problem(exchange, 415, "Unsupported Media Type", "Content-Type must be application/json", "Content-Type", NULL);
+	http_problem(exchange, 415, "Unsupported Media Type", "Content-Type must be application/json",
+				 "Content-Type", NULL);
 	return false;
 }
 
 static bool
 is_safe_method(const char *method)
 {
-	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 || strcmp(method, "OPTIONS") == 0;
+	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ||
+		   strcmp(method, "OPTIONS") == 0;
 }
 
 bool
@@ -650,8 +386,8 @@ api_admit(HttpExchange *exchange)
 	const char  *parameter;
 	const Route *route = find_route(exchange, &parameter);
 
-	bool         is_safe = route != NULL ? route->is_safe : is_safe_method(http_method(exchange));
-	char         methods[128] = "";
+	bool is_safe = route != NULL ? route->is_safe : is_safe_method(http_method(exchange));
+	char methods[128] = "";
 
 	metric_add(METRIC_HTTP_REQUESTS, 1);
 	http_set_note(exchange, route);
@@ -659,7 +395,8 @@ api_admit(HttpExchange *exchange)
 		list_methods(exchange, methods, sizeof(methods));
 	if (!callers_admit(exchange, is_safe, route != NULL && route->scope == SCOPE_NONE, methods))
 		return false;
-	return route == NULL || (is_allowed(exchange, route->scope) && (is_safe || has_json_or_nothing(exchange)));
+	return route == NULL ||
+		   (is_allowed(exchange, route->scope) && (is_safe || has_json_or_nothing(exchange)));
 }
 
 void
@@ -688,5 +425,6 @@ api_handle(HttpExchange *exchange)
 	if (strcmp(http_method(exchange), "OPTIONS") == 0)
 		http_reply(exchange, 204, NULL, NULL);
 	else
-		http_problem(exchange, 405, "Method Not Allowed", "this path does not take that method", NULL, NULL);
+		http_problem(exchange, 405, "Method Not Allowed", "this path does not take that method",
+					 NULL, NULL);
 }

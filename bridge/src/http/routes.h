@@ -22,10 +22,12 @@ typedef struct ApiIntakes
 /* api_init must come before the server starts. The intakes must live as long as it. */
 extern void api_init(const ApiIntakes *intakes);
 
-/* api_tick answers what has waited in the queues for longer than it may. On the server's thread, now and then. */
+/* api_tick answers what has waited in the queues for longer than it may. On the server's thread,
+ * now and then. */
 extern void api_tick(void);
 
-/* api_admit looks at who calls before a body is taken: false after a reply of 401, 403 or 421, or to a preflight. */
+/* api_admit looks at who calls before a body is taken: false after a reply of 401, 403 or 421, or
+ * to a preflight. */
 extern bool api_admit(HttpExchange *exchange);
 
 /* api_handle is the server's HttpHandler; api_admit has let the request in. */

@@ -23,23 +23,28 @@ typedef void (*HttpHandler)(HttpExchange *exchange);
 
 typedef struct HttpLimits
 {
-	int  connections_max; /* beyond it a request is answered with 503, and beyond twice that none is accepted */
+	int connections_max; /* beyond it a request is answered with 503, and beyond twice that none is
+							accepted */
 	int  connections_per_address_max;
 	int  header_bytes_max;
 	int  body_bytes_max;
 	long bodies_bytes_max; /* of all bodies together; beyond it 503 */
-	int  idle_timeout_s; /* a request must be there within that, byte by byte or not, and so must its reply be taken */
+	int idle_timeout_s; /* a request must be there within that, byte by byte or not, and so must its
+						   reply be taken */
 	bool log_requests;
-	/* called with a request's head, before its body is taken; false if it has replied to refuse it. May be NULL */
+	/* called with a request's head, before its body is taken; false if it has replied to refuse it.
+	 * May be NULL */
 	bool (*admit)(HttpExchange *exchange);
 	/* a reply was ready after that time; not called for streams. May be NULL */
 	void (*on_replied)(int status, double seconds);
-	/* called on the server's thread every quarter of a second; may reply to deferred exchanges. May be NULL */
+	/* called on the server's thread every quarter of a second; may reply to deferred exchanges. May
+	 * be NULL */
 	void (*tick)(void);
 } HttpLimits;
 
 /* http_start listens; NULL, and a line in the log, if it cannot. */
-extern HttpServer *http_start(const char *address, int port, const HttpLimits *limits, HttpHandler handler);
+extern HttpServer *http_start(const char *address, int port, const HttpLimits *limits,
+							  HttpHandler handler);
 
 /* http_quiesce refuses new connections; what is under way goes on. */
 extern void http_quiesce(HttpServer *server);
@@ -58,7 +63,8 @@ extern int         http_segment_count(const HttpExchange *exchange);
 extern const char *http_segment(const HttpExchange *exchange, int number);
 extern const char *http_query(const HttpExchange *exchange, const char *name);
 extern const char *http_header(const HttpExchange *exchange, const char *name);
-extern const char *http_host(const HttpExchange *exchange); /* whom the client thinks it asks: "host" or "host:port" */
+extern const char *
+http_host(const HttpExchange *exchange); /* whom the client thinks it asks: "host" or "host:port" */
 extern const char *http_body(const HttpExchange *exchange, size_t *bytes);
 
 /* A note that "admit" may leave for the handler; NULL if it left none. */
@@ -82,8 +88,8 @@ extern void http_reply(HttpExchange *exchange, int status, const char *content_t
  * status, detail, and "error" and "details" for older clients. "details_json"
  * is JSON, or NULL for the detail as a string; "field" may be NULL.
  */
-extern void http_problem(HttpExchange *exchange, int status, const char *title, const char *detail, const char *field,
-						 const char *details_json);
+extern void http_problem(HttpExchange *exchange, int status, const char *title, const char *detail,
+						 const char *field, const char *details_json);
 
 /* A reply that goes on: any thread may send more of it. */
 typedef struct HttpStream HttpStream;
@@ -96,12 +102,14 @@ typedef struct HttpStream HttpStream;
 extern HttpStream *http_stream_begin(HttpExchange *exchange, const char *content_type);
 
 /* http_stream_send returns false if the client is gone or memory is short. */
-extern bool http_stream_send(HttpStream *stream, const char *text, size_t bytes) __attribute__((warn_unused_result));
+extern bool http_stream_send(HttpStream *stream, const char *text, size_t bytes)
+	__attribute__((warn_unused_result));
 
 /* http_stream_waiting returns how many bytes the client has not taken yet. */
 extern size_t http_stream_waiting(HttpStream *stream);
 
-/* http_stream_release lets the client take what is waiting, within the limits; http_stream_abort does not. */
+/* http_stream_release lets the client take what is waiting, within the limits; http_stream_abort
+ * does not. */
 extern void http_stream_release(HttpStream *stream);
 extern void http_stream_abort(HttpStream *stream);
 

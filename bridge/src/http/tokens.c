@@ -5,10 +5,8 @@
 #include "http/tokens.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/log.h"
 #include "base/secret_file.h"
@@ -66,7 +64,8 @@ parse_scopes(char *text, unsigned *result)
 	return *result != 0;
 }
 
-/* A line of the file into the next token; false if it is bad. Empty ones and comments are passed over. */
+/* A line of the file into the next token; false if it is bad. Empty ones and comments are passed
+ * over. */
 static bool
 parse_line(char *line, Token *list, int *count)
 {
@@ -102,7 +101,8 @@ tokens_load(const char *path)
 		number++;
 		ok = parse_line(line, list, &count);
 		if (!ok)
-			log_error("HTTP_TOKENS_FILE: line %d of %s must be a token of %d to %d characters and its scopes: read, order, admin",
+			log_error("HTTP_TOKENS_FILE: line %d of %s must be a token of %d to %d characters and "
+					  "its scopes: read, order, admin",
 					  number, path, TOKEN_BYTES_MIN, TOKEN_BYTES_MAX);
 	}
 	explicit_bzero(line, sizeof(line));
@@ -162,7 +162,8 @@ tokens_check(const char *authorization, Scope scope)
 	pthread_rwlock_rdlock(&lock);
 	if (is_required && scope != SCOPE_NONE)
 	{
-		bool has_token = authorization != NULL && strncasecmp(authorization, "Bearer ", strlen("Bearer ")) == 0;
+		bool has_token =
+			authorization != NULL && strncasecmp(authorization, "Bearer ", strlen("Bearer ")) == 0;
 
 		found = has_token ? scopes_of(authorization + strlen("Bearer ")) : 0;
 		answer = found == 0 ? TOKEN_UNKNOWN : (found & scope) ? TOKEN_ACCEPTED : TOKEN_LACKS_SCOPE;

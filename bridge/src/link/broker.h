@@ -43,15 +43,16 @@ typedef struct AmqpHeader
 /* A message to publish, or one delivered. Persistent, application/json. Strings are borrowed. */
 typedef struct AmqpMessage
 {
-	const char       *exchange; /* "" is the default exchange */
-	const char       *routing_key;
-	bool              mandatory;
-	const char       *message_id;  /* may be NULL */
-	const char       *type;        /* may be NULL */
-	uint64_t          timestamp;   /* seconds; 0: none */
-	const char       *traceparent; /* of a delivered message only; may be NULL */
-	const char       *user_id;     /* who published it, vouched for by the broker, or by us if we copied it; NULL: nobody is */
-	bool              is_copy;     /* of a message that user_id, or nobody known, published */
+	const char *exchange; /* "" is the default exchange */
+	const char *routing_key;
+	bool        mandatory;
+	const char *message_id;  /* may be NULL */
+	const char *type;        /* may be NULL */
+	uint64_t    timestamp;   /* seconds; 0: none */
+	const char *traceparent; /* of a delivered message only; may be NULL */
+	const char *user_id; /* who published it, vouched for by the broker, or by us if we copied it;
+							NULL: nobody is */
+	bool              is_copy; /* of a message that user_id, or nobody known, published */
 	const AmqpHeader *headers;
 	int               nheaders;
 	const void       *body;
@@ -65,7 +66,8 @@ typedef struct AmqpEvents
 	/* an ack, or else a nack, of one publish; each publish gets one, in any order */
 	void (*on_confirm)(void *context, uint64_t tag, bool is_ack);
 	/* a mandatory message that no queue takes; its ack follows */
-	void (*on_return)(void *context, const char *message_id, int reply_code, const char *reply_text);
+	void (*on_return)(void *context, const char *message_id, int reply_code,
+					  const char *reply_text);
 	void (*on_delivery)(void *context, uint64_t tag, const AmqpMessage *message);
 } AmqpEvents;
 
@@ -82,7 +84,8 @@ typedef struct AmqpRefusal
  * and a line in the log, if that fails. Each of its steps may take some seconds. A publish
  * that the broker does not take within publish_timeout_ms ends the connection.
  */
-extern Amqp *amqp_client_open(const char *url, const char *name, int publish_timeout_ms, const AmqpEvents *events);
+extern Amqp *amqp_client_open(const char *url, const char *name, int publish_timeout_ms,
+							  const AmqpEvents *events);
 
 /* amqp_client_close closes politely if the connection still works. NULL is fine. */
 extern void amqp_client_close(Amqp *amqp);
@@ -105,8 +108,8 @@ extern bool amqp_client_bind_again(Amqp *amqp) __attribute__((warn_unused_result
 /* amqp_client_refusal tells why the connection was lost, if the broker has closed it. */
 extern const AmqpRefusal *amqp_client_refusal(const Amqp *amqp);
 
-/* amqp_client_message_count returns how many messages wait in a queue, given to nobody; -1 if the connection is lost or there is
- * no such queue. */
+/* amqp_client_message_count returns how many messages wait in a queue, given to nobody; -1 if the
+ * connection is lost or there is no such queue. */
 extern int amqp_client_message_count(Amqp *amqp, const char *queue);
 
 /*
@@ -114,24 +117,29 @@ extern int amqp_client_message_count(Amqp *amqp, const char *queue);
  * connection; 0 if the connection is lost. May block while the socket is full,
  * until the publish timeout.
  */
-extern uint64_t amqp_client_publish(Amqp *amqp, const AmqpMessage *message) __attribute__((warn_unused_result));
+extern uint64_t amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
+	__attribute__((warn_unused_result));
 
 /*
  * amqp_client_wait_confirms waits until the broker has every message published
- * so far; false if it refused one, or none of ours handles its return, after timeout_ms, or if the connection is
- * lost. Handles what else arrives meanwhile.
+ * so far; false if it refused one, or none of ours handles its return, after timeout_ms, or if the
+ * connection is lost. Handles what else arrives meanwhile.
  */
-extern bool amqp_client_wait_confirms(Amqp *amqp, int timeout_ms) __attribute__((warn_unused_result));
+extern bool amqp_client_wait_confirms(Amqp *amqp, int timeout_ms)
+	__attribute__((warn_unused_result));
 
 /*
  * amqp_client_consume starts deliveries, at most "prefetch" of them not
  * acknowledged. The queue's name is kept, not copied. If the queue is deleted the
  * connection counts as lost.
  */
-extern bool amqp_client_consume(Amqp *amqp, const char *queue, int prefetch) __attribute__((warn_unused_result));
+extern bool amqp_client_consume(Amqp *amqp, const char *queue, int prefetch)
+	__attribute__((warn_unused_result));
 
-/* amqp_client_ack acknowledges so many deliveries: that one, and, if more than one, all before it, none of which was before. */
-extern bool amqp_client_ack(Amqp *amqp, uint64_t tag, int count) __attribute__((warn_unused_result));
+/* amqp_client_ack acknowledges so many deliveries: that one, and, if more than one, all before it,
+ * none of which was before. */
+extern bool amqp_client_ack(Amqp *amqp, uint64_t tag, int count)
+	__attribute__((warn_unused_result));
 
 /* amqp_client_requeue gives a delivery back to its queue. */
 extern bool amqp_client_requeue(Amqp *amqp, uint64_t tag) __attribute__((warn_unused_result));

@@ -22,7 +22,8 @@ amqp_url_free(AmqpUrl *url)
 	*url = (AmqpUrl){0};
 }
 
-/* A part of the URL, decoded and malloc'd; the default if it is not there; NULL if memory is short or it has a NUL. */
+/* A part of the URL, decoded and malloc'd; the default if it is not there; NULL if memory is short
+ * or it has a NUL. */
 static char *
 url_part(CURLU *parts, CURLUPart part, const char *otherwise)
 {
@@ -90,8 +91,8 @@ read_url_parts(AmqpUrl *url, CURLU *parts)
 	url->heartbeat_s = HEARTBEAT_S;
 	url->connect_timeout_ms = CONNECT_TIMEOUT_MS;
 	url->vhost = path != NULL ? strdup(path[0] == '/' && path[1] != '\0' ? path + 1 : "/") : NULL;
-	if (scheme == NULL || port == NULL || query == NULL || url->host == NULL || url->user == NULL || url->password == NULL ||
-		url->vhost == NULL)
+	if (scheme == NULL || port == NULL || query == NULL || url->host == NULL || url->user == NULL ||
+		url->password == NULL || url->vhost == NULL)
 		wrong = "has a part that cannot be read";
 	else if (strcmp(scheme, "amqp") != 0 && strcmp(scheme, "amqps") != 0)
 		wrong = "must begin with amqp:// or amqps://";
@@ -145,7 +146,8 @@ amqp_url_parse(AmqpUrl *url, const char *text)
 	else if (strchr(text, '#') != NULL)
 		wrong = "has a # in it; in a password it is %23";
 	else if (curl_url_set(parts, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
-		wrong = "is not of the form amqp://user:password@host:port/vhost; in a password / is %2F, @ is %40 and : is %3A";
+		wrong = "is not of the form amqp://user:password@host:port/vhost; in a password / is %2F, "
+				"@ is %40 and : is %3A";
 	else
 		wrong = read_url_parts(url, parts);
 	curl_url_cleanup(parts);

@@ -11,8 +11,6 @@
 
 #include <assert.h>
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -46,7 +44,8 @@ wait_for_result(Db *db, long long deadline_ms)
 
 	while (unsent > 0 || PQisBusy(db->connection))
 	{
-		struct pollfd wait = {.fd = PQsocket(db->connection), .events = unsent > 0 ? POLLIN | POLLOUT : POLLIN};
+		struct pollfd wait = {.fd = PQsocket(db->connection),
+							  .events = unsent > 0 ? POLLIN | POLLOUT : POLLIN};
 		long long     left_ms = deadline_ms - monotonic_ms();
 
 		if (left_ms <= 0)
@@ -77,7 +76,7 @@ execute(Db *db, const char *sql)
 
 	while (ok)
 	{
-		PGresult      *result = wait_for_result(db, deadline_ms) ? PQgetResult(db->connection) : NULL;
+		PGresult *result = wait_for_result(db, deadline_ms) ? PQgetResult(db->connection) : NULL;
 		ExecStatusType status = PQresultStatus(result);
 
 		if (result == NULL)
@@ -106,18 +105,25 @@ prepare_session(Db *db)
 static bool
 check_extension(Db *db)
 {
-	PGresult   *result;
-	DbOutcome   outcome = db_query(db, "asking for the extension's version",
-								   "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'", 0, NULL, &result);
-	const char *version = outcome == DB_OK && PQntuples(result) == 1 ? PQgetvalue(result, 0, 0) : NULL;
-	int         major = 0, minor = 0;
-	bool        is_new_enough = version != NULL && sscanf(version, "%d.%d", &major, &minor) == 2 &&
-						 (major > EXTENSION_MAJOR || (major == EXTENSION_MAJOR && minor >= EXTENSION_MINOR));
+	PGresult *result;
+	DbOutcome outcome = db_query(
+		db, "asking for the extension's version",
+		"SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'", 0,
+		NULL, &result);
+	const char *version =
+		outcome == DB_OK && PQntuples(result) == 1 ? PQgetvalue(result, 0, 0) : NULL;
+	int  major = 0, minor = 0;
+	bool is_new_enough =
+		version != NULL && sscanf(version, "%d.%d", &major, &minor) == 2 &&
+		(major > EXTENSION_MAJOR || (major == EXTENSION_MAJOR && minor >= EXTENSION_MINOR));
 
 	if (outcome == DB_OK && version == NULL)
-		log_warning("database %s has no extension order_aggregator: run CREATE EXTENSION order_aggregator", PQdb(db->connection));
+		log_warning(
+			"database %s has no extension order_aggregator: run CREATE EXTENSION order_aggregator",
+			PQdb(db->connection));
 	else if (outcome == DB_OK && !is_new_enough)
-		log_warning("database %s has order_aggregator %s, and this bridge needs %d.%d: run ALTER EXTENSION order_aggregator UPDATE",
+		log_warning("database %s has order_aggregator %s, and this bridge needs %d.%d: run ALTER "
+					"EXTENSION order_aggregator UPDATE",
 					PQdb(db->connection), version, EXTENSION_MAJOR, EXTENSION_MINOR);
 	PQclear(result);
 	return is_new_enough;
@@ -155,10 +161,12 @@ bool
 db_connect(Db *db)
 {
 	/* what comes first may be overridden by the URL, which is expanded in place of dbname */
-	const char *const keywords[] = {"connect_timeout",  "keepalives_idle",           "keepalives_interval",
-									"keepalives_count", "tcp_user_timeout",          "target_session_attrs",
-									"dbname",           "fallback_application_name", NULL};
-	const char *const values[] = {"5", "10", "5", "3", "20000", "read-write", db->url, db->name, NULL};
+	const char *const keywords[] = {
+		"connect_timeout",  "keepalives_idle",           "keepalives_interval",
+		"keepalives_count", "tcp_user_timeout",          "target_session_attrs",
+		"dbname",           "fallback_application_name", NULL};
+	const char *const values[] = {"5",          "10",    "5",      "3", "20000",
+								  "read-write", db->url, db->name, NULL};
 
 	db_close(db);
 	db->connection = PQconnectdbParams(keywords, values, 1);
@@ -174,8 +182,8 @@ db_connect(Db *db)
 		return false;
 	}
 	backoff_reset(&db->backoff);
-	log_info("connected to PostgreSQL host=%s port=%s database=%s pid=%d", PQhost(db->connection), PQport(db->connection),
-			 PQdb(db->connection), PQbackendPID(db->connection));
+	log_info("connected to PostgreSQL host=%s port=%s database=%s pid=%d", PQhost(db->connection),
+			 PQport(db->connection), PQdb(db->connection), PQbackendPID(db->connection));
 	return true;
 }
 
@@ -244,7 +252,8 @@ db_is_locked_out(const PGresult *result)
 bool
 db_is_passing(const PGresult *result)
 {
-	/* class 40: conflicts; 53: resources; 55P03: a lock; 57: somebody's intervention, a time-out among them; 58: the system's I/O */
+	/* class 40: conflicts; 53: resources; 55P03: a lock; 57: somebody's intervention, a time-out
+	 * among them; 58: the system's I/O */
 	static const char *const passing[] = {"40", "53", "55P03", "57", "58", NULL};
 
 	return begins_with_one_of(db_sqlstate(result), passing);
@@ -253,7 +262,8 @@ db_is_passing(const PGresult *result)
 bool
 db_is_fault_of_input(const PGresult *result)
 {
-	/* class 22: data; 23: constraints; 54: limits; OA: our own; P0: raised by a trigger of the user's; XX: what we did not think of */
+	/* class 22: data; 23: constraints; 54: limits; OA: our own; P0: raised by a trigger of the
+	 * user's; XX: what we did not think of */
 	static const char *const faults[] = {"22", "23", "54", "OA", "P0", "XX", NULL};
 
 	return begins_with_one_of(db_sqlstate(result), faults);
@@ -271,7 +281,8 @@ judge(Db *db, const char *doing, const PGresult *result)
 	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
 		return DB_OK;
 	log_warning("%s: %s sqlstate=%s", doing,
-				result != NULL && *PQresultErrorMessage(result) ? PQresultErrorMessage(result) : PQerrorMessage(db->connection),
+				result != NULL && *PQresultErrorMessage(result) ? PQresultErrorMessage(result)
+																: PQerrorMessage(db->connection),
 				*sqlstate ? sqlstate : "none");
 	if (!db_is_connected(db) || *sqlstate == '\0' || begins_with_one_of(sqlstate, lost))
 	{
@@ -283,14 +294,16 @@ judge(Db *db, const char *doing, const PGresult *result)
 
 /* ---------- queries ---------- */
 
-/* The next result of what was sent; NULL after the last. *is_late if none came in time: then the connection is closed. */
+/* The next result of what was sent; NULL after the last. *is_late if none came in time: then the
+ * connection is closed. */
 static PGresult *
 next_result(Db *db, const char *doing, long long deadline_ms, bool *is_late)
 {
 	*is_late = !wait_for_result(db, deadline_ms);
 	if (!*is_late)
 		return PQgetResult(db->connection);
-	log_warning("%s: PostgreSQL has not answered within %d ms: the connection is given up", doing, db->timeout_ms + GRACE_MS);
+	log_warning("%s: PostgreSQL has not answered within %d ms: the connection is given up", doing,
+				db->timeout_ms + GRACE_MS);
 	db_close(db);
 	return NULL;
 }
@@ -324,14 +337,15 @@ can_send(Db *db)
 }
 
 DbOutcome
-db_query(Db *db, const char *doing, const char *sql, int nparams, const char *const *params, PGresult **result)
+db_query(Db *db, const char *doing, const char *sql, int nparams, const char *const *params,
+		 PGresult **result)
 {
 	return db_query_typed(db, doing, sql, nparams, NULL, params, NULL, NULL, result);
 }
 
 DbOutcome
-db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types, const char *const *params,
-			   const int *lengths, const int *formats, PGresult **result)
+db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types,
+			   const char *const *params, const int *lengths, const int *formats, PGresult **result)
 {
 	long long deadline_ms = deadline_of(db);
 	bool      is_late = false;

@@ -16,12 +16,13 @@
 typedef struct Db
 {
 	const char *url;
-	const char *name;            /* application_name */
-	const char *session_sql;     /* run after each connect; may be NULL */
-	int         timeout_ms;      /* a statement is given up after that, by the server, and a little later by us */
-	int         lock_timeout_ms; /* and sooner if it waits that long for a lock of someone's */
-	PGconn     *connection;
-	Backoff     backoff;
+	const char *name;        /* application_name */
+	const char *session_sql; /* run after each connect; may be NULL */
+	int timeout_ms; /* a statement is given up after that, by the server, and a little later by us
+					 */
+	int     lock_timeout_ms; /* and sooner if it waits that long for a lock of someone's */
+	PGconn *connection;
+	Backoff backoff;
 } Db;
 
 typedef enum DbOutcome
@@ -34,7 +35,8 @@ typedef enum DbOutcome
 /* db_init sets the defaults above; other time-outs are to be set before the first connect. */
 extern void db_init(Db *db, const char *url, const char *name, const char *session_sql);
 
-/* db_connect tries once, blocking at most a few seconds; true if connected to a database with our extension, new enough. */
+/* db_connect tries once, blocking at most a few seconds; true if connected to a database with our
+ * extension, new enough. */
 extern bool db_connect(Db *db) __attribute__((warn_unused_result));
 
 /* db_connect_until_stopped tries with backoff until connected, or until stop_requested(). */
@@ -42,7 +44,8 @@ extern bool db_connect_until_stopped(Db *db) __attribute__((warn_unused_result))
 
 extern bool db_is_connected(const Db *db);
 
-/* db_is_alive looks whether an idle connection has been closed by the other side, and closes it then; waits for nothing. */
+/* db_is_alive looks whether an idle connection has been closed by the other side, and closes it
+ * then; waits for nothing. */
 extern bool db_is_alive(Db *db);
 
 extern void db_close(Db *db);
@@ -52,12 +55,15 @@ extern void db_close(Db *db);
  * for its result, for no longer than the time-out. The caller clears the result
  * whatever the outcome (it may be NULL). An error is logged with "doing".
  */
-extern DbOutcome db_query(Db *db, const char *doing, const char *sql, int nparams, const char *const *params, PGresult **result)
+extern DbOutcome db_query(Db *db, const char *doing, const char *sql, int nparams,
+						  const char *const *params, PGresult **result)
 	__attribute__((warn_unused_result));
 
-/* db_query_typed is db_query for parameters of given types and formats, as PQexecParams takes them; any may be NULL. */
-extern DbOutcome db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types,
-								const char *const *params, const int *lengths, const int *formats, PGresult **result)
+/* db_query_typed is db_query for parameters of given types and formats, as PQexecParams takes them;
+ * any may be NULL. */
+extern DbOutcome db_query_typed(Db *db, const char *doing, const char *sql, int nparams,
+								const Oid *types, const char *const *params, const int *lengths,
+								const int *formats, PGresult **result)
 	__attribute__((warn_unused_result));
 
 /*
@@ -65,8 +71,8 @@ extern DbOutcome db_query_typed(Db *db, const char *doing, const char *sql, int 
  * parameters, in one round trip, each with a snapshot of its own at READ COMMITTED, and
  * puts a result of each into results.
  */
-extern DbOutcome db_query_each(Db *db, const char *doing, const char *sql, int count, PGresult **results)
-	__attribute__((warn_unused_result));
+extern DbOutcome db_query_each(Db *db, const char *doing, const char *sql, int count,
+							   PGresult **results) __attribute__((warn_unused_result));
 
 /* db_sqlstate returns the SQLSTATE of a result that was an error; "" of any other, or of none. */
 extern const char *db_sqlstate(const PGresult *result);
@@ -80,7 +86,8 @@ extern bool db_is_locked_out(const PGresult *result);
  */
 extern bool db_is_passing(const PGresult *result);
 
-/* db_is_fault_of_input: is it what was sent that is at fault: a value, its size, what it would do to the rows? */
+/* db_is_fault_of_input: is it what was sent that is at fault: a value, its size, what it would do
+ * to the rows? */
 extern bool db_is_fault_of_input(const PGresult *result);
 
 /* The value, or NULL if it is null. */

@@ -4,26 +4,32 @@
  */
 #include "link/statements.h"
 
-const char SQL_PLACE[] =
-	"SELECT order_id, document, error->>'code', error FROM order_aggregator.place_order_documents($1::jsonb) "
-	"ORDER BY request_no";
+const char SQL_PLACE[] = "SELECT order_id, document, error->>'code', error FROM "
+						 "order_aggregator.place_order_documents($1::jsonb) "
+						 "ORDER BY request_no";
 
 const char SQL_PLACE_SKIP_LOCKED[] =
-	"SELECT order_id, document, error->>'code', error FROM order_aggregator.place_order_documents_skip_locked($1::jsonb) "
+	"SELECT order_id, document, error->>'code', error FROM "
+	"order_aggregator.place_order_documents_skip_locked($1::jsonb) "
 	"ORDER BY request_no";
 
-const char SQL_APPLY_REPLIES[] = "SELECT outcome, detail FROM order_aggregator.apply_vendor_replies($1::jsonb, $2::text[]) ORDER BY reply_no";
+const char SQL_APPLY_REPLIES[] =
+	"SELECT outcome, detail FROM order_aggregator.apply_vendor_replies($1::jsonb, $2::text[]) "
+	"ORDER BY reply_no";
 
 const char SQL_APPLY_REPLIES_SKIP_LOCKED[] =
-	"SELECT outcome, detail FROM order_aggregator.apply_vendor_replies_skip_locked($1::jsonb, $2::text[]) ORDER BY reply_no";
+	"SELECT outcome, detail FROM order_aggregator.apply_vendor_replies_skip_locked($1::jsonb, "
+	"$2::text[]) ORDER BY reply_no";
 
 /* ---------- relay ---------- */
 
 /* a checkpoint that is lost in a crash costs duplicates only */
 const char SQL_RELAY_SESSION[] = "SET synchronous_commit = off; LISTEN order_aggregator";
 
-/* a leader that is stopped or cut off loses its session, and with it the lock, so that another can take over */
-const char SQL_RELAY_LEASE[] = "SELECT set_config('idle_session_timeout', $1, false), set_config('tcp_user_timeout', $1, false)";
+/* a leader that is stopped or cut off loses its session, and with it the lock, so that another can
+ * take over */
+const char SQL_RELAY_LEASE[] = "SELECT set_config('idle_session_timeout', $1, false), "
+							   "set_config('tcp_user_timeout', $1, false)";
 
 const char SQL_RELAY_TRY_LEAD[] = "SELECT order_aggregator.relay_try_lead()";
 
@@ -31,31 +37,37 @@ const char SQL_RELAY_MARK_IDLE[] = "SELECT order_aggregator.relay_fall_asleep()"
 
 const char SQL_RELAY_UNMARK_IDLE[] = "SELECT order_aggregator.relay_wake_up()";
 
-const char SQL_RELAY_ACQUIRE[] = "SELECT epoch, snapshot, low_event_id, window_snapshot, window_event_id, restored_upto "
-								 "FROM order_aggregator.relay_acquire($1)";
+const char SQL_RELAY_ACQUIRE[] =
+	"SELECT epoch, snapshot, low_event_id, window_snapshot, window_event_id, restored_upto "
+	"FROM order_aggregator.relay_acquire($1)";
 
 /* three statements: they must be read in this order (relay.c) */
 const char SQL_RELAY_HORIZON[] =
-	"SELECT order_aggregator.outbox_head(); SELECT order_aggregator.next_xid(), clock_timestamp(); SELECT pg_current_snapshot()";
+	"SELECT order_aggregator.outbox_head(); SELECT order_aggregator.next_xid(), clock_timestamp(); "
+	"SELECT pg_current_snapshot()";
 
-const char SQL_RELAY_EVENTS[] = "SELECT event_id, message_id, routing_key, mandatory, headers, payload, created_at_us "
-								"FROM order_aggregator.relay_events($1, $2, $3, $4, $5, $6)";
+const char SQL_RELAY_EVENTS[] =
+	"SELECT event_id, message_id, routing_key, mandatory, headers, payload, created_at_us "
+	"FROM order_aggregator.relay_events($1, $2, $3, $4, $5, $6)";
 
-const char SQL_RELAY_ADVANCE[] = "SELECT order_aggregator.relay_advance($1, $2, $3, $4, $5, $6, $7)";
+const char SQL_RELAY_ADVANCE[] =
+	"SELECT order_aggregator.relay_advance($1, $2, $3, $4, $5, $6, $7)";
 
 const char SQL_RELAY_PARK[] = "SELECT order_aggregator.park_event($1, $2, $3)";
 
 const char SQL_RELAY_DEFER[] = "SELECT order_aggregator.defer_events($1, $2, $3)";
 
-const char SQL_RELAY_DEFERRED[] = "SELECT event_id, message_id, routing_key, mandatory, headers, payload, created_at_us "
-								  "FROM order_aggregator.deferred_events($1, $2)";
+const char SQL_RELAY_DEFERRED[] =
+	"SELECT event_id, message_id, routing_key, mandatory, headers, payload, created_at_us "
+	"FROM order_aggregator.deferred_events($1, $2)";
 
 const char SQL_RELAY_DEFERRED_SENT[] = "SELECT order_aggregator.deferred_events_sent($1)";
 
 const char SQL_RELAY_HAS_DEFERRED[] = "SELECT EXISTS (SELECT FROM order_aggregator.deferred_event)";
 
 /* the head after the top: it only grows */
-const char SQL_OUTBOX_TOP_AND_HEAD[] = "SELECT order_aggregator.outbox_top(); SELECT order_aggregator.outbox_head()";
+const char SQL_OUTBOX_TOP_AND_HEAD[] =
+	"SELECT order_aggregator.outbox_top(); SELECT order_aggregator.outbox_head()";
 
 const char SQL_REDRIVE_PARKED[] = "SELECT order_aggregator.redrive_parked_events($1)";
 
@@ -68,119 +80,161 @@ const char SQL_EXPIRE_SKIP_LOCKED[] = "SELECT order_aggregator.expire_orders_ski
 const char SQL_BACKLOG[] =
 	"SELECT greatest(0, order_aggregator.outbox_head() - coalesce(max(low_event_id), 0)), "
 	"  coalesce(extract(epoch FROM now() - max(relayed_until)), 0)::bigint, "
-	"  (SELECT count(*) FROM order_aggregator.unroutable_event), (SELECT count(*) FROM order_aggregator.deferred_event), "
-	"  (SELECT count(*) FROM order_aggregator.vendor_sync WHERE circuit <> 'closed') FROM order_aggregator.relay_checkpoint";
+	"  (SELECT count(*) FROM order_aggregator.unroutable_event), (SELECT count(*) FROM "
+	"order_aggregator.deferred_event), "
+	"  (SELECT count(*) FROM order_aggregator.vendor_sync WHERE circuit <> 'closed') FROM "
+	"order_aggregator.relay_checkpoint";
 
-const char SQL_HAS_SILENT[] = "SELECT order_aggregator.has_silent_vendors(make_interval(secs => $1))::int";
+const char SQL_HAS_SILENT[] =
+	"SELECT order_aggregator.has_silent_vendors(make_interval(secs => $1))::int";
 
-const char SQL_ASK_SILENT[] = "SELECT order_aggregator.ask_silent_vendors(make_interval(secs => $1), 100)";
+const char SQL_ASK_SILENT[] =
+	"SELECT order_aggregator.ask_silent_vendors(make_interval(secs => $1), 100)";
 
 const char SQL_MAKE_PARTITIONS[] = "SELECT order_aggregator.make_outbox_partitions(1)";
 
-const char SQL_DROP_PARTITIONS[] = "SELECT order_aggregator.drop_outbox_partitions(make_interval(hours => $1))";
+const char SQL_DROP_PARTITIONS[] =
+	"SELECT order_aggregator.drop_outbox_partitions(make_interval(hours => $1))";
 
-const char SQL_FORGET_KEYS[] = "SELECT order_aggregator.forget_idempotency_keys(make_interval(hours => $1))";
+const char SQL_FORGET_KEYS[] =
+	"SELECT order_aggregator.forget_idempotency_keys(make_interval(hours => $1))";
 
-const char SQL_FORGET_SYNCS[] = "SELECT order_aggregator.forget_feed_syncs(make_interval(hours => $1))";
+const char SQL_FORGET_SYNCS[] =
+	"SELECT order_aggregator.forget_feed_syncs(make_interval(hours => $1))";
 
-const char SQL_SETTLE_SHORTAGES_SKIP_LOCKED[] = "SELECT order_aggregator.settle_shortages_skip_locked($1)";
+const char SQL_SETTLE_SHORTAGES_SKIP_LOCKED[] =
+	"SELECT order_aggregator.settle_shortages_skip_locked($1)";
 
 const char SQL_SETTLE_SHORTAGES[] = "SELECT order_aggregator.settle_shortages($1)";
 
 /* ---------- sync ---------- */
 
-const char SQL_VENDOR_FEEDS[] = "SELECT vendor_id, stock_url, feed_mapping, feed_etag, feed_last_modified "
-								"FROM order_aggregator.vendor WHERE is_active AND stock_url IS NOT NULL AND ($1::text IS NULL OR "
-								"vendor_id = $1) ORDER BY vendor_id";
+const char SQL_VENDOR_FEEDS[] =
+	"SELECT vendor_id, stock_url, feed_mapping, feed_etag, feed_last_modified "
+	"FROM order_aggregator.vendor WHERE is_active AND stock_url IS NOT NULL AND ($1::text IS NULL "
+	"OR "
+	"vendor_id = $1) ORDER BY vendor_id";
 
-const char SQL_CLAIM_FEEDS[] = "SELECT vendor_id, stock_url, feed_mapping, etag, last_modified "
-							   "FROM order_aggregator.claim_due_feeds(make_interval(secs => $1), $2)";
+const char SQL_CLAIM_FEEDS[] =
+	"SELECT vendor_id, stock_url, feed_mapping, etag, last_modified "
+	"FROM order_aggregator.claim_due_feeds(make_interval(secs => $1), $2)";
 
 /* the time that the feed tells ($2) by a clock that is ahead by $3, but no later than $4 */
-const char SQL_BEGIN_FEED[] =
-	"SELECT order_aggregator.begin_feed($1, least($2::timestamptz - make_interval(secs => $3), to_timestamp($4)))";
+const char SQL_BEGIN_FEED[] = "SELECT order_aggregator.begin_feed($1, least($2::timestamptz - "
+							  "make_interval(secs => $3), to_timestamp($4)))";
 
 /* a part that is lost in a crash comes again with the next feed */
-const char SQL_APPLY_FEED_PART[] = "SELECT p.rows FROM (SELECT set_config('synchronous_commit', 'off', true) OFFSET 0) AS s, "
-								   "  LATERAL order_aggregator.apply_feed_part($1, $2, $3, $4, $5, $6, $7, $8, $9) AS p(rows)";
+const char SQL_APPLY_FEED_PART[] =
+	"SELECT p.rows FROM (SELECT set_config('synchronous_commit', 'off', true) OFFSET 0) AS s, "
+	"  LATERAL order_aggregator.apply_feed_part($1, $2, $3, $4, $5, $6, $7, $8, $9) AS p(rows)";
 
-const char SQL_FINISH_FEED[] = "SELECT r->>'status', r->>'items' FROM order_aggregator.finish_feed($1, $2, $3) AS r";
+const char SQL_FINISH_FEED[] =
+	"SELECT r->>'status', r->>'items' FROM order_aggregator.finish_feed($1, $2, $3) AS r";
 
-const char SQL_POSTPONE_FEED[] = "SELECT order_aggregator.postpone_feed($1, $2, $3, make_interval(secs => $4))";
+const char SQL_POSTPONE_FEED[] =
+	"SELECT order_aggregator.postpone_feed($1, $2, $3, make_interval(secs => $4))";
 
-const char SQL_RECORD_PULL[] = "SELECT order_aggregator.record_feed_pull($1, $2, $3, $4, $5, make_interval(secs => $6))";
+const char SQL_RECORD_PULL[] =
+	"SELECT order_aggregator.record_feed_pull($1, $2, $3, $4, $5, make_interval(secs => $6))";
 
 /* ---------- http ---------- */
 
 const char SQL_GET_ORDER[] =
 	"SELECT json_build_object('id', order_id, 'status', status, 'totalAmount', total_amount::text, "
-	"  'customerId', customer_id, 'placedAt', placed_at, 'expiresAt', expires_at, 'closedAt', closed_at, "
-	"  'reason', close_reason, 'lines', lines, 'holds', holds, 'returns', returns, 'history', history) "
+	"  'customerId', customer_id, 'placedAt', placed_at, 'expiresAt', expires_at, 'closedAt', "
+	"closed_at, "
+	"  'reason', close_reason, 'lines', lines, 'holds', holds, 'returns', returns, 'history', "
+	"history) "
 	"FROM order_aggregator.order_summary WHERE order_id = $1";
 
 /* $2: {"reason"}; $4: how long to wait for somebody's lock */
-const char SQL_CANCEL_ORDER[] = "SELECT json_build_object('message', 'Order cancelled', 'orderId', $1::bigint, 'status', "
-								"  order_aggregator.cancel_order_once($1::bigint, b->>'reason', $3)) "
-								"FROM (SELECT $2::jsonb AS b, set_config('lock_timeout', $4, true) OFFSET 0) AS d";
+const char SQL_CANCEL_ORDER[] =
+	"SELECT json_build_object('message', 'Order cancelled', 'orderId', $1::bigint, 'status', "
+	"  order_aggregator.cancel_order_once($1::bigint, b->>'reason', $3)) "
+	"FROM (SELECT $2::jsonb AS b, set_config('lock_timeout', $4, true) OFFSET 0) AS d";
 
 /* $2: {"lines", "restock"}; $4: how long to wait for somebody's lock */
 const char SQL_RETURN_ORDER[] =
 	"SELECT json_build_object('message', 'Units returned', 'orderId', $1::bigint, 'returnId', "
-	"  order_aggregator.return_order($1::bigint, nullif(b->'lines', 'null'), coalesce((b->>'restock')::boolean, true), $3)) "
+	"  order_aggregator.return_order($1::bigint, nullif(b->'lines', 'null'), "
+	"coalesce((b->>'restock')::boolean, true), $3)) "
 	"FROM (SELECT $2::jsonb AS b, set_config('lock_timeout', $4, true) OFFSET 0) AS d";
 
 /* the cursor is where the order by has got to: the last row's keys */
 const char SQL_GET_PRODUCTS[] =
-	"SELECT json_build_object('isSuccess', true, 'data', coalesce(json_agg(t ORDER BY t.id, t.\"vendorId\"), '[]'), 'next', "
-	"  CASE WHEN count(*) = $3 THEN (array_agg(t.id || '/' || t.\"vendorId\" ORDER BY t.id DESC, t.\"vendorId\" DESC))[1] END) FROM ("
-	"  SELECT product_id AS id, product_name AS name, vendor_id AS \"vendorId\", vendor_name AS \"vendorName\", "
-	"    vendor_sku AS \"vendorProductId\", price::text AS price, available AS quantity, on_hand AS \"onHand\", "
+	"SELECT json_build_object('isSuccess', true, 'data', coalesce(json_agg(t ORDER BY t.id, "
+	"t.\"vendorId\"), '[]'), 'next', "
+	"  CASE WHEN count(*) = $3 THEN (array_agg(t.id || '/' || t.\"vendorId\" ORDER BY t.id DESC, "
+	"t.\"vendorId\" DESC))[1] END) FROM ("
+	"  SELECT product_id AS id, product_name AS name, vendor_id AS \"vendorId\", vendor_name AS "
+	"\"vendorName\", "
+	"    vendor_sku AS \"vendorProductId\", price::text AS price, available AS quantity, on_hand "
+	"AS \"onHand\", "
 	"    reserved, is_active AS \"isActive\" "
 	"  FROM order_aggregator.vendor_offer "
 	"  WHERE (product_id, vendor_id) > ($1::text COLLATE \"C\", $2::text COLLATE \"C\") "
 	"  ORDER BY product_id, vendor_id LIMIT $3) AS t";
 
 const char SQL_GET_PRODUCT[] =
-	"SELECT json_build_object('id', p.product_id, 'name', p.product_name, 'available', p.available, "
-	"  'onHand', p.on_hand, 'reserved', p.reserved, 'lowestPrice', p.lowest_price::text, 'offers', ("
-	"    SELECT json_agg(json_build_object('vendorId', o.vendor_id, 'price', o.price::text, 'available', o.available, "
-	"      'onHand', o.on_hand, 'reserved', o.reserved, 'isActive', o.is_active) ORDER BY o.vendor_id) "
+	"SELECT json_build_object('id', p.product_id, 'name', p.product_name, 'available', "
+	"p.available, "
+	"  'onHand', p.on_hand, 'reserved', p.reserved, 'lowestPrice', p.lowest_price::text, 'offers', "
+	"("
+	"    SELECT json_agg(json_build_object('vendorId', o.vendor_id, 'price', o.price::text, "
+	"'available', o.available, "
+	"      'onHand', o.on_hand, 'reserved', o.reserved, 'isActive', o.is_active) ORDER BY "
+	"o.vendor_id) "
 	"    FROM order_aggregator.vendor_offer AS o WHERE o.product_id = $1)) "
 	"FROM order_aggregator.product_stock AS p WHERE p.product_id = $1";
 
 const char SQL_GET_VENDORS[] =
-	"SELECT coalesce(json_agg(json_build_object('id', vendor_id, 'name', name, 'priority', priority, "
+	"SELECT coalesce(json_agg(json_build_object('id', vendor_id, 'name', name, 'priority', "
+	"priority, "
 	"  'isActive', is_active, 'syncIntervalSeconds', extract(epoch FROM sync_interval)::int, "
-	"  'lastSync', json_build_object('at', last_sync_at, 'status', last_sync_status, 'error', last_sync_error, "
-	"    'items', last_sync_items, 'asOf', synced_as_of), 'nextSyncAt', CASE WHEN isfinite(next_sync_at) THEN next_sync_at END, "
-	"  'failures', sync_failures, 'circuit', circuit, 'circuitOpenUntil', circuit_open_until) ORDER BY vendor_id), '[]') "
+	"  'lastSync', json_build_object('at', last_sync_at, 'status', last_sync_status, 'error', "
+	"last_sync_error, "
+	"    'items', last_sync_items, 'asOf', synced_as_of), 'nextSyncAt', CASE WHEN "
+	"isfinite(next_sync_at) THEN next_sync_at END, "
+	"  'failures', sync_failures, 'circuit', circuit, 'circuitOpenUntil', circuit_open_until) "
+	"ORDER BY vendor_id), '[]') "
 	"FROM order_aggregator.vendor_sync";
 
-const char SQL_GET_SYNCS[] =
-	"SELECT json_build_object('vendorId', v.vendor_id, 'syncs', coalesce((SELECT json_agg(json_build_object('id', f.sync_id, "
-	"    'beganAt', f.began_at, 'finishedAt', f.finished_at, 'asOf', f.as_of, 'status', f.status, 'error', f.error, 'items', "
-	"f.items, "
-	"    'new', f.new_items, 'changed', f.changed_items, 'inactive', f.inactive_items, 'skippedItems', f.skipped_items, "
-	"    'oversoldItems', f.oversold_items, 'skipped', f.skipped, 'oversold', f.oversold) ORDER BY f.sync_id DESC) "
-	"  FROM (SELECT * FROM order_aggregator.feed_sync AS s WHERE s.vendor_id = v.vendor_id ORDER BY s.sync_id DESC LIMIT 100) AS "
-	"f), '[]')) "
-	"FROM order_aggregator.vendor AS v WHERE v.vendor_id = $1";
+const char SQL_GET_SYNCS[] = "SELECT json_build_object('vendorId', v.vendor_id, 'syncs', "
+							 "coalesce((SELECT json_agg(json_build_object('id', f.sync_id, "
+							 "    'beganAt', f.began_at, 'finishedAt', f.finished_at, 'asOf', "
+							 "f.as_of, 'status', f.status, 'error', f.error, 'items', "
+							 "f.items, "
+							 "    'new', f.new_items, 'changed', f.changed_items, 'inactive', "
+							 "f.inactive_items, 'skippedItems', f.skipped_items, "
+							 "    'oversoldItems', f.oversold_items, 'skipped', f.skipped, "
+							 "'oversold', f.oversold) ORDER BY f.sync_id DESC) "
+							 "  FROM (SELECT * FROM order_aggregator.feed_sync AS s WHERE "
+							 "s.vendor_id = v.vendor_id ORDER BY s.sync_id DESC LIMIT 100) AS "
+							 "f), '[]')) "
+							 "FROM order_aggregator.vendor AS v WHERE v.vendor_id = $1";
 
 const char SQL_OUTBOX_HEAD[] = "SELECT order_aggregator.outbox_head()";
 
-const char SQL_NEXT_AND_OLDEST_XID[] = "SELECT order_aggregator.next_xid(), pg_snapshot_xmin(pg_current_snapshot())";
+const char SQL_NEXT_AND_OLDEST_XID[] =
+	"SELECT order_aggregator.next_xid(), pg_snapshot_xmin(pg_current_snapshot())";
 
-const char SQL_SETTLED_EVENTS[] = "SELECT event_id, routing_key, payload FROM order_aggregator.settled_events($1, $2, $3)";
+const char SQL_SETTLED_EVENTS[] =
+	"SELECT event_id, routing_key, payload FROM order_aggregator.settled_events($1, $2, $3)";
 
 const char SQL_OUTBOX_TAIL[] = "SELECT order_aggregator.outbox_tail()";
 
 const char SQL_PING[] = "SELECT 1";
 
-const char SQL_STATUS[] = "SELECT json_build_object("
-						  "  'relay', (SELECT json_build_object('holder', holder, 'epoch', epoch, 'published', published, "
-						  "      'lowEventId', low_event_id, 'advancedAt', advanced_at) FROM order_aggregator.relay_checkpoint), "
-						  "  'outboxHead', order_aggregator.outbox_head(), "
-						  "  'parkedEvents', (SELECT count(*) FROM order_aggregator.parked_event WHERE redriven_at IS NULL), "
-						  "  'orders', (SELECT json_object_agg(status, n) FROM "
-						  "      (SELECT status, count(*) AS n FROM order_aggregator.orders GROUP BY status) AS s), "
-						  "  'vendors', (SELECT json_agg(v ORDER BY v.vendor_id) FROM order_aggregator.vendor_sync AS v))";
+const char SQL_STATUS[] =
+	"SELECT json_build_object("
+	"  'relay', (SELECT json_build_object('holder', holder, 'epoch', epoch, 'published', "
+	"published, "
+	"      'lowEventId', low_event_id, 'advancedAt', advanced_at) FROM "
+	"order_aggregator.relay_checkpoint), "
+	"  'outboxHead', order_aggregator.outbox_head(), "
+	"  'parkedEvents', (SELECT count(*) FROM order_aggregator.parked_event WHERE redriven_at IS "
+	"NULL), "
+	"  'orders', (SELECT json_object_agg(status, n) FROM "
+	"      (SELECT status, count(*) AS n FROM order_aggregator.orders GROUP BY status) AS s), "
+	"  'vendors', (SELECT json_agg(v ORDER BY v.vendor_id) FROM order_aggregator.vendor_sync AS "
+	"v))";

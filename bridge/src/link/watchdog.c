@@ -6,11 +6,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "base/stop.h"
@@ -41,7 +37,8 @@ look(void)
 
 		if (!watch->in_use || entered == 0 || monotonic_ms() - entered < watch->timeout_ms)
 			continue;
-		log_warning("RabbitMQ has taken nothing for %d ms: the connection is broken off", watch->timeout_ms);
+		log_warning("RabbitMQ has taken nothing for %d ms: the connection is broken off",
+					watch->timeout_ms);
 		shutdown(watch->descriptor, SHUT_RDWR);
 		atomic_store(&watch->entered_ms, 0);
 	}

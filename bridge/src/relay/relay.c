@@ -13,24 +13,24 @@
 
 #include <assert.h>
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/config.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "link/statements.h"
-#include "relay/relay_state.h"
 #include "base/roles.h"
 #include "base/stop.h"
+#include "link/statements.h"
+#include "relay/relay_state.h"
 
 #define STANDBY_POLL_MS 1000
 #define NAP_MS_MIN      2
 #define NAP_MS_MAX      200
 #define NOTE_MS         5000
-#define TIMEOUT_MS      20000 /* of a statement: pages are small, and another relay is to take over from one that hangs */
+#define TIMEOUT_MS                                                                                 \
+	20000 /* of a statement: pages are small, and another relay is to take over from one that      \
+			 hangs */
 
 /* A publish that blocks must not outlast the lease. */
 static int
@@ -44,7 +44,8 @@ publish_timeout_ms(void)
 
 /* ---------- idling ---------- */
 
-/* Waits for the bell, a stop, or the time; keeps the broker's heartbeat. False if a connection is lost. */
+/* Waits for the bell, a stop, or the time; keeps the broker's heartbeat. False if a connection is
+ * lost. */
 static bool
 wait_for_bell(Relay *relay, int timeout_ms, bool *rung)
 {
@@ -91,7 +92,8 @@ idle(Relay *relay)
 	bool      rung = false;
 	int       published;
 
-	if (!relay_execute(relay, "falling asleep", SQL_RELAY_MARK_IDLE) || !relay_drain(relay, &published))
+	if (!relay_execute(relay, "falling asleep", SQL_RELAY_MARK_IDLE) ||
+		!relay_drain(relay, &published))
 		return false;
 	/* tells how far we are also when nothing comes */
 	if (monotonic_ms() >= relay->note_due_ms)
@@ -128,7 +130,8 @@ static bool
 connect_broker(Relay *relay)
 {
 	amqp_client_close(relay->amqp);
-	relay->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge relay", publish_timeout_ms(), relay_broker_events(relay));
+	relay->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge relay", publish_timeout_ms(),
+								   relay_broker_events(relay));
 	if (relay->amqp != NULL && amqp_client_declare(relay->amqp))
 		return true;
 	amqp_client_close(relay->amqp);
@@ -146,7 +149,8 @@ take_lease(Relay *relay)
 	bool        ok;
 
 	snprintf(milliseconds, sizeof(milliseconds), "%d", relay_lease_ms());
-	ok = db_query(&relay->db, "taking the relay's lease", SQL_RELAY_LEASE, 1, params, &result) == DB_OK;
+	ok = db_query(&relay->db, "taking the relay's lease", SQL_RELAY_LEASE, 1, params, &result) ==
+		 DB_OK;
 	PQclear(result);
 	return ok;
 }
@@ -158,7 +162,8 @@ try_to_lead(Relay *relay)
 	PGresult *result;
 	bool      leads;
 
-	leads = db_query(&relay->db, "asking for the relay's lock", SQL_RELAY_TRY_LEAD, 0, NULL, &result) == DB_OK &&
+	leads = db_query(&relay->db, "asking for the relay's lock", SQL_RELAY_TRY_LEAD, 0, NULL,
+					 &result) == DB_OK &&
 			*PQgetvalue(result, 0, 0) == 't';
 	PQclear(result);
 	return leads;
@@ -204,7 +209,8 @@ relay_run(void *unused)
 			stop_wait_ms(STANDBY_POLL_MS);
 			continue;
 		}
-		if (connect_broker(relay) && take_lease(relay) && relay_acquire(relay) && relay_execute_verdict(relay))
+		if (connect_broker(relay) && take_lease(relay) && relay_acquire(relay) &&
+			relay_execute_verdict(relay))
 			lead(relay);
 		role_set_ready(ROLE_RELAY, false);
 		db_close(&relay->db); /* gives back the lock */

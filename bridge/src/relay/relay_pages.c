@@ -2,11 +2,8 @@
  * relay_pages.c
  *		The relay: to the broker. Pages under way, and what the broker says of them.
  */
-#include "relay/relay_state.h"
-
 #include <assert.h>
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -14,20 +11,14 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "link/statements.h"
 #include "base/stop.h"
-#include "base/text.h"
+#include "relay/relay_state.h"
 
-#define RESEND_MS_MIN  50
-#define RESEND_MS_MAX  1000
-#define NACKS_MAX      3
-#define STOP_MS_MAX    5000 /* for the broker's answers once a stop is requested */
-#define BIND_EVERY_MS  250
-#define HEADERS_MAX    32
-#define FULL_WORDS     "RabbitMQ does not take it: a queue is full"
+#define BIND_EVERY_MS 250
+#define HEADERS_MAX   32
 
-static int
-broker_timeout_ms(void)
+int
+relay_broker_timeout_ms(void)
 {
 	return config.broker_timeout_s * 1000;
 }
@@ -104,7 +95,8 @@ on_confirm(void *context, uint64_t tag, bool is_ack)
 		metric_add(METRIC_EVENTS_NACKED, !is_ack);
 	}
 	else
-		event->state = EVENT_DONE; /* of EVENT_RETURNED the ack only says that the broker is through with it */
+		event->state =
+			EVENT_DONE; /* of EVENT_RETURNED the ack only says that the broker is through with it */
 }
 
 /* True for the keys that the queue orders.placed is bound to: if it is there, it takes them. */
@@ -113,7 +105,8 @@ is_for_our_queue(const char *routing_key)
 {
 	static const char prefix[] = "order.placed.";
 
-	return strncmp(routing_key, prefix, strlen(prefix)) == 0 && strchr(routing_key + strlen(prefix), '.') == NULL;
+	return strncmp(routing_key, prefix, strlen(prefix)) == 0 &&
+		   strchr(routing_key + strlen(prefix), '.') == NULL;
 }
 
 /* The sent event of that message_id, if it is on the page; -1 if not. */
@@ -122,7 +115,8 @@ find_sent(const Page *page, const char *message_id)
 {
 	for (int i = 0; i < page->count; i++)
 	{
-		if (page->events[i].state == EVENT_SENT && strcmp(event_column(page, i, COLUMN_MESSAGE_ID), message_id) == 0)
+		if (page->events[i].state == EVENT_SENT &&
+			strcmp(event_column(page, i, COLUMN_MESSAGE_ID), message_id) == 0)
 			return i;
 	}
 	return -1;
@@ -132,7 +126,8 @@ find_sent(const Page *page, const char *message_id)
 static void
 park_returned(Relay *relay, Page *page, int event, int reply_code, const char *reply_text)
 {
-	log_warning("no queue takes event %s, key %s: %d %s; parked", event_column(page, event, COLUMN_EVENT_ID),
+	log_warning("no queue takes event %s, key %s: %d %s; parked",
+				event_column(page, event, COLUMN_EVENT_ID),
 				event_column(page, event, COLUMN_ROUTING_KEY), reply_code, reply_text);
 	if (relay_park(relay, page_event_id(page, event), reply_code, reply_text))
 		page->events[event].state = EVENT_RETURNED;
@@ -235,10 +230,12 @@ publish_event(Relay *relay, Page *page, int event)
 	{
 		object = json_loads(event_column(page, event, COLUMN_HEADERS), 0, NULL);
 		if (object == NULL) /* an integer beyond 64 bits */
-			object = json_loads(event_column(page, event, COLUMN_HEADERS), JSON_DECODE_INT_AS_REAL, NULL);
+			object = json_loads(event_column(page, event, COLUMN_HEADERS), JSON_DECODE_INT_AS_REAL,
+								NULL);
 		message.nheaders = read_headers(object, headers);
 	}
-	/* whatever comes of it, it is under way from here: if the broker closes over it, it is known to be the one */
+	/* whatever comes of it, it is under way from here: if the broker closes over it, it is known to
+	 * be the one */
 	page->events[event].state = EVENT_SENT;
 	page->unanswered++;
 	tag = amqp_client_publish(relay->amqp, &message);
@@ -252,10 +249,12 @@ publish_event(Relay *relay, Page *page, int event)
 bool
 relay_listen(Relay *relay, int timeout_ms)
 {
-	return amqp_client_process(relay->amqp, timeout_ms) && db_is_connected(&relay->db) && relay_keep_lease(relay);
+	return amqp_client_process(relay->amqp, timeout_ms) && db_is_connected(&relay->db) &&
+		   relay_keep_lease(relay);
 }
 
-/* The queue of placed orders may have been deleted, or unbound, since, and nothing would come back if another queue takes them. */
+/* The queue of placed orders may have been deleted, or unbound, since, and nothing would come back
+ * if another queue takes them. */
 static bool
 bind_again_if_due(Relay *relay)
 {
@@ -266,8 +265,8 @@ bind_again_if_due(Relay *relay)
 }
 
 /* Publishes what of the page is to be sent. */
-static bool
-publish_page(Relay *relay, Page *page)
+bool
+relay_publish_page(Relay *relay, Page *page)
 {
 	page->refused = 0;
 	if (!bind_again_if_due(relay))
@@ -287,7 +286,7 @@ publish_page(Relay *relay, Page *page)
 		if (i % 64 == 63 && !relay_listen(relay, 0))
 			return false;
 	}
-	page->due_ms = monotonic_ms() + broker_timeout_ms();
+	page->due_ms = monotonic_ms() + relay_broker_timeout_ms();
 	FAULT_POINT("relay.before_confirm");
 	return true;
 }
@@ -298,7 +297,10 @@ relay_add_page(Relay *relay, PGresult *rows, bool is_deferred)
 	Page *page = page_under_way(relay, relay->npages);
 
 	assert(relay->npages < PAGES_MAX);
-	*page = (Page){.rows = rows, .count = PQntuples(rows), .bytes = relay_rows_bytes(rows), .is_deferred = is_deferred};
+	*page = (Page){.rows = rows,
+				   .count = PQntuples(rows),
+				   .bytes = relay_rows_bytes(rows),
+				   .is_deferred = is_deferred};
 	page->events = calloc((size_t) page->count, sizeof(PageEvent));
 	if (page->events == NULL)
 	{
@@ -311,111 +313,13 @@ relay_add_page(Relay *relay, PGresult *rows, bool is_deferred)
 			page->events[i].state = EVENT_DONE;
 	}
 	relay->npages++;
-	return publish_page(relay, page);
-}
-
-/* ---------- what was refused ---------- */
-
-/* Keeps aside those that the broker goes on refusing, so that they hold up no others. */
-static bool
-defer_refused(Relay *relay, Page *page)
-{
-	int64_t *event_ids = calloc((size_t) page->count, sizeof(int64_t));
-	int      count = 0;
-	bool     others_were_taken = false;
-	bool     ok = event_ids != NULL;
-
-	for (int i = 0; ok && i < page->count; i++)
-	{
-		const char *routing_key = event_column(page, i, COLUMN_ROUTING_KEY);
-		PageEvent  *event = &page->events[i];
-
-		others_were_taken |= page->is_deferred && event->state == EVENT_DONE && event->nacks == 0;
-		if (event->state != EVENT_TO_SEND || event->nacks == 0 ||
-			(event->nacks < NACKS_MAX && !page->is_deferred && !relay_is_full(relay, routing_key)))
-			continue;
-		relay_note_full(relay, routing_key);
-		event_ids[count++] = page_event_id(page, i);
-		event->state = EVENT_DONE;
-		page->refused--;
-	}
-	if (count > 0)
-	{
-		log_warning("RabbitMQ does not take %d events, because a queue is full; they are sent again later", count);
-		ok = relay_defer(relay, event_ids, count, FULL_WORDS, others_were_taken);
-	}
-	free(event_ids);
-	return ok;
-}
-
-static int
-resend_delay_ms(const Page *page)
-{
-	int nacks = 0;
-	int delay = RESEND_MS_MIN;
-
-	for (int i = 0; i < page->count; i++)
-		nacks = page->events[i].nacks > nacks ? page->events[i].nacks : nacks;
-	while (nacks-- > 1 && delay < RESEND_MS_MAX)
-		delay *= 2;
-	return delay;
-}
-
-/*
- * Sends again what was refused, after a little while; what could not be routed
- * the first time after our queue was declared anew.
- */
-static bool
-publish_again(Relay *relay, Page *page)
-{
-	if (page->resend_ms == 0)
-	{
-		if (!defer_refused(relay, page))
-			return false;
-		if (page->refused == 0)
-			return true;
-		page->resend_ms = monotonic_ms() + resend_delay_ms(page);
-	}
-	if (monotonic_ms() < page->resend_ms)
-		return true;
-	page->resend_ms = 0;
-	log_warning("RabbitMQ did not take %d events; they are published again", page->refused);
-	if (!page->declared)
-	{
-		page->declared = true;
-		if (!amqp_client_declare(relay->amqp))
-			return false;
-	}
-	return !stop_requested() && publish_page(relay, page);
-}
-
-/* True if the broker has had its time for a page, or for all of them since a stop was requested. */
-static bool
-is_overdue(Relay *relay)
-{
-	long long now = monotonic_ms();
-
-	if (stop_requested() && relay->stop_due_ms == 0)
-		relay->stop_due_ms = now + STOP_MS_MAX;
-	if (relay->stop_due_ms != 0 && now > relay->stop_due_ms)
-		return true;
-	for (int n = 0; n < relay->npages; n++)
-	{
-		Page *page = page_under_way(relay, n);
-
-		if (amqp_client_is_blocked(relay->amqp))
-			page->due_ms = now + broker_timeout_ms();
-		if (page->unanswered == 0 || now <= page->due_ms)
-			continue;
-		log_warning("RabbitMQ has not confirmed %d events for %d s", page->unanswered, config.broker_timeout_s);
-		return true;
-	}
-	return false;
+	return relay_publish_page(relay, page);
 }
 
 /* ---------- what is done ---------- */
 
-/* The time in "placedAt", which order events have, as microseconds since 1970; 0 if there is none. */
+/* The time in "placedAt", which order events have, as microseconds since 1970; 0 if there is none.
+ */
 static int64_t
 placed_at_us(const char *payload)
 {
@@ -425,10 +329,13 @@ placed_at_us(const char *payload)
 	const char       *rest;
 
 	rest = text != NULL ? strptime(text + strlen(name), "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
-	return rest != NULL ? timegm(&tm) * INT64_C(1000000) + (*rest == '.' ? strtol(rest + 1, NULL, 10) : 0) : 0;
+	return rest != NULL
+			   ? timegm(&tm) * INT64_C(1000000) + (*rest == '.' ? strtol(rest + 1, NULL, 10) : 0)
+			   : 0;
 }
 
-/* How long the orders of a page that the broker has confirmed took to get there, and to be confirmed by their vendors. */
+/* How long the orders of a page that the broker has confirmed took to get there, and to be
+ * confirmed by their vendors. */
 static void
 observe(const Page *page)
 {
@@ -451,7 +358,8 @@ observe(const Page *page)
 	}
 }
 
-/* Writes down that deferred events are with the broker now; those that were deferred once more are not. */
+/* Writes down that deferred events are with the broker now; those that were deferred once more are
+ * not. */
 static bool
 retire_deferred(Relay *relay, const Page *page)
 {
@@ -487,14 +395,14 @@ retire_page(Relay *relay, Page *page, int *published)
 bool
 relay_take_answers(Relay *relay, bool wait, int *published, bool *progressed)
 {
-	if (!relay_listen(relay, wait ? 100 : 0) || is_overdue(relay))
+	if (!relay_listen(relay, wait ? 100 : 0) || relay_is_overdue(relay))
 		return false;
 	/* a page that waits for its turn, or to be sent again, holds up no other's sending */
 	for (int n = 0; n < relay->npages; n++)
 	{
 		Page *page = page_under_way(relay, n);
 
-		if (page->unanswered == 0 && page->refused > 0 && !publish_again(relay, page))
+		if (page->unanswered == 0 && page->refused > 0 && !relay_publish_again(relay, page))
 			return false;
 	}
 	while (relay->npages > 0)

@@ -17,19 +17,16 @@
  * one shows whose fault it is: if some in a row fare like that, we wait, ready for
  * nothing, instead of putting everything aside.
  */
-#include "relay/relay_state.h"
-
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/config.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "link/statements.h"
 #include "base/stop.h"
 #include "base/text.h"
+#include "link/statements.h"
+#include "relay/relay_state.h"
 
 #define LOSSES_MAX        3
 #define UNPROVEN_MAX      5
@@ -59,13 +56,13 @@ relay_park(Relay *relay, int64_t event_id, int reply_code, const char *reply_tex
 
 /* Runs a statement on the events of those ids, its first parameter. */
 static bool
-execute_on_events(Relay *relay, const char *doing, const char *sql, const int64_t *event_ids, int count, int nparams,
-				  const char *second, const char *third)
+execute_on_events(Relay *relay, const char *doing, const char *sql, const int64_t *event_ids,
+				  int count, int nparams, const char *second, const char *third)
 {
 	char       *ids = text_of_ids(event_ids, count);
 	const char *params[3] = {ids, second, third};
 	PGresult   *result = NULL;
-	bool        ok = ids != NULL && db_query(&relay->db, doing, sql, nparams, params, &result) == DB_OK;
+	bool ok = ids != NULL && db_query(&relay->db, doing, sql, nparams, params, &result) == DB_OK;
 
 	PQclear(result);
 	free(ids);
@@ -75,20 +72,23 @@ execute_on_events(Relay *relay, const char *doing, const char *sql, const int64_
 }
 
 bool
-relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why, bool others_were_taken)
+relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why,
+			bool others_were_taken)
 {
 	relay->may_have_deferred = true;
-	relay->deferred_due_ms = monotonic_ms() + (others_were_taken ? DEFERRED_SOON_MS : DEFERRED_EVERY_MS);
+	relay->deferred_due_ms =
+		monotonic_ms() + (others_were_taken ? DEFERRED_SOON_MS : DEFERRED_EVERY_MS);
 	metric_add(METRIC_EVENTS_DEFERRED, count);
-	return execute_on_events(relay, "deferring events", SQL_RELAY_DEFER, event_ids, count, 3, why, others_were_taken ? "t" : "f");
+	return execute_on_events(relay, "deferring events", SQL_RELAY_DEFER, event_ids, count, 3, why,
+							 others_were_taken ? "t" : "f");
 }
 
 bool
 relay_deferred_sent(Relay *relay, const int64_t *event_ids, int count)
 {
 	log_info("RabbitMQ has taken %d deferred events", count);
-	return execute_on_events(relay, "ending the deferral of events", SQL_RELAY_DEFERRED_SENT, event_ids, count, 1, NULL,
-							 NULL);
+	return execute_on_events(relay, "ending the deferral of events", SQL_RELAY_DEFERRED_SENT,
+							 event_ids, count, 1, NULL, NULL);
 }
 
 bool
@@ -113,7 +113,8 @@ relay_send_deferred(Relay *relay)
 	PQclear(rows);
 	if (outcome != DB_OK)
 		return outcome == DB_ERROR; /* somebody's lock on them holds up no others */
-	outcome = db_query(&relay->db, "looking for deferred events", SQL_RELAY_HAS_DEFERRED, 0, NULL, &rows);
+	outcome =
+		db_query(&relay->db, "looking for deferred events", SQL_RELAY_HAS_DEFERRED, 0, NULL, &rows);
 	if (outcome == DB_OK)
 		relay->may_have_deferred = *PQgetvalue(rows, 0, 0) == 't';
 	PQclear(rows);
@@ -166,7 +167,8 @@ relay_note_full(Relay *relay, const char *routing_key)
 static bool
 is_fault_of_message(int code)
 {
-	/* content too large, precondition failed, malformed frame, syntax, invalid command, unexpected frame, not implemented */
+	/* content too large, precondition failed, malformed frame, syntax, invalid command, unexpected
+	 * frame, not implemented */
 	static const int codes[] = {311, 406, 501, 502, 503, 505, 540};
 
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
@@ -213,7 +215,8 @@ judge_suspect(Relay *relay, const Page *page, int event, const AmqpRefusal *refu
 	suspect->verdict = VERDICT_NONE;
 	if (refusal->is_of_publish && is_fault_of_message(refusal->code))
 		suspect->verdict = VERDICT_PARK;
-	else if ((refusal->is_of_publish || suspect->losses >= LOSSES_MAX) && relay->unproven < UNPROVEN_MAX)
+	else if ((refusal->is_of_publish || suspect->losses >= LOSSES_MAX) &&
+			 relay->unproven < UNPROVEN_MAX)
 		suspect->verdict = VERDICT_DEFER;
 	snprintf(suspect->text, sizeof(suspect->text), "%s",
 			 refusal->code != 0 ? refusal->text : "the connection was lost each time it was sent");
@@ -222,10 +225,11 @@ judge_suspect(Relay *relay, const Page *page, int event, const AmqpRefusal *refu
 void
 relay_note_loss(Relay *relay)
 {
-	const AmqpRefusal *refusal = relay->amqp != NULL ? amqp_client_refusal(relay->amqp) : &(AmqpRefusal){0};
-	Page              *page = NULL;
-	int                event = 0;
-	int                count = count_under_way(relay, &page, &event);
+	const AmqpRefusal *refusal =
+		relay->amqp != NULL ? amqp_client_refusal(relay->amqp) : &(AmqpRefusal){0};
+	Page *page = NULL;
+	int   event = 0;
+	int   count = count_under_way(relay, &page, &event);
 
 	/* a database that is lost is no word of the broker's */
 	if (count == 0 || stop_requested() || !db_is_connected(&relay->db))
@@ -239,7 +243,9 @@ relay_note_loss(Relay *relay)
 	relay->losses++;
 	if (refusal->is_of_publish || relay->losses >= LOSSES_MAX)
 	{
-		log_warning("RabbitMQ has closed the channel over one of %d events: they are sent one by one", count);
+		log_warning(
+			"RabbitMQ has closed the channel over one of %d events: they are sent one by one",
+			count);
 		relay->careful_left = count;
 		relay->losses = 0;
 	}
@@ -258,14 +264,16 @@ relay_execute_verdict(Relay *relay)
 	snprintf(words, sizeof(words), "%s", suspect->text);
 	if (verdict == VERDICT_PARK)
 	{
-		log_error("RabbitMQ refuses event %" PRId64 ": %d %s; parked", suspect->event_id, suspect->code, words);
+		log_error("RabbitMQ refuses event %" PRId64 ": %d %s; parked", suspect->event_id,
+				  suspect->code, words);
 		metric_add(METRIC_EVENTS_REFUSED, 1);
 		if (!relay_park(relay, suspect->event_id, suspect->code, words))
 			return false;
 	}
 	else
 	{
-		log_warning("RabbitMQ does not take event %" PRId64 ": %d %s; deferred", suspect->event_id, suspect->code, words);
+		log_warning("RabbitMQ does not take event %" PRId64 ": %d %s; deferred", suspect->event_id,
+					suspect->code, words);
 		relay->unproven++;
 		if (!relay_defer(relay, &suspect->event_id, 1, words, false))
 			return false;

@@ -45,12 +45,12 @@ typedef struct Page
 	int        count;
 	size_t     bytes;
 	PageEvent *events;
-	int        unanswered; /* EVENT_SENT, EVENT_RETURNED and EVENT_UNROUTED */
-	int        refused;    /* to be sent again: nacked, or unrouted */
+	int        unanswered;  /* EVENT_SENT, EVENT_RETURNED and EVENT_UNROUTED */
+	int        refused;     /* to be sent again: nacked, or unrouted */
 	bool       is_deferred; /* of deferred events, not of the window */
-	bool       declared;   /* what we declare was declared anew for this page */
-	long long  due_ms;     /* when the broker must have answered for all of it */
-	long long  resend_ms;  /* when what was refused is to be sent again */
+	bool       declared;    /* what we declare was declared anew for this page */
+	long long  due_ms;      /* when the broker must have answered for all of it */
+	long long  resend_ms;   /* when what was refused is to be sent again */
 } Page;
 
 /* Which event a publish was. */
@@ -95,32 +95,34 @@ typedef struct Relay
 
 	char     snapshot_text[65536]; /* the checkpoint */
 	Snapshot snapshot;
-	int64_t  head;              /* transactions not running at the checkpoint have events above it only */
-	int64_t  low;               /* nothing is left to relay up to here */
-	char     relayed_until[40]; /* what was committed before is with the broker; empty: not known yet */
+	int64_t  head; /* transactions not running at the checkpoint have events above it only */
+	int64_t  low;  /* nothing is left to relay up to here */
+	char relayed_until[40]; /* what was committed before is with the broker; empty: not known yet */
 
 	char     window_text[65536]; /* the window being drained; empty: none */
 	Snapshot window;
 	int64_t  window_head;
-	char     window_opened[40]; /* the server's time then: what was committed before is in it, or was before */
-	uint64_t next_xid;          /* when the last window was opened */
-	int64_t  cursor;            /* all of the window up to here is done */
+	char window_opened[40]; /* the server's time then: what was committed before is in it, or was
+							   before */
+	uint64_t next_xid;      /* when the last window was opened */
+	int64_t  cursor;        /* all of the window up to here is done */
 
 	Page      pages[PAGES_MAX]; /* those under way: npages from first_page on, round the array */
 	int       first_page;
 	int       npages;
 	Sent      sent[AMQP_UNCONFIRMED_MAX]; /* by tag */
 	long long bind_due_ms;                /* when the queue of placed orders is to be bound again */
-	long long note_due_ms;                /* when the checkpoint is to be written though no event came */
-	long long stop_due_ms;                /* 0: no stop was requested yet */
-	long long lease_due_ms;               /* when the database must hear of us again */
+	long long note_due_ms;  /* when the checkpoint is to be written though no event came */
+	long long stop_due_ms;  /* 0: no stop was requested yet */
+	long long lease_due_ms; /* when the database must hear of us again */
 
-	int       losses;       /* connections lost in a row with events under way */
-	int       careful_left; /* so many events are sent one by one, each waited for */
-	int       unproven;     /* events deferred in a row over a closed channel, and none taken since */
-	Suspect   suspect;
-	FullKey   full_keys[FULL_KEYS_MAX];
-	int64_t   set_aside[SET_ASIDE_MAX]; /* events of the window that a verdict has put aside, the last so many */
+	int     losses;       /* connections lost in a row with events under way */
+	int     careful_left; /* so many events are sent one by one, each waited for */
+	int     unproven;     /* events deferred in a row over a closed channel, and none taken since */
+	Suspect suspect;
+	FullKey full_keys[FULL_KEYS_MAX];
+	int64_t set_aside[SET_ASIDE_MAX]; /* events of the window that a verdict has put aside, the last
+										 so many */
 	int       nset_aside;
 	bool      may_have_deferred;
 	long long deferred_due_ms; /* when to look for deferred events */
@@ -158,7 +160,8 @@ extern int64_t page_last_event_id(const Page *page);
 /* relay_lease_ms is how long another relay waits before it takes over from one that is silent. */
 extern int relay_lease_ms(void);
 
-/* relay_keep_lease asks the database something if it has not heard of us for long; false if it is lost. */
+/* relay_keep_lease asks the database something if it has not heard of us for long; false if it is
+ * lost. */
 extern bool relay_keep_lease(Relay *relay);
 extern void relay_renew_lease(Relay *relay);
 
@@ -168,7 +171,8 @@ extern bool relay_execute(Relay *relay, const char *doing, const char *sql);
 /* relay_acquire reads where the last relay was and fences it off. */
 extern bool relay_acquire(Relay *relay);
 
-/* relay_write_checkpoint writes where we are; false if the connection is lost, or another relay has taken over. */
+/* relay_write_checkpoint writes where we are; false if the connection is lost, or another relay has
+ * taken over. */
 extern bool relay_write_checkpoint(Relay *relay, int published) __attribute__((warn_unused_result));
 
 /*
@@ -184,14 +188,16 @@ extern bool relay_look_for_misplaced(Relay *relay) __attribute__((warn_unused_re
 
 extern const AmqpEvents *relay_broker_events(Relay *relay);
 
-/* relay_page_room is how many events another page may have now, and how many bytes; 0 while there is no room. */
+/* relay_page_room is how many events another page may have now, and how many bytes; 0 while there
+ * is no room. */
 extern int relay_page_room(Relay *relay, size_t *bytes);
 
 /* relay_rows_bytes adds up the payloads. */
 extern size_t relay_rows_bytes(const PGresult *rows);
 
 /* relay_add_page publishes the rows, which it takes over, as a page. */
-extern bool relay_add_page(Relay *relay, PGresult *rows, bool is_deferred) __attribute__((warn_unused_result));
+extern bool relay_add_page(Relay *relay, PGresult *rows, bool is_deferred)
+	__attribute__((warn_unused_result));
 
 /*
  * relay_take_answers waits a little for the broker if "wait", publishes again what
@@ -199,32 +205,40 @@ extern bool relay_add_page(Relay *relay, PGresult *rows, bool is_deferred) __att
  * their events of the window, *progressed tells of any. False if a connection is lost or
  * the broker is overdue.
  */
-extern bool relay_take_answers(Relay *relay, bool wait, int *published, bool *progressed) __attribute__((warn_unused_result));
+extern bool relay_take_answers(Relay *relay, bool wait, int *published, bool *progressed)
+	__attribute__((warn_unused_result));
 
-/* relay_listen handles what the broker says for up to timeout_ms; false if either connection is lost. */
+/* relay_listen handles what the broker says for up to timeout_ms; false if either connection is
+ * lost. */
 extern bool relay_listen(Relay *relay, int timeout_ms) __attribute__((warn_unused_result));
 
 extern void relay_free_pages(Relay *relay);
 
 /* ---------- relay_refused.c ---------- */
 
-/* relay_park keeps the event aside until it is redriven; if that fails the database counts as lost. */
+/* relay_park keeps the event aside until it is redriven; if that fails the database counts as lost.
+ */
 extern bool relay_park(Relay *relay, int64_t event_id, int reply_code, const char *reply_text);
 
-/* relay_defer keeps the events aside; they are sent again later, or soon if the broker takes others like them. */
-extern bool relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why, bool others_were_taken);
+/* relay_defer keeps the events aside; they are sent again later, or soon if the broker takes others
+ * like them. */
+extern bool relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why,
+						bool others_were_taken);
 
 /* relay_deferred_sent: the broker has them now. */
 extern bool relay_deferred_sent(Relay *relay, const int64_t *event_ids, int count);
 
-/* relay_note_full and relay_is_full: a queue that takes the key's events is, or was lately, full. */
+/* relay_note_full and relay_is_full: a queue that takes the key's events is, or was lately, full.
+ */
 extern void relay_note_full(Relay *relay, const char *routing_key);
 extern bool relay_is_full(const Relay *relay, const char *routing_key);
 
-/* relay_note_loss judges what a lost broker connection has to do with what was under way. Before relay_free_pages. */
+/* relay_note_loss judges what a lost broker connection has to do with what was under way. Before
+ * relay_free_pages. */
 extern void relay_note_loss(Relay *relay);
 
-/* relay_execute_verdict parks or defers the event that was found guilty; once there is a checkpoint to move. */
+/* relay_execute_verdict parks or defers the event that was found guilty; once there is a checkpoint
+ * to move. */
 extern bool relay_execute_verdict(Relay *relay) __attribute__((warn_unused_result));
 
 /* relay_is_set_aside: has a verdict put the event aside, so that the window is done with it? */
@@ -235,5 +249,11 @@ extern void relay_note_taken(Relay *relay, int count);
 
 /* relay_send_deferred publishes deferred events that are due, if there is room. */
 extern bool relay_send_deferred(Relay *relay) __attribute__((warn_unused_result));
+
+/* relay_pages.c, relay_again.c */
+extern bool relay_publish_again(Relay *relay, Page *page);
+extern bool relay_is_overdue(Relay *relay);
+extern int  relay_broker_timeout_ms(void);
+extern bool relay_publish_page(Relay *relay, Page *page);
 
 #endif /* BRIDGE_RELAY_STATE_H */

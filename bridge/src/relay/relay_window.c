@@ -28,21 +28,18 @@
  * confirmed, or that are kept aside because it does not take them. Whatever is lost
  * on the way there is published again under the same message_id.
  */
-#include "relay/relay_state.h"
-
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/config.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "link/statements.h"
 #include "base/roles.h"
 #include "base/stop.h"
 #include "base/text.h"
+#include "link/statements.h"
+#include "relay/relay_state.h"
 
 #define BUSY_EVENTS_MIN 8 /* a round that brings so many is not one order's */
 
@@ -70,7 +67,8 @@ relay_renew_lease(Relay *relay)
 	relay->lease_due_ms = monotonic_ms() + relay_lease_ms() / 3;
 }
 
-/* Keeps our session while there is nothing else to ask the database: an idle one is taken for a relay that hangs. */
+/* Keeps our session while there is nothing else to ask the database: an idle one is taken for a
+ * relay that hangs. */
 bool
 relay_keep_lease(Relay *relay)
 {
@@ -86,7 +84,8 @@ static bool
 copy_snapshot(char *to, size_t size, const char *text, int64_t low_event_id, Snapshot *snapshot)
 {
 	snapshot_free(snapshot);
-	if (snprintf(to, size, "%s", text) >= (int) size || !snapshot_parse(text, low_event_id, snapshot))
+	if (snprintf(to, size, "%s", text) >= (int) size ||
+		!snapshot_parse(text, low_event_id, snapshot))
 	{
 		log_error("cannot read snapshot %s", text);
 		return false;
@@ -101,13 +100,14 @@ relay_acquire(Relay *relay)
 	PGresult   *result;
 	bool        ok = false;
 
-	if (db_query(&relay->db, "taking over the relay", SQL_RELAY_ACQUIRE, 1, params, &result) == DB_OK)
+	if (db_query(&relay->db, "taking over the relay", SQL_RELAY_ACQUIRE, 1, params, &result) ==
+		DB_OK)
 	{
 		snprintf(relay->epoch, sizeof(relay->epoch), "%s", PQgetvalue(result, 0, 0));
 		/* which transactions had begun is not kept: begin reading at the low event id */
 		relay->head = relay->low = strtoll(PQgetvalue(result, 0, 2), NULL, 10);
-		ok = copy_snapshot(relay->snapshot_text, sizeof(relay->snapshot_text), PQgetvalue(result, 0, 1), relay->low,
-						   &relay->snapshot);
+		ok = copy_snapshot(relay->snapshot_text, sizeof(relay->snapshot_text),
+						   PQgetvalue(result, 0, 1), relay->low, &relay->snapshot);
 		relay->window_text[0] = '\0';
 		if (ok && relay->low < strtoll(PQgetvalue(result, 0, 5), NULL, 10))
 			log_warning("the database was restored from another cluster: events %" PRId64
@@ -117,8 +117,8 @@ relay_acquire(Relay *relay)
 		{
 			relay->window_head = relay->low;
 			relay->cursor = strtoll(PQgetvalue(result, 0, 4), NULL, 10);
-			ok = copy_snapshot(relay->window_text, sizeof(relay->window_text), PQgetvalue(result, 0, 3), relay->low,
-							   &relay->window);
+			ok = copy_snapshot(relay->window_text, sizeof(relay->window_text),
+							   PQgetvalue(result, 0, 3), relay->low, &relay->window);
 		}
 	}
 	PQclear(result);
@@ -144,7 +144,8 @@ relay_look_for_misplaced(Relay *relay)
 	PGresult *results[2];
 	int64_t   top;
 	int64_t   head;
-	bool      ok = db_query_each(&relay->db, "looking for misplaced events", SQL_OUTBOX_TOP_AND_HEAD, 2, results) == DB_OK;
+	bool ok = db_query_each(&relay->db, "looking for misplaced events", SQL_OUTBOX_TOP_AND_HEAD, 2,
+							results) == DB_OK;
 
 	if (ok)
 	{
@@ -152,7 +153,8 @@ relay_look_for_misplaced(Relay *relay)
 		head = strtoll(PQgetvalue(results[1], 0, 0), NULL, 10);
 		if (top > head)
 		{
-			log_error("there are events up to %" PRId64 " that this database has not given out the ids of (its last one is %" PRId64
+			log_error("there are events up to %" PRId64
+					  " that this database has not given out the ids of (its last one is %" PRId64
 					  "): they are not relayed; see check_consistency()",
 					  top, head);
 			metric_set(METRIC_EVENTS_MISPLACED, 1);
@@ -163,7 +165,8 @@ relay_look_for_misplaced(Relay *relay)
 	return ok;
 }
 
-/* Writes the checkpoint as it is now; false if the connection is lost, or another relay has taken over. */
+/* Writes the checkpoint as it is now; false if the connection is lost, or another relay has taken
+ * over. */
 bool
 relay_write_checkpoint(Relay *relay, int published)
 {
@@ -184,7 +187,8 @@ relay_write_checkpoint(Relay *relay, int published)
 	snprintf(low, sizeof(low), "%" PRId64, relay->low);
 	snprintf(cursor, sizeof(cursor), "%" PRId64, relay->cursor);
 	snprintf(count, sizeof(count), "%d", published);
-	ok = db_query(&relay->db, "moving the checkpoint", SQL_RELAY_ADVANCE, 7, params, &result) == DB_OK;
+	ok = db_query(&relay->db, "moving the checkpoint", SQL_RELAY_ADVANCE, 7, params, &result) ==
+		 DB_OK;
 	if (ok && PQgetisnull(result, 0, 0))
 	{
 		log_warning("another relay has taken over since epoch %s", relay->epoch);
@@ -206,7 +210,8 @@ open_window(Relay *relay)
 {
 	PGresult *results[3];
 	int64_t   head;
-	bool      ok = db_query_each(&relay->db, "looking for events", SQL_RELAY_HORIZON, 3, results) == DB_OK;
+	bool      ok =
+		db_query_each(&relay->db, "looking for events", SQL_RELAY_HORIZON, 3, results) == DB_OK;
 
 	if (ok)
 	{
@@ -215,9 +220,10 @@ open_window(Relay *relay)
 			note_set_back(relay, head);
 		relay->window_head = head;
 		relay->next_xid = strtoull(PQgetvalue(results[1], 0, 0), NULL, 10);
-		snprintf(relay->window_opened, sizeof(relay->window_opened), "%s", PQgetvalue(results[1], 0, 1));
-		ok = copy_snapshot(relay->window_text, sizeof(relay->window_text), PQgetvalue(results[2], 0, 0), relay->head,
-						   &relay->window) &&
+		snprintf(relay->window_opened, sizeof(relay->window_opened), "%s",
+				 PQgetvalue(results[1], 0, 1));
+		ok = copy_snapshot(relay->window_text, sizeof(relay->window_text),
+						   PQgetvalue(results[2], 0, 0), relay->head, &relay->window) &&
 			 snapshot_add_begun(&relay->window, relay->next_xid, relay->head);
 	}
 	for (int i = 0; i < 3; i++)
@@ -243,7 +249,8 @@ window_start(const Relay *relay)
 	return start;
 }
 
-/* The transactions that the checkpoint saw running and the window's end sees ended, as a PostgreSQL array. */
+/* The transactions that the checkpoint saw running and the window's end sees ended, as a PostgreSQL
+ * array. */
 static char *
 finished_xids(const Relay *relay)
 {
@@ -304,7 +311,8 @@ close_window(Relay *relay)
 	relay->low = snapshot_low_event_id(&relay->snapshot, relay->head);
 }
 
-/* Reads the page after *after and publishes it, if there is room; *more tells whether another may follow. */
+/* Reads the page after *after and publishes it, if there is room; *more tells whether another may
+ * follow. */
 static bool
 send_next_page(Relay *relay, const char *finished, int64_t *after, bool *more)
 {
@@ -415,7 +423,8 @@ relay_drain(Relay *relay, int *published)
 			return false;
 		*published += count;
 		role_rests(ROLE_RELAY);
-		/* under load, let a few more gather: each round costs the database the same, however many events it brings */
+		/* under load, let a few more gather: each round costs the database the same, however many
+		 * events it brings */
 		if (count >= BUSY_EVENTS_MIN && count < config.relay_window)
 			stop_wait_ms(config.relay_linger_ms);
 	} while (count > 0 && !stop_requested());

@@ -60,7 +60,8 @@ snapshot_add_begun(Snapshot *snapshot, uint64_t next_xid, int64_t low_event_id)
 
 	if (next_xid <= snapshot->xmax)
 		return true;
-	running = realloc(snapshot->running, sizeof(RunningXid) * (snapshot->nrunning + (next_xid - snapshot->xmax)));
+	running = realloc(snapshot->running,
+					  sizeof(RunningXid) * (snapshot->nrunning + (next_xid - snapshot->xmax)));
 	if (running == NULL)
 		return false;
 	snapshot->running = running;

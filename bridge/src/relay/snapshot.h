@@ -27,13 +27,15 @@ typedef struct Snapshot
  * snapshot_parse reads "xmin:xmax:xid,xid"; every running transaction gets
  * low_event_id. False if the text is not a snapshot or memory is short.
  */
-extern bool snapshot_parse(const char *text, int64_t low_event_id, Snapshot *snapshot) __attribute__((warn_unused_result));
+extern bool snapshot_parse(const char *text, int64_t low_event_id, Snapshot *snapshot)
+	__attribute__((warn_unused_result));
 
 /*
  * snapshot_add_begun adds the transactions from xmax up to next_xid, which had
  * begun but are not in the text, to the running ones. False if memory is short.
  */
-extern bool snapshot_add_begun(Snapshot *snapshot, uint64_t next_xid, int64_t low_event_id) __attribute__((warn_unused_result));
+extern bool snapshot_add_begun(Snapshot *snapshot, uint64_t next_xid, int64_t low_event_id)
+	__attribute__((warn_unused_result));
 
 extern void snapshot_free(Snapshot *snapshot);
 

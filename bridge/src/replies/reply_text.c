@@ -8,9 +8,6 @@
 #include "replies/reply_text.h"
 
 #include <jansson.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -72,10 +69,14 @@ code_unit(const char *text)
 		return -1;
 	snprintf(digits, sizeof(digits), "%s", text + 2);
 	unit = strtol(digits, &end, 16);
-	return strlen(digits) == 4 && *end == '\0' && digits[0] != '+' && digits[0] != '-' && digits[0] != ' ' ? (int) unit : -1;
+	return strlen(digits) == 4 && *end == '\0' && digits[0] != '+' && digits[0] != '-' &&
+				   digits[0] != ' '
+			   ? (int) unit
+			   : -1;
 }
 
-/* Escapes of what no text can hold, a NUL and half a character, become the replacement character. */
+/* Escapes of what no text can hold, a NUL and half a character, become the replacement character.
+ */
 static void
 mend_escapes(char *text)
 {
@@ -99,8 +100,10 @@ mend_escapes(char *text)
 static json_t *
 short_reason(const json_t *reason)
 {
-	char   *dumped = json_is_string(reason) ? NULL : json_dumps(reason, JSON_COMPACT | JSON_ENCODE_ANY);
-	char   *text = dumped != NULL ? dumped : strdup(json_is_string(reason) ? json_string_value(reason) : "");
+	char *dumped =
+		json_is_string(reason) ? NULL : json_dumps(reason, JSON_COMPACT | JSON_ENCODE_ANY);
+	char *text =
+		dumped != NULL ? dumped : strdup(json_is_string(reason) ? json_string_value(reason) : "");
 	json_t *result = NULL;
 
 	if (text != NULL)

@@ -16,6 +16,7 @@
  * escapes that no text can hold, members that we do not know, a long reason. NULL if
  * it cannot be read; *complaint, of complaint_size bytes, then says why.
  */
-extern char *reply_text_read(const char *body, size_t bytes, char *complaint, size_t complaint_size);
+extern char *reply_text_read(const char *body, size_t bytes, char *complaint,
+							 size_t complaint_size);
 
 #endif /* BRIDGE_REPLY_TEXT_H */

@@ -10,8 +10,6 @@
 #include "sync/addresses.h"
 
 #include <arpa/inet.h>
-#include <netinet/in.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,10 +29,12 @@ static int     nallowed;
 
 /* What is not the public internet. */
 static const char *const special[] = {
-	"0.0.0.0/8",     "10.0.0.0/8",      "100.64.0.0/10",  "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-	"192.0.2.0/24",  "192.88.99.0/24",  "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4",
-	"240.0.0.0/4",   "::/96",           "64:ff9b:1::/48", "100::/64",    "2001::/23",      "2001:db8::/32", "3fff::/20",
-	"5f00::/16",     "fc00::/7",        "fe80::/10",      "fec0::/10",   "ff00::/8"};
+	"0.0.0.0/8",      "10.0.0.0/8",    "100.64.0.0/10",   "127.0.0.0/8",    "168.63.129.16/32",
+	"169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",    "192.0.2.0/24",   "192.88.99.0/24",
+	"192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4",
+	"240.0.0.0/4",    "::/96",         "64:ff9b:1::/48",  "100::/64",       "2001::/23",
+	"2001:db8::/32",  "3fff::/20",     "5f00::/16",       "fc00::/7",       "fe80::/10",
+	"fec0::/10",      "ff00::/8"};
 
 static const struct
 {
@@ -67,7 +67,8 @@ parse_network(const char *text, Network *network)
 
 	if (strlen(text) >= sizeof(address))
 		return false;
-	snprintf(address, sizeof(address), "%.*s", slash ? (int) (slash - text) : (int) strlen(text), text);
+	snprintf(address, sizeof(address), "%.*s", slash ? (int) (slash - text) : (int) strlen(text),
+			 text);
 	is_ipv4 = inet_pton(AF_INET, address, &ipv4) == 1;
 	if (is_ipv4)
 		map_ipv4(network->bytes, &ipv4);
@@ -139,7 +140,9 @@ addresses_allow(const char *setting)
 		ok = *word == '\0' || allow_word(word);
 	}
 	free(copy);
-	return ok ? NULL : "must be of loopback, private, link-local, any, and networks such as 10.1.0.0/16 or fd00::/8, at most 100";
+	return ok ? NULL
+			  : "must be of loopback, private, link-local, any, and networks such as 10.1.0.0/16 "
+				"or fd00::/8, at most 100";
 }
 
 /* ---------- judging ---------- */

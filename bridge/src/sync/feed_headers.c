@@ -11,7 +11,6 @@
 #include <ctype.h>
 #include <curl/curl.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,7 +52,8 @@ free_list(HeaderList *list)
 static bool
 is_header(const char *text)
 {
-	size_t name = strspn(text, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+	size_t name = strspn(
+		text, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
 
 	if (name == 0 || text[name] != ':')
 		return false;
@@ -100,7 +100,8 @@ named_origin(const char *word)
 	char        url[ORIGIN_BYTES_MAX];
 
 	host = host != NULL ? host + strlen("://") : word;
-	if (*host == '\0' || host[strlen(host) - 1] == ':' || strpbrk(host, "/?#@") != NULL || strlen(word) + 10 > sizeof(url))
+	if (*host == '\0' || host[strlen(host) - 1] == ':' || strpbrk(host, "/?#@") != NULL ||
+		strlen(word) + 10 > sizeof(url))
 		return NULL;
 	snprintf(url, sizeof(url), "%s%s", host == word ? "https://" : "", word);
 	return feed_headers_origin(url);
@@ -154,7 +155,9 @@ feed_headers_load(const char *path)
 		number++;
 		ok = parse_line(line, &list);
 		if (!ok)
-			log_error("FEED_HEADERS_FILE: line %d of %s must be \"vendor_id https://host Name: value\"", number, path);
+			log_error(
+				"FEED_HEADERS_FILE: line %d of %s must be \"vendor_id https://host Name: value\"",
+				number, path);
 	}
 	free(line);
 	if (file != NULL)
@@ -175,7 +178,8 @@ feed_headers_load(const char *path)
 }
 
 int
-feed_headers_each(const char *vendor_id, const char *url, void (*each)(void *context, const char *header), void *context)
+feed_headers_each(const char *vendor_id, const char                     *url,
+				  void (*each)(void *context, const char *header), void *context)
 {
 	char *origin = feed_headers_origin(url);
 	int   count = 0;

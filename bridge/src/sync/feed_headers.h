@@ -20,9 +20,11 @@ extern bool feed_headers_load(const char *path) __attribute__((warn_unused_resul
  * URL, as "Name: value"; returns how many, or -1 if the vendor has headers, but none for
  * that origin.
  */
-extern int feed_headers_each(const char *vendor_id, const char *url, void (*each)(void *context, const char *header), void *context);
+extern int feed_headers_each(const char *vendor_id, const char                     *url,
+							 void (*each)(void *context, const char *header), void *context);
 
-/* feed_headers_origin returns "scheme://host:port" of a URL in its one form, malloc'd; NULL if it is none of http or https. */
+/* feed_headers_origin returns "scheme://host:port" of a URL in its one form, malloc'd; NULL if it
+ * is none of http or https. */
 extern char *feed_headers_origin(const char *url);
 
 #endif /* BRIDGE_FEED_HEADERS_H */

@@ -8,118 +8,15 @@
  */
 #include "sync/feed_reader.h"
 
-#include <csv.h>
 #include <jansson.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <yajl/yajl_parse.h>
 
-#define DEPTH_MAX        64
-#define SEGMENTS_MAX     16
-#define BLOCK_BYTES      65536
-#define CSV_COLUMNS_MAX  1000
-#define ERROR_BYTES_MAX  256
-#define NUMBER_BYTES_MAX 40
-#define MARK_BYTES       3
-#define TIME_BYTES_MAX   64
-
-/* Where to look: two from the top of the feed, the others from an item. */
-typedef enum PathId
-{
-	PATH_ITEMS,
-	PATH_AS_OF,
-	PATH_ID,
-	PATH_ID_ALT,
-	PATH_QUANTITY,
-	PATH_QUANTITY_ALT,
-	PATH_PRICE,
-	PATH_NAME,
-	PATH_COUNT
-} PathId;
-
-#define TOP_PATHS  ((1u << PATH_ITEMS) | (1u << PATH_AS_OF))
-#define ITEM_PATHS (((1u << PATH_COUNT) - 1) & ~TOP_PATHS)
-
-typedef struct Path
-{
-	bool  is_set;
-	char *text;   /* with its dots replaced by ends of string */
-	char *column; /* as it was: the name of a CSV column */
-	char *segments[SEGMENTS_MAX];
-	int   nsegments;
-} Path;
-
-typedef enum ValueKind
-{
-	VALUE_NONE,
-	VALUE_STRING,
-	VALUE_NUMBER,
-	VALUE_OTHER
-} ValueKind;
-
-typedef struct Value
-{
-	ValueKind   kind;
-	const char *text; /* of a string or number */
-} Value;
-
-/* One open container. */
-typedef struct Level
-{
-	bool     is_array;
-	unsigned paths; /* those that lead through it */
-	int      depth; /* how many of their segments do */
-	unsigned key;   /* those of them that the current key goes on with */
-} Level;
-
-/* Texts are cut from blocks, which are freed together. */
-typedef struct Block
-{
-	struct Block *next;
-	char          bytes[];
-} Block;
-
-struct Feed
-{
-	Path paths[PATH_COUNT];
-	bool is_mapped;
-	bool is_csv;
-	char delimiter;
-	char error[ERROR_BYTES_MAX];
-	int  mark; /* how many bytes of a byte order mark were seen; MARK_BYTES: the text has begun */
-
-	yajl_handle json;
-	Level       levels[DEPTH_MAX];
-	int         nlevels;
-	int         items_level; /* the array of items is levels[items_level]; -1: not in it */
-	bool        items_seen;
-
-	struct csv_parser csv;
-	bool              csv_open;
-	unsigned          columns[CSV_COLUMNS_MAX]; /* the paths that ask for it, as bits */
-	int               ncolumns;
-	int               column;
-	bool              header_seen;
-
-	Value     values[PATH_COUNT]; /* of the item at hand */
-	FeedItem *items;
-	size_t    nitems;
-	size_t    room;
-	size_t    items_max;
-	int       nnameless; /* items without a SKU */
-	int       next_index;
-	bool      is_sorted;
-	Block    *blocks;
-	size_t    block_left;
-	char     *block_next;
-};
+#include "sync/feed_reader_state.h"
 
 /* ---------- memory ---------- */
 
-static bool
-fail(Feed *feed, const char *why)
+bool
+feed_reader_fail(Feed *feed, const char *why)
 {
 	if (feed->error[0] == '\0')
 		snprintf(feed->error, sizeof(feed->error), "%s", why);
@@ -139,7 +36,7 @@ keep_text(Feed *feed, const char *text, size_t bytes)
 
 		if (block == NULL)
 		{
-			fail(feed, "out of memory");
+			feed_reader_fail(feed, "out of memory");
 			return NULL;
 		}
 		block->next = feed->blocks;
@@ -155,7 +52,8 @@ keep_text(Feed *feed, const char *text, size_t bytes)
 	return kept;
 }
 
-/* What the database would refuse to take as text: it would refuse the whole part of the feed with it. */
+/* What the database would refuse to take as text: it would refuse the whole part of the feed with
+ * it. */
 static bool
 is_storable(const char *text, size_t bytes)
 {
@@ -175,8 +73,8 @@ is_storable(const char *text, size_t bytes)
 	return string != NULL;
 }
 
-static void
-set_value(Feed *feed, PathId path, ValueKind kind, const char *text, size_t bytes)
+void
+feed_reader_set_value(Feed *feed, PathId path, ValueKind kind, const char *text, size_t bytes)
 {
 	Value *value = &feed->values[path];
 
@@ -190,18 +88,18 @@ set_value(Feed *feed, PathId path, ValueKind kind, const char *text, size_t byte
 
 /* ---------- items ---------- */
 
-static void
-add_item(Feed *feed, const FeedItem *item)
+void
+feed_reader_add_item(Feed *feed, const FeedItem *item)
 {
 	feed->nnameless += item->sku == NULL;
 	if (feed->nitems == feed->items_max)
 	{
-		fail(feed, "the feed has more items than FEED_ITEMS_MAX");
+		feed_reader_fail(feed, "the feed has more items than FEED_ITEMS_MAX");
 		return;
 	}
 	if (feed->nnameless > FEED_REPEATS_MAX)
 	{
-		fail(feed, "the feed has too many items without an id");
+		feed_reader_fail(feed, "the feed has too many items without an id");
 		return;
 	}
 	if (feed->nitems == feed->room)
@@ -211,14 +109,15 @@ add_item(Feed *feed, const FeedItem *item)
 
 		if (items == NULL)
 		{
-			fail(feed, "out of memory");
+			feed_reader_fail(feed, "out of memory");
 			return;
 		}
 		feed->items = items;
 		feed->room = room;
 	}
-	if (item->sku == NULL || (feed->nitems > 0 && (feed->items[feed->nitems - 1].sku == NULL ||
-												   strcmp(feed->items[feed->nitems - 1].sku, item->sku) >= 0)))
+	if (item->sku == NULL ||
+		(feed->nitems > 0 && (feed->items[feed->nitems - 1].sku == NULL ||
+							  strcmp(feed->items[feed->nitems - 1].sku, item->sku) >= 0)))
 		feed->is_sorted = false;
 	feed->items[feed->nitems++] = *item;
 }
@@ -236,7 +135,8 @@ check_kinds(const Feed *feed, const Value *id, const Value *quantity)
 		return feed->is_mapped ? "id must be a string or a number" : "id must be a string";
 	if (quantity->kind == VALUE_NONE)
 		return feed->is_mapped ? "quantity is missing" : "quantity (or stock) is missing";
-	if (quantity->kind != VALUE_NUMBER && !((feed->is_mapped || feed->is_csv) && quantity->kind == VALUE_STRING))
+	if (quantity->kind != VALUE_NUMBER &&
+		!((feed->is_mapped || feed->is_csv) && quantity->kind == VALUE_STRING))
 		return "quantity must be a number";
 	if (price->kind == VALUE_OTHER)
 		return "price must be a number";
@@ -246,22 +146,25 @@ check_kinds(const Feed *feed, const Value *id, const Value *quantity)
 }
 
 /* Makes an item of the values at hand. */
-static void
-finish_item(Feed *feed)
+void
+feed_reader_finish_item(Feed *feed)
 {
-	const Value *id = &feed->values[feed->values[PATH_ID].kind != VALUE_NONE ? PATH_ID : PATH_ID_ALT];
-	const Value *quantity = &feed->values[feed->values[PATH_QUANTITY].kind != VALUE_NONE ? PATH_QUANTITY : PATH_QUANTITY_ALT];
-	FeedItem     item = {.index = feed->next_index++,
-						 .complaint = check_kinds(feed, id, quantity),
-						 .name = feed->values[PATH_NAME].text,
-						 .quantity = quantity->text,
-						 .price = feed->values[PATH_PRICE].text};
+	const Value *id =
+		&feed->values[feed->values[PATH_ID].kind != VALUE_NONE ? PATH_ID : PATH_ID_ALT];
+	const Value *quantity =
+		&feed->values[feed->values[PATH_QUANTITY].kind != VALUE_NONE ? PATH_QUANTITY
+																	 : PATH_QUANTITY_ALT];
+	FeedItem item = {.index = feed->next_index++,
+					 .complaint = check_kinds(feed, id, quantity),
+					 .name = feed->values[PATH_NAME].text,
+					 .quantity = quantity->text,
+					 .price = feed->values[PATH_PRICE].text};
 
 	if (id->kind == VALUE_STRING || (feed->is_mapped && id->kind == VALUE_NUMBER))
 		item.sku = *id->text != '\0' ? id->text : NULL;
 	if (item.sku == NULL && item.complaint == NULL)
 		item.complaint = "id must not be empty";
-	add_item(feed, &item);
+	feed_reader_add_item(feed, &item);
 	memset(&feed->values[PATH_ID], 0, sizeof(Value) * (PATH_COUNT - PATH_ID));
 }
 
@@ -298,257 +201,6 @@ feed_error(const Feed *feed)
 	return feed->error;
 }
 
-/* ---------- JSON: yajl's callbacks ---------- */
-
-/* The paths that the value which comes now is on, as bits. */
-static unsigned
-paths_here(const Feed *feed)
-{
-	const Level *level;
-
-	if (feed->nlevels == 0)
-		return TOP_PATHS;
-	level = &feed->levels[feed->nlevels - 1];
-	return level->is_array ? 0 : level->key;
-}
-
-static int
-depth_here(const Feed *feed)
-{
-	return feed->nlevels == 0 ? 0 : feed->levels[feed->nlevels - 1].depth + 1;
-}
-
-static bool
-is_element_of_items(const Feed *feed)
-{
-	return feed->items_level >= 0 && feed->nlevels == feed->items_level + 1;
-}
-
-static void
-not_an_object(Feed *feed)
-{
-	add_item(feed, &(FeedItem){.index = feed->next_index++, .complaint = "must be an object"});
-}
-
-/* A value that is no container. */
-static int
-on_scalar(Feed *feed, ValueKind kind, const char *text, size_t bytes)
-{
-	unsigned paths = paths_here(feed);
-	int      depth = depth_here(feed);
-
-	if (feed->nlevels == 0)
-		return fail(feed, "the feed is not a JSON array");
-	if (is_element_of_items(feed))
-		not_an_object(feed);
-	for (PathId path = PATH_AS_OF; paths != 0 && path < PATH_COUNT; path++)
-	{
-		if ((paths & (1u << path)) && feed->paths[path].nsegments == depth)
-			set_value(feed, path, kind, text, bytes);
-	}
-	return feed->error[0] == '\0';
-}
-
-static int
-on_null(void *context)
-{
-	return is_element_of_items(context) ? on_scalar(context, VALUE_OTHER, "", 0) : 1; /* as if it were not given */
-}
-
-static int
-on_boolean(void *context, int value)
-{
-	(void) value;
-	return on_scalar(context, VALUE_OTHER, "", 0);
-}
-
-static int
-on_number(void *context, const char *text, size_t bytes)
-{
-	return on_scalar(context, bytes > NUMBER_BYTES_MAX ? VALUE_OTHER : VALUE_NUMBER, text, bytes);
-}
-
-static int
-on_string(void *context, const unsigned char *text, size_t bytes)
-{
-	return on_scalar(context, VALUE_STRING, (const char *) text, bytes);
-}
-
-static int
-open_container(Feed *feed, bool is_array)
-{
-	unsigned paths = paths_here(feed);
-	int      depth = depth_here(feed);
-	Level   *level = &feed->levels[feed->nlevels];
-
-	if (feed->nlevels == DEPTH_MAX)
-		return fail(feed, "the feed is nested too deep");
-	if (is_element_of_items(feed))
-	{
-		/* an item's paths begin here */
-		paths = is_array ? 0 : ITEM_PATHS;
-		depth = 0;
-		if (is_array)
-			not_an_object(feed);
-	}
-	for (PathId path = PATH_AS_OF; paths != 0 && path < PATH_COUNT && depth > 0; path++)
-	{
-		if ((paths & (1u << path)) && feed->paths[path].nsegments == depth)
-			set_value(feed, path, VALUE_OTHER, "", 0);
-	}
-	*level = (Level){.is_array = is_array, .paths = paths, .depth = depth};
-	if ((paths & (1u << PATH_ITEMS)) && feed->paths[PATH_ITEMS].nsegments == depth)
-	{
-		if (!is_array)
-			return fail(feed, depth == 0 ? "the feed is not a JSON array" : "there is no array where the items should be");
-		feed->items_level = feed->nlevels;
-		feed->items_seen = true;
-	}
-	feed->nlevels++;
-	return feed->error[0] == '\0';
-}
-
-static int
-on_start_map(void *context)
-{
-	return open_container(context, false);
-}
-
-static int
-on_start_array(void *context)
-{
-	return open_container(context, true);
-}
-
-static int
-on_map_key(void *context, const unsigned char *key, size_t bytes)
-{
-	Feed  *feed = context;
-	Level *level = &feed->levels[feed->nlevels - 1];
-
-	level->key = 0;
-	for (PathId path = 0; level->paths != 0 && path < PATH_COUNT; path++)
-	{
-		const Path *p = &feed->paths[path];
-
-		if ((level->paths & (1u << path)) && p->is_set && level->depth < p->nsegments &&
-			strlen(p->segments[level->depth]) == bytes && memcmp(p->segments[level->depth], key, bytes) == 0)
-			level->key |= 1u << path;
-	}
-	return 1;
-}
-
-static int
-close_container(void *context)
-{
-	Feed *feed = context;
-
-	feed->nlevels--;
-	if (feed->nlevels == feed->items_level)
-		feed->items_level = -1;
-	else if (is_element_of_items(feed) && !feed->levels[feed->nlevels].is_array)
-		finish_item(feed);
-	return feed->error[0] == '\0';
-}
-
-static const yajl_callbacks callbacks = {
-	.yajl_null = on_null,
-	.yajl_boolean = on_boolean,
-	.yajl_number = on_number,
-	.yajl_string = on_string,
-	.yajl_start_map = on_start_map,
-	.yajl_map_key = on_map_key,
-	.yajl_end_map = close_container,
-	.yajl_start_array = on_start_array,
-	.yajl_end_array = close_container,
-};
-
-static bool
-check_json(Feed *feed, yajl_status status, const char *data, size_t bytes)
-{
-	unsigned char *why;
-	char           message[ERROR_BYTES_MAX];
-
-	if (status == yajl_status_ok)
-		return true;
-	if (feed->error[0] != '\0')
-		return false;
-	why = yajl_get_error(feed->json, 0, (const unsigned char *) data, bytes);
-	snprintf(message, sizeof(message), "the feed is not JSON: %.*s", (int) strcspn((const char *) why, "\n"), (const char *) why);
-	yajl_free_error(feed->json, why);
-	return fail(feed, message);
-}
-
-/* ---------- CSV: libcsv's callbacks ---------- */
-
-static void
-on_csv_header(Feed *feed, const char *text, size_t bytes)
-{
-	unsigned found = 0;
-
-	if (feed->ncolumns == CSV_COLUMNS_MAX)
-	{
-		fail(feed, "the CSV has too many columns");
-		return;
-	}
-	for (PathId path = PATH_ID; path < PATH_COUNT; path++)
-	{
-		const Path *p = &feed->paths[path];
-
-		if (p->is_set && strlen(p->column) == bytes && memcmp(p->column, text, bytes) == 0)
-			found |= 1u << path;
-	}
-	feed->columns[feed->ncolumns++] = found;
-}
-
-static void
-on_csv_field(void *text, size_t bytes, void *context)
-{
-	Feed *feed = context;
-	int   column = feed->column++;
-
-	if (!feed->header_seen)
-	{
-		on_csv_header(feed, text, bytes);
-		return;
-	}
-	for (PathId path = PATH_ID; path < PATH_COUNT && column < feed->ncolumns && bytes > 0; path++)
-	{
-		if (feed->columns[column] & (1u << path))
-			set_value(feed, path, VALUE_STRING, text, bytes);
-	}
-}
-
-static bool
-has_column(const Feed *feed, PathId path, PathId alternative)
-{
-	for (int i = 0; i < feed->ncolumns; i++)
-	{
-		if (feed->columns[i] & ((1u << path) | (1u << alternative)))
-			return true;
-	}
-	return false;
-}
-
-static void
-on_csv_row(int end, void *context)
-{
-	Feed *feed = context;
-
-	(void) end;
-	feed->column = 0;
-	if (feed->header_seen)
-	{
-		finish_item(feed);
-		return;
-	}
-	feed->header_seen = true;
-	if (!has_column(feed, PATH_ID, PATH_ID_ALT))
-		fail(feed, "the CSV has no column for the id");
-	else if (!has_column(feed, PATH_QUANTITY, PATH_QUANTITY_ALT))
-		fail(feed, "the CSV has no column for the quantity");
-}
-
 /* ---------- the mapping ---------- */
 
 static bool
@@ -562,9 +214,11 @@ set_path(Feed *feed, PathId id, const char *text)
 	*path = (Path){.is_set = true, .text = strdup(text), .column = strdup(text)};
 	if (path->text == NULL || path->column == NULL)
 		return false;
-	for (char *segment = strtok_r(path->text, ".", &save); segment != NULL; segment = strtok_r(NULL, ".", &save))
+	for (char *segment = strtok_r(path->text, ".", &save); segment != NULL;
+		 segment = strtok_r(NULL, ".", &save))
 	{
-		if (strcmp(segment, "$") == 0 && path->nsegments == 0 && (id == PATH_ITEMS || id == PATH_AS_OF))
+		if (strcmp(segment, "$") == 0 && path->nsegments == 0 &&
+			(id == PATH_ITEMS || id == PATH_AS_OF))
 			continue;
 		if (path->nsegments == SEGMENTS_MAX)
 			return false;
@@ -576,9 +230,10 @@ set_path(Feed *feed, PathId id, const char *text)
 static bool
 set_default_paths(Feed *feed)
 {
-	return set_path(feed, PATH_ITEMS, "$") && set_path(feed, PATH_ID, "id") && set_path(feed, PATH_ID_ALT, "productId") &&
-		   set_path(feed, PATH_QUANTITY, "quantity") && set_path(feed, PATH_QUANTITY_ALT, "stock") &&
-		   set_path(feed, PATH_PRICE, "price") && set_path(feed, PATH_NAME, "name");
+	return set_path(feed, PATH_ITEMS, "$") && set_path(feed, PATH_ID, "id") &&
+		   set_path(feed, PATH_ID_ALT, "productId") && set_path(feed, PATH_QUANTITY, "quantity") &&
+		   set_path(feed, PATH_QUANTITY_ALT, "stock") && set_path(feed, PATH_PRICE, "price") &&
+		   set_path(feed, PATH_NAME, "name");
 }
 
 static bool
@@ -589,9 +244,10 @@ read_mapping(Feed *feed, const char *text)
 		const char *key;
 		PathId      path;
 		PathId      replaces; /* what else would be looked at */
-	} members[] = {{"items", PATH_ITEMS, PATH_ITEMS}, {"asOf", PATH_AS_OF, PATH_AS_OF},
-				   {"id", PATH_ID, PATH_ID_ALT},      {"quantity", PATH_QUANTITY, PATH_QUANTITY_ALT},
-				   {"price", PATH_PRICE, PATH_PRICE}, {"name", PATH_NAME, PATH_NAME}};
+	} members[] = {
+		{"items", PATH_ITEMS, PATH_ITEMS}, {"asOf", PATH_AS_OF, PATH_AS_OF},
+		{"id", PATH_ID, PATH_ID_ALT},      {"quantity", PATH_QUANTITY, PATH_QUANTITY_ALT},
+		{"price", PATH_PRICE, PATH_PRICE}, {"name", PATH_NAME, PATH_NAME}};
 	json_t     *mapping = json_loads(text, 0, NULL);
 	bool        ok = json_is_object(mapping);
 	const char *format = json_string_value(json_object_get(mapping, "format"));
@@ -638,7 +294,7 @@ feed_create(const char *mapping, bool is_csv, int items_max)
 		csv_set_delim(&feed->csv, (unsigned char) feed->delimiter);
 	}
 	else if (ok)
-		ok = (feed->json = yajl_alloc(&callbacks, NULL, feed)) != NULL;
+		ok = (feed->json = yajl_alloc(&feed_reader_json_callbacks, NULL, feed)) != NULL;
 	if (ok)
 		return feed;
 	feed_free(feed);
@@ -676,9 +332,11 @@ parse(Feed *feed, const char *data, size_t bytes)
 	if (feed->error[0] != '\0')
 		return false;
 	if (!feed->is_csv)
-		return check_json(feed, yajl_parse(feed->json, (const unsigned char *) data, bytes), data, bytes);
-	if (csv_parse(&feed->csv, data, bytes, on_csv_field, on_csv_row, feed) != bytes)
-		return fail(feed, csv_strerror(csv_error(&feed->csv)));
+		return feed_reader_check_json(
+			feed, yajl_parse(feed->json, (const unsigned char *) data, bytes), data, bytes);
+	if (csv_parse(&feed->csv, data, bytes, feed_reader_on_csv_field, feed_reader_on_csv_row,
+				  feed) != bytes)
+		return feed_reader_fail(feed, csv_strerror(csv_error(&feed->csv)));
 	return feed->error[0] == '\0';
 }
 
@@ -716,7 +374,7 @@ check_repeats(Feed *feed)
 		const char *first = feed->items[i - FEED_REPEATS_MAX].sku;
 
 		if (feed->items[i].sku != NULL && strcmp(first, feed->items[i].sku) == 0)
-			return fail(feed, "the feed has one id too many times");
+			return feed_reader_fail(feed, "the feed has one id too many times");
 	}
 	return true;
 }
@@ -728,22 +386,24 @@ feed_finish(Feed *feed)
 		return false;
 	if (feed->is_csv)
 	{
-		/* strict only here: a quote within a field is common, an open one at the end has swallowed rows */
+		/* strict only here: a quote within a field is common, an open one at the end has swallowed
+		 * rows */
 		(void) csv_set_opts(&feed->csv, CSV_STRICT | CSV_STRICT_FINI);
-		if (csv_fini(&feed->csv, on_csv_field, on_csv_row, feed) != 0)
-			return fail(feed, "the CSV ends within quotes");
+		if (csv_fini(&feed->csv, feed_reader_on_csv_field, feed_reader_on_csv_row, feed) != 0)
+			return feed_reader_fail(feed, "the CSV ends within quotes");
 		if (!feed->header_seen)
-			return fail(feed, "the CSV is empty");
+			return feed_reader_fail(feed, "the CSV is empty");
 	}
-	else if (!check_json(feed, yajl_complete_parse(feed->json), "", 0))
+	else if (!feed_reader_check_json(feed, yajl_complete_parse(feed->json), "", 0))
 		return false;
 	else if (!feed->items_seen)
-		return fail(feed, "there is no array where the items should be");
+		return feed_reader_fail(feed, "there is no array where the items should be");
 	if (feed->error[0] != '\0')
 		return false;
 	if (feed->values[PATH_AS_OF].kind == VALUE_OTHER ||
-		(feed->values[PATH_AS_OF].text != NULL && strlen(feed->values[PATH_AS_OF].text) > TIME_BYTES_MAX))
-		return fail(feed, "the feed's time is no time");
+		(feed->values[PATH_AS_OF].text != NULL &&
+		 strlen(feed->values[PATH_AS_OF].text) > TIME_BYTES_MAX))
+		return feed_reader_fail(feed, "the feed's time is no time");
 	if (!feed->is_sorted)
 		qsort(feed->items, feed->nitems, sizeof(FeedItem), compare_items);
 	return feed->is_sorted || check_repeats(feed);

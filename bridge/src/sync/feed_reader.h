@@ -29,16 +29,18 @@ typedef struct Feed Feed;
 #define FEED_REPEATS_MAX 1000
 
 /*
- * feed_create begins a feed of at most items_max items. mapping is the vendor's feed_mapping as JSON text,
- * or NULL: then an array of {"id", "name", "quantity", "price"} or {"productId",
+ * feed_create begins a feed of at most items_max items. mapping is the vendor's feed_mapping as
+ * JSON text, or NULL: then an array of {"id", "name", "quantity", "price"} or {"productId",
  * "stock"}, or CSV with such columns where is_csv. NULL if memory is short or
  * the mapping is none.
  */
 extern Feed *feed_create(const char *mapping, bool is_csv, int items_max);
 extern void  feed_free(Feed *feed);
 
-/* feed_add takes the next piece of the text, feed_finish its end. False if it is no feed: feed_error says why. */
-extern bool        feed_add(Feed *feed, const char *data, size_t bytes) __attribute__((warn_unused_result));
+/* feed_add takes the next piece of the text, feed_finish its end. False if it is no feed:
+ * feed_error says why. */
+extern bool feed_add(Feed *feed, const char *data, size_t bytes)
+	__attribute__((warn_unused_result));
 extern bool        feed_finish(Feed *feed) __attribute__((warn_unused_result));
 extern const char *feed_error(const Feed *feed);
 

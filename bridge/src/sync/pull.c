@@ -15,16 +15,13 @@
 
 #include <curl/curl.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <time.h>
 
-#include "sync/addresses.h"
 #include "base/config.h"
-#include "sync/feed_headers.h"
 #include "base/stop.h"
+#include "sync/addresses.h"
+#include "sync/feed_headers.h"
 
 #define LOOK_MS_MAX 250 /* so that no pull is late by more */
 
@@ -121,7 +118,8 @@ on_body(char *data, size_t size, size_t count, void *context)
 	return CURL_WRITEFUNC_ERROR;
 }
 
-/* Copies a header's value if it has that name; values that would not go into the database are left out. */
+/* Copies a header's value if it has that name; values that would not go into the database are left
+ * out. */
 static bool
 copy_header(char *to, const char *line, size_t bytes, const char *name)
 {
@@ -196,7 +194,8 @@ add_condition(Pull *pull, const char *name, const char *value)
 	add_header(pull, line);
 }
 
-/* Every address that is about to be connected to, of redirects too, however the name came to have it. */
+/* Every address that is about to be connected to, of redirects too, however the name came to have
+ * it. */
 static curl_socket_t
 on_open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *address)
 {
@@ -227,7 +226,8 @@ set_options(Pull *pull, const char *url)
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, pull);
 	curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(curl, CURLOPT_HEADERDATA, pull);
-	curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, config.feed_redirects_max > 0 && nkeys == 0 ? 1L : 0L);
+	curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION,
+					 config.feed_redirects_max > 0 && nkeys == 0 ? 1L : 0L);
 	curl_easy_setopt(curl, CURLOPT_MAXREDIRS, (long) config.feed_redirects_max);
 	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
@@ -241,7 +241,8 @@ set_options(Pull *pull, const char *url)
 	curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, pull);
 	if (nkeys >= 0)
 		return true;
-	fail(pull->result, "the vendor's keys are for another origin than its feed's URL: see FEED_HEADERS_FILE");
+	fail(pull->result,
+		 "the vendor's keys are for another origin than its feed's URL: see FEED_HEADERS_FILE");
 	return false;
 }
 
@@ -260,8 +261,8 @@ free_pull(Puller *puller, Pull *pull)
 }
 
 bool
-puller_add(Puller *puller, const char *vendor_id, const char *url, const char *mapping, const char *etag,
-		   const char *last_modified)
+puller_add(Puller *puller, const char *vendor_id, const char *url, const char *mapping,
+		   const char *etag, const char *last_modified)
 {
 	Pull *pull = calloc(1, sizeof(Pull));
 
@@ -299,7 +300,8 @@ static void
 set_times(Pull *pull)
 {
 	PullResult *result = pull->result;
-	double      header = *result->last_modified ? (double) curl_getdate(result->last_modified, NULL) : -1;
+	double      header =
+        *result->last_modified ? (double) curl_getdate(result->last_modified, NULL) : -1;
 
 	if (header <= 0)
 		header = pull->date;
@@ -320,7 +322,8 @@ finish_pull(Pull *pull, CURLcode code)
 	curl_easy_getinfo(pull->curl, CURLINFO_RESPONSE_CODE, &status);
 	set_times(pull);
 	if (code != CURLE_OK && pull->is_address_refused && !pull->has_connected)
-		fail(result, "the feed's host has an address that is not allowed: see FEED_ALLOW_ADDRESSES");
+		fail(result,
+			 "the feed's host has an address that is not allowed: see FEED_ALLOW_ADDRESSES");
 	else if (code != CURLE_OK)
 		fail(result, pull->reason[0] != '\0' ? pull->reason : curl_easy_strerror(code));
 	else if (status == 304)
@@ -462,7 +465,8 @@ puller_take(Puller *puller, int wait_ms)
 	result = take_done(puller);
 	if (result != NULL || wait_ms == 0)
 		return result;
-	curl_multi_poll(puller->multi, &stop, stop_requested() ? 0 : 1, wait_ms < LOOK_MS_MAX ? wait_ms : LOOK_MS_MAX, NULL);
+	curl_multi_poll(puller->multi, &stop, stop_requested() ? 0 : 1,
+					wait_ms < LOOK_MS_MAX ? wait_ms : LOOK_MS_MAX, NULL);
 	perform(puller);
 	return take_done(puller);
 }

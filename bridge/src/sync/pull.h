@@ -27,9 +27,10 @@ typedef struct PullResult
 	char       error[PULL_ERROR_BYTES_MAX];
 	Feed      *feed;         /* PULL_BROUGHT only */
 	double     as_of_latest; /* seconds since 1970: the feed was counted then or before */
-	double     clock_ahead;  /* seconds that the vendor's clock is ahead of ours, at least; to take off its own as_of */
-	char       etag[PULL_TAG_BYTES_MAX];
-	char       last_modified[PULL_TAG_BYTES_MAX];
+	double clock_ahead; /* seconds that the vendor's clock is ahead of ours, at least; to take off
+						   its own as_of */
+	char etag[PULL_TAG_BYTES_MAX];
+	char last_modified[PULL_TAG_BYTES_MAX];
 } PullResult;
 
 extern void pull_result_free(PullResult *result);
@@ -43,13 +44,15 @@ extern void    puller_free(Puller *puller);
  * puller_add begins a pull; mapping, etag and last_modified may be NULL. A
  * failure to begin is a result like any other; false only if memory is short.
  */
-extern bool puller_add(Puller *puller, const char *vendor_id, const char *url, const char *mapping, const char *etag,
-					   const char *last_modified) __attribute__((warn_unused_result));
+extern bool puller_add(Puller *puller, const char *vendor_id, const char *url, const char *mapping,
+					   const char *etag, const char *last_modified)
+	__attribute__((warn_unused_result));
 
 /* puller_count: how many pulls are under way, or their results not taken yet. */
 extern int puller_count(const Puller *puller);
 
-/* puller_excuse adds to the time that the pulls under way have: it went by while nobody looked after them. */
+/* puller_excuse adds to the time that the pulls under way have: it went by while nobody looked
+ * after them. */
 extern void puller_excuse(Puller *puller, long long microseconds);
 
 /* puller_is_pulling: is a pull of that vendor among them? */

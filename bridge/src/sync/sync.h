@@ -16,9 +16,11 @@
  * "error"} for each, in the order of the vendors. Blocks until the slowest has
  * answered or timed out. False if the database cannot be reached.
  */
-extern bool sync_now(Db *db, const char *vendor_id, json_t *results) __attribute__((warn_unused_result));
+extern bool sync_now(Db *db, const char *vendor_id, json_t *results)
+	__attribute__((warn_unused_result));
 
-/* sync_run pulls every vendor's feed on its interval until a stop is requested. A thread's main function. */
+/* sync_run pulls every vendor's feed on its interval until a stop is requested. A thread's main
+ * function. */
 extern void *sync_run(void *unused);
 
 #endif /* BRIDGE_SYNC_H */

@@ -5,13 +5,12 @@
 
 #include "postgres.h"
 
-#include "miscadmin.h"
 #include "store/check.h"
+#include "store/json.h"
 #include "store/errors.h"
 #include "store/plans.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(oa_register_vendor);
@@ -45,8 +44,10 @@ pass_on(FunctionCallInfo fcinfo, int argument, Datum *value, char *null)
 static void
 check_units(FunctionCallInfo fcinfo, int argument, const char *name, int64 min)
 {
-	if (!PG_ARGISNULL(argument) && (PG_GETARG_INT64(argument) < min || PG_GETARG_INT64(argument) > ON_HAND_MAX))
-		argument_error(name, psprintf("must be from " INT64_FORMAT " to " INT64_FORMAT, min, ON_HAND_MAX));
+	if (!PG_ARGISNULL(argument) &&
+		(PG_GETARG_INT64(argument) < min || PG_GETARG_INT64(argument) > ON_HAND_MAX))
+		argument_error(
+			name, psprintf("must be from " INT64_FORMAT " to " INT64_FORMAT, min, ON_HAND_MAX));
 }
 
 /* ---------- vendors ---------- */
@@ -89,7 +90,9 @@ check_stock_url(const char *url)
 		argument_error("stock_url", "must have a host");
 	host += strcspn(host, ":");
 	if (*host == ':' && strspn(host + 1, "0123456789") != strlen(host + 1))
-		argument_error("stock_url", "must have a port that is a number; what is special in a password is percent-encoded");
+		argument_error(
+			"stock_url",
+			"must have a port that is a number; what is special in a password is percent-encoded");
 }
 
 Datum
@@ -146,31 +149,30 @@ check_mapping_member(const char *key, const char *value)
 	}
 	else if (strcmp(key, "items") == 0 || strcmp(key, "asOf") == 0)
 		check_path(field, value, true);
-	else if (strcmp(key, "id") == 0 || strcmp(key, "quantity") == 0 || strcmp(key, "price") == 0 || strcmp(key, "name") == 0)
+	else if (strcmp(key, "id") == 0 || strcmp(key, "quantity") == 0 || strcmp(key, "price") == 0 ||
+			 strcmp(key, "name") == 0)
 		check_path(field, value, false);
 	else
-		argument_error(field, "is not known; there are format, delimiter, items, asOf, id, quantity, price and name");
+		argument_error(
+			field,
+			"is not known; there are format, delimiter, items, asOf, id, quantity, price and name");
 }
 
 static void
 check_mapping(Jsonb *mapping)
 {
-	JsonbIterator     *it;
-	JsonbIteratorToken token;
-	JsonbValue         value;
-	char              *key = NULL;
+	JsonWalk walk;
 
 	if (!JB_ROOT_IS_OBJECT(mapping))
 		argument_error("feed_mapping", "must be a JSON object");
-	it = JsonbIteratorInit(&mapping->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	json_walk_begin(&walk, &mapping->root);
+	while (json_walk_next(&walk))
 	{
-		if (token == WJB_KEY)
-			key = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE && value.type != jbvString)
+		char *key = pnstrdup(walk.key.val.string.val, walk.key.val.string.len);
+
+		if (walk.value.type != jbvString)
 			argument_error(psprintf("feed_mapping.%s", key), "must be a string");
-		else if (token == WJB_VALUE)
-			check_mapping_member(key, pnstrdup(value.val.string.val, value.val.string.len));
+		check_mapping_member(key, pnstrdup(walk.value.val.string.val, walk.value.val.string.len));
 	}
 }
 
@@ -180,7 +182,8 @@ is_from_nothing_to_a_year(const Interval *interval)
 {
 	if (interval->month < 0 || interval->day < 0 || interval->time < 0)
 		return false;
-	if (interval->month > 12 || interval->day > 366 || interval->time > INT64CONST(366) * USECS_PER_DAY)
+	if (interval->month > 12 || interval->day > 366 ||
+		interval->time > INT64CONST(366) * USECS_PER_DAY)
 		return false;
 	return interval->month > 0 || interval->day > 0 || interval->time > 0;
 }
@@ -198,11 +201,12 @@ check_amqp_user(FunctionCallInfo fcinfo, int argument)
 		argument_error("amqp_user", complaint);
 }
 
-/* The roles that may answer for the vendor are these, and no others. They must be there: a name that is misspelt would wait for whoever takes it. */
+/* The roles that may answer for the vendor are these, and no others. They must be there: a name
+ * that is misspelt would wait for whoever takes it. */
 static void
 set_logins(const char *vendor_id, ArrayType *logins)
 {
-	Datum values[2] = {CStringGetTextDatum(vendor_id), PointerGetDatum(logins)};
+	Datum  values[2] = {CStringGetTextDatum(vendor_id), PointerGetDatum(logins)};
 	Datum *names;
 	bool  *nulls;
 	int    count;
@@ -213,7 +217,8 @@ set_logins(const char *vendor_id, ArrayType *logins)
 		if (nulls[i])
 			argument_error("logins", "must not have a null in it");
 		if (!OidIsValid(get_role_oid(NameStr(*DatumGetName(names[i])), true)))
-			argument_error("logins", psprintf("must be roles: there is no role \"%s\"", NameStr(*DatumGetName(names[i]))));
+			argument_error("logins", psprintf("must be roles: there is no role \"%s\"",
+											  NameStr(*DatumGetName(names[i]))));
 	}
 	plan_execute(PLAN_FORGET_LOGINS, values, NULL, SPI_OK_DELETE);
 	plan_execute(PLAN_ADD_LOGINS, values, NULL, SPI_OK_INSERT);
@@ -233,8 +238,8 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2))
 		check_mapping(PG_GETARG_JSONB_P(2));
 	check_units(fcinfo, 3, "buffer", 0);
-	if (on_shortage != NULL && strcmp(on_shortage, "keep") != 0 && strcmp(on_shortage, "resource") != 0 &&
-		strcmp(on_shortage, "reject") != 0)
+	if (on_shortage != NULL && strcmp(on_shortage, "keep") != 0 &&
+		strcmp(on_shortage, "resource") != 0 && strcmp(on_shortage, "reject") != 0)
 		argument_error("on_shortage", "must be keep, resource or reject");
 	check_amqp_user(fcinfo, 6);
 	for (int i = 1; i < 6; i++)
@@ -243,7 +248,8 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	SPI_connect();
 	plan_execute(PLAN_CONFIGURE_VENDOR, values, nulls, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
 	/* 1.0 had six arguments */
 	if (PG_NARGS() > 6 && !PG_ARGISNULL(6))
 	{
@@ -281,12 +287,13 @@ oa_configure_product(PG_FUNCTION_ARGS)
 	{
 		plan_execute(PLAN_CONFIGURE_PRODUCT, values, nulls, SPI_OK_UPDATE);
 		if (SPI_processed == 0)
-			ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT), errmsg("unknown product \"%s\"", product_id)));
+			ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT),
+							errmsg("unknown product \"%s\"", product_id)));
 	}
 	plan_execute(PLAN_CONFIGURE_STOCK, values, nulls, SPI_OK_UPDATE);
 	if (vendor_id != NULL && SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_UNKNOWN_PRODUCT), errmsg("vendor \"%s\" offers no product \"%s\"", vendor_id, product_id)));
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT),
+						errmsg("vendor \"%s\" offers no product \"%s\"", vendor_id, product_id)));
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -320,8 +327,10 @@ check_distinct(const char **texts, int count, const char *member)
 	qsort_arg(order, count, sizeof(int), compare_texts, texts);
 	for (int i = 1; i < count; i++)
 	{
-		if (texts[order[i]] != NULL && texts[order[i - 1]] != NULL && strcmp(texts[order[i]], texts[order[i - 1]]) == 0)
-			argument_error(psprintf("mappings[%d].%s", order[i], member), psprintf("\"%s\" is there already", texts[order[i]]));
+		if (texts[order[i]] != NULL && texts[order[i - 1]] != NULL &&
+			strcmp(texts[order[i]], texts[order[i - 1]]) == 0)
+			argument_error(psprintf("mappings[%d].%s", order[i], member),
+						   psprintf("\"%s\" is there already", texts[order[i]]));
 	}
 	pfree(order);
 }
@@ -329,19 +338,24 @@ check_distinct(const char **texts, int count, const char *member)
 static void
 write_mappings(const char *vendor_id, const char **skus, const char **product_ids, int count)
 {
-	Datum values[3] = {CStringGetTextDatum(vendor_id), text_array(skus, count), text_array(product_ids, count)};
+	Datum values[3] = {CStringGetTextDatum(vendor_id), text_array(skus, count),
+					   text_array(product_ids, count)};
 
 	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
 	/* the old ones first: two SKUs may swap their products */
 	plan_execute(PLAN_UNMAP_PRODUCTS, values, NULL, SPI_OK_DELETE);
 	plan_execute(PLAN_CLAIMED_PRODUCT, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed > 0)
-		ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
-						errmsg("product \"%s\" of vendor \"%s\" is mapped from \"%s\" already", spi_string(0, 1), vendor_id,
-							   spi_string(0, 2)),
-						errhint("One vendor offers a product under one SKU. Map the other SKU to NULL first.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("product \"%s\" of vendor \"%s\" is mapped from \"%s\" already",
+					spi_string(0, 1), vendor_id, spi_string(0, 2)),
+			 errhint(
+				 "One vendor offers a product under one SKU. Map the other SKU to NULL first.")));
 	plan_execute(PLAN_MAP_PRODUCTS, values, NULL, SPI_OK_INSERT);
 	forget_feed(values);
 }
@@ -383,34 +397,32 @@ mapping_text(JsonbContainer *object, const char *key, bool may_be_null, int inde
 Datum
 oa_map_products(PG_FUNCTION_ARGS)
 {
-	char              *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
-	Jsonb             *json;
-	JsonbIterator     *it;
-	JsonbIteratorToken token;
-	JsonbValue         value;
-	const char       **skus;
-	const char       **product_ids;
-	int                count = 0;
+	char        *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	Jsonb       *json;
+	JsonWalk     walk;
+	const char **skus;
+	const char **product_ids;
+	int          count = 0;
 
 	begin_writing("map_products()");
 	require_argument(fcinfo, 1, "mappings");
 	json = PG_GETARG_JSONB_P(1);
-	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json) || JB_ROOT_COUNT(json) > MAPPINGS_MAX)
-		argument_error("mappings", psprintf("must be a JSON array of at most %d elements", MAPPINGS_MAX));
+	if (!json_is_array(json) || JB_ROOT_COUNT(json) > MAPPINGS_MAX)
+		argument_error("mappings",
+					   psprintf("must be a JSON array of at most %d elements", MAPPINGS_MAX));
 
 	SPI_connect();
 	skus = palloc(sizeof(char *) * Max(JB_ROOT_COUNT(json), 1));
 	product_ids = palloc(sizeof(char *) * Max(JB_ROOT_COUNT(json), 1));
-	it = JsonbIteratorInit(&json->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	json_walk_begin(&walk, &json->root);
+	while (json_walk_next(&walk))
 	{
-		if (token != WJB_ELEM)
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+		JsonbContainer *object = json_object_of(&walk.value);
+
+		if (object == NULL)
 			argument_error(psprintf("mappings[%d]", count), "must be an object");
-		skus[count] = mapping_text(value.val.binary.data, "vendorSku", false, count);
-		product_ids[count] = mapping_text(value.val.binary.data, "productId", true, count);
+		skus[count] = mapping_text(object, "vendorSku", false, count);
+		product_ids[count] = mapping_text(object, "productId", true, count);
 		count++;
 	}
 	check_distinct(skus, count, "vendorSku");

@@ -9,13 +9,15 @@ src/feed/catalog.o: src/feed/catalog.c \
  /usr/include/postgresql/15/server/port.h \
  /usr/include/postgresql/15/server/utils/elog.h \
  /usr/include/postgresql/15/server/utils/errcodes.h \
- /usr/include/postgresql/15/server/utils/palloc.h \
- /usr/include/postgresql/15/server/miscadmin.h \
- /usr/include/postgresql/15/server/datatype/timestamp.h \
- /usr/include/postgresql/15/server/pgtime.h src/store/check.h \
+ /usr/include/postgresql/15/server/utils/palloc.h src/store/check.h \
  /usr/include/postgresql/15/server/fmgr.h \
- /usr/include/postgresql/15/server/utils/numeric.h src/store/errors.h \
- src/store/plans.h /usr/include/postgresql/15/server/executor/spi.h \
+ /usr/include/postgresql/15/server/utils/numeric.h src/store/json.h \
+ /usr/include/postgresql/15/server/utils/jsonb.h \
+ /usr/include/postgresql/15/server/lib/stringinfo.h \
+ /usr/include/postgresql/15/server/utils/array.h \
+ /usr/include/postgresql/15/server/utils/expandeddatum.h \
+ src/store/errors.h src/store/plans.h \
+ /usr/include/postgresql/15/server/executor/spi.h \
  /usr/include/postgresql/15/server/commands/trigger.h \
  /usr/include/postgresql/15/server/access/tableam.h \
  /usr/include/postgresql/15/server/access/relscan.h \
@@ -63,7 +65,6 @@ src/feed/catalog.o: src/feed/catalog.c \
  /usr/include/postgresql/15/server/catalog/catversion.h \
  /usr/include/postgresql/15/server/storage/backendid.h \
  /usr/include/postgresql/15/server/datatype/timestamp.h \
- /usr/include/postgresql/15/server/lib/stringinfo.h \
  /usr/include/postgresql/15/server/storage/sinval.h \
  /usr/include/postgresql/15/server/utils/guc.h \
  /usr/include/postgresql/15/server/nodes/parsenodes.h \
@@ -76,8 +77,6 @@ src/feed/catalog.o: src/feed/catalog.c \
  /usr/include/postgresql/15/server/access/sysattr.h \
  /usr/include/postgresql/15/server/tcop/cmdtag.h \
  /usr/include/postgresql/15/server/tcop/cmdtaglist.h \
- /usr/include/postgresql/15/server/utils/array.h \
- /usr/include/postgresql/15/server/utils/expandeddatum.h \
  /usr/include/postgresql/15/server/utils/rel.h \
  /usr/include/postgresql/15/server/access/xlog.h \
  /usr/include/postgresql/15/server/catalog/pg_class.h \
@@ -128,7 +127,6 @@ src/feed/catalog.o: src/feed/catalog.c \
  /usr/include/postgresql/15/server/parser/parse_node.h \
  /usr/include/postgresql/15/server/utils/builtins.h \
  /usr/include/postgresql/15/server/utils/fmgrprotos.h \
- /usr/include/postgresql/15/server/utils/jsonb.h \
  /usr/include/postgresql/15/server/utils/timestamp.h \
  /usr/include/postgresql/15/server/pgtime.h
 /usr/include/postgresql/15/server/postgres.h:
@@ -142,12 +140,14 @@ src/feed/catalog.o: src/feed/catalog.c \
 /usr/include/postgresql/15/server/utils/elog.h:
 /usr/include/postgresql/15/server/utils/errcodes.h:
 /usr/include/postgresql/15/server/utils/palloc.h:
-/usr/include/postgresql/15/server/miscadmin.h:
-/usr/include/postgresql/15/server/datatype/timestamp.h:
-/usr/include/postgresql/15/server/pgtime.h:
 src/store/check.h:
 /usr/include/postgresql/15/server/fmgr.h:
 /usr/include/postgresql/15/server/utils/numeric.h:
+src/store/json.h:
+/usr/include/postgresql/15/server/utils/jsonb.h:
+/usr/include/postgresql/15/server/lib/stringinfo.h:
+/usr/include/postgresql/15/server/utils/array.h:
+/usr/include/postgresql/15/server/utils/expandeddatum.h:
 src/store/errors.h:
 src/store/plans.h:
 /usr/include/postgresql/15/server/executor/spi.h:
@@ -198,7 +198,6 @@ src/store/plans.h:
 /usr/include/postgresql/15/server/catalog/catversion.h:
 /usr/include/postgresql/15/server/storage/backendid.h:
 /usr/include/postgresql/15/server/datatype/timestamp.h:
-/usr/include/postgresql/15/server/lib/stringinfo.h:
 /usr/include/postgresql/15/server/storage/sinval.h:
 /usr/include/postgresql/15/server/utils/guc.h:
 /usr/include/postgresql/15/server/nodes/parsenodes.h:
@@ -211,8 +210,6 @@ src/store/plans.h:
 /usr/include/postgresql/15/server/access/sysattr.h:
 /usr/include/postgresql/15/server/tcop/cmdtag.h:
 /usr/include/postgresql/15/server/tcop/cmdtaglist.h:
-/usr/include/postgresql/15/server/utils/array.h:
-/usr/include/postgresql/15/server/utils/expandeddatum.h:
 /usr/include/postgresql/15/server/utils/rel.h:
 /usr/include/postgresql/15/server/access/xlog.h:
 /usr/include/postgresql/15/server/catalog/pg_class.h:
@@ -263,6 +260,5 @@ src/store/plans.h:
 /usr/include/postgresql/15/server/parser/parse_node.h:
 /usr/include/postgresql/15/server/utils/builtins.h:
 /usr/include/postgresql/15/server/utils/fmgrprotos.h:
-/usr/include/postgresql/15/server/utils/jsonb.h:
 /usr/include/postgresql/15/server/utils/timestamp.h:
 /usr/include/postgresql/15/server/pgtime.h:

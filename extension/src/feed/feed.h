@@ -9,7 +9,6 @@
 #ifndef OA_FEED_H
 #define OA_FEED_H
 
-
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
@@ -28,7 +27,8 @@ typedef struct FeedItem
 	int64       count;
 	Price       price;
 	bool        has_price;
-	bool        is_bad; /* skipped; but its SKU is in the feed, and what is offered under it stays as it is */
+	bool is_bad; /* skipped; but its SKU is in the feed, and what is offered under it stays as it is
+				  */
 
 	/* reconcile.c's own */
 	const char *product_id; /* the shop's */
@@ -70,7 +70,8 @@ extern FeedPart *feed_part_create(const char *vendor_id, TimestampTz as_of);
 /* feed_skip reports an item that is left out. */
 extern void feed_skip(FeedPart *part, int index, const char *complaint);
 
-/* feed_items_from_jsonb fills in the items of an array in one of the two shapes that DESIGN fixes. */
+/* feed_items_from_jsonb fills in the items of an array in one of the two shapes that DESIGN fixes.
+ */
 extern void feed_items_from_jsonb(FeedPart *part, Jsonb *json);
 
 /*
@@ -79,8 +80,9 @@ extern void feed_items_from_jsonb(FeedPart *part, Jsonb *json);
  * of whoever took the feed apart. Any but the index may be null. ERROR 22023
  * if they are not parallel.
  */
-extern void feed_items_from_arrays(FeedPart *part, ArrayType *indexes, ArrayType *skus, ArrayType *names, ArrayType *quantities,
-								   ArrayType *prices, ArrayType *complaints);
+extern void feed_items_from_arrays(FeedPart *part, ArrayType *indexes, ArrayType *skus,
+								   ArrayType *names, ArrayType *quantities, ArrayType *prices,
+								   ArrayType *complaints);
 
 /*
  * reconcile makes the vendor's stock rows agree with the part: locks and writes

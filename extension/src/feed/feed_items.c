@@ -9,10 +9,10 @@
 
 #include "catalog/pg_type.h"
 #include "feed/feed.h"
-#include "miscadmin.h"
 #include "outbox/events.h"
 #include "store/check.h"
 #include "utils/builtins.h"
+#include "store/json.h"
 
 #define NUMBER_BYTES_MAX    40
 #define EXPONENT_DIGITS_MAX 3
@@ -36,7 +36,8 @@ feed_skip(FeedPart *part, int index, const char *complaint)
 {
 	if (part->nskipped++ >= FEED_TOLD_MAX)
 		return;
-	appendStringInfo(&part->skipped, "%s{\"index\": %d, \"error\": ", part->nskipped > 1 ? ", " : "", index);
+	appendStringInfo(&part->skipped,
+					 "%s{\"index\": %d, \"error\": ", part->nskipped > 1 ? ", " : "", index);
 	json_append_string(&part->skipped, complaint);
 	appendStringInfoChar(&part->skipped, '}');
 }
@@ -72,12 +73,14 @@ plain_number(const char *text)
 	if (digits == 0 || digits > EXPONENT_DIGITS_MAX || p[digits] != '\0')
 		return NULL;
 	return DatumGetCString(DirectFunctionCall1(
-		numeric_out, DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
+		numeric_out, DirectFunctionCall3(numeric_in, CStringGetDatum(text),
+										 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
 }
 
 /* What is wrong with the item's values, or NULL. The field names are the vendor's. */
 static char *
-check_item(FeedItem *item, const char *id_field, const char *quantity_field, const char *quantity, const char *price)
+check_item(FeedItem *item, const char *id_field, const char *quantity_field, const char *quantity,
+		   const char *price)
 {
 	char       *complaint = check_text_id(item->sku, strlen(item->sku), ID_CHARS_MAX);
 	const char *number;
@@ -86,7 +89,8 @@ check_item(FeedItem *item, const char *id_field, const char *quantity_field, con
 		return psprintf("%s %s", id_field, complaint);
 	number = quantity ? plain_number(quantity) : NULL;
 	if (number == NULL || !text_to_whole(number, 0, ON_HAND_MAX, &item->count))
-		return psprintf("%s must be a whole number from 0 to " INT64_FORMAT, quantity_field, ON_HAND_MAX);
+		return psprintf("%s must be a whole number from 0 to " INT64_FORMAT, quantity_field,
+						ON_HAND_MAX);
 	if (price != NULL)
 	{
 		number = plain_number(price);
@@ -94,8 +98,10 @@ check_item(FeedItem *item, const char *id_field, const char *quantity_field, con
 			return "price must be a number from 0 to below 10^11 with at most 4 decimals";
 		item->has_price = true;
 	}
-	if (item->name != NULL && check_text_id(item->name, strlen(item->name), FEED_NAME_CHARS_MAX) != NULL)
-		return psprintf("name must be a string of 1 to %d characters without control characters", FEED_NAME_CHARS_MAX);
+	if (item->name != NULL &&
+		check_text_id(item->name, strlen(item->name), FEED_NAME_CHARS_MAX) != NULL)
+		return psprintf("name must be a string of 1 to %d characters without control characters",
+						FEED_NAME_CHARS_MAX);
 	return NULL;
 }
 
@@ -143,7 +149,8 @@ sort_items(FeedPart *part)
 		if (count == 0 || strcmp(part->items[count - 1].sku, part->items[i].sku) != 0)
 			part->items[count++] = part->items[i];
 		else if (!part->items[i].is_bad)
-			feed_skip(part, part->items[i].index, psprintf("product \"%s\" is in the feed already", part->items[i].sku));
+			feed_skip(part, part->items[i].index,
+					  psprintf("product \"%s\" is in the feed already", part->items[i].sku));
 	}
 	part->nitems = count;
 }
@@ -155,12 +162,6 @@ make_room(FeedPart *part, int nitems)
 }
 
 /* ---------- JSON ---------- */
-
-static bool
-member(JsonbContainer *object, const char *key, JsonbValue *value)
-{
-	return getKeyJsonValueFromContainer(object, key, strlen(key), value) != NULL && value->type != jbvNull;
-}
 
 static char *
 number_text(const JsonbValue *value)
@@ -181,52 +182,44 @@ parse_item(JsonbContainer *object, FeedItem *item)
 	JsonbValue  id;
 	JsonbValue  count;
 	JsonbValue  value;
-	const char *id_field = member(object, "id", &id) ? "id" : "productId";
-	const char *count_field = member(object, "quantity", &count) ? "quantity" : "stock";
+	const char *id_field = json_member(object, "id", &id) ? "id" : "productId";
+	const char *count_field = json_member(object, "quantity", &count) ? "quantity" : "stock";
 	char       *price = NULL;
 
-	if (*id_field == 'p' && !member(object, "productId", &id))
+	if (*id_field == 'p' && !json_member(object, "productId", &id))
 		return "id (or productId) is missing";
 	if (id.type != jbvString)
 		return psprintf("%s must be a string", id_field);
-	if (*count_field == 's' && !member(object, "stock", &count))
+	if (*count_field == 's' && !json_member(object, "stock", &count))
 		return "quantity (or stock) is missing";
 	item->sku = string_text(&id);
 	if (*item->sku == '\0')
 		item->sku = NULL;
-	if (member(object, "price", &value))
-		price = value.type == jbvNumeric ? number_text(&value) : value.type == jbvString ? string_text(&value) : pstrdup("");
-	if (member(object, "name", &value))
+	if (json_member(object, "price", &value))
+		price = value.type == jbvNumeric  ? number_text(&value)
+				: value.type == jbvString ? string_text(&value)
+										  : pstrdup("");
+	if (json_member(object, "name", &value))
 		item->name = value.type == jbvString ? string_text(&value) : pstrdup("");
 	if (item->sku == NULL)
 		return psprintf("%s must be 1 to %d characters long", id_field, ID_CHARS_MAX);
-	return check_item(item, id_field, count_field, count.type == jbvNumeric ? number_text(&count) : NULL, price);
+	return check_item(item, id_field, count_field,
+					  count.type == jbvNumeric ? number_text(&count) : NULL, price);
 }
 
 void
 feed_items_from_jsonb(FeedPart *part, Jsonb *json)
 {
-	JsonbIterator     *it = JsonbIteratorInit(&json->root);
-	JsonbIteratorToken token;
-	JsonbValue         value;
+	JsonWalk walk;
 
 	make_room(part, JB_ROOT_COUNT(json));
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	json_walk_begin(&walk, &json->root);
+	while (json_walk_next(&walk))
 	{
-		FeedItem item = {0};
+		FeedItem        item = {.index = part->total++};
+		JsonbContainer *object = json_object_of(&walk.value);
 
-		if (token != WJB_ELEM)
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		item.index = part->total++;
-		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
-			add_item(part, &item, "must be an object");
-		else
-		{
-			char *complaint = parse_item(value.val.binary.data, &item);
-
-			add_item(part, &item, complaint);
-		}
+		add_item(part, &item, object == NULL ? "must be an object" : parse_item(object, &item));
 	}
 	sort_items(part);
 }
@@ -246,8 +239,10 @@ take_apart(ArrayType *array)
 	TextArray result;
 
 	if (ARR_NDIM(array) > 1)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("arrays of items must have one dimension")));
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &result.values, &result.nulls, &result.count);
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("arrays of items must have one dimension")));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &result.values, &result.nulls,
+					  &result.count);
 	return result;
 }
 
@@ -258,8 +253,8 @@ element(const TextArray *array, int index)
 }
 
 void
-feed_items_from_arrays(FeedPart *part, ArrayType *indexes, ArrayType *skus, ArrayType *names, ArrayType *quantities,
-					   ArrayType *prices, ArrayType *complaints)
+feed_items_from_arrays(FeedPart *part, ArrayType *indexes, ArrayType *skus, ArrayType *names,
+					   ArrayType *quantities, ArrayType *prices, ArrayType *complaints)
 {
 	TextArray sku = take_apart(skus);
 	TextArray name = take_apart(names);
@@ -269,9 +264,10 @@ feed_items_from_arrays(FeedPart *part, ArrayType *indexes, ArrayType *skus, Arra
 	int       nindexes = ArrayGetNItems(ARR_NDIM(indexes), ARR_DIMS(indexes));
 	int32    *index = (int32 *) ARR_DATA_PTR(indexes);
 
-	if (array_contains_nulls(indexes) || nindexes != sku.count || name.count != sku.count || quantity.count != sku.count ||
-		price.count != sku.count || complaint.count != sku.count)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("arrays of items must be of one length")));
+	if (array_contains_nulls(indexes) || nindexes != sku.count || name.count != sku.count ||
+		quantity.count != sku.count || price.count != sku.count || complaint.count != sku.count)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("arrays of items must be of one length")));
 	make_room(part, sku.count);
 	part->total = sku.count;
 	for (int i = 0; i < sku.count; i++)

@@ -41,14 +41,11 @@ src/feed/feed_items.o: src/feed/feed_items.c \
  /usr/include/postgresql/15/server/fmgr.h \
  /usr/include/postgresql/15/server/utils/array.h \
  /usr/include/postgresql/15/server/utils/expandeddatum.h \
- /usr/include/postgresql/15/server/utils/jsonb.h \
- /usr/include/postgresql/15/server/miscadmin.h \
- /usr/include/postgresql/15/server/datatype/timestamp.h \
- /usr/include/postgresql/15/server/pgtime.h src/outbox/events.h \
+ /usr/include/postgresql/15/server/utils/jsonb.h src/outbox/events.h \
  /usr/include/postgresql/15/server/utils/timestamp.h \
  /usr/include/postgresql/15/server/pgtime.h src/store/check.h \
  /usr/include/postgresql/15/server/utils/builtins.h \
- /usr/include/postgresql/15/server/utils/fmgrprotos.h
+ /usr/include/postgresql/15/server/utils/fmgrprotos.h src/store/json.h
 /usr/include/postgresql/15/server/postgres.h:
 /usr/include/postgresql/15/server/c.h:
 /usr/include/postgresql/15/server/postgres_ext.h:
@@ -95,12 +92,10 @@ src/store/money.h:
 /usr/include/postgresql/15/server/utils/array.h:
 /usr/include/postgresql/15/server/utils/expandeddatum.h:
 /usr/include/postgresql/15/server/utils/jsonb.h:
-/usr/include/postgresql/15/server/miscadmin.h:
-/usr/include/postgresql/15/server/datatype/timestamp.h:
-/usr/include/postgresql/15/server/pgtime.h:
 src/outbox/events.h:
 /usr/include/postgresql/15/server/utils/timestamp.h:
 /usr/include/postgresql/15/server/pgtime.h:
 src/store/check.h:
 /usr/include/postgresql/15/server/utils/builtins.h:
 /usr/include/postgresql/15/server/utils/fmgrprotos.h:
+src/store/json.h:

@@ -20,6 +20,7 @@
 #include "store/errors.h"
 #include "store/plans.h"
 #include "utils/builtins.h"
+#include "store/json.h"
 
 PG_FUNCTION_INFO_V1(oa_sync_vendor_stock);
 PG_FUNCTION_INFO_V1(oa_begin_feed);
@@ -50,13 +51,15 @@ enum
 static int64
 begin_feed(const char *vendor_id, TimestampTz as_of, bool *is_stale)
 {
-	Datum values[3] = {CStringGetTextDatum(vendor_id), TimestampTzGetDatum(as_of), CStringGetTextDatum("running")};
+	Datum values[3] = {CStringGetTextDatum(vendor_id), TimestampTzGetDatum(as_of),
+					   CStringGetTextDatum("running")};
 	Datum synced_as_of;
 	bool  is_null;
 
 	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
 	synced_as_of = spi_datum(0, 1, &is_null);
 	*is_stale = !is_null && DatumGetTimestampTz(synced_as_of) > as_of;
 	if (*is_stale)
@@ -96,23 +99,26 @@ feed_result(void)
 	StringInfoData json;
 
 	initStringInfo(&json);
-	appendStringInfo(&json,
-					 "{\"vendorId\": \"%s\", \"status\": \"%s\", \"asOf\": \"%s\", \"items\": " INT64_FORMAT
-					 ", \"new\": " INT64_FORMAT ", \"changed\": " INT64_FORMAT ", \"inactive\": " INT64_FORMAT
-					 ", \"skippedItems\": " INT64_FORMAT ", \"skipped\": %s, \"oversold\": %s}",
-					 spi_string(0, FEED_VENDOR_ID), spi_string(0, FEED_STATUS),
-					 utc_timestamp(DatumGetTimestampTz(spi_datum(0, FEED_AS_OF, &is_null))), spi_int64(0, FEED_ITEMS),
-					 spi_int64(0, FEED_NEW), spi_int64(0, FEED_CHANGED), spi_int64(0, FEED_INACTIVE), spi_int64(0, FEED_SKIPPED),
-					 spi_string(0, FEED_SKIPPED_LIST), spi_string(0, FEED_OVERSOLD_LIST));
+	appendStringInfo(
+		&json,
+		"{\"vendorId\": \"%s\", \"status\": \"%s\", \"asOf\": \"%s\", \"items\": " INT64_FORMAT
+		", \"new\": " INT64_FORMAT ", \"changed\": " INT64_FORMAT ", \"inactive\": " INT64_FORMAT
+		", \"skippedItems\": " INT64_FORMAT ", \"skipped\": %s, \"oversold\": %s}",
+		spi_string(0, FEED_VENDOR_ID), spi_string(0, FEED_STATUS),
+		utc_timestamp(DatumGetTimestampTz(spi_datum(0, FEED_AS_OF, &is_null))),
+		spi_int64(0, FEED_ITEMS), spi_int64(0, FEED_NEW), spi_int64(0, FEED_CHANGED),
+		spi_int64(0, FEED_INACTIVE), spi_int64(0, FEED_SKIPPED), spi_string(0, FEED_SKIPPED_LIST),
+		spi_string(0, FEED_OVERSOLD_LIST));
 	return json.data;
 }
 
-/* Ends the feed, and tells that the vendor was synced unless the feed was stale; returns what became of it. */
+/* Ends the feed, and tells that the vendor was synced unless the feed was stale; returns what
+ * became of it. */
 static char *
 finish_feed(int64 sync_id, const char *etag, const char *last_modified, bool is_stale)
 {
-	Datum       values[4] = {Int64GetDatum(sync_id), CStringGetTextDatum(is_stale ? "stale" : "applied")};
-	char       *result;
+	Datum values[4] = {Int64GetDatum(sync_id), CStringGetTextDatum(is_stale ? "stale" : "applied")};
+	char *result;
 	EventBatch *events;
 	Event      *event;
 	char        nulls[4] = {' ', ' ', etag ? ' ' : 'n', last_modified ? ' ' : 'n'};
@@ -148,7 +154,8 @@ apply_part(int64 sync_id, FeedPart *part)
 static TimestampTz
 as_of_argument(FunctionCallInfo fcinfo, int argument)
 {
-	TimestampTz as_of = PG_ARGISNULL(argument) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(argument);
+	TimestampTz as_of =
+		PG_ARGISNULL(argument) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(argument);
 
 	if (TIMESTAMP_NOT_FINITE(as_of))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("as_of must be finite")));
@@ -180,8 +187,9 @@ oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 	require_argument(fcinfo, 0, "vendor_id");
 	require_argument(fcinfo, 1, "feed");
 	json = PG_GETARG_JSONB_P(1);
-	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("feed must be a JSON array of items")));
+	if (!json_is_array(json))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("feed must be a JSON array of items")));
 
 	caller = caller_begin(fcinfo);
 	SPI_connect();
@@ -228,10 +236,12 @@ lock_feed(int64 sync_id)
 
 	plan_execute(PLAN_LOCK_FEED, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown feed " INT64_FORMAT, sync_id)));
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
+						errmsg("unknown feed " INT64_FORMAT, sync_id)));
 	status = spi_string(0, 3);
 	if (strcmp(status, "running") != 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("feed " INT64_FORMAT " is %s", sync_id, status)));
+		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
+						errmsg("feed " INT64_FORMAT " is %s", sync_id, status)));
 	return feed_part_create(spi_string(0, 1), DatumGetTimestampTz(spi_datum(0, 2, &is_null)));
 }
 
@@ -261,11 +271,14 @@ oa_apply_feed_part(PG_FUNCTION_ARGS)
 	part = lock_feed(PG_GETARG_INT64(0));
 	part->after = text_argument(fcinfo, 1);
 	part->upto = text_argument(fcinfo, 2);
-	feed_items_from_arrays(part, PG_GETARG_ARRAYTYPE_P(3), PG_GETARG_ARRAYTYPE_P(4), PG_GETARG_ARRAYTYPE_P(5),
-						   PG_GETARG_ARRAYTYPE_P(6), PG_GETARG_ARRAYTYPE_P(7), PG_GETARG_ARRAYTYPE_P(8));
-	if (part->nitems > 0 && ((part->after != NULL && strcmp(part->items[0].sku, part->after) <= 0) ||
-							 (part->upto != NULL && strcmp(part->items[part->nitems - 1].sku, part->upto) > 0)))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("an item is beyond the part's range of SKUs")));
+	feed_items_from_arrays(part, PG_GETARG_ARRAYTYPE_P(3), PG_GETARG_ARRAYTYPE_P(4),
+						   PG_GETARG_ARRAYTYPE_P(5), PG_GETARG_ARRAYTYPE_P(6),
+						   PG_GETARG_ARRAYTYPE_P(7), PG_GETARG_ARRAYTYPE_P(8));
+	if (part->nitems > 0 &&
+		((part->after != NULL && strcmp(part->items[0].sku, part->after) <= 0) ||
+		 (part->upto != NULL && strcmp(part->items[part->nitems - 1].sku, part->upto) > 0)))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("an item is beyond the part's range of SKUs")));
 	apply_part(PG_GETARG_INT64(0), part);
 	written = part->nnew + part->nchanged + part->ninactive;
 	SPI_finish();
@@ -282,7 +295,8 @@ oa_finish_feed(PG_FUNCTION_ARGS)
 	SPI_connect();
 	lock_vendor_of_feed(PG_GETARG_INT64(0)); /* the vendor before the feed, as begin_feed does */
 	(void) lock_feed(PG_GETARG_INT64(0));
-	result = jsonb_result(finish_feed(PG_GETARG_INT64(0), text_argument(fcinfo, 1), text_argument(fcinfo, 2), false));
+	result = jsonb_result(
+		finish_feed(PG_GETARG_INT64(0), text_argument(fcinfo, 1), text_argument(fcinfo, 2), false));
 	SPI_finish();
 	return result;
 }

@@ -127,7 +127,7 @@ src/feed/feed_sync.o: src/feed/feed_sync.c \
  /usr/include/postgresql/15/server/utils/plancache.h \
  /usr/include/postgresql/15/server/utils/resowner.h \
  /usr/include/postgresql/15/server/utils/builtins.h \
- /usr/include/postgresql/15/server/utils/fmgrprotos.h
+ /usr/include/postgresql/15/server/utils/fmgrprotos.h src/store/json.h
 /usr/include/postgresql/15/server/postgres.h:
 /usr/include/postgresql/15/server/c.h:
 /usr/include/postgresql/15/server/postgres_ext.h:
@@ -264,3 +264,4 @@ src/store/plans.h:
 /usr/include/postgresql/15/server/utils/resowner.h:
 /usr/include/postgresql/15/server/utils/builtins.h:
 /usr/include/postgresql/15/server/utils/fmgrprotos.h:
+src/store/json.h:

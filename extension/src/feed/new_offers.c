@@ -42,8 +42,9 @@ compare_by_product_id(const void *a, const void *b)
 static FeedItem **
 new_items(const FeedPart *part)
 {
-	FeedItem **items = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nnew, 1));
-	int        count = 0;
+	FeedItem **items =
+		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nnew, 1));
+	int count = 0;
 
 	for (int i = 0; i < part->nitems; i++)
 	{
@@ -60,15 +61,17 @@ store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, Tuple
 {
 	TupleTableSlot *slot = bulk_next_row(stock);
 	Price           price = item->has_price ? item->price : (Price){0, MONEY_SCALE_MIN};
-	int64           low_threshold = row_int64(product, PRODUCT_COLUMN_LOW_THRESHOLD, LOW_THRESHOLD_NONE);
+	int64 low_threshold = row_int64(product, PRODUCT_COLUMN_LOW_THRESHOLD, LOW_THRESHOLD_NONE);
 
 	bulk_set_text(slot, STOCK_COLUMN_PRODUCT_ID, item->product_id);
 	bulk_set_text(slot, STOCK_COLUMN_VENDOR_ID, part->vendor_id);
 	bulk_set_text(slot, STOCK_COLUMN_VENDOR_SKU, item->sku);
-	bulk_set(slot, STOCK_COLUMN_PRICE, NumericGetDatum(amount_to_numeric((Amount){price.amount, price.decimals})));
+	bulk_set(slot, STOCK_COLUMN_PRICE,
+			 NumericGetDatum(amount_to_numeric((Amount){price.amount, price.decimals})));
 	bulk_set(slot, STOCK_COLUMN_ON_HAND, Int64GetDatum(item->count));
 	bulk_set(slot, STOCK_COLUMN_RESERVED, Int64GetDatum(0));
-	bulk_set(slot, STOCK_COLUMN_BUFFER, Int64GetDatum(row_int64(product, PRODUCT_COLUMN_BUFFER, 0)));
+	bulk_set(slot, STOCK_COLUMN_BUFFER,
+			 Int64GetDatum(row_int64(product, PRODUCT_COLUMN_BUFFER, 0)));
 	bulk_set(slot, STOCK_COLUMN_IS_ACTIVE, BoolGetDatum(true));
 	bulk_set(slot, STOCK_COLUMN_AS_OF, TimestampTzGetDatum(part->as_of));
 	if (low_threshold != LOW_THRESHOLD_NONE)
@@ -76,7 +79,8 @@ store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, Tuple
 	bulk_store_row(stock);
 }
 
-/* Writes the rows of new offers. Their products are there, and locked, because their buffer and threshold become the offer's. */
+/* Writes the rows of new offers. Their products are there, and locked, because their buffer and
+ * threshold become the offer's. */
 void
 new_offers_insert(FeedPart *part)
 {
@@ -104,19 +108,22 @@ new_offers_insert(FeedPart *part)
 	PopActiveSnapshot();
 }
 
-/* Products that have no name yet, and that the part has one for, are added to "wanted"; returns how many it then has. */
+/* Products that have no name yet, and that the part has one for, are added to "wanted"; returns how
+ * many it then has. */
 static int
 add_unnamed(const FeedPart *part, FeedItem **wanted, int count)
 {
-	FeedItem **named = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
-	int        nnamed = 0;
-	Datum      values[2];
+	FeedItem **named =
+		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
+	int   nnamed = 0;
+	Datum values[2];
 
 	for (int i = 0; i < part->nitems; i++)
 	{
 		const FeedItem *item = &part->items[i];
 
-		if (item->exists && !item->is_bad && item->name != NULL && strcmp(item->name, item->product_id) != 0)
+		if (item->exists && !item->is_bad && item->name != NULL &&
+			strcmp(item->name, item->product_id) != 0)
 			named[nnamed++] = &part->items[i];
 	}
 	if (nnamed == 0)
@@ -129,7 +136,8 @@ add_unnamed(const FeedPart *part, FeedItem **wanted, int count)
 	{
 		FeedItem   key = {.product_id = spi_string(row, 1)};
 		FeedItem  *key_pointer = &key;
-		FeedItem **found = bsearch(&key_pointer, named, nnamed, sizeof(FeedItem *), compare_by_product_id);
+		FeedItem **found =
+			bsearch(&key_pointer, named, nnamed, sizeof(FeedItem *), compare_by_product_id);
 
 		if (found != NULL)
 			wanted[count++] = *found;
@@ -146,7 +154,8 @@ add_unnamed(const FeedPart *part, FeedItem **wanted, int count)
 void
 new_offers_add_products(const FeedPart *part)
 {
-	FeedItem   **wanted = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
+	FeedItem **wanted =
+		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
 	const char **product_ids;
 	const char **names;
 	int          count = 0;

@@ -7,10 +7,12 @@
 
 #include "feed/feed.h"
 
-/* feed_yield is called for each row that a feed reads or writes: it lets others go first now and then. */
+/* feed_yield is called for each row that a feed reads or writes: it lets others go first now and
+ * then. */
 extern void feed_yield(int row);
 
-/* new_offers_add_products adds the products that are new, and names those that had no name. Needs SPI. */
+/* new_offers_add_products adds the products that are new, and names those that had no name. Needs
+ * SPI. */
 extern void new_offers_add_products(const FeedPart *part);
 
 /* new_offers_insert writes the stock rows of new offers; their products are there. Needs SPI. */

@@ -22,8 +22,9 @@ oversold_add_event(FeedPart *part)
 		return;
 	event = event_batch_add(part->events);
 	event->routing_key = psprintf("stock.oversold.%s", part->vendor_id);
-	event->payload = psprintf("{\"vendorId\": \"%s\", \"asOf\": \"%s\", \"products\": [%s]}", part->vendor_id,
-							  utc_timestamp(part->as_of), part->oversold_event.data);
+	event->payload =
+		psprintf("{\"vendorId\": \"%s\", \"asOf\": \"%s\", \"products\": [%s]}", part->vendor_id,
+				 utc_timestamp(part->as_of), part->oversold_event.data);
 	resetStringInfo(&part->oversold_event);
 }
 
@@ -32,8 +33,10 @@ append_oversold(StringInfo list, const StockRow *row, int64 on_hand)
 {
 	appendStringInfo(list, "%s{\"productId\": ", list->len > 0 ? ", " : "");
 	json_append_string(list, row->product_id);
-	appendStringInfo(list, ", \"onHand\": " INT64_FORMAT ", \"held\": " INT64_FORMAT ", \"short\": " INT64_FORMAT "}", on_hand,
-					 row->reserved, row->reserved - on_hand);
+	appendStringInfo(list,
+					 ", \"onHand\": " INT64_FORMAT ", \"held\": " INT64_FORMAT
+					 ", \"short\": " INT64_FORMAT "}",
+					 on_hand, row->reserved, row->reserved - on_hand);
 }
 
 void

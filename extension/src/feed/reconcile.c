@@ -42,15 +42,19 @@ find_range(RowScan *scan, const FeedPart *part)
 	ScanKeyData keys[3];
 	int         nkeys = 0;
 
-	ScanKeyInit(&keys[nkeys++], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(part->vendor_id));
+	ScanKeyInit(&keys[nkeys++], 1, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(part->vendor_id));
 	if (part->after != NULL)
-		ScanKeyInit(&keys[nkeys++], 2, BTGreaterStrategyNumber, F_TEXT_GT, CStringGetTextDatum(part->after));
+		ScanKeyInit(&keys[nkeys++], 2, BTGreaterStrategyNumber, F_TEXT_GT,
+					CStringGetTextDatum(part->after));
 	if (part->upto != NULL)
-		ScanKeyInit(&keys[nkeys++], 2, BTLessEqualStrategyNumber, F_TEXT_LE, CStringGetTextDatum(part->upto));
+		ScanKeyInit(&keys[nkeys++], 2, BTLessEqualStrategyNumber, F_TEXT_LE,
+					CStringGetTextDatum(part->upto));
 	row_scan_find(scan, keys, nkeys);
 }
 
-/* Moves *next to the first item that is not before the SKU; the item if it is that SKU's, else NULL. */
+/* Moves *next to the first item that is not before the SKU; the item if it is that SKU's, else
+ * NULL. */
 static FeedItem *
 item_of_sku(const FeedPart *part, int *next, const char *sku)
 {
@@ -98,9 +102,9 @@ claim_by_sku(FeedPart *part, FeedItem *item, RowScan *claims)
 		if (row_scan_next(claims) != NULL)
 		{
 			if (!item->is_bad)
-				feed_skip(
-					part, item->index,
-					psprintf("product \"%s\" is mapped from \"%s\"", item->sku, row_text(claims->found, PRODUCT_MAP_COLUMN_VENDOR_SKU)));
+				feed_skip(part, item->index,
+						  psprintf("product \"%s\" is mapped from \"%s\"", item->sku,
+								   row_text(claims->found, PRODUCT_MAP_COLUMN_VENDOR_SKU)));
 			item->is_bad = true;
 			return;
 		}
@@ -136,7 +140,8 @@ resolve_products(FeedPart *part)
 
 /* ---------- comparing ---------- */
 
-/* Units of the product that were confirmed since the feed was taken, as far as the active snapshot sees. */
+/* Units of the product that were confirmed since the feed was taken, as far as the active snapshot
+ * sees. */
 static int64
 confirmed_since(Reconciliation *work, const char *product_id, TimestampTz last_shipped_at)
 {
@@ -148,7 +153,8 @@ confirmed_since(Reconciliation *work, const char *product_id, TimestampTz last_s
 		return 0;
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(part->vendor_id));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(product_id));
-	ScanKeyInit(&keys[2], 3, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT, TimestampTzGetDatum(part->as_of));
+	ScanKeyInit(&keys[2], 3, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT,
+				TimestampTzGetDatum(part->as_of));
 	row_scan_find(&work->confirmed, keys, 3);
 	while (row_scan_next(&work->confirmed) != NULL)
 		units += DatumGetInt64(row_column(work->confirmed.found, HOLD_COLUMN_QUANTITY));
@@ -180,9 +186,10 @@ compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 		elog(ERROR, "price of product \"%s\" is out of range", item->product_id);
 	if (!item->has_price)
 		item->price = price;
-	item->changes =
-		!DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) || item->price.amount != price.amount ||
-		DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND)) != on_hand_after(work, item, row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0));
+	item->changes = !DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) ||
+					item->price.amount != price.amount ||
+					DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND)) !=
+						on_hand_after(work, item, row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0));
 	if (item->changes)
 		see_low_threshold(work, slot);
 }
@@ -195,8 +202,9 @@ add_missing(Reconciliation *work, TupleTableSlot *slot)
 	if (work->nmissing == work->missing_room)
 	{
 		work->missing_room = Max(work->missing_room * 2, 64);
-		work->missing = work->missing ? repalloc_huge(work->missing, sizeof(char *) * work->missing_room)
-									  : palloc(sizeof(char *) * work->missing_room);
+		work->missing = work->missing
+							? repalloc_huge(work->missing, sizeof(char *) * work->missing_room)
+							: palloc(sizeof(char *) * work->missing_room);
 	}
 	work->missing[work->nmissing++] = row_text(slot, STOCK_COLUMN_PRODUCT_ID);
 	see_low_threshold(work, slot);
@@ -281,15 +289,16 @@ compare(Reconciliation *work)
 
 /* ---------- changing rows ---------- */
 
-/* Locks the rows that change; with all other offers of their products if someone wants to know when those get low. */
+/* Locks the rows that change; with all other offers of their products if someone wants to know when
+ * those get low. */
 static StockRows *
 lock_changing(const Reconciliation *work)
 {
 	const FeedPart *part = work->part;
 	int             room = Max(part->nchanged + work->nmissing, 1);
-	const char    **product_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * room);
-	const char    **vendor_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * room);
-	int             count = 0;
+	const char **product_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * room);
+	const char **vendor_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * room);
+	int          count = 0;
 
 	for (int i = 0; i < part->nitems; i++)
 	{
@@ -314,14 +323,17 @@ set_available(StockRows *stock, StockRow *row, int64 on_hand, bool is_active)
 }
 
 static void
-write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *row, const FeedItem *item)
+write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *row,
+		   const FeedItem *item)
 {
 	int64 on_hand = on_hand_after(work, item, row->last_shipped_at);
-	int   columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND, STOCK_COLUMN_IS_ACTIVE, STOCK_COLUMN_AS_OF};
+	int   columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND,
+					   STOCK_COLUMN_IS_ACTIVE, STOCK_COLUMN_AS_OF};
 	bool  nulls[lengthof(columns)] = {false};
-	Datum values[] = {CStringGetTextDatum(item->sku),
-					  NumericGetDatum(amount_to_numeric((Amount){item->price.amount, item->price.decimals})),
-					  Int64GetDatum(on_hand), BoolGetDatum(true), TimestampTzGetDatum(work->part->as_of)};
+	Datum values[] = {
+		CStringGetTextDatum(item->sku),
+		NumericGetDatum(amount_to_numeric((Amount){item->price.amount, item->price.decimals})),
+		Int64GetDatum(on_hand), BoolGetDatum(true), TimestampTzGetDatum(work->part->as_of)};
 
 	row_update(update, row->tuple, lengthof(columns), columns, values, nulls);
 	set_available(stock, row, on_hand, true);
@@ -359,7 +371,8 @@ write_changes(Reconciliation *work, StockRows *stock)
 			continue;
 		row = stock_find(stock, item->product_id, part->vendor_id);
 		if (row == NULL)
-			elog(ERROR, "stock of product \"%s\" at vendor \"%s\" is gone", item->product_id, part->vendor_id);
+			elog(ERROR, "stock of product \"%s\" at vendor \"%s\" is gone", item->product_id,
+				 part->vendor_id);
 		write_item(work, &update, stock, row, item);
 		written[row - stock->rows] = true;
 	}
@@ -403,10 +416,12 @@ add_low_events(FeedPart *part, const StockRows *stock, const int64 *available_be
 		int64 before = 0;
 		int   count = 0;
 
-		for (; first + count < stock->nrows && strcmp(stock->rows[first + count].product_id, stock->rows[first].product_id) == 0;
+		for (; first + count < stock->nrows &&
+			   strcmp(stock->rows[first + count].product_id, stock->rows[first].product_id) == 0;
 			 count++)
 			before += available_before[first + count];
-		event_stock_low(part->events, stock->rows[first].product_id, stock->rows[first].low_threshold, before,
+		event_stock_low(part->events, stock->rows[first].product_id,
+						stock->rows[first].low_threshold, before,
 						stock_available(stock, first, count));
 		first += count;
 	}

@@ -58,7 +58,8 @@ static bool wants_doorbell; /* this transaction has written an event */
 static void
 on_end_of_transaction(XactEvent event, void *unused)
 {
-	if (event == XACT_EVENT_PRE_COMMIT && wants_doorbell && someone_holds_own_lock(OWN_LOCK_RELAY_SLEEPS))
+	if (event == XACT_EVENT_PRE_COMMIT && wants_doorbell &&
+		someone_holds_own_lock(OWN_LOCK_RELAY_SLEEPS))
 		Async_Notify(DOORBELL_CHANNEL, "");
 	if (event != XACT_EVENT_PARALLEL_PRE_COMMIT)
 		wants_doorbell = false;

@@ -22,9 +22,10 @@ utc_timestamp(TimestampTz at)
 	fsec_t       fraction;
 
 	if (timestamp2tm(at, NULL, &tm, &fraction, NULL, NULL) != 0)
-		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
-	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-					(int) fraction);
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fraction);
 }
 
 void
@@ -63,8 +64,8 @@ add_order_event(EventBatch *batch, const OrderFacts *order, char *routing_key, S
 }
 
 Event *
-event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt, const VendorLine *lines,
-				   int nlines)
+event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
+				   const VendorLine *lines, int nlines)
 {
 	StringInfoData body;
 	Event         *event;
@@ -104,28 +105,34 @@ event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendo
 }
 
 void
-event_order_closed(EventBatch *batch, const OrderFacts *order, const char *status, const char *total_amount, const char *reason)
+event_order_closed(EventBatch *batch, const OrderFacts *order, const char *status,
+				   const char *total_amount, const char *reason)
 {
 	StringInfoData body;
 
 	initStringInfo(&body);
-	appendStringInfo(&body, "{\"orderId\": " INT64_FORMAT ", \"status\": \"%s\", \"customerId\": ", order->order_id, status);
+	appendStringInfo(&body, "{\"orderId\": " INT64_FORMAT ", \"status\": \"%s\", \"customerId\": ",
+					 order->order_id, status);
 	json_append_string(&body, order->customer_id);
-	appendStringInfo(&body, ", \"totalAmount\": \"%s\", \"placedAt\": \"%s\", \"reason\": ", total_amount, order->placed_at);
+	appendStringInfo(&body,
+					 ", \"totalAmount\": \"%s\", \"placedAt\": \"%s\", \"reason\": ", total_amount,
+					 order->placed_at);
 	json_append_string(&body, reason);
 	appendStringInfoChar(&body, '}');
 	add_order_event(batch, order, psprintf("order.%s", status), &body);
 }
 
 void
-event_vendor_cancelled(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt, const char *reason)
+event_vendor_cancelled(EventBatch *batch, const OrderFacts *order, const char *vendor_id,
+					   int attempt, const char *reason)
 {
 	StringInfoData body;
 
 	initStringInfo(&body);
 	appendStringInfo(&body,
-					 "{\"orderId\": " INT64_FORMAT ", \"vendorId\": \"%s\", \"attempt\": %d, \"reason\": ", order->order_id,
-					 vendor_id, attempt);
+					 "{\"orderId\": " INT64_FORMAT
+					 ", \"vendorId\": \"%s\", \"attempt\": %d, \"reason\": ",
+					 order->order_id, vendor_id, attempt);
 	json_append_string(&body, reason);
 	appendStringInfoChar(&body, '}');
 	add_order_event(batch, order, psprintf("order.cancelled.%s", vendor_id), &body);
@@ -150,7 +157,8 @@ routing_word(const char *text)
 }
 
 void
-event_stock_low(EventBatch *batch, const char *product_id, int64 threshold, int64 before, int64 after)
+event_stock_low(EventBatch *batch, const char *product_id, int64 threshold, int64 before,
+				int64 after)
 {
 	StringInfoData body;
 	Event         *event;
@@ -160,23 +168,25 @@ event_stock_low(EventBatch *batch, const char *product_id, int64 threshold, int6
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"productId\": ");
 	escape_json(&body, product_id);
-	appendStringInfo(&body, ", \"available\": " INT64_FORMAT ", \"threshold\": " INT64_FORMAT "}", after, threshold);
+	appendStringInfo(&body, ", \"available\": " INT64_FORMAT ", \"threshold\": " INT64_FORMAT "}",
+					 after, threshold);
 	event = event_batch_add(batch);
 	event->routing_key = psprintf("stock.low.%s", routing_word(product_id));
 	event->payload = body.data;
 }
 
 void
-event_order_returned(EventBatch *batch, const OrderFacts *order, int64 return_id, bool restocked, const char *amount,
-					 const char *lines)
+event_order_returned(EventBatch *batch, const OrderFacts *order, int64 return_id, bool restocked,
+					 const char *amount, const char *lines)
 {
 	StringInfoData body;
 
 	initStringInfo(&body);
-	appendStringInfo(&body, "{\"orderId\": " INT64_FORMAT ", \"returnId\": " INT64_FORMAT ", \"customerId\": ", order->order_id,
-					 return_id);
+	appendStringInfo(
+		&body, "{\"orderId\": " INT64_FORMAT ", \"returnId\": " INT64_FORMAT ", \"customerId\": ",
+		order->order_id, return_id);
 	json_append_string(&body, order->customer_id);
-	appendStringInfo(&body, ", \"restocked\": %s, \"amount\": \"%s\", \"lines\": [%s]}", restocked ? "true" : "false", amount,
-					 lines);
+	appendStringInfo(&body, ", \"restocked\": %s, \"amount\": \"%s\", \"lines\": [%s]}",
+					 restocked ? "true" : "false", amount, lines);
 	add_order_event(batch, order, pstrdup("order.returned"), &body);
 }

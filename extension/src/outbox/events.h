@@ -38,26 +38,28 @@ extern char *utc_timestamp(TimestampTz at);
 /* json_append_string appends the text as a JSON string, or null. */
 extern void json_append_string(StringInfo json, const char *text);
 
-/* order.placed.<vendor_id>: one vendor's lines of one attempt; mandatory. Returns the event, for more headers. */
-extern Event *event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
-								 const VendorLine *lines, int nlines);
+/* order.placed.<vendor_id>: one vendor's lines of one attempt; mandatory. Returns the event, for
+ * more headers. */
+extern Event *event_order_placed(EventBatch *batch, const OrderFacts *order, const char *vendor_id,
+								 int attempt, const VendorLine *lines, int nlines);
 
 /* order.confirmed, order.rejected, order.cancelled, order.expired */
-extern void event_order_closed(EventBatch *batch, const OrderFacts *order, const char *status, const char *total_amount,
-							   const char *reason);
+extern void event_order_closed(EventBatch *batch, const OrderFacts *order, const char *status,
+							   const char *total_amount, const char *reason);
 
 /* order.returned: units that the customer sent back; lines are the elements of a JSON array. */
-extern void event_order_returned(EventBatch *batch, const OrderFacts *order, int64 return_id, bool restocked, const char *amount,
-								 const char *lines);
+extern void event_order_returned(EventBatch *batch, const OrderFacts *order, int64 return_id,
+								 bool restocked, const char *amount, const char *lines);
 
 /*
  * stock.low.<product_id>, if a product's available units fell from above its
  * threshold to it or below; else, or without a threshold, no event.
  */
-extern void event_stock_low(EventBatch *batch, const char *product_id, int64 threshold, int64 before, int64 after);
+extern void event_stock_low(EventBatch *batch, const char *product_id, int64 threshold,
+							int64 before, int64 after);
 
 /* order.cancelled.<vendor_id>: the vendor's lines of that attempt are not wanted (any more). */
-extern void event_vendor_cancelled(EventBatch *batch, const OrderFacts *order, const char *vendor_id, int attempt,
-								   const char *reason);
+extern void event_vendor_cancelled(EventBatch *batch, const OrderFacts *order,
+								   const char *vendor_id, int attempt, const char *reason);
 
 #endif /* OA_EVENTS_H */

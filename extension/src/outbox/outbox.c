@@ -27,10 +27,10 @@
 #include "outbox/partitions.h"
 #include "store/bulk.h"
 #include "store/check.h"
+#include "store/json.h"
 #include "store/plans.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
@@ -87,23 +87,34 @@ event_batch_drop_order(EventBatch *batch, int64 order_id)
 char *
 event_headers_again(const char *headers, const char *why)
 {
-	if (headers == NULL || strcmp(headers, "{}") == 0)
-		return psprintf("{\"x-again\": \"%s\"}", why);
-	if (strstr(headers, "\"x-again\"") != NULL)
+	Jsonb *before =
+		DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(headers ? headers : "{}")));
+	Jsonb     *mark;
+	JsonbValue value;
+
+	if (json_member(&before->root, "x-again", &value))
 		return pstrdup(headers);
-	return psprintf("%.*s, \"x-again\": \"%s\"}", (int) (strrchr(headers, '}') - headers), headers, why);
+	mark = DatumGetJsonbP(
+		DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{\"x-again\": \"%s\"}", why))));
+	mark = DatumGetJsonbP(
+		DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(before), JsonbPGetDatum(mark)));
+	return JsonbToCString(NULL, &mark->root, 0);
 }
 
 /* ---------- writing ---------- */
 
-/* UUID version 7 (RFC 9562): milliseconds first, so that consumers' indexes of seen ids stay local. */
+/* UUID version 7 (RFC 9562): milliseconds first, so that consumers' indexes of seen ids stay local.
+ */
 static void
 make_message_ids(pg_uuid_t *ids, int count)
 {
-	uint64 now_ms = (GetCurrentTimestamp() + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000;
+	uint64 now_ms = (GetCurrentTimestamp() +
+					 (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) /
+					1000;
 
 	if (!pg_strong_random(ids, sizeof(pg_uuid_t) * count))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
 	for (int i = 0; i < count; i++)
 	{
 		for (int byte = 0; byte < 6; byte++)
@@ -114,14 +125,15 @@ make_message_ids(pg_uuid_t *ids, int count)
 }
 
 static void
-store_event(BulkInsert *bulk, const Event *event, int64 event_id, FullTransactionId xid, const pg_uuid_t *message_id,
-			TimestampTz created_at)
+store_event(BulkInsert *bulk, const Event *event, int64 event_id, FullTransactionId xid,
+			const pg_uuid_t *message_id, TimestampTz created_at)
 {
 	TupleTableSlot *slot = bulk_next_row(bulk);
 
 	bulk_set(slot, OUTBOX_COLUMN_EVENT_ID, Int64GetDatum(event_id));
 	bulk_set(slot, OUTBOX_COLUMN_TXID, FullTransactionIdGetDatum(xid));
-	bulk_set(slot, OUTBOX_COLUMN_MESSAGE_ID, UUIDPGetDatum(event->message_id ? event->message_id : message_id));
+	bulk_set(slot, OUTBOX_COLUMN_MESSAGE_ID,
+			 UUIDPGetDatum(event->message_id ? event->message_id : message_id));
 	if (event->order_id != 0)
 		bulk_set(slot, OUTBOX_COLUMN_ORDER_ID, Int64GetDatum(event->order_id));
 	bulk_set_text(slot, OUTBOX_COLUMN_ROUTING_KEY, event->routing_key);
@@ -181,42 +193,50 @@ is_routing_header(const JsonbValue *name)
 }
 
 static void
-check_headers(Jsonb *headers)
+check_header(const JsonbValue *name, const JsonbValue *value)
 {
-	JsonbIterator     *it;
-	JsonbIteratorToken token;
-	JsonbValue         value;
-
-	if (!JB_ROOT_IS_OBJECT(headers) || JB_ROOT_COUNT(headers) > HEADERS_MAX || VARSIZE(headers) > HEADERS_BYTES_MAX)
+	if (name->val.string.len > ROUTING_KEY_BYTES_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("headers must be a JSON object of at most %d members and %d bytes", HEADERS_MAX, HEADERS_BYTES_MAX)));
-	it = JsonbIteratorInit(&headers->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY && value.val.string.len > ROUTING_KEY_BYTES_MAX)
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("a name in headers must be at most %d bytes long", ROUTING_KEY_BYTES_MAX)));
-		if (token == WJB_KEY && is_routing_header(&value))
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("headers must not have %.*s, which must be a list to RabbitMQ", value.val.string.len,
-								   value.val.string.val)));
-		if (token == WJB_VALUE && value.type != jbvString && value.type != jbvNumeric && value.type != jbvBool)
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("every value in headers must be a string, a number or a boolean")));
-		if (token == WJB_VALUE && value.type == jbvNumeric &&
-			isinf(DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value.val.numeric)))))
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a number in headers is out of range")));
-	}
+				 errmsg("a name in headers must be at most %d bytes long", ROUTING_KEY_BYTES_MAX)));
+	if (is_routing_header(name))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("headers must not have %.*s, which must be a list to RabbitMQ",
+							   name->val.string.len, name->val.string.val)));
+	if (value->type != jbvString && value->type != jbvNumeric && value->type != jbvBool)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("every value in headers must be a string, a number or a boolean")));
+	if (value->type == jbvNumeric &&
+		isinf(DatumGetFloat8(
+			DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value->val.numeric)))))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a number in headers is out of range")));
 }
 
-/* Whether it is a word, or begins with one, that says an event is ours; "order.#" takes "order" as well. */
+static void
+check_headers(Jsonb *headers)
+{
+	JsonWalk walk;
+
+	if (!JB_ROOT_IS_OBJECT(headers) || JB_ROOT_COUNT(headers) > HEADERS_MAX ||
+		VARSIZE(headers) > HEADERS_BYTES_MAX)
+		argument_error("headers",
+					   psprintf("must be a JSON object of at most %d members and %d bytes",
+								HEADERS_MAX, HEADERS_BYTES_MAX));
+	json_walk_begin(&walk, &headers->root);
+	while (json_walk_next(&walk))
+		check_header(&walk.key, &walk.value);
+}
+
+/* Whether it is a word, or begins with one, that says an event is ours; "order.#" takes "order" as
+ * well. */
 static bool
 is_reserved(const char *routing_key)
 {
 	size_t first = strcspn(routing_key, ".");
 
-	return first == 5 && (strncmp(routing_key, "order", 5) == 0 || strncmp(routing_key, "stock", 5) == 0);
+	return first == 5 &&
+		   (strncmp(routing_key, "order", 5) == 0 || strncmp(routing_key, "stock", 5) == 0);
 }
 
 Datum
@@ -230,16 +250,19 @@ oa_publish_event(PG_FUNCTION_ARGS)
 
 	begin_writing("publish_event()");
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("%s must not be null", PG_ARGISNULL(0) ? "routing_key" : "payload")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be null", PG_ARGISNULL(0) ? "routing_key" : "payload")));
 	routing_key = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	complaint = check_text_id(routing_key, strlen(routing_key), ROUTING_KEY_BYTES_MAX);
 	if (complaint == NULL && strlen(routing_key) > ROUTING_KEY_BYTES_MAX)
 		complaint = psprintf("must be at most %d bytes long", ROUTING_KEY_BYTES_MAX);
 	if (complaint == NULL && is_reserved(routing_key))
-		complaint = "must not begin with order. or stock.: those events are the order's and the feed's own";
+		complaint =
+			"must not begin with order. or stock.: those events are the order's and the feed's own";
 	if (complaint != NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("routing_key %s", complaint)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("routing_key %s", complaint)));
 
 	SPI_connect();
 	batch = event_batch_create(1);
@@ -247,8 +270,8 @@ oa_publish_event(PG_FUNCTION_ARGS)
 	event->routing_key = routing_key;
 	event->payload = JsonbToCString(NULL, &PG_GETARG_JSONB_P(1)->root, 0);
 	if (strlen(event->payload) > PAYLOAD_BYTES_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("payload must be at most %d bytes long", PAYLOAD_BYTES_MAX)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("payload must be at most %d bytes long", PAYLOAD_BYTES_MAX)));
 	if (!PG_ARGISNULL(2))
 	{
 		Jsonb *headers = PG_GETARG_JSONB_P(2);

@@ -60,8 +60,11 @@ src/outbox/outbox.o: src/outbox/outbox.c \
  /usr/include/postgresql/15/server/storage/bufpage.h \
  /usr/include/postgresql/15/server/storage/item.h \
  /usr/include/postgresql/15/server/access/sysattr.h src/store/check.h \
- /usr/include/postgresql/15/server/utils/numeric.h src/store/plans.h \
- /usr/include/postgresql/15/server/executor/spi.h \
+ /usr/include/postgresql/15/server/utils/numeric.h src/store/json.h \
+ /usr/include/postgresql/15/server/utils/jsonb.h \
+ /usr/include/postgresql/15/server/utils/array.h \
+ /usr/include/postgresql/15/server/utils/expandeddatum.h \
+ src/store/plans.h /usr/include/postgresql/15/server/executor/spi.h \
  /usr/include/postgresql/15/server/commands/trigger.h \
  /usr/include/postgresql/15/server/access/tableam.h \
  /usr/include/postgresql/15/server/access/relscan.h \
@@ -81,8 +84,6 @@ src/outbox/outbox.o: src/outbox/outbox.c \
  /usr/include/postgresql/15/server/tcop/dest.h \
  /usr/include/postgresql/15/server/tcop/cmdtag.h \
  /usr/include/postgresql/15/server/tcop/cmdtaglist.h \
- /usr/include/postgresql/15/server/utils/array.h \
- /usr/include/postgresql/15/server/utils/expandeddatum.h \
  /usr/include/postgresql/15/server/utils/rel.h \
  /usr/include/postgresql/15/server/access/xlog.h \
  /usr/include/postgresql/15/server/catalog/pg_class.h \
@@ -128,7 +129,6 @@ src/outbox/outbox.o: src/outbox/outbox.c \
  /usr/include/postgresql/15/server/utils/resowner.h src/store/tables.h \
  /usr/include/postgresql/15/server/utils/builtins.h \
  /usr/include/postgresql/15/server/utils/fmgrprotos.h \
- /usr/include/postgresql/15/server/utils/jsonb.h \
  /usr/include/postgresql/15/server/utils/timestamp.h \
  /usr/include/postgresql/15/server/pgtime.h \
  /usr/include/postgresql/15/server/utils/xid8.h
@@ -198,6 +198,10 @@ src/store/bulk.h:
 /usr/include/postgresql/15/server/access/sysattr.h:
 src/store/check.h:
 /usr/include/postgresql/15/server/utils/numeric.h:
+src/store/json.h:
+/usr/include/postgresql/15/server/utils/jsonb.h:
+/usr/include/postgresql/15/server/utils/array.h:
+/usr/include/postgresql/15/server/utils/expandeddatum.h:
 src/store/plans.h:
 /usr/include/postgresql/15/server/executor/spi.h:
 /usr/include/postgresql/15/server/commands/trigger.h:
@@ -219,8 +223,6 @@ src/store/plans.h:
 /usr/include/postgresql/15/server/tcop/dest.h:
 /usr/include/postgresql/15/server/tcop/cmdtag.h:
 /usr/include/postgresql/15/server/tcop/cmdtaglist.h:
-/usr/include/postgresql/15/server/utils/array.h:
-/usr/include/postgresql/15/server/utils/expandeddatum.h:
 /usr/include/postgresql/15/server/utils/rel.h:
 /usr/include/postgresql/15/server/access/xlog.h:
 /usr/include/postgresql/15/server/catalog/pg_class.h:
@@ -267,7 +269,6 @@ src/store/plans.h:
 src/store/tables.h:
 /usr/include/postgresql/15/server/utils/builtins.h:
 /usr/include/postgresql/15/server/utils/fmgrprotos.h:
-/usr/include/postgresql/15/server/utils/jsonb.h:
 /usr/include/postgresql/15/server/utils/timestamp.h:
 /usr/include/postgresql/15/server/pgtime.h:
 /usr/include/postgresql/15/server/utils/xid8.h:

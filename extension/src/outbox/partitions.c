@@ -60,9 +60,12 @@ outbox_make_partition(int64 event_id)
 		return partition; /* someone else was faster */
 
 	execute_ddl(
-		psprintf("CREATE TABLE %s.%s (LIKE %s.outbox INCLUDING ALL, PRIMARY KEY (event_id))", OA_SCHEMA, name, OA_SCHEMA));
-	execute_ddl(psprintf("ALTER TABLE %s.outbox ATTACH PARTITION %s.%s FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")",
-						 OA_SCHEMA, OA_SCHEMA, name, lower, lower + (INT64CONST(1) << OUTBOX_PARTITION_BITS)));
+		psprintf("CREATE TABLE %s.%s (LIKE %s.outbox INCLUDING ALL, PRIMARY KEY (event_id))",
+				 OA_SCHEMA, name, OA_SCHEMA));
+	execute_ddl(psprintf(
+		"ALTER TABLE %s.outbox ATTACH PARTITION %s.%s FOR VALUES FROM (" INT64_FORMAT
+		") TO (" INT64_FORMAT ")",
+		OA_SCHEMA, OA_SCHEMA, name, lower, lower + (INT64CONST(1) << OUTBOX_PARTITION_BITS)));
 	/* whatever the database gives to everybody by default */
 	execute_ddl(psprintf("REVOKE ALL ON %s.%s FROM PUBLIC", OA_SCHEMA, name));
 	return outbox_find_partition(event_id);
@@ -103,14 +106,16 @@ oa_make_outbox_partitions(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(made);
 }
 
-/* The latest created_at of a partition; false if it is empty. Not in the order of the ids: it is when a transaction began. */
+/* The latest created_at of a partition; false if it is empty. Not in the order of the ids: it is
+ * when a transaction began. */
 static bool
 last_created_at(const char *name, TimestampTz *created_at)
 {
 	bool is_null;
 
-	if (SPI_execute(psprintf("SELECT pg_catalog.max(o.created_at) FROM %s.%s AS o", OA_SCHEMA, quote_identifier(name)), true,
-					1) != SPI_OK_SELECT)
+	if (SPI_execute(psprintf("SELECT pg_catalog.max(o.created_at) FROM %s.%s AS o", OA_SCHEMA,
+							 quote_identifier(name)),
+					true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read partition \"%s\"", name);
 	*created_at = DatumGetTimestampTz(spi_datum(0, 1, &is_null));
 	return !is_null;
@@ -131,11 +136,12 @@ oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 	begin_writing("drop_outbox_partitions()");
 	if (PG_ARGISNULL(0))
 		argument_error("older_than", "must not be null");
-	oldest = DatumGetTimestampTz(
-		DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(0)));
+	oldest = DatumGetTimestampTz(DirectFunctionCall2(
+		timestamptz_mi_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(0)));
 	SPI_connect();
 	nest_level = NewGUCNestLevel();
-	(void) set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
 	plan_execute(PLAN_RELAYED_UPTO, NULL, NULL, SPI_OK_SELECT);
 	low = SPI_processed == 0 ? 0 : DatumGetInt64(spi_datum(0, 1, &is_null));
 
@@ -151,7 +157,8 @@ oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 		int64       number;
 		TimestampTz last;
 
-		if (sscanf(names[i], "outbox_" INT64_FORMAT, &number) != 1 || ((number + 1) << OUTBOX_PARTITION_BITS) > low)
+		if (sscanf(names[i], "outbox_" INT64_FORMAT, &number) != 1 ||
+			((number + 1) << OUTBOX_PARTITION_BITS) > low)
 			continue;
 		if (last_created_at(names[i], &last))
 		{

@@ -13,10 +13,13 @@
 static void
 document_begin(StringInfo json, const OrderFacts *facts, const char *total_amount)
 {
-	appendStringInfo(json, "{\"id\": " INT64_FORMAT ", \"status\": \"pending\", \"totalAmount\": \"%s\", \"customerId\": ",
+	appendStringInfo(json,
+					 "{\"id\": " INT64_FORMAT
+					 ", \"status\": \"pending\", \"totalAmount\": \"%s\", \"customerId\": ",
 					 facts->order_id, total_amount);
 	json_append_string(json, facts->customer_id);
-	appendStringInfo(json, ", \"placedAt\": \"%s\", \"expiresAt\": \"%s\", \"lines\": [", facts->placed_at, facts->expires_at);
+	appendStringInfo(json, ", \"placedAt\": \"%s\", \"expiresAt\": \"%s\", \"lines\": [",
+					 facts->placed_at, facts->expires_at);
 }
 
 static void
@@ -30,10 +33,12 @@ document_line(StringInfo json, int line_no, const char *product_id, int64 quanti
 }
 
 static void
-document_hold(StringInfo json, bool is_first, const char *vendor_id, int64 quantity, Price unit_price)
+document_hold(StringInfo json, bool is_first, const char *vendor_id, int64 quantity,
+			  Price unit_price)
 {
-	appendStringInfo(json, "%s{\"vendorId\": \"%s\", \"quantity\": " INT64_FORMAT ", \"unitPrice\": \"%s\"}",
-					 is_first ? "" : ", ", vendor_id, quantity, price_to_string(unit_price));
+	appendStringInfo(
+		json, "%s{\"vendorId\": \"%s\", \"quantity\": " INT64_FORMAT ", \"unitPrice\": \"%s\"}",
+		is_first ? "" : ", ", vendor_id, quantity, price_to_string(unit_price));
 }
 
 static void
@@ -43,10 +48,11 @@ document_end(StringInfo json)
 }
 
 char *
-document_render(const RequestBatch *batch, const OrderRequest *request, const Placed *placed, const StockRows *stock)
+document_render(const RequestBatch *batch, const OrderRequest *request, const Placed *placed,
+				const StockRows *stock)
 {
-	StringInfoData      json;
-	int                 p = 0;
+	StringInfoData json;
+	int            p = 0;
 
 	initStringInfo(&json);
 	document_begin(&json, &placed->facts, amount_to_string(placed->total));
@@ -54,7 +60,8 @@ document_render(const RequestBatch *batch, const OrderRequest *request, const Pl
 	{
 		int first = p;
 
-		document_line(&json, l + 1, batch->product_ids[request->lines[l].product], request->lines[l].quantity);
+		document_line(&json, l + 1, batch->product_ids[request->lines[l].product],
+					  request->lines[l].quantity);
 		for (; p < placed->npicks && placed->picks[p].line == l; p++)
 		{
 			const StockRow *row = &stock->rows[placed->picks[p].offer];
@@ -95,7 +102,8 @@ replay_order(OrderRequest *request, Placed *placed, uint64 nrows)
 	bool           is_first = true;
 
 	initStringInfo(&lines);
-	for (uint64 row = first_row_of_order(request->order_id, nrows); row < nrows && spi_int64(row, 1) == request->order_id; row++)
+	for (uint64 row = first_row_of_order(request->order_id, nrows);
+		 row < nrows && spi_int64(row, 1) == request->order_id; row++)
 	{
 		bool  is_null;
 		Datum unit_price;
@@ -106,8 +114,10 @@ replay_order(OrderRequest *request, Placed *placed, uint64 nrows)
 			line_no = spi_int64(row, 5);
 			placed->facts.order_id = request->order_id;
 			placed->facts.customer_id = spi_string(row, 2);
-			placed->facts.placed_at = utc_timestamp(DatumGetTimestampTz(spi_datum(row, 3, &is_null)));
-			placed->facts.expires_at = utc_timestamp(DatumGetTimestampTz(spi_datum(row, 4, &is_null)));
+			placed->facts.placed_at =
+				utc_timestamp(DatumGetTimestampTz(spi_datum(row, 3, &is_null)));
+			placed->facts.expires_at =
+				utc_timestamp(DatumGetTimestampTz(spi_datum(row, 4, &is_null)));
 			document_line(&lines, (int) line_no, spi_string(row, 6), spi_int64(row, 7));
 			is_first = true;
 		}
@@ -119,7 +129,8 @@ replay_order(OrderRequest *request, Placed *placed, uint64 nrows)
 		is_first = false;
 	}
 	if (line_no == 0)
-		elog(ERROR, "order " INT64_FORMAT " of an idempotency key does not exist", request->order_id);
+		elog(ERROR, "order " INT64_FORMAT " of an idempotency key does not exist",
+			 request->order_id);
 	initStringInfo(&json);
 	document_begin(&json, &placed->facts, amount_to_string(placed->total));
 	appendStringInfoString(&json, lines.data);
@@ -131,10 +142,10 @@ replay_order(OrderRequest *request, Placed *placed, uint64 nrows)
 void
 document_replay_orders(RequestBatch *batch, Placed *placed)
 {
-	int64        *order_ids = palloc(sizeof(int64) * Max(batch->nrequests, 1));
-	int           count = 0;
-	Datum         values[1];
-	uint64        nrows;
+	int64 *order_ids = palloc(sizeof(int64) * Max(batch->nrequests, 1));
+	int    count = 0;
+	Datum  values[1];
+	uint64 nrows;
 
 	for (int i = 0; i < batch->nrequests; i++)
 	{

@@ -26,7 +26,8 @@ typedef struct Placed
 } Placed;
 
 /* document_render returns the document of an order that has just been placed, palloc'd. */
-extern char *document_render(const RequestBatch *batch, const OrderRequest *request, const Placed *placed, const StockRows *stock);
+extern char *document_render(const RequestBatch *batch, const OrderRequest *request,
+							 const Placed *placed, const StockRows *stock);
 
 /*
  * document_replay_orders gives the requests that were served before, is_replay, the totals

@@ -9,7 +9,8 @@
 #include "store/tables.h"
 
 void
-hold_store(BulkInsert *bulk, int64 order_id, int line_no, int attempt, const StockRow *row, int64 quantity, TimestampTz held_at)
+hold_store(BulkInsert *bulk, int64 order_id, int line_no, int attempt, const StockRow *row,
+		   int64 quantity, TimestampTz held_at)
 {
 	TupleTableSlot *slot = bulk_next_row(bulk);
 
@@ -26,8 +27,8 @@ hold_store(BulkInsert *bulk, int64 order_id, int line_no, int attempt, const Sto
 }
 
 void
-holds_add_placed_events(EventBatch *events, const OrderFacts *order, int attempt, const StockRows *stock,
-						const SourcingPick *picks, int npicks)
+holds_add_placed_events(EventBatch *events, const OrderFacts *order, int attempt,
+						const StockRows *stock, const SourcingPick *picks, int npicks)
 {
 	VendorLine *lines = palloc(sizeof(VendorLine) * npicks);
 	bool       *told = palloc0(sizeof(bool) * npicks);
@@ -46,9 +47,10 @@ holds_add_placed_events(EventBatch *events, const OrderFacts *order, int attempt
 			if (stock->offers[picks[p].offer].vendor != vendor)
 				continue;
 			told[p] = true;
-			lines[nlines++] =
-				(VendorLine){picks[p].line + 1, row->product_id, row->vendor_sku, picks[p].quantity, price_to_string(row->price)};
+			lines[nlines++] = (VendorLine){picks[p].line + 1, row->product_id, row->vendor_sku,
+										   picks[p].quantity, price_to_string(row->price)};
 		}
-		event_order_placed(events, order, stock->rows[picks[first].offer].vendor_id, attempt, lines, nlines);
+		event_order_placed(events, order, stock->rows[picks[first].offer].vendor_id, attempt, lines,
+						   nlines);
 	}
 }

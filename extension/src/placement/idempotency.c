@@ -27,7 +27,8 @@ compare_keys(const void *a, const void *b, void *requests)
 {
 	int left = *(const int *) a;
 	int right = *(const int *) b;
-	int order = strcmp(((OrderRequest *) requests)[left].idempotency_key, ((OrderRequest *) requests)[right].idempotency_key);
+	int order = strcmp(((OrderRequest *) requests)[left].idempotency_key,
+					   ((OrderRequest *) requests)[right].idempotency_key);
 
 	return order != 0 ? order : left - right;
 }
@@ -36,9 +37,10 @@ static void
 key_reused(OrderRequest *request)
 {
 	request->error = NULL;
-	request_error(request, ERRCODE_OA_KEY_REUSED,
-				  psprintf("idempotency key \"%s\" was used with another request", request->idempotency_key),
-				  pstrdup("The same key must come with the same request."), "idempotencyKey");
+	request_error(
+		request, ERRCODE_OA_KEY_REUSED,
+		psprintf("idempotency key \"%s\" was used with another request", request->idempotency_key),
+		pstrdup("The same key must come with the same request."), "idempotencyKey");
 }
 
 /* The requests that hold distinct keys, sorted; later ones of the same key get same_as. */
@@ -115,7 +117,9 @@ leave_out_busy(RequestBatch *batch, int *keyed, int count)
 		while (!is_busy && row_scan_next(&scan) != NULL)
 			is_busy = TransactionIdIsValid(snapshot.xmin) || TransactionIdIsValid(snapshot.xmax);
 		if (is_busy)
-			request_busy(request, psprintf("idempotency key \"%s\" is in use by another transaction", request->idempotency_key));
+			request_busy(request,
+						 psprintf("idempotency key \"%s\" is in use by another transaction",
+								  request->idempotency_key));
 		else
 			keyed[kept++] = keyed[i];
 	}
@@ -139,13 +143,15 @@ read_outcomes(RequestBatch *batch, const int *keyed, int count, const bool *clai
 	values[0] = text_array(keys, nkeys);
 	plan_execute(PLAN_READ_KEYS, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed != (uint64) nkeys)
-		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-						errmsg("could not read the outcome of an idempotency key used at the same time")));
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not read the outcome of an idempotency key used at the same time")));
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		OrderRequest *request = &batch->requests[keyed[find_keyed(batch, keyed, count, spi_string(row, 1))]];
-		bool          no_error;
-		Datum         error = spi_datum(row, 4, &no_error);
+		OrderRequest *request =
+			&batch->requests[keyed[find_keyed(batch, keyed, count, spi_string(row, 1))]];
+		bool  no_error;
+		Datum error = spi_datum(row, 4, &no_error);
 
 		request->order_id = 0;
 		if ((uint64) spi_int64(row, 2) != request->hash)
@@ -215,7 +221,8 @@ idempotency_record_errors(RequestBatch *batch)
 		OrderRequest *request = &batch->requests[i];
 
 		/* a malformed request and a repeated key claimed nothing */
-		if (request->error == NULL || request->is_replay || request->order_id == 0 || request->idempotency_key == NULL)
+		if (request->error == NULL || request->is_replay || request->order_id == 0 ||
+			request->idempotency_key == NULL)
 			continue;
 		if (request->error->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || request->drops_refusal)
 		{
@@ -244,21 +251,24 @@ idempotency_record_errors(RequestBatch *batch)
 bool
 idempotency_claim_action(const char *key, const char *action, int64 order_id, const char *request)
 {
-	char  *whole = psprintf("%s " INT64_FORMAT " %s", action, order_id, request);
-	int64  hash = (int64) hash_bytes_extended((const unsigned char *) whole, (int) strlen(whole), 0);
-	Datum  values[4] = {CStringGetTextDatum(key), Int64GetDatum(hash), Int64GetDatum(order_id), CStringGetTextDatum(action)};
-	char  *found;
+	char *whole = psprintf("%s " INT64_FORMAT " %s", action, order_id, request);
+	int64 hash = (int64) hash_bytes_extended((const unsigned char *) whole, (int) strlen(whole), 0);
+	Datum values[4] = {CStringGetTextDatum(key), Int64GetDatum(hash), Int64GetDatum(order_id),
+					   CStringGetTextDatum(action)};
+	char *found;
 
 	plan_execute(PLAN_CLAIM_ACTION, values, NULL, SPI_OK_INSERT);
 	if (SPI_processed == 1)
 		return true;
 	plan_execute(PLAN_READ_ACTION, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
-		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-						errmsg("could not read the outcome of an idempotency key used at the same time")));
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not read the outcome of an idempotency key used at the same time")));
 	found = spi_string(0, 1);
 	if (found == NULL || strcmp(found, action) != 0 || spi_int64(0, 2) != hash)
-		ereport(ERROR, (errcode(ERRCODE_OA_KEY_REUSED), errmsg("idempotency key \"%s\" was used with another request", key),
+		ereport(ERROR, (errcode(ERRCODE_OA_KEY_REUSED),
+						errmsg("idempotency key \"%s\" was used with another request", key),
 						errdetail("The same key must come with the same request.")));
 	return false;
 }

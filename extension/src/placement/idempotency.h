@@ -28,6 +28,7 @@ extern void idempotency_record_errors(RequestBatch *batch);
  * ERROR OA003 if the key was used with another request. Waits for a transaction that uses
  * the key. "request" is all that makes it this request, as text.
  */
-extern bool idempotency_claim_action(const char *key, const char *action, int64 order_id, const char *request);
+extern bool idempotency_claim_action(const char *key, const char *action, int64 order_id,
+									 const char *request);
 
 #endif /* OA_IDEMPOTENCY_H */

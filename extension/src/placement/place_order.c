@@ -25,11 +25,12 @@ oa_place_order(PG_FUNCTION_ARGS)
 	begin_writing("place_order()");
 	SPI_connect();
 	batch = request_batch_create(1);
-	request = request_add_single(batch, PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)),
-								 PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
-								 PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)),
-								 PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
-								 PG_ARGISNULL(4) ? NULL : PG_GETARG_INTERVAL_P(4), !PG_ARGISNULL(5) && PG_GETARG_BOOL(5));
+	request = request_add_single(
+		batch, PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)),
+		PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
+		PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)),
+		PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
+		PG_ARGISNULL(4) ? NULL : PG_GETARG_INTERVAL_P(4), !PG_ARGISNULL(5) && PG_GETARG_BOOL(5));
 	if (request->error == NULL)
 		placement_place(batch, false);
 	if (request->error != NULL)

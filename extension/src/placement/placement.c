@@ -91,9 +91,11 @@ lock_offers(Placement *placement)
 		{
 			ProductOffers *product = &placement->products[i];
 
-			stock_find_offers(placement->stock, batch->product_ids[i], &product->first, &product->count);
+			stock_find_offers(placement->stock, batch->product_ids[i], &product->first,
+							  &product->count);
 			product->is_busy = stock_is_busy(placement->stock, batch->product_ids[i], NULL);
-			product->available_before = stock_available(placement->stock, product->first, product->count);
+			product->available_before =
+				stock_available(placement->stock, product->first, product->count);
 		}
 	}
 	find_known_products(placement);
@@ -115,23 +117,28 @@ insufficient_stock(Placement *placement, OrderRequest *request, const OrderLine 
 	initStringInfo(&detail);
 	appendStringInfoString(&detail, "{\"productId\": ");
 	json_append_string(&detail, product_id);
-	appendStringInfo(&detail, ", \"requested\": " INT64_FORMAT ", \"available\": " INT64_FORMAT ", \"vendors\": [",
+	appendStringInfo(&detail,
+					 ", \"requested\": " INT64_FORMAT ", \"available\": " INT64_FORMAT
+					 ", \"vendors\": [",
 					 line->quantity, available);
 	for (int i = 0; i < product->count; i++)
 	{
 		const StockRow *row = &placement->stock->rows[product->first + i];
 
-		appendStringInfo(&detail, "%s{\"vendorId\": \"%s\", \"available\": " INT64_FORMAT ", \"price\": \"%s\"}",
-						 i == 0 ? "" : ", ", row->vendor_id, placement->stock->offers[product->first + i].available,
-						 price_to_string(row->price));
+		appendStringInfo(
+			&detail, "%s{\"vendorId\": \"%s\", \"available\": " INT64_FORMAT ", \"price\": \"%s\"}",
+			i == 0 ? "" : ", ", row->vendor_id,
+			placement->stock->offers[product->first + i].available, price_to_string(row->price));
 	}
 	appendStringInfoString(&detail, "]}");
 	request_error(request, ERRCODE_OA_INSUFFICIENT_STOCK,
-				  psprintf("insufficient stock for product \"%s\": " INT64_FORMAT " requested, " INT64_FORMAT " available",
+				  psprintf("insufficient stock for product \"%s\": " INT64_FORMAT
+						   " requested, " INT64_FORMAT " available",
 						   product_id, line->quantity, available),
 				  detail.data, NULL);
 	if (request->strategy == SOURCING_SINGLE_VENDOR && available >= line->quantity)
-		request->error->hint = "No single vendor has it all; another strategy would split the line.";
+		request->error->hint =
+			"No single vendor has it all; another strategy would split the line.";
 	else if (available > 0 && !request->allow_partial)
 		request->error->hint = "Order less, or allow a partial order.";
 }
@@ -174,14 +181,17 @@ source_request(Placement *placement, int request_index)
 		{
 			const char *product_id = batch->product_ids[request->lines[i].product];
 
-			request_error(request, ERRCODE_OA_UNKNOWN_PRODUCT, psprintf("unknown product \"%s\"", product_id), NULL,
-						  request->is_one_line ? pstrdup("productId") : psprintf("products[%d].productId", i));
+			request_error(request, ERRCODE_OA_UNKNOWN_PRODUCT,
+						  psprintf("unknown product \"%s\"", product_id), NULL,
+						  request->is_one_line ? pstrdup("productId")
+											   : psprintf("products[%d].productId", i));
 			return;
 		}
 		if (product->is_busy)
 		{
-			request_busy(request, psprintf("stock of product \"%s\" is locked by another transaction",
-										   batch->product_ids[request->lines[i].product]));
+			request_busy(request,
+						 psprintf("stock of product \"%s\" is locked by another transaction",
+								  batch->product_ids[request->lines[i].product]));
 			return;
 		}
 		lines[i] = (SourcingLine){request->lines[i].quantity, product->first, product->count};
@@ -189,19 +199,22 @@ source_request(Placement *placement, int request_index)
 	}
 
 	placed->picks = palloc(sizeof(SourcingPick) * Max(npicks_max, 1));
-	outcome = sourcing_choose(request->strategy, request->allow_partial, &limit, lines, request->nlines, placement->stock->offers,
-							  placed->picks);
+	outcome = sourcing_choose(request->strategy, request->allow_partial, &limit, lines,
+							  request->nlines, placement->stock->offers, placed->picks);
 	if (outcome == SOURCING_TOO_MANY_VENDORS)
 	{
 		request_error(request, ERRCODE_OA_INSUFFICIENT_STOCK,
-					  psprintf("insufficient stock to serve the order from at most %d vendor%s", guc_max_vendors_per_order,
+					  psprintf("insufficient stock to serve the order from at most %d vendor%s",
+							   guc_max_vendors_per_order,
 							   guc_max_vendors_per_order == 1 ? "" : "s"),
 					  psprintf("{\"maxVendorsPerOrder\": %d}", guc_max_vendors_per_order), NULL);
 		return;
 	}
 	if (outcome == SOURCING_NOT_NOW)
 	{
-		request_busy(request, "the batch has spent what choosing vendors may cost; alone the order may be served");
+		request_busy(
+			request,
+			"the batch has spent what choosing vendors may cost; alone the order may be served");
 		return;
 	}
 	if (outcome < 0)
@@ -248,7 +261,8 @@ number_orders(Placement *placement)
 			last_hold_for_us = request->hold_for_us;
 			expires_at = utc_timestamp(placed->expires_at);
 		}
-		placed->facts = (OrderFacts){request->order_id, request->customer_id, placed_at, expires_at, request->traceparent};
+		placed->facts = (OrderFacts){request->order_id, request->customer_id, placed_at, expires_at,
+									 request->traceparent};
 	}
 }
 
@@ -269,7 +283,8 @@ write_orders(Placement *placement)
 		bulk_set(slot, ORDERS_COLUMN_ORDER_ID, Int64GetDatum(request->order_id));
 		bulk_set_text(slot, ORDERS_COLUMN_CUSTOMER_ID, request->customer_id);
 		bulk_set_text(slot, ORDERS_COLUMN_STATUS, "pending");
-		bulk_set(slot, ORDERS_COLUMN_TOTAL_AMOUNT, NumericGetDatum(amount_to_numeric(placed->total)));
+		bulk_set(slot, ORDERS_COLUMN_TOTAL_AMOUNT,
+				 NumericGetDatum(amount_to_numeric(placed->total)));
 		bulk_set_text(slot, ORDERS_COLUMN_STRATEGY, sourcing_strategy_name(request->strategy));
 		bulk_set(slot, ORDERS_COLUMN_ALLOW_PARTIAL, BoolGetDatum(request->allow_partial));
 		bulk_set(slot, ORDERS_COLUMN_PLACED_AT, TimestampTzGetDatum(placement->placed_at));
@@ -297,7 +312,8 @@ write_lines(Placement *placement)
 
 			bulk_set(slot, ORDER_LINE_COLUMN_ORDER_ID, Int64GetDatum(request->order_id));
 			bulk_set(slot, ORDER_LINE_COLUMN_LINE_NO, Int32GetDatum(l + 1));
-			bulk_set_text(slot, ORDER_LINE_COLUMN_PRODUCT_ID, placement->batch->product_ids[request->lines[l].product]);
+			bulk_set_text(slot, ORDER_LINE_COLUMN_PRODUCT_ID,
+						  placement->batch->product_ids[request->lines[l].product]);
 			bulk_set(slot, ORDER_LINE_COLUMN_QUANTITY, Int64GetDatum(request->lines[l].quantity));
 			bulk_store_row(bulk);
 		}
@@ -322,7 +338,8 @@ write_holds(Placement *placement)
 			const SourcingPick *pick = &placed->picks[p];
 			const StockRow     *row = &placement->stock->rows[pick->offer];
 
-			hold_store(bulk, request->order_id, pick->line + 1, 1, row, pick->quantity, placement->placed_at);
+			hold_store(bulk, request->order_id, pick->line + 1, 1, row, pick->quantity,
+					   placement->placed_at);
 		}
 	}
 	bulk_end(bulk);
@@ -338,15 +355,18 @@ write_events(Placement *placement)
 		const Placed *placed = &placement->placed[i];
 
 		if (is_to_be_served(&placement->batch->requests[i]))
-			holds_add_placed_events(events, &placed->facts, 1, placement->stock, placed->picks, placed->npicks);
+			holds_add_placed_events(events, &placed->facts, 1, placement->stock, placed->picks,
+									placed->npicks);
 	}
 	for (int i = 0; i < placement->batch->nproducts; i++)
 	{
 		const ProductOffers *product = &placement->products[i];
 
 		if (product->count > 0)
-			event_stock_low(events, placement->batch->product_ids[i], placement->stock->rows[product->first].low_threshold,
-							product->available_before, stock_available(placement->stock, product->first, product->count));
+			event_stock_low(events, placement->batch->product_ids[i],
+							placement->stock->rows[product->first].low_threshold,
+							product->available_before,
+							stock_available(placement->stock, product->first, product->count));
 	}
 	outbox_write(events);
 }
@@ -404,7 +424,8 @@ placement_place(RequestBatch *batch, bool want_documents)
 	for (int i = 0; want_documents && i < batch->nrequests; i++)
 	{
 		if (is_to_be_served(&batch->requests[i]))
-			placement->placed[i].document = document_render(batch, &batch->requests[i], &placement->placed[i], placement->stock);
+			placement->placed[i].document = document_render(
+				batch, &batch->requests[i], &placement->placed[i], placement->stock);
 	}
 	document_replay_orders(batch, placement->placed);
 	answer_repeated_keys(placement);

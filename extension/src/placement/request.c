@@ -14,37 +14,18 @@
 #include "placement/request.h"
 
 #include "common/hashfn.h"
-#include "miscadmin.h"
 #include "store/check.h"
 #include "store/settings.h"
 #include "utils/fmgrprotos.h"
+#include "store/json.h"
 
 /* ---------- errors ---------- */
-
-static const char *
-json_type_name(const JsonbValue *value)
-{
-	switch (value->type)
-	{
-		case jbvNull:
-			return "null";
-		case jbvString:
-			return "a string";
-		case jbvNumeric:
-			return "a number";
-		case jbvBool:
-			return "a boolean";
-		case jbvBinary:
-			return JsonContainerIsArray(value->val.binary.data) ? "an array" : "an object";
-		default:
-			return "of another type";
-	}
-}
 
 static void
 malformed(OrderRequest *request, char *field, const char *complaint)
 {
-	request_error(request, ERRCODE_INVALID_PARAMETER_VALUE, psprintf("%s %s", field, complaint), NULL, field);
+	request_error(request, ERRCODE_INVALID_PARAMETER_VALUE, psprintf("%s %s", field, complaint),
+				  NULL, field);
 }
 
 /* ---------- parsing ---------- */
@@ -52,12 +33,14 @@ malformed(OrderRequest *request, char *field, const char *complaint)
 static bool
 key_is(const JsonbValue *key, const char *name)
 {
-	return key->val.string.len == (int) strlen(name) && memcmp(key->val.string.val, name, key->val.string.len) == 0;
+	return key->val.string.len == (int) strlen(name) &&
+		   memcmp(key->val.string.val, name, key->val.string.len) == 0;
 }
 
 /* A string of 1 to max_chars characters; NULL for JSON null, and after an error. */
 static char *
-parse_text(OrderRequest *request, const JsonbValue *value, char *field, int max_chars, bool null_allowed)
+parse_text(OrderRequest *request, const JsonbValue *value, char *field, int max_chars,
+		   bool null_allowed)
 {
 	char *complaint;
 
@@ -84,9 +67,11 @@ parse_quantity(OrderRequest *request, const JsonbValue *value, char *field)
 
 	if (value->type != jbvNumeric)
 		malformed(request, field,
-				  psprintf("must be a whole number from 1 to " INT64_FORMAT ", not %s", QUANTITY_MAX, json_type_name(value)));
+				  psprintf("must be a whole number from 1 to " INT64_FORMAT ", not %s",
+						   QUANTITY_MAX, json_type_name(value)));
 	else if (!numeric_to_whole(value->val.numeric, 1, QUANTITY_MAX, &quantity))
-		malformed(request, field, psprintf("must be a whole number from 1 to " INT64_FORMAT, QUANTITY_MAX));
+		malformed(request, field,
+				  psprintf("must be a whole number from 1 to " INT64_FORMAT, QUANTITY_MAX));
 	return quantity;
 }
 
@@ -112,7 +97,9 @@ add_line(RequestBatch *batch, int request_index, char *product_id, int64 quantit
 		line->quantity += quantity;
 		if (line->quantity > QUANTITY_MAX)
 			malformed(request, field,
-					  psprintf("adds up to more than " INT64_FORMAT " with earlier lines of the product", QUANTITY_MAX));
+					  psprintf("adds up to more than " INT64_FORMAT
+							   " with earlier lines of the product",
+							   QUANTITY_MAX));
 	}
 }
 
@@ -130,7 +117,8 @@ typedef struct LineFields
 
 /* True if the key is a line's; then it has been read, well or with an error. */
 static bool
-parse_line_field(OrderRequest *request, LineFields *fields, const JsonbValue *key, const JsonbValue *value, const char *prefix)
+parse_line_field(OrderRequest *request, LineFields *fields, const JsonbValue *key,
+				 const JsonbValue *value, const char *prefix)
 {
 	if (key_is(key, "productId") || key_is(key, "vendorProductId"))
 	{
@@ -161,27 +149,25 @@ finish_line(RequestBatch *batch, int request_index, const LineFields *fields, co
 	else if (!fields->has_quantity)
 		malformed(request, psprintf("%squantity", prefix), "is missing");
 	if (request->error == NULL)
-		add_line(batch, request_index, fields->product_id, fields->quantity, psprintf("%squantity", prefix));
+		add_line(batch, request_index, fields->product_id, fields->quantity,
+				 psprintf("%squantity", prefix));
 }
 
 static void
 parse_line(RequestBatch *batch, int request_index, JsonbContainer *object, int line_index)
 {
-	OrderRequest      *request = &batch->requests[request_index];
-	char              *prefix = psprintf("products[%d].", line_index);
-	LineFields         fields = {0};
-	JsonbIterator     *it = JsonbIteratorInit(object);
-	JsonbIteratorToken token;
-	JsonbValue         key;
-	JsonbValue         value;
+	OrderRequest *request = &batch->requests[request_index];
+	char         *prefix = psprintf("products[%d].", line_index);
+	LineFields    fields = {0};
+	JsonWalk      walk;
 
-	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	json_walk_begin(&walk, object);
+	while (json_walk_next(&walk))
 	{
-		if (token != WJB_KEY)
-			continue;
-		JsonbIteratorNext(&it, &value, true);
-		if (!parse_line_field(request, &fields, &key, &value, prefix))
-			malformed(request, psprintf("%s%.*s", prefix, key.val.string.len, key.val.string.val), "is not a known field");
+		if (!parse_line_field(request, &fields, &walk.key, &walk.value, prefix))
+			malformed(request,
+					  psprintf("%s%.*s", prefix, walk.key.val.string.len, walk.key.val.string.val),
+					  "is not a known field");
 		if (request->error != NULL)
 			return;
 	}
@@ -191,32 +177,29 @@ parse_line(RequestBatch *batch, int request_index, JsonbContainer *object, int l
 static void
 parse_lines(RequestBatch *batch, int request_index, JsonbContainer *array)
 {
-	OrderRequest      *request = &batch->requests[request_index];
-	int                count = JsonContainerSize(array);
-	JsonbIterator     *it;
-	JsonbIteratorToken token;
-	JsonbValue         value;
-	int                line_index = 0;
+	OrderRequest *request = &batch->requests[request_index];
+	int           count = JsonContainerSize(array);
+	JsonWalk      walk;
 
 	if (count < 1 || count > guc_max_lines)
 	{
-		malformed(request, "products", psprintf("must have 1 to %d lines, not %d", guc_max_lines, count));
+		malformed(request, "products",
+				  psprintf("must have 1 to %d lines, not %d", guc_max_lines, count));
 		return;
 	}
 	request->lines = palloc(sizeof(OrderLine) * count);
-	it = JsonbIteratorInit(array);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	json_walk_begin(&walk, array);
+	while (json_walk_next(&walk))
 	{
-		if (token != WJB_ELEM)
-			continue;
-		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
-			malformed(request, psprintf("products[%d]", line_index),
-					  psprintf("must be an object, not %s", json_type_name(&value)));
+		JsonbContainer *object = json_object_of(&walk.value);
+
+		if (object == NULL)
+			malformed(request, psprintf("products[%d]", walk.index),
+					  psprintf("must be an object, not %s", json_type_name(&walk.value)));
 		else
-			parse_line(batch, request_index, value.val.binary.data, line_index);
+			parse_line(batch, request_index, object, walk.index);
 		if (request->error != NULL)
 			return;
-		line_index++;
 		if (++batch->nlines > BATCH_LINES_MAX)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("requests must have at most %d lines together", BATCH_LINES_MAX),
@@ -228,11 +211,15 @@ static void
 check_hold_for(OrderRequest *request, const Interval *hold_for, char *field)
 {
 	/* months and days as interval arithmetic estimates them: 30 days, 24 hours */
-	int128 us =
-		hold_for->time + (int128) hold_for->day * USECS_PER_DAY + (int128) hold_for->month * DAYS_PER_MONTH * USECS_PER_DAY;
+	int128 us = hold_for->time + (int128) hold_for->day * USECS_PER_DAY +
+				(int128) hold_for->month * DAYS_PER_MONTH * USECS_PER_DAY;
 
 	if (us <= 0 || us > (int128) guc_hold_for_max_s * USECS_PER_SEC)
-		malformed(request, field, psprintf("must be more than zero and at most %d seconds (order_aggregator.hold_for_max)", guc_hold_for_max_s));
+		malformed(
+			request, field,
+			psprintf(
+				"must be more than zero and at most %d seconds (order_aggregator.hold_for_max)",
+				guc_hold_for_max_s));
 	else
 	{
 		request->hold_for_us = (int64) us;
@@ -256,8 +243,8 @@ parse_hold_for(OrderRequest *request, const JsonbValue *value)
 	 */
 	PG_TRY();
 	{
-		hold_for = DatumGetIntervalP(
-			DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+		hold_for = DatumGetIntervalP(DirectFunctionCall3(
+			interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	}
 	PG_CATCH();
 	{
@@ -281,7 +268,8 @@ parse_strategy(OrderRequest *request, const char *name, char *field)
 {
 	request->has_strategy = true;
 	if (!sourcing_strategy_by_name(name, &request->strategy))
-		malformed(request, field, "must be cheapest, single_vendor, priority, most_stock or fewest_vendors");
+		malformed(request, field,
+				  "must be cheapest, single_vendor, priority, most_stock or fewest_vendors");
 }
 
 /* version-traceid-parentid-flags, lower-case hex: https://www.w3.org/TR/trace-context/ */
@@ -294,7 +282,9 @@ is_traceparent(const char *text, int len)
 		return false;
 	for (int i = 0; i < len; i++)
 	{
-		if (pattern[i] == '-' ? text[i] != '-' : !((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
+		if (pattern[i] == '-'
+				? text[i] != '-'
+				: !((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
 			return false;
 	}
 	return true;
@@ -317,7 +307,8 @@ parse_option(OrderRequest *request, const JsonbValue *key, const JsonbValue *val
 	if (key_is(key, "customerId"))
 		request->customer_id = parse_text(request, value, "customerId", ID_CHARS_MAX, true);
 	else if (key_is(key, "idempotencyKey"))
-		request->idempotency_key = parse_text(request, value, "idempotencyKey", KEY_CHARS_MAX, true);
+		request->idempotency_key =
+			parse_text(request, value, "idempotencyKey", KEY_CHARS_MAX, true);
 	else if (key_is(key, "strategy"))
 	{
 		char *name = parse_text(request, value, "strategy", ID_CHARS_MAX, true);
@@ -330,21 +321,24 @@ parse_option(OrderRequest *request, const JsonbValue *key, const JsonbValue *val
 	else if (key_is(key, "allowPartial"))
 	{
 		if (value->type != jbvBool)
-			malformed(request, "allowPartial", psprintf("must be true or false, not %s", json_type_name(value)));
+			malformed(request, "allowPartial",
+					  psprintf("must be true or false, not %s", json_type_name(value)));
 		else
 			request->allow_partial = value->val.boolean;
 	}
 	else if (key_is(key, "dropRefusal"))
 	{
 		if (value->type != jbvBool)
-			malformed(request, "dropRefusal", psprintf("must be true or false, not %s", json_type_name(value)));
+			malformed(request, "dropRefusal",
+					  psprintf("must be true or false, not %s", json_type_name(value)));
 		else
 			request->drops_refusal = value->val.boolean;
 	}
 	else if (key_is(key, "traceparent"))
 	{
 		/* a trace context that is not valid is ignored, as its standard wants */
-		if (value->type == jbvString && is_traceparent(value->val.string.val, value->val.string.len))
+		if (value->type == jbvString &&
+			is_traceparent(value->val.string.val, value->val.string.len))
 			request->traceparent = pnstrdup(value->val.string.val, value->val.string.len);
 	}
 	else
@@ -361,11 +355,13 @@ hash_request(RequestBatch *batch, OrderRequest *request)
 	if (request->idempotency_key == NULL)
 		return;
 	initStringInfo(&text);
-	appendStringInfo(&text, "%s\n%d\n" INT64_FORMAT "\n%d", request->customer_id ? request->customer_id : "",
-					 request->has_strategy ? (int) request->strategy : -1,
-					 request->has_hold_for ? request->hold_for_us : INT64CONST(-1), request->allow_partial);
+	appendStringInfo(
+		&text, "%s\n%d\n" INT64_FORMAT "\n%d", request->customer_id ? request->customer_id : "",
+		request->has_strategy ? (int) request->strategy : -1,
+		request->has_hold_for ? request->hold_for_us : INT64CONST(-1), request->allow_partial);
 	for (int i = 0; i < request->nlines; i++)
-		appendStringInfo(&text, "\n%s\n" INT64_FORMAT, batch->product_ids[request->lines[i].product], request->lines[i].quantity);
+		appendStringInfo(&text, "\n%s\n" INT64_FORMAT,
+						 batch->product_ids[request->lines[i].product], request->lines[i].quantity);
 	request->hash = hash_bytes_extended((const unsigned char *) text.data, text.len, 0);
 	pfree(text.data);
 }
@@ -373,35 +369,37 @@ hash_request(RequestBatch *batch, OrderRequest *request)
 static void
 parse_request(RequestBatch *batch, int request_index, JsonbContainer *object)
 {
-	OrderRequest      *request = &batch->requests[request_index];
-	LineFields         fields = {0};
-	bool               has_products = false;
-	JsonbIterator     *it = JsonbIteratorInit(object);
-	JsonbIteratorToken token;
-	JsonbValue         key;
-	JsonbValue         value;
+	OrderRequest *request = &batch->requests[request_index];
+	LineFields    fields = {0};
+	bool          has_products = false;
+	JsonWalk      walk;
 
-	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	json_walk_begin(&walk, object);
+	while (json_walk_next(&walk))
 	{
-		if (token != WJB_KEY)
-			continue;
-		JsonbIteratorNext(&it, &value, true);
-		if (key_is(&key, "products"))
+		const JsonbValue *key = &walk.key;
+		const JsonbValue *value = &walk.value;
+
+		if (key_is(key, "products"))
 		{
 			has_products = true;
-			if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
-				malformed(request, "products", psprintf("must be an array of lines, not %s", json_type_name(&value)));
+			if (json_array_of(value) == NULL)
+				malformed(request, "products",
+						  psprintf("must be an array of lines, not %s", json_type_name(value)));
 			else
-				parse_lines(batch, request_index, value.val.binary.data);
+				parse_lines(batch, request_index, value->val.binary.data);
 		}
-		else if (!parse_line_field(request, &fields, &key, &value, "") && !parse_option(request, &key, &value))
-			malformed(request, pnstrdup(key.val.string.val, key.val.string.len), "is not a known field");
+		else if (!parse_line_field(request, &fields, key, value, "") &&
+				 !parse_option(request, key, value))
+			malformed(request, pnstrdup(key->val.string.val, key->val.string.len),
+					  "is not a known field");
 		if (request->error != NULL)
 			return;
 	}
 
 	if (has_products && (fields.has_product_id || fields.has_quantity))
-		malformed(request, fields.has_product_id ? "productId" : "quantity", "is given beside products");
+		malformed(request, fields.has_product_id ? "productId" : "quantity",
+				  "is given beside products");
 	else if (!has_products && !fields.has_product_id && !fields.has_quantity)
 		malformed(request, "products", "is missing");
 	else if (!has_products)
@@ -417,41 +415,39 @@ parse_request(RequestBatch *batch, int request_index, JsonbContainer *object)
 RequestBatch *
 request_batch_parse(Jsonb *requests)
 {
-	RequestBatch      *batch;
-	JsonbIterator     *it;
-	JsonbIteratorToken token;
-	JsonbValue         value;
-	int                count;
+	RequestBatch *batch;
+	JsonWalk      walk;
+	int           count;
 
-	if (!JB_ROOT_IS_ARRAY(requests) || JB_ROOT_IS_SCALAR(requests))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("requests must be a JSON array")));
+	if (!json_is_array(requests))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("requests must be a JSON array")));
 	count = JB_ROOT_COUNT(requests);
 	if (count > BATCH_REQUESTS_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("requests must have at most %d elements, not %d", BATCH_REQUESTS_MAX, count)));
+						errmsg("requests must have at most %d elements, not %d", BATCH_REQUESTS_MAX,
+							   count)));
 
 	batch = request_batch_create(count);
-	it = JsonbIteratorInit(&requests->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	json_walk_begin(&walk, &requests->root);
+	while (json_walk_next(&walk))
 	{
-		OrderRequest *request;
+		OrderRequest   *request = &batch->requests[batch->nrequests++];
+		JsonbContainer *object = json_object_of(&walk.value);
 
-		if (token != WJB_ELEM)
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		request = &batch->requests[batch->nrequests++];
 		set_defaults(request);
-		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
-			malformed(request, "request", psprintf("must be an object, not %s", json_type_name(&value)));
+		if (object == NULL)
+			malformed(request, "request",
+					  psprintf("must be an object, not %s", json_type_name(&walk.value)));
 		else
-			parse_request(batch, batch->nrequests - 1, value.val.binary.data);
+			parse_request(batch, batch->nrequests - 1, object);
 	}
 	return batch;
 }
 
 OrderRequest *
-request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products, char *idempotency_key, const char *strategy,
-				   const Interval *hold_for, bool allow_partial)
+request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products, char *idempotency_key,
+				   const char *strategy, const Interval *hold_for, bool allow_partial)
 {
 	int           request_index = batch->nrequests++;
 	OrderRequest *request = &batch->requests[request_index];
@@ -462,9 +458,12 @@ request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products, char
 	request->idempotency_key = idempotency_key;
 	request->allow_partial = allow_partial;
 
-	if (customer_id != NULL && (complaint = check_text_id(customer_id, strlen(customer_id), ID_CHARS_MAX)) != NULL)
+	if (customer_id != NULL &&
+		(complaint = check_text_id(customer_id, strlen(customer_id), ID_CHARS_MAX)) != NULL)
 		malformed(request, "customer_id", complaint);
-	if (idempotency_key != NULL && (complaint = check_text_id(idempotency_key, strlen(idempotency_key), KEY_CHARS_MAX)) != NULL)
+	if (idempotency_key != NULL &&
+		(complaint = check_text_id(idempotency_key, strlen(idempotency_key), KEY_CHARS_MAX)) !=
+			NULL)
 		malformed(request, "idempotency_key", complaint);
 	if (strategy != NULL)
 		parse_strategy(request, strategy, "strategy");
@@ -472,7 +471,7 @@ request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products, char
 		check_hold_for(request, hold_for, "hold_for");
 	if (products == NULL)
 		malformed(request, "products", "is missing");
-	else if (!JB_ROOT_IS_ARRAY(products) || JB_ROOT_IS_SCALAR(products))
+	else if (!json_is_array(products))
 		malformed(request, "products", "must be an array of lines");
 	else if (request->error == NULL)
 		parse_lines(batch, request_index, &products->root);

@@ -19,12 +19,9 @@ src/placement/request.o: src/placement/request.c \
  /usr/include/postgresql/15/server/utils/timestamp.h \
  /usr/include/postgresql/15/server/datatype/timestamp.h \
  /usr/include/postgresql/15/server/pgtime.h \
- /usr/include/postgresql/15/server/common/hashfn.h \
- /usr/include/postgresql/15/server/miscadmin.h \
- /usr/include/postgresql/15/server/datatype/timestamp.h \
- /usr/include/postgresql/15/server/pgtime.h src/store/check.h \
+ /usr/include/postgresql/15/server/common/hashfn.h src/store/check.h \
  src/store/settings.h \
- /usr/include/postgresql/15/server/utils/fmgrprotos.h
+ /usr/include/postgresql/15/server/utils/fmgrprotos.h src/store/json.h
 /usr/include/postgresql/15/server/postgres.h:
 /usr/include/postgresql/15/server/c.h:
 /usr/include/postgresql/15/server/postgres_ext.h:
@@ -48,9 +45,7 @@ src/store/offers.h:
 /usr/include/postgresql/15/server/datatype/timestamp.h:
 /usr/include/postgresql/15/server/pgtime.h:
 /usr/include/postgresql/15/server/common/hashfn.h:
-/usr/include/postgresql/15/server/miscadmin.h:
-/usr/include/postgresql/15/server/datatype/timestamp.h:
-/usr/include/postgresql/15/server/pgtime.h:
 src/store/check.h:
 src/store/settings.h:
 /usr/include/postgresql/15/server/utils/fmgrprotos.h:
+src/store/json.h:

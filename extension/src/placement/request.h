@@ -9,7 +9,6 @@
 #ifndef OA_REQUEST_H
 #define OA_REQUEST_H
 
-
 #include "postgres.h"
 
 #include "store/offers.h"
@@ -45,9 +44,9 @@ typedef struct OrderRequest
 	int64            hold_for_us;
 	bool             has_hold_for; /* given, not the setting's */
 	bool             allow_partial;
-	bool             drops_refusal; /* a refusal is no outcome of its key: the caller has made the key up */
-	char            *traceparent;   /* NULL: not given */
-	uint64           hash;        /* of all that makes it this request; 0 without a key */
+	bool   drops_refusal; /* a refusal is no outcome of its key: the caller has made the key up */
+	char  *traceparent;   /* NULL: not given */
+	uint64 hash;          /* of all that makes it this request; 0 without a key */
 
 	RequestError *error;     /* NULL: can be served, or has been */
 	int64         order_id;  /* 0: not placed (yet) */
@@ -74,7 +73,8 @@ typedef struct RequestBatch
 	int                   products_size; /* allocated */
 	int                   nlines;        /* of all requests, as they were given */
 	struct interned_hash *interned;
-	bool                  skip_locked; /* what others have locked is not waited for: such requests get the error 55P03 */
+	bool skip_locked; /* what others have locked is not waited for: such requests get the error
+						 55P03 */
 } RequestBatch;
 
 /* request_batch_create makes an empty batch with room for so many requests. */
@@ -96,11 +96,13 @@ extern int request_find_product(RequestBatch *batch, char *product_id);
  * request_add_single adds the request of place_order(): a jsonb array of lines
  * and the function's other arguments, any of which may be NULL.
  */
-extern OrderRequest *request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products, char *idempotency_key,
-										const char *strategy, const Interval *hold_for, bool allow_partial);
+extern OrderRequest *request_add_single(RequestBatch *batch, char *customer_id, Jsonb *products,
+										char *idempotency_key, const char *strategy,
+										const Interval *hold_for, bool allow_partial);
 
 /* request_error fills in request->error; message and detail are kept, not copied. */
-extern void request_error(OrderRequest *request, int sqlstate, char *message, char *detail, char *field);
+extern void request_error(OrderRequest *request, int sqlstate, char *message, char *detail,
+						  char *field);
 
 /* request_busy gives it the error 55P03: it may be tried again. */
 extern void request_busy(OrderRequest *request, char *message);

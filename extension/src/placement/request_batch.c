@@ -32,7 +32,8 @@ request_batch_intern(RequestBatch *batch, char *id)
 		if (batch->nproducts == batch->products_size)
 		{
 			batch->products_size *= 2;
-			batch->product_ids = repalloc(batch->product_ids, sizeof(char *) * batch->products_size);
+			batch->product_ids =
+				repalloc(batch->product_ids, sizeof(char *) * batch->products_size);
 		}
 		entry->index = batch->nproducts;
 		entry->seen_request = -1;

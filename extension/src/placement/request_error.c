@@ -34,7 +34,8 @@ request_busy(OrderRequest *request, char *message)
 void
 request_error_raise(const RequestError *error)
 {
-	ereport(ERROR, (errcode(error->sqlstate), errmsg("%s", error->message), error->detail ? errdetail("%s", error->detail) : 0,
+	ereport(ERROR, (errcode(error->sqlstate), errmsg("%s", error->message),
+					error->detail ? errdetail("%s", error->detail) : 0,
 					error->hint ? errhint("%s", error->hint) : 0));
 	pg_unreachable();
 }
@@ -68,7 +69,8 @@ request_error_to_jsonb(const RequestError *error)
 	push_string(&state, "hint", error->hint);
 	if (error->sqlstate == ERRCODE_OA_INSUFFICIENT_STOCK && error->detail != NULL)
 	{
-		Jsonb     *detail = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(error->detail)));
+		Jsonb *detail =
+			DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(error->detail)));
 		JsonbValue v;
 
 		v.type = jbvString;
@@ -106,8 +108,9 @@ request_error_from_jsonb(Jsonb *json)
 	RequestError *error = palloc0(sizeof(RequestError));
 	char         *code = jsonb_member_as_text(json, "code");
 
-	error->sqlstate =
-		code != NULL && strlen(code) == 5 ? MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]) : ERRCODE_INTERNAL_ERROR;
+	error->sqlstate = code != NULL && strlen(code) == 5
+						  ? MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4])
+						  : ERRCODE_INTERNAL_ERROR;
 	error->message = jsonb_member_as_text(json, "message");
 	if (error->message == NULL)
 		error->message = pstrdup("the request was rejected");

@@ -26,31 +26,6 @@
 
 #define EXACT_VENDORS_MAX 12
 
-static inline int
-compare_int64(int64_t a, int64_t b)
-{
-	return (a > b) - (a < b);
-}
-
-/* Negative if the strategy prefers a to b; 0 only for one and the same vendor. */
-static int
-compare_offers(SourcingStrategy strategy, const SourcingOffer *a, const SourcingOffer *b)
-{
-	int order = 0;
-
-	if (strategy == SOURCING_PRIORITY)
-		order = compare_int64(a->priority, b->priority);
-	else if (strategy == SOURCING_MOST_STOCK)
-		order = compare_int64(b->available, a->available);
-	if (order == 0)
-		order = compare_int64(a->price, b->price);
-	if (order == 0)
-		order = compare_int64(a->priority, b->priority);
-	if (order == 0)
-		order = compare_int64(a->vendor, b->vendor);
-	return order;
-}
-
 /* ---------- lines ---------- */
 
 static inline bool
@@ -61,8 +36,8 @@ may_serve(const SourcingOffer *offer, const VendorSet *set)
 
 /* The best offer of a line that has at least "quantity" units; -1 if there is none. */
 static int
-best_offer(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line, const SourcingOffer *offers,
-		   int64_t quantity)
+best_offer(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line,
+		   const SourcingOffer *offers, int64_t quantity)
 {
 	int best = -1;
 
@@ -70,7 +45,7 @@ best_offer(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *
 	{
 		if (offers[i].available < quantity || !may_serve(&offers[i], set))
 			continue;
-		if (best < 0 || compare_offers(strategy, &offers[i], &offers[best]) < 0)
+		if (best < 0 || offer_compare(strategy, &offers[i], &offers[best]) < 0)
 			best = i;
 	}
 	return best;
@@ -78,15 +53,17 @@ best_offer(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *
 
 /* Moves the pick at "parent" of a heap down to where the strategy prefers it to none below it. */
 static void
-sift_down(SourcingStrategy strategy, const SourcingOffer *offers, SourcingPick *heap, int count, int parent)
+sift_down(SourcingStrategy strategy, const SourcingOffer *offers, SourcingPick *heap, int count,
+		  int parent)
 {
 	for (int child; (child = 2 * parent + 1) < count; parent = child)
 	{
 		SourcingPick moved = heap[parent];
 
-		if (child + 1 < count && compare_offers(strategy, &offers[heap[child + 1].offer], &offers[heap[child].offer]) > 0)
+		if (child + 1 < count &&
+			offer_compare(strategy, &offers[heap[child + 1].offer], &offers[heap[child].offer]) > 0)
 			child++;
-		if (compare_offers(strategy, &offers[moved.offer], &offers[heap[child].offer]) >= 0)
+		if (offer_compare(strategy, &offers[moved.offer], &offers[heap[child].offer]) >= 0)
 			break;
 		heap[parent] = heap[child];
 		heap[child] = moved;
@@ -95,7 +72,8 @@ sift_down(SourcingStrategy strategy, const SourcingOffer *offers, SourcingPick *
 
 /* The best first (heapsort: qsort() has no place for the offers). */
 static void
-sort_by_preference(SourcingStrategy strategy, const SourcingOffer *offers, SourcingPick *picks, int count)
+sort_by_preference(SourcingStrategy strategy, const SourcingOffer *offers, SourcingPick *picks,
+				   int count)
 {
 	for (int parent = count / 2 - 1; parent >= 0; parent--)
 		sift_down(strategy, offers, picks, count, parent);
@@ -109,10 +87,11 @@ sort_by_preference(SourcingStrategy strategy, const SourcingOffer *offers, Sourc
 	}
 }
 
-/* Serves a line from as many offers as it takes, the best first; returns the units left unserved. */
+/* Serves a line from as many offers as it takes, the best first; returns the units left unserved.
+ */
 static int64_t
-split_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line, int line_index, const SourcingOffer *offers,
-		   SourcingPick *picks, int *npicks)
+split_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line,
+		   int line_index, const SourcingOffer *offers, SourcingPick *picks, int *npicks)
 {
 	SourcingPick *split = &picks[*npicks];
 	int64_t       left = line->quantity;
@@ -137,8 +116,8 @@ split_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *
 
 /* Serves one line; returns the units left unserved and adds to *npicks. */
 static int64_t
-serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line, int line_index, const SourcingOffer *offers,
-		   SourcingPick *picks, int *npicks)
+serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line,
+		   int line_index, const SourcingOffer *offers, SourcingPick *picks, int *npicks)
 {
 	int64_t left = line->quantity;
 	int     offer = best_offer(strategy, set, line, offers, left);
@@ -164,8 +143,8 @@ serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *
 
 /* Serves every line from the vendors of the set; see sourcing_choose. */
 static int
-serve_lines(SourcingStrategy strategy, bool allow_partial, const VendorSet *set, const SourcingLine *lines, int nlines,
-			const SourcingOffer *offers, SourcingPick *picks)
+serve_lines(SourcingStrategy strategy, bool allow_partial, const VendorSet *set,
+			const SourcingLine *lines, int nlines, const SourcingOffer *offers, SourcingPick *picks)
 {
 	int npicks = 0;
 
@@ -180,7 +159,8 @@ serve_lines(SourcingStrategy strategy, bool allow_partial, const VendorSet *set,
 }
 
 static void
-collect_vendors(VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines, int nlines, const SourcingOffer *offers)
+collect_vendors(VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines, int nlines,
+				const SourcingOffer *offers)
 {
 	memset(set, 0, sizeof(*set));
 	for (int u = 0; u < limit->nused; u++)
@@ -202,7 +182,8 @@ servable(const VendorSet *set, const SourcingLine *line, const SourcingOffer *of
 {
 	int64_t sum = 0;
 
-	for (int o = line->first_offer; o < line->first_offer + line->noffers && sum < line->quantity; o++)
+	for (int o = line->first_offer; o < line->first_offer + line->noffers && sum < line->quantity;
+		 o++)
 	{
 		if (may_serve(&offers[o], set))
 			sum += offers[o].available;
@@ -211,7 +192,8 @@ servable(const VendorSet *set, const SourcingLine *line, const SourcingOffer *of
 }
 
 static int64_t
-servable_of_all(const VendorSet *set, const SourcingLine *lines, int nlines, const SourcingOffer *offers)
+servable_of_all(const VendorSet *set, const SourcingLine *lines, int nlines,
+				const SourcingOffer *offers)
 {
 	int64_t sum = 0;
 
@@ -220,7 +202,8 @@ servable_of_all(const VendorSet *set, const SourcingLine *lines, int nlines, con
 	return sum;
 }
 
-/* How well a set of vendors serves an order: more units first, then lower costs, then fewer vendors. */
+/* How well a set of vendors serves an order: more units first, then lower costs, then fewer
+ * vendors. */
 typedef struct Score
 {
 	int64_t served;
@@ -256,8 +239,8 @@ stock_of(const VendorSet *set, const SourcingLine *lines, int nlines, const Sour
 
 /* What the strategy is after: its own cost before the money, as the head of this file says. */
 static Score
-score_set(SourcingStrategy strategy, const VendorSet *set, int size, const SourcingLine *lines, int nlines,
-		  const SourcingOffer *offers, SourcingPick *picks)
+score_set(SourcingStrategy strategy, const VendorSet *set, int size, const SourcingLine *lines,
+		  int nlines, const SourcingOffer *offers, SourcingPick *picks)
 {
 	SourcingStrategy picking = strategy == SOURCING_FEWEST_VENDORS ? SOURCING_CHEAPEST : strategy;
 	int              npicks = serve_lines(picking, true, set, lines, nlines, offers, picks);
@@ -305,8 +288,8 @@ choose_mask(VendorSet *set, unsigned mask)
 
 /* Chooses the best set of at most "room" vendors besides those used already. */
 static void
-choose_set_exactly(SourcingStrategy strategy, VendorSet *set, int room, const SourcingLine *lines, int nlines,
-				   const SourcingOffer *offers, SourcingPick *picks)
+choose_set_exactly(SourcingStrategy strategy, VendorSet *set, int room, const SourcingLine *lines,
+				   int nlines, const SourcingOffer *offers, SourcingPick *picks)
 {
 	int64_t  all = servable_of_all(NULL, lines, nlines, offers);
 	unsigned best = 0;
@@ -317,7 +300,8 @@ choose_set_exactly(SourcingStrategy strategy, VendorSet *set, int room, const So
 		int   size = __builtin_popcount(mask);
 		Score score;
 
-		if (size > room || (strategy == SOURCING_FEWEST_VENDORS && best_score.served == all && size > best_score.costs[0]))
+		if (size > room || (strategy == SOURCING_FEWEST_VENDORS && best_score.served == all &&
+							size > best_score.costs[0]))
 			continue;
 		choose_mask(set, mask);
 		if (servable_of_all(set, lines, nlines, offers) < best_score.served)
@@ -342,16 +326,19 @@ count_offers(const SourcingLine *lines, int nlines)
 	return count;
 }
 
-/* Adds up, for each vendor that is not chosen, what it could serve of what the chosen ones leave. */
+/* Adds up, for each vendor that is not chosen, what it could serve of what the chosen ones leave.
+ */
 static void
-add_up_gains(const VendorSet *set, const SourcingLine *lines, int nlines, const SourcingOffer *offers, int64_t *gains)
+add_up_gains(const VendorSet *set, const SourcingLine *lines, int nlines,
+			 const SourcingOffer *offers, int64_t *gains)
 {
 	memset(gains, 0, sizeof(int64_t) * set->count);
 	for (int i = 0; i < nlines; i++)
 	{
 		int64_t left = lines[i].quantity - servable(set, &lines[i], offers);
 
-		for (int o = lines[i].first_offer; left > 0 && o < lines[i].first_offer + lines[i].noffers; o++)
+		for (int o = lines[i].first_offer; left > 0 && o < lines[i].first_offer + lines[i].noffers;
+			 o++)
 		{
 			int v = may_serve(&offers[o], NULL) ? vendor_set_place(set, offers[o].vendor) : -1;
 
@@ -397,8 +384,8 @@ spend(int64_t cost, int64_t *order_effort, int64_t *batch_effort)
  * nothing may be spent any more, the others come by what they would have served last.
  */
 static void
-choose_set_greedily(VendorSet *set, int room, const SourcingLimit *limit, const SourcingLine *lines, int nlines,
-					const SourcingOffer *offers)
+choose_set_greedily(VendorSet *set, int room, const SourcingLimit *limit, const SourcingLine *lines,
+					int nlines, const SourcingOffer *offers)
 {
 	int64_t gains[VENDORS_MAX];
 	int64_t cost = count_offers(lines, nlines);
@@ -417,17 +404,20 @@ choose_set_greedily(VendorSet *set, int room, const SourcingLimit *limit, const 
 
 /* Whether all sets may be tried. */
 static bool
-may_try_all_sets(const VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines, int nlines)
+may_try_all_sets(const VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines,
+				 int nlines)
 {
 	int     nopen = set->count - set->nfree;
 	int64_t effort = SOURCING_EFFORT_ORDER;
 
-	return nopen <= EXACT_VENDORS_MAX && spend(count_offers(lines, nlines) << nopen, &effort, limit->effort);
+	return nopen <= EXACT_VENDORS_MAX &&
+		   spend(count_offers(lines, nlines) << nopen, &effort, limit->effort);
 }
 
 /* How many vendors the picks need besides those used already. */
 static int
-count_new_vendors(const SourcingLimit *limit, const SourcingOffer *offers, const SourcingPick *picks, int npicks)
+count_new_vendors(const SourcingLimit *limit, const SourcingOffer *offers,
+				  const SourcingPick *picks, int npicks)
 {
 	VendorSet known = {.count = 0};
 	int       before;
@@ -442,7 +432,8 @@ count_new_vendors(const SourcingLimit *limit, const SourcingOffer *offers, const
 
 /* Would the order, alone, have been tried with all sets? */
 static bool
-is_held_back(const VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines, int nlines)
+is_held_back(const VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines,
+			 int nlines)
 {
 	const SourcingLimit alone = {.effort = NULL};
 
@@ -451,8 +442,9 @@ is_held_back(const VendorSet *set, const SourcingLimit *limit, const SourcingLin
 
 /* Serves the lines from the best set of at most "room" more vendors. */
 static int
-serve_from_set(SourcingStrategy strategy, bool allow_partial, const SourcingLimit *limit, int room, const SourcingLine *lines,
-			   int nlines, const SourcingOffer *offers, SourcingPick *picks)
+serve_from_set(SourcingStrategy strategy, bool allow_partial, const SourcingLimit *limit, int room,
+			   const SourcingLine *lines, int nlines, const SourcingOffer *offers,
+			   SourcingPick *picks)
 {
 	VendorSet set;
 	bool      is_exact;
@@ -464,24 +456,29 @@ serve_from_set(SourcingStrategy strategy, bool allow_partial, const SourcingLimi
 		choose_set_exactly(strategy, &set, room, lines, nlines, offers, picks);
 	else
 		choose_set_greedily(&set, room, limit, lines, nlines, offers);
-	outcome = serve_lines(strategy == SOURCING_FEWEST_VENDORS ? SOURCING_CHEAPEST : strategy, allow_partial, &set, lines, nlines,
-						  offers, picks);
+	outcome = serve_lines(strategy == SOURCING_FEWEST_VENDORS ? SOURCING_CHEAPEST : strategy,
+						  allow_partial, &set, lines, nlines, offers, picks);
 	if (outcome >= 0)
 		return outcome;
-	return !is_exact && is_held_back(&set, limit, lines, nlines) ? SOURCING_NOT_NOW : SOURCING_TOO_MANY_VENDORS;
+	return !is_exact && is_held_back(&set, limit, lines, nlines) ? SOURCING_NOT_NOW
+																 : SOURCING_TOO_MANY_VENDORS;
 }
 
 int
-sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLimit *limit, const SourcingLine *lines, int nlines,
-				const SourcingOffer *offers, SourcingPick *picks)
+sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLimit *limit,
+				const SourcingLine *lines, int nlines, const SourcingOffer *offers,
+				SourcingPick *picks)
 {
 	bool is_fewest = strategy == SOURCING_FEWEST_VENDORS;
 	int  room = limit->max_vendors > 0 ? limit->max_vendors - limit->nused : VENDORS_MAX;
-	int  outcome = serve_lines(is_fewest ? SOURCING_CHEAPEST : strategy, allow_partial, NULL, lines, nlines, offers, picks);
+	int  outcome = serve_lines(is_fewest ? SOURCING_CHEAPEST : strategy, allow_partial, NULL, lines,
+							  nlines, offers, picks);
 
 	if (outcome < 0)
 		return outcome; /* no set of vendors can do what all of them cannot */
-	if (!is_fewest && (limit->max_vendors == 0 || count_new_vendors(limit, offers, picks, outcome) <= room))
+	if (!is_fewest &&
+		(limit->max_vendors == 0 || count_new_vendors(limit, offers, picks, outcome) <= room))
 		return outcome;
-	return serve_from_set(strategy, allow_partial, limit, room < 0 ? 0 : room, lines, nlines, offers, picks);
+	return serve_from_set(strategy, allow_partial, limit, room < 0 ? 0 : room, lines, nlines,
+						  offers, picks);
 }

@@ -35,7 +35,8 @@ typedef struct SourcingLimit
 	int            max_vendors; /* 0: any number */
 	const int32_t *used;        /* vendors that serve other parts of the order already, each once */
 	int            nused;
-	int64_t       *effort; /* what is left of the batch's, see SOURCING_EFFORT_BATCH; NULL: an order's alone */
+	int64_t *
+		effort; /* what is left of the batch's, see SOURCING_EFFORT_BATCH; NULL: an order's alone */
 } SourcingLimit;
 
 /*
@@ -63,7 +64,8 @@ typedef struct SourcingLimit
  * an order of which nothing at all can be served fails at line 0. Two lines must
  * not share offers: the caller has added up lines of one product.
  */
-extern int sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLimit *limit, const SourcingLine *lines,
-						   int nlines, const SourcingOffer *offers, SourcingPick *picks);
+extern int sourcing_choose(SourcingStrategy strategy, bool allow_partial,
+						   const SourcingLimit *limit, const SourcingLine *lines, int nlines,
+						   const SourcingOffer *offers, SourcingPick *picks);
 
 #endif /* OA_SOURCING_H */

@@ -1,6 +1,7 @@
 /*
  * by_hand.c
- *		What a shop, or a vendor that speaks SQL, does to an order: confirm, reject, cancel; and what time does: expire.
+ *		What a shop, or a vendor that speaks SQL, does to an order: confirm, reject, cancel; and
+ *what time does: expire.
  */
 #include "postgres.h"
 
@@ -29,8 +30,8 @@ reason_argument(FunctionCallInfo fcinfo, int argument)
 		return NULL;
 	reason = text_to_cstring(PG_GETARG_TEXT_PP(argument));
 	if (strlen(reason) > REASON_CHARS_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("reason must be at most %d bytes long", REASON_CHARS_MAX)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("reason must be at most %d bytes long", REASON_CHARS_MAX)));
 	return reason;
 }
 
@@ -39,10 +40,13 @@ static void
 require_pending(const Settlement *settlement, int64 order_id, bool is_known)
 {
 	if (!is_known)
-		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown order " INT64_FORMAT, order_id)));
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
+						errmsg("unknown order " INT64_FORMAT, order_id)));
 	if (strcmp(settlement->orders[0].status, "pending") != 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("order " INT64_FORMAT " is %s", order_id, settlement->orders[0].status),
-						errdetail("Only a pending order can be confirmed, rejected or cancelled.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_STATE),
+				 errmsg("order " INT64_FORMAT " is %s", order_id, settlement->orders[0].status),
+				 errdetail("Only a pending order can be confirmed, rejected or cancelled.")));
 }
 
 static bool
@@ -58,7 +62,8 @@ is_part_of(const SettledOrder *order, const char *vendor_id)
 
 /* Gives all open holds of the vendor (NULL: of every vendor) their new status. */
 static Datum
-settle_by_hand(FunctionCallInfo fcinfo, const char *vendor_id, HoldStatus new_status, const char *reason)
+settle_by_hand(FunctionCallInfo fcinfo, const char *vendor_id, HoldStatus new_status,
+			   const char *reason)
 {
 	int64         order_id = PG_GETARG_INT64(0);
 	Caller        caller = caller_begin(fcinfo);
@@ -72,13 +77,16 @@ settle_by_hand(FunctionCallInfo fcinfo, const char *vendor_id, HoldStatus new_st
 	is_vendor = require_answers_for(&caller, vendor_id);
 	settlement = settlement_lock(&order_id, 1, false);
 	/* to a vendor's login an order that it was never asked for does not exist */
-	require_pending(settlement, order_id, settlement->norders > 0 && (!is_vendor || is_part_of(&settlement->orders[0], vendor_id)));
+	require_pending(settlement, order_id,
+					settlement->norders > 0 &&
+						(!is_vendor || is_part_of(&settlement->orders[0], vendor_id)));
 	order = &settlement->orders[0];
 	for (int i = 0; i < order->nholds; i++)
 	{
 		Hold *hold = &order->holds[i];
 
-		if (hold->status != HOLD_OPEN || (vendor_id != NULL && strcmp(hold->vendor_id, vendor_id) != 0))
+		if (hold->status != HOLD_OPEN ||
+			(vendor_id != NULL && strcmp(hold->vendor_id, vendor_id) != 0))
 			continue;
 		hold->new_status = new_status;
 		hold->reason = reason;
@@ -86,9 +94,11 @@ settle_by_hand(FunctionCallInfo fcinfo, const char *vendor_id, HoldStatus new_st
 	}
 	if (matched == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
-						errmsg("vendor \"%s\" holds nothing open of order " INT64_FORMAT, vendor_id ? vendor_id : "", order_id)));
+						errmsg("vendor \"%s\" holds nothing open of order " INT64_FORMAT,
+							   vendor_id ? vendor_id : "", order_id)));
 	settlement_write(settlement);
-	status = order->new_status ? order->new_status : "pending"; /* a literal: it outlives SPI's memory */
+	status =
+		order->new_status ? order->new_status : "pending"; /* a literal: it outlives SPI's memory */
 	SPI_finish();
 	caller_end(&caller);
 	PG_RETURN_TEXT_P(cstring_to_text(status));
@@ -99,8 +109,8 @@ oa_confirm_order(PG_FUNCTION_ARGS)
 {
 	begin_writing("confirm_order()");
 	require_argument(fcinfo, 0, "order_id");
-	return settle_by_hand(fcinfo, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_CONFIRMED,
-						  NULL);
+	return settle_by_hand(fcinfo, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)),
+						  HOLD_CONFIRMED, NULL);
 }
 
 Datum
@@ -109,7 +119,8 @@ oa_reject_order(PG_FUNCTION_ARGS)
 	begin_writing("reject_order()");
 	require_argument(fcinfo, 0, "order_id");
 	require_argument(fcinfo, 1, "vendor_id");
-	return settle_by_hand(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_REJECTED, reason_argument(fcinfo, 2));
+	return settle_by_hand(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(1)), HOLD_REJECTED,
+						  reason_argument(fcinfo, 2));
 }
 
 static void

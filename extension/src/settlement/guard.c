@@ -41,7 +41,8 @@ column(TriggerData *trigger, HeapTuple tuple, const char *name)
 Datum
 oa_guard_order(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = our_trigger(fcinfo, "orders", "guard_update", TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE);
+	TriggerData *trigger = our_trigger(fcinfo, "orders", "guard_update",
+									   TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE);
 	HeapTuple    tuple;
 	TupleDesc    desc = RelationGetDescr(trigger->tg_relation);
 	int          closed_at_column = SPI_fnumber(desc, "closed_at");
@@ -50,32 +51,38 @@ oa_guard_order(PG_FUNCTION_ARGS)
 
 	tuple = trigger->tg_newtuple;
 	if (strcmp(column(trigger, trigger->tg_trigtuple, "status"), "pending") != 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
-						errmsg("order %s is %s and cannot become %s", column(trigger, tuple, "order_id"),
-							   column(trigger, trigger->tg_trigtuple, "status"), column(trigger, tuple, "status")),
-						errdetail("Only a pending order can change its state, once.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_STATE),
+				 errmsg("order %s is %s and cannot become %s", column(trigger, tuple, "order_id"),
+						column(trigger, trigger->tg_trigtuple, "status"),
+						column(trigger, tuple, "status")),
+				 errdetail("Only a pending order can change its state, once.")));
 
 	if (!heap_attisnull(tuple, closed_at_column, desc))
 		return PointerGetDatum(tuple);
 	now = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	is_null = false;
-	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, desc, 1, &closed_at_column, &now, &is_null));
+	return PointerGetDatum(
+		heap_modify_tuple_by_cols(tuple, desc, 1, &closed_at_column, &now, &is_null));
 }
 
 Datum
 oa_guard_hold(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = our_trigger(fcinfo, "hold", "guard_update", TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE);
+	TriggerData *trigger = our_trigger(fcinfo, "hold", "guard_update",
+									   TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE);
 	const char  *before = column(trigger, trigger->tg_trigtuple, "status");
 	const char  *after = column(trigger, trigger->tg_newtuple, "status");
 	bool         allowed = (strcmp(before, "open") == 0 &&
-                    (strcmp(after, "confirmed") == 0 || strcmp(after, "rejected") == 0 || strcmp(after, "released") == 0)) ||
+                    (strcmp(after, "confirmed") == 0 || strcmp(after, "rejected") == 0 ||
+                     strcmp(after, "released") == 0)) ||
 				   (strcmp(before, "confirmed") == 0 && strcmp(after, "returned") == 0);
 
 	if (!allowed)
-		ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("a hold of order %s at vendor \"%s\" is %s and cannot become %s",
-														  column(trigger, trigger->tg_newtuple, "order_id"),
-														  column(trigger, trigger->tg_newtuple, "vendor_id"), before, after)));
+		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
+						errmsg("a hold of order %s at vendor \"%s\" is %s and cannot become %s",
+							   column(trigger, trigger->tg_newtuple, "order_id"),
+							   column(trigger, trigger->tg_newtuple, "vendor_id"), before, after)));
 	return PointerGetDatum(trigger->tg_newtuple);
 }
 
@@ -86,23 +93,29 @@ oa_guard_hold(PG_FUNCTION_ARGS)
 Datum
 oa_guard_reference(PG_FUNCTION_ARGS)
 {
-	bool         is_vendor = CALLED_AS_TRIGGER(fcinfo) &&
-					 RelationGetRelid(((TriggerData *) fcinfo->context)->tg_relation) == table_oid("vendor");
-	TriggerData *trigger = our_trigger(fcinfo, is_vendor ? "vendor" : "product", "guard_reference",
-									   TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE | GUARD_DELETE);
-	const char  *key = is_vendor ? "vendor_id" : "product_id";
-	char        *old = column(trigger, trigger->tg_trigtuple, key);
-	HeapTuple    result = TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? trigger->tg_trigtuple : trigger->tg_newtuple;
-	Datum        values[1] = {CStringGetTextDatum(old)};
-	bool         is_null;
+	bool is_vendor =
+		CALLED_AS_TRIGGER(fcinfo) &&
+		RelationGetRelid(((TriggerData *) fcinfo->context)->tg_relation) == table_oid("vendor");
+	TriggerData *trigger =
+		our_trigger(fcinfo, is_vendor ? "vendor" : "product", "guard_reference",
+					TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE | GUARD_DELETE);
+	const char *key = is_vendor ? "vendor_id" : "product_id";
+	char       *old = column(trigger, trigger->tg_trigtuple, key);
+	HeapTuple   result =
+        TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? trigger->tg_trigtuple : trigger->tg_newtuple;
+	Datum values[1] = {CStringGetTextDatum(old)};
+	bool  is_null;
 
-	if (!TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && strcmp(old, column(trigger, trigger->tg_newtuple, key)) == 0)
+	if (!TRIGGER_FIRED_BY_DELETE(trigger->tg_event) &&
+		strcmp(old, column(trigger, trigger->tg_newtuple, key)) == 0)
 		return PointerGetDatum(result);
 	SPI_connect();
-	plan_execute(is_vendor ? PLAN_REFERS_TO_VENDOR : PLAN_REFERS_TO_PRODUCT, values, NULL, SPI_OK_SELECT);
+	plan_execute(is_vendor ? PLAN_REFERS_TO_VENDOR : PLAN_REFERS_TO_PRODUCT, values, NULL,
+				 SPI_OK_SELECT);
 	if (DatumGetBool(spi_datum(0, 1, &is_null)))
 		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
-						errmsg("%s \"%s\" cannot go: there is stock, or a mapping or feed, of it", is_vendor ? "vendor" : "product", old),
+						errmsg("%s \"%s\" cannot go: there is stock, or a mapping or feed, of it",
+							   is_vendor ? "vendor" : "product", old),
 						errhint("A vendor, or an offer, that is not active sells nothing.")));
 	SPI_finish();
 	return PointerGetDatum(result);
@@ -111,21 +124,25 @@ oa_guard_reference(PG_FUNCTION_ARGS)
 Datum
 oa_guard_stock(PG_FUNCTION_ARGS)
 {
-	bool         is_insert = CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(((TriggerData *) fcinfo->context)->tg_event);
-	TriggerData *trigger = our_trigger(fcinfo, "stock", is_insert ? "guard_insert" : "guard_update",
-									   TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_INSERT | GUARD_UPDATE);
-	HeapTuple    tuple = is_insert ? trigger->tg_trigtuple : trigger->tg_newtuple;
+	bool is_insert = CALLED_AS_TRIGGER(fcinfo) &&
+					 TRIGGER_FIRED_BY_INSERT(((TriggerData *) fcinfo->context)->tg_event);
+	TriggerData *trigger =
+		our_trigger(fcinfo, "stock", is_insert ? "guard_insert" : "guard_update",
+					TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_INSERT | GUARD_UPDATE);
+	HeapTuple tuple = is_insert ? trigger->tg_trigtuple : trigger->tg_newtuple;
 
-	ereport(ERROR, (errcode(ERRCODE_OA_STATE),
-					errmsg("stock of product \"%s\" at vendor \"%s\" cannot be negative", column(trigger, tuple, "product_id"),
-						   column(trigger, tuple, "vendor_id")),
-					errdetail("on_hand would be %s and reserved %s.", column(trigger, tuple, "on_hand"),
-							  column(trigger, tuple, "reserved"))));
+	ereport(ERROR,
+			(errcode(ERRCODE_OA_STATE),
+			 errmsg("stock of product \"%s\" at vendor \"%s\" cannot be negative",
+					column(trigger, tuple, "product_id"), column(trigger, tuple, "vendor_id")),
+			 errdetail("on_hand would be %s and reserved %s.", column(trigger, tuple, "on_hand"),
+					   column(trigger, tuple, "reserved"))));
 }
 
 Datum
 oa_guard_outbox(PG_FUNCTION_ARGS)
 {
-	our_trigger(fcinfo, "outbox", "guard_update", TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE);
+	our_trigger(fcinfo, "outbox", "guard_update", TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW,
+				GUARD_UPDATE);
 	ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("the outbox is append-only")));
 }

@@ -66,8 +66,10 @@ read_order(SettledOrder *order, TupleTableSlot *slot)
 {
 	order->facts.order_id = DatumGetInt64(row_column(slot, ORDERS_COLUMN_ORDER_ID));
 	order->facts.customer_id = row_text(slot, ORDERS_COLUMN_CUSTOMER_ID);
-	order->facts.placed_at = utc_timestamp(DatumGetTimestampTz(row_column(slot, ORDERS_COLUMN_PLACED_AT)));
-	order->facts.expires_at = utc_timestamp(DatumGetTimestampTz(row_column(slot, ORDERS_COLUMN_EXPIRES_AT)));
+	order->facts.placed_at =
+		utc_timestamp(DatumGetTimestampTz(row_column(slot, ORDERS_COLUMN_PLACED_AT)));
+	order->facts.expires_at =
+		utc_timestamp(DatumGetTimestampTz(row_column(slot, ORDERS_COLUMN_EXPIRES_AT)));
 	order->facts.traceparent = row_text(slot, ORDERS_COLUMN_TRACEPARENT);
 	order->status = row_text(slot, ORDERS_COLUMN_STATUS);
 	order->strategy = row_text(slot, ORDERS_COLUMN_STRATEGY);
@@ -89,7 +91,8 @@ read_hold(Hold *hold, int64 order_id, TupleTableSlot *slot)
 	hold->attempt = DatumGetInt32(row_column(slot, HOLD_COLUMN_ATTEMPT));
 	hold->product_id = row_text(slot, HOLD_COLUMN_PRODUCT_ID);
 	hold->quantity = DatumGetInt64(row_column(slot, HOLD_COLUMN_QUANTITY));
-	if (!price_from_numeric(DatumGetNumeric(row_column(slot, HOLD_COLUMN_UNIT_PRICE)), &hold->price))
+	if (!price_from_numeric(DatumGetNumeric(row_column(slot, HOLD_COLUMN_UNIT_PRICE)),
+							&hold->price))
 		elog(ERROR, "price of a hold of order " INT64_FORMAT " is out of range", order_id);
 	hold->status = hold_status_by_name(status);
 	hold->reason = row_text(slot, HOLD_COLUMN_REASON);
@@ -213,7 +216,8 @@ settlement_is_busy(const Settlement *settlement, int64 order_id)
 
 	if (order != NULL)
 		return order->is_busy;
-	return bsearch(&order_id, settlement->busy_order_ids, settlement->nbusy, sizeof(int64), compare_order_ids) != NULL;
+	return bsearch(&order_id, settlement->busy_order_ids, settlement->nbusy, sizeof(int64),
+				   compare_order_ids) != NULL;
 }
 
 /* ---------- stock ---------- */
@@ -251,7 +255,8 @@ settlement_lock_stock(const Settlement *settlement)
 		sources_anew |= rejection;
 		for (int h = 0; h < order->nholds; h++)
 		{
-			if (order->holds[h].new_status == HOLD_UNCHANGED && order->new_status == NULL && !rejection)
+			if (order->holds[h].new_status == HOLD_UNCHANGED && order->new_status == NULL &&
+				!rejection)
 				continue;
 			product_ids[count] = order->holds[h].product_id;
 			vendor_ids[count] = order->holds[h].vendor_id;
@@ -262,7 +267,8 @@ settlement_lock_stock(const Settlement *settlement)
 						: stock_lock_rows(product_ids, vendor_ids, count, settlement->skip_locked);
 }
 
-/* Would the settlement of the order change, or have to look at, stock that another transaction has locked? */
+/* Would the settlement of the order change, or have to look at, stock that another transaction has
+ * locked? */
 static bool
 needs_busy_stock(const SettledOrder *order, const StockRows *stock)
 {
@@ -307,8 +313,9 @@ hold_stock(const StockRows *stock, const Hold *hold)
 	StockRow *row = stock_find(stock, hold->product_id, hold->vendor_id);
 
 	if (row == NULL)
-		elog(ERROR, "no stock of product \"%s\" at vendor \"%s\", though order " INT64_FORMAT " holds it", hold->product_id,
-			 hold->vendor_id, hold->order_id);
+		elog(ERROR,
+			 "no stock of product \"%s\" at vendor \"%s\", though order " INT64_FORMAT " holds it",
+			 hold->product_id, hold->vendor_id, hold->order_id);
 	return row;
 }
 

@@ -57,7 +57,8 @@ typedef struct SettledOrder
 	char       *strategy;
 	bool        allow_partial;
 	char       *close_reason;
-	const char *new_status; /* the end that the caller, or a settlement of all its holds, gives it; NULL: none */
+	const char *new_status; /* the end that the caller, or a settlement of all its holds, gives it;
+							   NULL: none */
 	const char *new_reason;
 	bool        keeps_unserved; /* what no other vendor can serve whole stays where it is */
 	bool        is_busy;        /* set aside: another transaction has locked stock of it */
@@ -94,7 +95,8 @@ extern bool settlement_is_busy(const Settlement *settlement, int64 order_id);
 /* settlement_find returns the order, or NULL. */
 extern SettledOrder *settlement_find(const Settlement *settlement, int64 order_id);
 
-/* order_has_rejection: has a vendor rejected a hold of it? order_keeps_a_hold, hold_is_kept: what is open or confirmed, and stays so? */
+/* order_has_rejection: has a vendor rejected a hold of it? order_keeps_a_hold, hold_is_kept: what
+ * is open or confirmed, and stays so? */
 extern bool order_has_rejection(const SettledOrder *order);
 extern bool order_keeps_a_hold(const SettledOrder *order);
 extern bool hold_is_kept(const Hold *hold);
@@ -102,10 +104,12 @@ extern bool hold_is_kept(const Hold *hold);
 /* settlement_lock_stock locks every stock row that the settlement may change. */
 extern StockRows *settlement_lock_stock(const Settlement *settlement);
 
-/* settlement_set_busy_aside sets aside the orders that need stock which another transaction has locked. */
+/* settlement_set_busy_aside sets aside the orders that need stock which another transaction has
+ * locked. */
 extern void settlement_set_busy_aside(Settlement *settlement, const StockRows *stock);
 
-/* hold_stock returns the locked row that the hold is of; hold_apply_to_stock moves its units as its new status asks. */
+/* hold_stock returns the locked row that the hold is of; hold_apply_to_stock moves its units as its
+ * new status asks. */
 extern StockRow *hold_stock(const StockRows *stock, const Hold *hold);
 extern void      hold_apply_to_stock(StockRows *stock, const Hold *hold);
 

@@ -25,7 +25,7 @@
 #include "store/check.h"
 #include "store/plans.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
+#include "store/json.h"
 
 PG_FUNCTION_INFO_V1(oa_apply_vendor_replies);
 PG_FUNCTION_INFO_V1(oa_apply_vendor_replies_skip_locked);
@@ -54,12 +54,6 @@ invalid(Reply *reply, char *detail)
 	reply->detail = detail;
 }
 
-static bool
-member(JsonbContainer *object, const char *key, JsonbValue *value)
-{
-	return getKeyJsonValueFromContainer(object, key, strlen(key), value) != NULL;
-}
-
 /* The member as a text without the blanks around it; NULL if it is neither a text nor a number. */
 static char *
 member_text(JsonbContainer *object, const char *key)
@@ -68,10 +62,11 @@ member_text(JsonbContainer *object, const char *key)
 	char      *text;
 	char      *end;
 
-	if (!member(object, key, &value))
+	if (!json_member(object, key, &value))
 		return NULL;
 	if (value.type == jbvNumeric)
-		return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
+		return DatumGetCString(
+			DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
 	if (value.type != jbvString)
 		return NULL;
 	text = pnstrdup(value.val.string.val, value.val.string.len);
@@ -92,14 +87,15 @@ member_whole(JsonbContainer *object, const char *key, int64 max, int64 *number)
 	return text != NULL && text_to_whole(text, 1, max, number);
 }
 
-/* What the vendor says of why, as much of it as we keep; whatever it is, it is no reason to lose the answer. */
+/* What the vendor says of why, as much of it as we keep; whatever it is, it is no reason to lose
+ * the answer. */
 static char *
 reason_of(JsonbContainer *object)
 {
 	JsonbValue value;
 	char      *text;
 
-	if (!member(object, "reason", &value) || value.type == jbvNull)
+	if (!json_member(object, "reason", &value) || value.type == jbvNull)
 		return NULL;
 	if (value.type == jbvString)
 		text = pnstrdup(value.val.string.val, value.val.string.len);
@@ -140,28 +136,25 @@ parse_reply(Reply *reply, JsonbContainer *object)
 static Reply *
 parse_replies(Jsonb *json, int *count)
 {
-	JsonbIterator     *it;
-	JsonbIteratorToken token;
-	JsonbValue         value;
-	Reply             *replies;
+	JsonWalk walk;
+	Reply   *replies;
 
-	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json) || JB_ROOT_COUNT(json) > REPLIES_MAX)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("replies must be a JSON array of at most %d elements", REPLIES_MAX)));
+	if (!json_is_array(json) || JB_ROOT_COUNT(json) > REPLIES_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("replies must be a JSON array of at most %d elements", REPLIES_MAX)));
 	replies = palloc0(sizeof(Reply) * Max(JB_ROOT_COUNT(json), 1));
 	*count = 0;
-	it = JsonbIteratorInit(&json->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	json_walk_begin(&walk, &json->root);
+	while (json_walk_next(&walk))
 	{
-		Reply *reply;
+		Reply          *reply = &replies[(*count)++];
+		JsonbContainer *object = json_object_of(&walk.value);
 
-		if (token != WJB_ELEM)
-			continue;
-		reply = &replies[(*count)++];
-		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+		if (object == NULL)
 			invalid(reply, "the reply must be an object");
 		else
-			parse_reply(reply, value.val.binary.data);
+			parse_reply(reply, object);
 	}
 	return replies;
 }
@@ -213,17 +206,25 @@ check_users(Reply *replies, int count, ArrayType *user_ids)
 
 	deconstruct_array(user_ids, TEXTOID, -1, false, TYPALIGN_INT, &users, &nulls, &nusers);
 	if (nusers != count)
-		argument_error("user_ids", psprintf("must have an element for each of the %d replies, not %d", count, nusers));
+		argument_error(
+			"user_ids",
+			psprintf("must have an element for each of the %d replies, not %d", count, nusers));
 	nwanted = read_vendor_users(replies, count, &wanted);
 	for (int i = 0; i < count; i++)
 	{
 		VendorUser  key = {.vendor_id = replies[i].vendor_id};
-		VendorUser *found = key.vendor_id == NULL ? NULL : bsearch(&key, wanted, nwanted, sizeof(VendorUser), compare_vendor_users);
+		VendorUser *found =
+			key.vendor_id == NULL
+				? NULL
+				: bsearch(&key, wanted, nwanted, sizeof(VendorUser), compare_vendor_users);
 
-		if (found == NULL || (!nulls[i] && strcmp(TextDatumGetCString(users[i]), found->amqp_user) == 0))
+		if (found == NULL ||
+			(!nulls[i] && strcmp(TextDatumGetCString(users[i]), found->amqp_user) == 0))
 			continue;
-		invalid(&replies[i], psprintf("vendorId %s answers as another AMQP user; this reply came %s%s", replies[i].vendor_id,
-									  nulls[i] ? "without a user_id" : "from ", nulls[i] ? "" : TextDatumGetCString(users[i])));
+		invalid(&replies[i],
+				psprintf("vendorId %s answers as another AMQP user; this reply came %s%s",
+						 replies[i].vendor_id, nulls[i] ? "without a user_id" : "from ",
+						 nulls[i] ? "" : TextDatumGetCString(users[i])));
 	}
 }
 
@@ -234,13 +235,16 @@ static void
 decide_settled(Settlement *settlement, const SettledOrder *order, const Hold *hold, Reply *reply)
 {
 	HoldStatus status = hold_current_status(hold);
-	bool       same_answer = reply->is_confirmation
-								 ? status == HOLD_CONFIRMED
-								 : status == HOLD_REJECTED || (status == HOLD_RELEASED && hold->reason != NULL &&
-                                                         strncmp(hold->reason, VENDOR_REJECTED, strlen(VENDOR_REJECTED)) == 0);
+	bool       same_answer =
+        reply->is_confirmation
+				  ? status == HOLD_CONFIRMED
+				  : status == HOLD_REJECTED ||
+                  (status == HOLD_RELEASED && hold->reason != NULL &&
+                   strncmp(hold->reason, VENDOR_REJECTED, strlen(VENDOR_REJECTED)) == 0);
 
-	reply->detail = psprintf("order " INT64_FORMAT " is %s, and its part at %s was %s", order->facts.order_id, order->status,
-							 hold->vendor_id, hold_status_name(status));
+	reply->detail =
+		psprintf("order " INT64_FORMAT " is %s, and its part at %s was %s", order->facts.order_id,
+				 order->status, hold->vendor_id, hold_status_name(status));
 	if (same_answer)
 	{
 		reply->outcome = "duplicate";
@@ -283,8 +287,9 @@ decide(Settlement *settlement, Reply *reply)
 		reply->outcome = "applied";
 	}
 	if (!found)
-		invalid(reply, psprintf("vendorId %s was not asked for order " INT64_FORMAT " at attempt %d", reply->vendor_id,
-								reply->order_id, reply->attempt));
+		invalid(reply,
+				psprintf("vendorId %s was not asked for order " INT64_FORMAT " at attempt %d",
+						 reply->vendor_id, reply->order_id, reply->attempt));
 	else if (reply->outcome == NULL)
 		decide_settled(settlement, order, settled, reply);
 }
@@ -318,8 +323,9 @@ apply_replies(Reply *replies, int count, bool skip_locked)
 			(reply->outcome != NULL && strcmp(reply->outcome, "invalid") == 0))
 			continue;
 		reply->outcome = "busy";
-		reply->detail =
-			psprintf("another transaction has locked order " INT64_FORMAT ", or stock that it holds", reply->order_id);
+		reply->detail = psprintf("another transaction has locked order " INT64_FORMAT
+								 ", or stock that it holds",
+								 reply->order_id);
 	}
 }
 

@@ -136,7 +136,7 @@ src/settlement/reply.o: src/settlement/reply.c \
  /usr/include/postgresql/15/server/utils/plancache.h \
  /usr/include/postgresql/15/server/utils/resowner.h \
  /usr/include/postgresql/15/server/utils/builtins.h \
- /usr/include/postgresql/15/server/utils/fmgrprotos.h \
+ /usr/include/postgresql/15/server/utils/fmgrprotos.h src/store/json.h \
  /usr/include/postgresql/15/server/utils/jsonb.h
 /usr/include/postgresql/15/server/postgres.h:
 /usr/include/postgresql/15/server/c.h:
@@ -282,4 +282,5 @@ src/store/plans.h:
 /usr/include/postgresql/15/server/utils/resowner.h:
 /usr/include/postgresql/15/server/utils/builtins.h:
 /usr/include/postgresql/15/server/utils/fmgrprotos.h:
+src/store/json.h:
 /usr/include/postgresql/15/server/utils/jsonb.h:

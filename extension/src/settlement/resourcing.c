@@ -48,9 +48,10 @@ vendor_limit(const SettledOrder *order, const StockRows *stock)
 	for (int i = 0; i < order->nholds; i++)
 	{
 		const Hold     *hold = &order->holds[i];
-		const StockRow *row = hold_is_kept(hold) ? stock_find(stock, hold->product_id, hold->vendor_id) : NULL;
-		int32_t         vendor;
-		int             u = 0;
+		const StockRow *row =
+			hold_is_kept(hold) ? stock_find(stock, hold->product_id, hold->vendor_id) : NULL;
+		int32_t vendor;
+		int     u = 0;
 
 		if (row == NULL)
 			continue;
@@ -66,7 +67,8 @@ vendor_limit(const SettledOrder *order, const StockRows *stock)
 
 /* The rejected units by line; returns how many lines. */
 static int
-rejected_lines(const SettledOrder *order, const StockRows *stock, SourcingLine *lines, int *line_nos)
+rejected_lines(const SettledOrder *order, const StockRows *stock, SourcingLine *lines,
+			   int *line_nos)
 {
 	int nlines = 0;
 
@@ -83,7 +85,8 @@ rejected_lines(const SettledOrder *order, const StockRows *stock, SourcingLine *
 		{
 			line_nos[nlines] = hold->line_no;
 			lines[nlines].quantity = 0;
-			stock_find_offers(stock, hold->product_id, &lines[nlines].first_offer, &lines[nlines].noffers);
+			stock_find_offers(stock, hold->product_id, &lines[nlines].first_offer,
+							  &lines[nlines].noffers);
 			nlines++;
 		}
 		lines[l].quantity += hold->quantity;
@@ -111,7 +114,8 @@ new_total(const SettledOrder *order, const StockRows *stock, const SourcingPick 
 
 /* Sources the rejected units of one order from vendors that have not refused them. */
 Resourced
-resourcing_source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkInsert **new_holds)
+resourcing_source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock,
+					   BulkInsert **new_holds)
 {
 	SourcingLine    *lines = palloc(sizeof(SourcingLine) * order->nholds);
 	int             *line_nos = palloc(sizeof(int) * order->nholds);
@@ -132,8 +136,10 @@ resourcing_source_anew(Settlement *settlement, SettledOrder *order, StockRows *s
 	{
 		for (int l = 0; l < nlines; l++)
 			for (int o = lines[l].first_offer; o < lines[l].first_offer + lines[l].noffers; o++)
-				stock->offers[o].excluded = has_refused(order, line_nos[l], stock->rows[o].vendor_id);
-		npicks = sourcing_choose(strategy, allow_partial, &limit, lines, nlines, stock->offers, picks);
+				stock->offers[o].excluded =
+					has_refused(order, line_nos[l], stock->rows[o].vendor_id);
+		npicks =
+			sourcing_choose(strategy, allow_partial, &limit, lines, nlines, stock->offers, picks);
 		for (int l = 0; l < nlines; l++)
 			for (int o = lines[l].first_offer; o < lines[l].first_offer + lines[l].noffers; o++)
 				stock->offers[o].excluded = false;
@@ -148,7 +154,8 @@ resourcing_source_anew(Settlement *settlement, SettledOrder *order, StockRows *s
 	{
 		picks[p].line = line_nos[picks[p].line] - 1;
 		stock_reserve(stock, picks[p].offer, picks[p].quantity);
-		hold_store(*new_holds, order->facts.order_id, picks[p].line + 1, attempt, &stock->rows[picks[p].offer], picks[p].quantity,
+		hold_store(*new_holds, order->facts.order_id, picks[p].line + 1, attempt,
+				   &stock->rows[picks[p].offer], picks[p].quantity,
 				   GetCurrentTransactionStartTimestamp());
 	}
 	if (npicks == 0)
@@ -173,7 +180,8 @@ resourcing_undo_takes(SettledOrder *order)
 	}
 }
 
-/* Is there still a vendor, of those from which the order's holds are to be taken, that has too few? Counts down how many. */
+/* Is there still a vendor, of those from which the order's holds are to be taken, that has too few?
+ * Counts down how many. */
 static bool
 takes_are_needed(const SettledOrder *order, const StockRows *stock, int64 *units_short)
 {
@@ -199,7 +207,8 @@ takes_are_needed(const SettledOrder *order, const StockRows *stock, int64 *units
 	return needed;
 }
 
-/* Now that the stock is locked it is known whether it is still short: the newest orders lose their vendor first. */
+/* Now that the stock is locked it is known whether it is still short: the newest orders lose their
+ * vendor first. */
 void
 resourcing_undo_needless_takes(const Settlement *settlement, const StockRows *stock)
 {
@@ -224,7 +233,8 @@ resourcing_tell_taken(const SettledOrder *order, EventBatch *events)
 	{
 		const Hold *hold = &order->holds[i];
 
-		if (!hold->is_taken || (told != NULL && told->attempt == hold->attempt && strcmp(told->vendor_id, hold->vendor_id) == 0))
+		if (!hold->is_taken || (told != NULL && told->attempt == hold->attempt &&
+								strcmp(told->vendor_id, hold->vendor_id) == 0))
 			continue;
 		event_vendor_cancelled(events, &order->facts, hold->vendor_id, hold->attempt, hold->reason);
 		told = hold;

@@ -21,12 +21,14 @@ typedef enum Resourced
  * refused them: takes stock, adds the holds to *new_holds, which it begins if it is NULL,
  * and the events that ask the vendors.
  */
-extern Resourced resourcing_source_anew(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkInsert **new_holds);
+extern Resourced resourcing_source_anew(Settlement *settlement, SettledOrder *order,
+										StockRows *stock, BulkInsert **new_holds);
 
 /* resourcing_undo_takes leaves with their vendors the holds that were to be taken from them. */
 extern void resourcing_undo_takes(SettledOrder *order);
 
-/* resourcing_undo_needless_takes does so where the locked stock turns out not to be short any more. */
+/* resourcing_undo_needless_takes does so where the locked stock turns out not to be short any more.
+ */
 extern void resourcing_undo_needless_takes(const Settlement *settlement, const StockRows *stock);
 
 /* resourcing_tell_taken tells the vendors from which holds were taken. */

@@ -20,6 +20,7 @@
 #include "store/settings.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
+#include "store/json.h"
 
 PG_FUNCTION_INFO_V1(oa_return_order);
 
@@ -50,7 +51,8 @@ find_kept(Return *back, int line_no, const char *vendor_id, int attempt)
 	{
 		const Hold *hold = back->kept[i].hold;
 
-		if (hold->line_no == line_no && hold->attempt == attempt && strcmp(hold->vendor_id, vendor_id) == 0)
+		if (hold->line_no == line_no && hold->attempt == attempt &&
+			strcmp(hold->vendor_id, vendor_id) == 0)
 			return &back->kept[i];
 	}
 	return NULL;
@@ -71,7 +73,8 @@ read_kept(Return *back)
 	plan_execute(PLAN_READ_RETURNS, values, NULL, SPI_OK_SELECT);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		Kept *kept = find_kept(back, (int) spi_int64(row, 1), spi_string(row, 2), (int) spi_int64(row, 3));
+		Kept *kept =
+			find_kept(back, (int) spi_int64(row, 1), spi_string(row, 2), (int) spi_int64(row, 3));
 		char *key = spi_string(row, 6);
 
 		if (kept != NULL)
@@ -103,7 +106,8 @@ take_back(Return *back, const Wanted *wanted, const char *field)
 		int64 units = Min(left, kept->left - kept->returned);
 
 		if ((wanted->line_no != 0 && kept->hold->line_no != wanted->line_no) ||
-			(wanted->product_id != NULL && strcmp(kept->hold->product_id, wanted->product_id) != 0) ||
+			(wanted->product_id != NULL &&
+			 strcmp(kept->hold->product_id, wanted->product_id) != 0) ||
 			(wanted->vendor_id != NULL && strcmp(kept->hold->vendor_id, wanted->vendor_id) != 0))
 			continue;
 		kept->returned += units;
@@ -111,8 +115,9 @@ take_back(Return *back, const Wanted *wanted, const char *field)
 	}
 	if (left > 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
-						errmsg("%s asks for " INT64_FORMAT " units more than order " INT64_FORMAT " has left to return", field,
-							   left, back->settlement->orders[0].facts.order_id)));
+						errmsg("%s asks for " INT64_FORMAT " units more than order " INT64_FORMAT
+							   " has left to return",
+							   field, left, back->settlement->orders[0].facts.order_id)));
 }
 
 static void
@@ -124,14 +129,17 @@ parse_member(Wanted *wanted, const char *key, const JsonbValue *value, const cha
 	if (strcmp(key, "lineNo") == 0 || strcmp(key, "quantity") == 0)
 	{
 		if (value->type != jbvNumeric ||
-			!numeric_to_whole(value->val.numeric, 1, QUANTITY_MAX, *key == 'l' ? &wanted->line_no : &wanted->quantity))
-			argument_error(field, psprintf("must be a whole number from 1 to " INT64_FORMAT, QUANTITY_MAX));
+			!numeric_to_whole(value->val.numeric, 1, QUANTITY_MAX,
+							  *key == 'l' ? &wanted->line_no : &wanted->quantity))
+			argument_error(
+				field, psprintf("must be a whole number from 1 to " INT64_FORMAT, QUANTITY_MAX));
 	}
 	else if (is_product || strcmp(key, "vendorId") == 0)
 	{
 		if (value->type != jbvString)
 			argument_error(field, "must be a string");
-		*(is_product ? &wanted->product_id : &wanted->vendor_id) = pnstrdup(value->val.string.val, value->val.string.len);
+		*(is_product ? &wanted->product_id : &wanted->vendor_id) =
+			pnstrdup(value->val.string.val, value->val.string.len);
 	}
 	else
 		argument_error(field, "is not known; there are productId, lineNo, vendorId and quantity");
@@ -140,19 +148,13 @@ parse_member(Wanted *wanted, const char *key, const JsonbValue *value, const cha
 static Wanted
 parse_line(JsonbContainer *object, const char *line)
 {
-	Wanted             wanted = {0};
-	JsonbIterator     *it = JsonbIteratorInit(object);
-	JsonbIteratorToken token;
-	JsonbValue         value;
-	char              *key = NULL;
+	Wanted   wanted = {0};
+	JsonWalk walk;
 
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			key = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE)
-			parse_member(&wanted, key, &value, line);
-	}
+	json_walk_begin(&walk, object);
+	while (json_walk_next(&walk))
+		parse_member(&wanted, pnstrdup(walk.key.val.string.val, walk.key.val.string.len),
+					 &walk.value, line);
 	if (wanted.quantity == 0)
 		argument_error(psprintf("%s.quantity", line), "is missing");
 	if (wanted.line_no == 0 && wanted.product_id == NULL)
@@ -164,10 +166,7 @@ parse_line(JsonbContainer *object, const char *line)
 static void
 take_lines_back(Return *back, Jsonb *lines)
 {
-	JsonbIterator     *it;
-	JsonbIteratorToken token;
-	JsonbValue         value;
-	int                index = 0;
+	JsonWalk walk;
 
 	if (lines == NULL)
 	{
@@ -175,18 +174,16 @@ take_lines_back(Return *back, Jsonb *lines)
 			back->kept[i].returned = back->kept[i].left;
 		return;
 	}
-	it = JsonbIteratorInit(&lines->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	json_walk_begin(&walk, &lines->root);
+	while (json_walk_next(&walk))
 	{
-		char  *line;
-		Wanted wanted;
+		char           *line = psprintf("lines[%d]", walk.index);
+		JsonbContainer *object = json_object_of(&walk.value);
+		Wanted          wanted;
 
-		if (token != WJB_ELEM)
-			continue;
-		line = psprintf("lines[%d]", index++);
-		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+		if (object == NULL)
 			argument_error(line, "must be an object");
-		wanted = parse_line(value.val.binary.data, line);
+		wanted = parse_line(object, line);
 		take_back(back, &wanted, line);
 	}
 }
@@ -231,7 +228,8 @@ store_returns(const Return *back)
 	const char **prices = palloc(sizeof(char *) * back->nkept);
 	int          count = 0;
 	char         nulls[10] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', back->key ? ' ' : 'n'};
-	Datum        values[10] = {Int64GetDatum(back->return_id), Int64GetDatum(back->settlement->orders[0].facts.order_id)};
+	Datum        values[10] = {Int64GetDatum(back->return_id),
+							   Int64GetDatum(back->settlement->orders[0].facts.order_id)};
 
 	for (int i = 0; i < back->nkept; i++)
 	{
@@ -273,12 +271,16 @@ write_event(const Return *back)
 		if (back->kept[i].returned == 0)
 			continue;
 		amount_add(&amount, hold->price, back->kept[i].returned);
-		appendStringInfo(&lines, "%s{\"lineNo\": %d, \"productId\": ", lines.len > 0 ? ", " : "", hold->line_no);
+		appendStringInfo(&lines, "%s{\"lineNo\": %d, \"productId\": ", lines.len > 0 ? ", " : "",
+						 hold->line_no);
 		json_append_string(&lines, hold->product_id);
-		appendStringInfo(&lines, ", \"vendorId\": \"%s\", \"quantity\": " INT64_FORMAT ", \"unitPrice\": \"%s\"}",
+		appendStringInfo(&lines,
+						 ", \"vendorId\": \"%s\", \"quantity\": " INT64_FORMAT
+						 ", \"unitPrice\": \"%s\"}",
 						 hold->vendor_id, back->kept[i].returned, price_to_string(hold->price));
 	}
-	event_order_returned(events, &order->facts, back->return_id, back->restock, amount_to_string(amount), lines.data);
+	event_order_returned(events, &order->facts, back->return_id, back->restock,
+						 amount_to_string(amount), lines.data);
 	outbox_write(events);
 }
 
@@ -289,11 +291,13 @@ lock_confirmed_order(Return *back, int64 order_id)
 {
 	back->settlement = settlement_lock(&order_id, 1, false);
 	if (back->settlement->norders == 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown order " INT64_FORMAT, order_id)));
+		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
+						errmsg("unknown order " INT64_FORMAT, order_id)));
 	if (strcmp(back->settlement->orders[0].status, "confirmed") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_STATE), errmsg("order " INT64_FORMAT " is %s", order_id, back->settlement->orders[0].status),
-				 errdetail("Only units of a confirmed order can be returned.")));
+		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
+						errmsg("order " INT64_FORMAT " is %s", order_id,
+							   back->settlement->orders[0].status),
+						errdetail("Only units of a confirmed order can be returned.")));
 }
 
 static void
@@ -306,7 +310,8 @@ return_units(Return *back, Jsonb *lines)
 		units += back->kept[i].returned;
 	if (units == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
-						errmsg("order " INT64_FORMAT " has nothing left to return", back->settlement->orders[0].facts.order_id)));
+						errmsg("order " INT64_FORMAT " has nothing left to return",
+							   back->settlement->orders[0].facts.order_id)));
 	back->return_id = nextval_internal(table_oid("return_id_seq"), false);
 	settlement_touch_orders(back->settlement);
 	if (back->restock)
@@ -324,15 +329,17 @@ oa_return_order(PG_FUNCTION_ARGS)
 
 	begin_writing("return_order()");
 	require_argument(fcinfo, 0, "order_id");
-	if (lines != NULL && (!JB_ROOT_IS_ARRAY(lines) || JB_ROOT_IS_SCALAR(lines) || JB_ROOT_COUNT(lines) == 0 ||
-						  JB_ROOT_COUNT(lines) > guc_max_lines))
-		argument_error("lines", psprintf("must be a JSON array of 1 to %d elements", guc_max_lines));
+	if (lines != NULL && (!JB_ROOT_IS_ARRAY(lines) || JB_ROOT_IS_SCALAR(lines) ||
+						  JB_ROOT_COUNT(lines) == 0 || JB_ROOT_COUNT(lines) > guc_max_lines))
+		argument_error("lines",
+					   psprintf("must be a JSON array of 1 to %d elements", guc_max_lines));
 	back.key = id_argument(fcinfo, 3, "idempotency_key", KEY_CHARS_MAX);
 	SPI_connect();
 	if (back.key != NULL)
 		is_repeated = !idempotency_claim_action(
 			back.key, "return", PG_GETARG_INT64(0),
-			psprintf("%d %s", back.restock, lines ? JsonbToCString(NULL, &lines->root, VARSIZE(lines)) : "all"));
+			psprintf("%d %s", back.restock,
+					 lines ? JsonbToCString(NULL, &lines->root, VARSIZE(lines)) : "all"));
 	lock_confirmed_order(&back, PG_GETARG_INT64(0));
 	read_kept(&back);
 	if (back.return_id == 0 && is_repeated)

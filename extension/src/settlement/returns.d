@@ -131,7 +131,7 @@ src/settlement/returns.o: src/settlement/returns.c \
  /usr/include/postgresql/15/server/utils/plancache.h \
  /usr/include/postgresql/15/server/utils/resowner.h src/store/settings.h \
  src/store/tables.h /usr/include/postgresql/15/server/utils/builtins.h \
- /usr/include/postgresql/15/server/utils/fmgrprotos.h
+ /usr/include/postgresql/15/server/utils/fmgrprotos.h src/store/json.h
 /usr/include/postgresql/15/server/postgres.h:
 /usr/include/postgresql/15/server/c.h:
 /usr/include/postgresql/15/server/postgres_ext.h:
@@ -276,3 +276,4 @@ src/store/settings.h:
 src/store/tables.h:
 /usr/include/postgresql/15/server/utils/builtins.h:
 /usr/include/postgresql/15/server/utils/fmgrprotos.h:
+src/store/json.h:

@@ -46,7 +46,8 @@ fail_order(SettledOrder *order)
 			continue;
 		hold->new_status = HOLD_RELEASED;
 		if (!hold->is_taken)
-			hold->reason = psprintf(VENDOR_REJECTED ": %s", hold->reason ? hold->reason : "no reason given");
+			hold->reason =
+				psprintf(VENDOR_REJECTED ": %s", hold->reason ? hold->reason : "no reason given");
 		if (order->new_reason == NULL)
 			order->new_reason = psprintf("%s: %s", hold->vendor_id, hold->reason);
 	}
@@ -66,11 +67,13 @@ settle_hold_of_closed(const SettledOrder *order, Hold *hold)
 	else
 		return false;
 	if (!confirmed)
-		hold->reason = order->new_reason ? order->new_reason : psprintf("order %s", order->new_status);
+		hold->reason =
+			order->new_reason ? order->new_reason : psprintf("order %s", order->new_status);
 	return true;
 }
 
-/* Settles what an order that has got its new_status still holds; tells the vendors who have to let go. */
+/* Settles what an order that has got its new_status still holds; tells the vendors who have to let
+ * go. */
 static void
 close_order(SettledOrder *order, StockRows *stock, EventBatch *events)
 {
@@ -83,8 +86,8 @@ close_order(SettledOrder *order, StockRows *stock, EventBatch *events)
 		if (!settle_hold_of_closed(order, hold))
 			continue;
 		hold_apply_to_stock(stock, hold);
-		if (hold->new_status == HOLD_CONFIRMED ||
-			(told != NULL && told->attempt == hold->attempt && strcmp(told->vendor_id, hold->vendor_id) == 0))
+		if (hold->new_status == HOLD_CONFIRMED || (told != NULL && told->attempt == hold->attempt &&
+												   strcmp(told->vendor_id, hold->vendor_id) == 0))
 			continue;
 		event_vendor_cancelled(events, &order->facts, hold->vendor_id, hold->attempt, hold->reason);
 		told = hold;
@@ -164,8 +167,10 @@ add_closing_events(const Settlement *settlement)
 		Numeric             total = order->new_total ? order->new_total : order->total;
 
 		if (order->new_status != NULL)
-			event_order_closed(settlement->events, &order->facts, order->new_status,
-							   DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(total))), order->new_reason);
+			event_order_closed(
+				settlement->events, &order->facts, order->new_status,
+				DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(total))),
+				order->new_reason);
 	}
 }
 
@@ -219,7 +224,8 @@ static void
 settle(Settlement *settlement)
 {
 	StockRows  *stock = settlement_lock_stock(settlement);
-	TimestampTz settled_at = GetCurrentTimestamp(); /* after the locks: a feed applied later must find these units */
+	TimestampTz settled_at =
+		GetCurrentTimestamp(); /* after the locks: a feed applied later must find these units */
 	BulkInsert *new_holds = NULL;
 
 	if (stock->nbusy > 0)
@@ -286,7 +292,8 @@ closed_order_ids(TriggerData *trigger, int *count)
 	while (tuplestore_gettupleslot(trigger->tg_oldtable, true, false, old) &&
 		   tuplestore_gettupleslot(trigger->tg_newtable, true, false, new))
 	{
-		if (strcmp(row_text(old, ORDERS_COLUMN_STATUS), "pending") == 0 && strcmp(row_text(new, ORDERS_COLUMN_STATUS), "pending") != 0)
+		if (strcmp(row_text(old, ORDERS_COLUMN_STATUS), "pending") == 0 &&
+			strcmp(row_text(new, ORDERS_COLUMN_STATUS), "pending") != 0)
 			order_ids[(*count)++] = DatumGetInt64(row_column(new, ORDERS_COLUMN_ORDER_ID));
 	}
 	ExecDropSingleTupleTableSlot(old);
@@ -302,9 +309,10 @@ closed_order_ids(TriggerData *trigger, int *count)
 Datum
 oa_settle_closed_orders(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = our_trigger(fcinfo, "orders", "settle", TRIGGER_EVENT_AFTER, GUARD_UPDATE);
-	int64       *order_ids;
-	int          count;
+	TriggerData *trigger =
+		our_trigger(fcinfo, "orders", "settle", TRIGGER_EVENT_AFTER, GUARD_UPDATE);
+	int64 *order_ids;
+	int    count;
 
 	if (trigger->tg_oldtable == NULL || trigger->tg_newtable == NULL)
 		elog(ERROR, "settle_closed_orders: the trigger has no transition tables");

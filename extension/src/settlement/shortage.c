@@ -10,8 +10,8 @@
  *		reject		the same, and an order that none can serve is rejected
  *
  * Not in the feed's own transaction: that has locked stock, and orders come
- * before stock. Locks: orders, stock, then rows of "shortage", as a feed does. An order gives up its whole part at the vendor,
- *because the message that takes a part back names no lines.
+ * before stock. Locks: orders, stock, then rows of "shortage", as a feed does. An order gives up
+ *its whole part at the vendor, because the message that takes a part back names no lines.
  */
 
 #include "postgres.h"
@@ -25,8 +25,8 @@
 PG_FUNCTION_INFO_V1(oa_settle_shortages);
 PG_FUNCTION_INFO_V1(oa_settle_shortages_skip_locked);
 
-#define SHORTAGES_MAX           1000 /* in one call */
-#define REASON_SHORT            "the vendor's count is below what is held"
+#define SHORTAGES_MAX 1000 /* in one call */
+#define REASON_SHORT  "the vendor's count is below what is held"
 
 typedef struct Shortage
 {
@@ -44,7 +44,8 @@ typedef struct Loser
 	bool        rejects;
 } Loser;
 
-/* Reads the shortages that are due; those that are over have no units. Their rows are locked last of all. */
+/* Reads the shortages that are due; those that are over have no units. Their rows are locked last
+ * of all. */
 static Shortage *
 read_shortages(int *count)
 {
@@ -55,8 +56,8 @@ read_shortages(int *count)
 	*count = (int) SPI_processed;
 	shortages = palloc(sizeof(Shortage) * Max(SPI_processed, 1));
 	for (uint64 row = 0; row < SPI_processed; row++)
-		shortages[row] =
-			(Shortage){spi_string(row, 1), spi_string(row, 2), strcmp(spi_string(row, 3), "reject") == 0, spi_int64(row, 4)};
+		shortages[row] = (Shortage){spi_string(row, 1), spi_string(row, 2),
+									strcmp(spi_string(row, 3), "reject") == 0, spi_int64(row, 4)};
 	return shortages;
 }
 
@@ -64,7 +65,8 @@ read_shortages(int *count)
 static void
 find_losers(const Shortage *shortage, Loser *losers, int *count, int max_orders)
 {
-	Datum values[3] = {CStringGetTextDatum(shortage->vendor_id), CStringGetTextDatum(shortage->product_id),
+	Datum values[3] = {CStringGetTextDatum(shortage->vendor_id),
+					   CStringGetTextDatum(shortage->product_id),
 					   Int64GetDatum(max_orders - *count)};
 	int64 units = shortage->units;
 
@@ -78,7 +80,8 @@ find_losers(const Shortage *shortage, Loser *losers, int *count, int max_orders)
 	}
 }
 
-/* So that those about which nothing can be done now do not hold up the others. Those that are over are forgotten a minute later.
+/* So that those about which nothing can be done now do not hold up the others. Those that are over
+ * are forgotten a minute later.
  */
 static void
 note_tried(const Shortage *shortages, int count)

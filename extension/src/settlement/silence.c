@@ -33,8 +33,8 @@ read_line(uint64 row)
 
 	if (!price_from_numeric(DatumGetNumeric(spi_datum(row, 12, &is_null)), &price))
 		elog(ERROR, "price of a hold of order " INT64_FORMAT " is out of range", spi_int64(row, 1));
-	return (VendorLine){(int) spi_int64(row, 8), spi_string(row, 9), spi_string(row, 10), spi_int64(row, 11),
-						price_to_string(price)};
+	return (VendorLine){(int) spi_int64(row, 8), spi_string(row, 9), spi_string(row, 10),
+						spi_int64(row, 11), price_to_string(price)};
 }
 
 /* True if the row is of the same question as the one before. */
@@ -43,12 +43,14 @@ continues_question(const Questions *questions, uint64 row)
 {
 	int last = questions->count - 1;
 
-	return last >= 0 && questions->order_ids[last] == spi_int64(row, 1) && questions->attempts[last] == spi_int64(row, 7) &&
+	return last >= 0 && questions->order_ids[last] == spi_int64(row, 1) &&
+		   questions->attempts[last] == spi_int64(row, 7) &&
 		   strcmp(questions->vendor_ids[last], spi_string(row, 6)) == 0;
 }
 
 static void
-add_question(EventBatch *events, const Questions *questions, uint64 row, const VendorLine *lines, int nlines)
+add_question(EventBatch *events, const Questions *questions, uint64 row, const VendorLine *lines,
+			 int nlines)
 {
 	bool       is_null;
 	OrderFacts order = {
@@ -59,8 +61,8 @@ add_question(EventBatch *events, const Questions *questions, uint64 row, const V
 		.traceparent = spi_string(row, 5),
 	};
 	int    last = questions->count - 1;
-	Event *event =
-		event_order_placed(events, &order, questions->vendor_ids[last], (int) questions->attempts[last], lines, nlines);
+	Event *event = event_order_placed(events, &order, questions->vendor_ids[last],
+									  (int) questions->attempts[last], lines, nlines);
 
 	event->headers = event_headers_again(event->headers, "silent");
 }
@@ -109,9 +111,11 @@ oa_ask_silent_vendors(PG_FUNCTION_ARGS)
 	begin_writing("ask_silent_vendors()");
 	require_argument(fcinfo, 0, "silent_for");
 	asked_before = DatumGetTimestampTz(DirectFunctionCall2(
-		timestamptz_mi_interval, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), PG_GETARG_DATUM(0)));
+		timestamptz_mi_interval, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()),
+		PG_GETARG_DATUM(0)));
 	if (asked_before >= GetCurrentTransactionStartTimestamp())
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("silent_for must be longer than nothing")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("silent_for must be longer than nothing")));
 
 	SPI_connect();
 	values[0] = Int64GetDatum(max_orders);

@@ -21,9 +21,9 @@
 
 struct BulkInsert
 {
-	Relation        relation;
-	TupleDesc       desc; /* a copy: pinning the relation's own for each slot costs more than the rows */
-	EState         *estate;
+	Relation  relation;
+	TupleDesc desc; /* a copy: pinning the relation's own for each slot costs more than the rows */
+	EState   *estate;
 	ResultRelInfo  *result_rel;
 	TupleTableSlot *slots[ROWS_MAX];
 	int             nslots;     /* slots made so far */
@@ -64,7 +64,8 @@ flush(BulkInsert *bulk)
 
 	/* table_multi_insert leaks: give it a context that is reset */
 	old_context = MemoryContextSwitchTo(GetPerTupleMemoryContext(bulk->estate));
-	table_multi_insert(bulk->relation, bulk->slots, bulk->nrows, GetCurrentCommandId(true), 0, NULL);
+	table_multi_insert(bulk->relation, bulk->slots, bulk->nrows, GetCurrentCommandId(true), 0,
+					   NULL);
 	MemoryContextSwitchTo(old_context);
 
 	for (int i = 0; i < bulk->nrows; i++)
@@ -72,7 +73,8 @@ flush(BulkInsert *bulk)
 		if (bulk->yield_rows > 0 && i % bulk->yield_rows == 0)
 			(void) sched_yield();
 		if (bulk->result_rel->ri_NumIndices > 0)
-			ExecInsertIndexTuples(bulk->result_rel, bulk->slots[i], bulk->estate, false, false, NULL, NIL);
+			ExecInsertIndexTuples(bulk->result_rel, bulk->slots[i], bulk->estate, false, false,
+								  NULL, NIL);
 		ExecClearTuple(bulk->slots[i]);
 	}
 	ResetPerTupleExprContext(bulk->estate);
@@ -86,7 +88,8 @@ bulk_next_row(BulkInsert *bulk)
 		flush(bulk);
 	if (bulk->nrows == bulk->nslots)
 	{
-		bulk->slots[bulk->nslots] = MakeSingleTupleTableSlot(bulk->desc, table_slot_callbacks(bulk->relation));
+		bulk->slots[bulk->nslots] =
+			MakeSingleTupleTableSlot(bulk->desc, table_slot_callbacks(bulk->relation));
 		bulk->nslots++;
 	}
 	ExecClearTuple(bulk->slots[bulk->nrows]);

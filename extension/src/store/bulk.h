@@ -32,7 +32,8 @@ extern void bulk_yield(BulkInsert *bulk, int every_rows);
 extern TupleTableSlot *bulk_next_row(BulkInsert *bulk);
 extern void            bulk_store_row(BulkInsert *bulk);
 
-/* bulk_set gives a column, counted from 1, its value; bulk_set_text a copy of a text, which may be NULL. */
+/* bulk_set gives a column, counted from 1, its value; bulk_set_text a copy of a text, which may be
+ * NULL. */
 extern void bulk_set(TupleTableSlot *slot, int column, Datum value);
 extern void bulk_set_text(TupleTableSlot *slot, int column, const char *text);
 

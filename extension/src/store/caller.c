@@ -48,7 +48,8 @@ caller_begin(FunctionCallInfo fcinfo)
 	Caller caller;
 
 	GetUserIdAndSecContext(&caller.role, &caller.security_context);
-	SetUserIdAndSecContext(owner_of(fcinfo->flinfo->fn_oid), caller.security_context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(owner_of(fcinfo->flinfo->fn_oid),
+						   caller.security_context | SECURITY_LOCAL_USERID_CHANGE);
 	return caller;
 }
 
@@ -69,14 +70,18 @@ require_answers_for(const Caller *caller, const char *vendor_id)
 		is_member_of(role, ROLE_BRIDGE))
 		return false;
 	if (vendor_id == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("role \"%s\" may not answer for all vendors", GetUserNameFromId(role, false)),
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("role \"%s\" may not answer for all vendors",
+							   GetUserNameFromId(role, false)),
 						errhint("Name the vendor.")));
 	values[0] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(role, false)));
 	values[1] = CStringGetTextDatum(vendor_id);
 	plan_execute(PLAN_VENDOR_LOGIN, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("role \"%s\" may not answer for vendor \"%s\"", GetUserNameFromId(role, false), vendor_id),
-						errhint("configure_vendor(vendor_id, logins => ...) says which roles may.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" may not answer for vendor \"%s\"",
+						GetUserNameFromId(role, false), vendor_id),
+				 errhint("configure_vendor(vendor_id, logins => ...) says which roles may.")));
 	return true;
 }

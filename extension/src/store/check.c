@@ -22,7 +22,8 @@ check_text_id(const char *text, int len, int max_chars)
 		unsigned char c = (unsigned char) text[i];
 
 		if (c < 0x20 || c == 0x7f ||
-			(c == 0xc2 && GetDatabaseEncoding() == PG_UTF8 && i + 1 < len && (unsigned char) text[i + 1] < 0xa0))
+			(c == 0xc2 && GetDatabaseEncoding() == PG_UTF8 && i + 1 < len &&
+			 (unsigned char) text[i + 1] < 0xa0))
 			return pstrdup("must not contain control characters");
 	}
 	chars = pg_mbstrlen_with_len(text, len);
@@ -40,7 +41,8 @@ is_vendor_id(const char *text, int len)
 	{
 		char c = text[i];
 
-		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-'))
+		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+			  c == '_' || c == '-'))
 			return false;
 	}
 	return true;

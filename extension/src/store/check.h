@@ -28,7 +28,8 @@ extern char *check_text_id(const char *text, int len, int max_chars);
 /* True if it is 1 to 64 of A-Z a-z 0-9 _ - */
 extern bool is_vendor_id(const char *text, int len);
 
-/* True if the text, a decimal number, or the numeric is a whole number from min to max, which *result then is. */
+/* True if the text, a decimal number, or the numeric is a whole number from min to max, which
+ * *result then is. */
 extern bool text_to_whole(const char *text, int64 min, int64 max, int64 *result);
 extern bool numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result);
 
@@ -41,10 +42,12 @@ extern void require_argument(FunctionCallInfo fcinfo, int argument, const char *
 /* text_argument returns the text, palloc'd, or NULL if it is null. */
 extern char *text_argument(FunctionCallInfo fcinfo, int argument);
 
-/* id_argument is text_argument, and raises 22023 unless it is 1 to max_chars characters without control characters. */
+/* id_argument is text_argument, and raises 22023 unless it is 1 to max_chars characters without
+ * control characters. */
 extern char *id_argument(FunctionCallInfo fcinfo, int argument, const char *name, int max_chars);
 
-/* count_argument returns how many a function may take at most, 1000 if it is null, and raises 22023 unless it is 1 to 100000. */
+/* count_argument returns how many a function may take at most, 1000 if it is null, and raises 22023
+ * unless it is 1 to 100000. */
 extern int32 count_argument(FunctionCallInfo fcinfo, int argument, const char *name);
 
 /*

@@ -7,8 +7,6 @@
 
 #include "postgres.h"
 
-#include "store/errors.h"
-
 #define ERRCODE_OA_INSUFFICIENT_STOCK MAKE_SQLSTATE('O', 'A', '0', '0', '1')
 #define ERRCODE_OA_UNKNOWN_PRODUCT    MAKE_SQLSTATE('O', 'A', '0', '0', '2')
 #define ERRCODE_OA_KEY_REUSED         MAKE_SQLSTATE('O', 'A', '0', '0', '3')

@@ -105,6 +105,7 @@ amount_to_numeric(Amount amount)
 
 	if (units <= PG_INT64_MAX)
 		return int64_div_fast_to_numeric((int64) units, decimals);
-	return DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(amount_to_string(amount)),
+	return DatumGetNumeric(DirectFunctionCall3(numeric_in,
+											   CStringGetDatum(amount_to_string(amount)),
 											   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }

@@ -1,14 +1,17 @@
 /*
  * offers.c
- *		The strategies' names.
+ *		The strategies: their names, and what each prefers.
  */
 #include "store/offers.h"
 
 #include <string.h>
 
 static const char *const strategy_names[] = {
-	[SOURCING_CHEAPEST] = "cheapest",     [SOURCING_SINGLE_VENDOR] = "single_vendor",   [SOURCING_PRIORITY] = "priority",
-	[SOURCING_MOST_STOCK] = "most_stock", [SOURCING_FEWEST_VENDORS] = "fewest_vendors",
+	[SOURCING_CHEAPEST] = "cheapest",
+	[SOURCING_SINGLE_VENDOR] = "single_vendor",
+	[SOURCING_PRIORITY] = "priority",
+	[SOURCING_MOST_STOCK] = "most_stock",
+	[SOURCING_FEWEST_VENDORS] = "fewest_vendors",
 };
 
 bool
@@ -29,4 +32,28 @@ const char *
 sourcing_strategy_name(SourcingStrategy strategy)
 {
 	return strategy_names[strategy];
+}
+
+static inline int
+compare_int64(int64_t a, int64_t b)
+{
+	return (a > b) - (a < b);
+}
+
+int
+offer_compare(SourcingStrategy strategy, const SourcingOffer *a, const SourcingOffer *b)
+{
+	int order = 0;
+
+	if (strategy == SOURCING_PRIORITY)
+		order = compare_int64(a->priority, b->priority);
+	else if (strategy == SOURCING_MOST_STOCK)
+		order = compare_int64(b->available, a->available);
+	if (order == 0)
+		order = compare_int64(a->price, b->price);
+	if (order == 0)
+		order = compare_int64(a->priority, b->priority);
+	if (order == 0)
+		order = compare_int64(a->vendor, b->vendor);
+	return order;
 }

@@ -34,4 +34,7 @@ extern bool sourcing_strategy_by_name(const char *name, SourcingStrategy *strate
 
 extern const char *sourcing_strategy_name(SourcingStrategy strategy);
 
+/* offer_compare is negative if the strategy prefers a to b; 0 only for one and the same vendor. */
+extern int offer_compare(SourcingStrategy strategy, const SourcingOffer *a, const SourcingOffer *b);
+
 #endif /* OA_OFFERS_H */

@@ -19,17 +19,20 @@
  * first repetition, and so on up to a thousand times, and has had its time since. A
  * question that the relay has not sent yet, or that no queue takes, is no vendor's silence.
  */
-#define IS_SILENT                                                                                                                \
-	"h.status OPERATOR(pg_catalog.=) 'open' AND h.held_at OPERATOR(pg_catalog.<=) $2 "                                           \
-	"AND h.held_at OPERATOR(pg_catalog.<) "                                                                                      \
-	"  (SELECT c.relayed_until FROM order_aggregator.relay_checkpoint AS c) "                                                    \
-	"AND NOT EXISTS (SELECT FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL "                                \
-	"  AND p.routing_key OPERATOR(pg_catalog.=) ('order.placed.' OPERATOR(pg_catalog.||) h.vendor_id)) "                         \
-	"AND NOT EXISTS (SELECT FROM order_aggregator.vendor_retry AS r "                                                            \
-	"  WHERE r.order_id OPERATOR(pg_catalog.=) h.order_id AND r.vendor_id OPERATOR(pg_catalog.=) h.vendor_id "                   \
-	"    AND r.attempt OPERATOR(pg_catalog.=) h.attempt "                                                                        \
-	"  HAVING (pg_catalog.max(r.retried_at) OPERATOR(pg_catalog.+) ($3 OPERATOR(pg_catalog.*) "                                  \
-	"    pg_catalog.power(2::pg_catalog.float8, LEAST(pg_catalog.count(*), 10)::pg_catalog.float8))) "                           \
+#define IS_SILENT                                                                                  \
+	"h.status OPERATOR(pg_catalog.=) 'open' AND h.held_at OPERATOR(pg_catalog.<=) $2 "             \
+	"AND h.held_at OPERATOR(pg_catalog.<) "                                                        \
+	"  (SELECT c.relayed_until FROM order_aggregator.relay_checkpoint AS c) "                      \
+	"AND NOT EXISTS (SELECT FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL "  \
+	"  AND p.routing_key OPERATOR(pg_catalog.=) ('order.placed.' OPERATOR(pg_catalog.||) "         \
+	"h.vendor_id)) "                                                                               \
+	"AND NOT EXISTS (SELECT FROM order_aggregator.vendor_retry AS r "                              \
+	"  WHERE r.order_id OPERATOR(pg_catalog.=) h.order_id AND r.vendor_id OPERATOR(pg_catalog.=) " \
+	"h.vendor_id "                                                                                 \
+	"    AND r.attempt OPERATOR(pg_catalog.=) h.attempt "                                          \
+	"  HAVING (pg_catalog.max(r.retried_at) OPERATOR(pg_catalog.+) ($3 OPERATOR(pg_catalog.*) "    \
+	"    pg_catalog.power(2::pg_catalog.float8, LEAST(pg_catalog.count(*), "                       \
+	"10)::pg_catalog.float8))) "                                                                   \
 	"    OPERATOR(pg_catalog.>) pg_catalog.now()) "
 
 typedef struct PlanText
@@ -52,121 +55,145 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	 * with the same keys wait for one another instead of deadlocking. A key of
 	 * a transaction still running is waited for.
 	 */
-	[PLAN_CLAIM_KEYS] =
-		{"INSERT INTO order_aggregator.idempotency (key, request_hash, order_id) "
-		 "SELECT d.key, d.request_hash, d.order_id "
-		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d(key, request_hash, order_id) "
-		 "ON CONFLICT (key) DO NOTHING RETURNING key",
-		 3,
-		 {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID}},
-	[PLAN_READ_KEYS] = {"SELECT i.key, i.request_hash, i.order_id, i.error FROM order_aggregator.idempotency AS i "
-						"WHERE i.key OPERATOR(pg_catalog.=) ANY ($1)",
-						1,
-						{TEXTARRAYOID},
-						true},
-	[PLAN_RECORD_ERRORS] = {"UPDATE order_aggregator.idempotency AS i SET order_id = NULL, error = d.error::pg_catalog.jsonb "
-							"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(key, error) "
-							"WHERE i.key OPERATOR(pg_catalog.=) d.key",
-							2,
-							{TEXTARRAYOID, TEXTARRAYOID},
-							true},
-	[PLAN_RELEASE_KEYS] = {"DELETE FROM order_aggregator.idempotency AS i WHERE i.key OPERATOR(pg_catalog.=) ANY ($1)",
+	[PLAN_CLAIM_KEYS] = {"INSERT INTO order_aggregator.idempotency (key, request_hash, order_id) "
+						 "SELECT d.key, d.request_hash, d.order_id "
+						 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), "
+						 "pg_catalog.unnest($3)) AS d(key, request_hash, order_id) "
+						 "ON CONFLICT (key) DO NOTHING RETURNING key",
+						 3,
+						 {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID}},
+	[PLAN_READ_KEYS] =
+		{"SELECT i.key, i.request_hash, i.order_id, i.error FROM order_aggregator.idempotency AS i "
+		 "WHERE i.key OPERATOR(pg_catalog.=) ANY ($1)",
+		 1,
+		 {TEXTARRAYOID},
+		 true},
+	[PLAN_RECORD_ERRORS] =
+		{"UPDATE order_aggregator.idempotency AS i SET order_id = NULL, error = "
+		 "d.error::pg_catalog.jsonb "
+		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(key, error) "
+		 "WHERE i.key OPERATOR(pg_catalog.=) d.key",
+		 2,
+		 {TEXTARRAYOID, TEXTARRAYOID},
+		 true},
+	[PLAN_RELEASE_KEYS] = {"DELETE FROM order_aggregator.idempotency AS i WHERE i.key "
+						   "OPERATOR(pg_catalog.=) ANY ($1)",
 						   1,
 						   {TEXTARRAYOID},
 						   true},
 	/* orders as they were placed: the first attempt's holds */
-	[PLAN_REPLAY_ORDERS] = {"SELECT o.order_id, o.customer_id, o.placed_at, o.expires_at, l.line_no, l.product_id, l.quantity, "
-							"  h.vendor_id, h.quantity, h.unit_price "
-							"FROM order_aggregator.orders AS o "
-							"JOIN order_aggregator.order_line AS l ON l.order_id OPERATOR(pg_catalog.=) o.order_id "
-							"LEFT JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) l.order_id "
-							"  AND h.line_no OPERATOR(pg_catalog.=) l.line_no AND h.attempt OPERATOR(pg_catalog.=) 1 "
-							"WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) "
-							"ORDER BY o.order_id, l.line_no, h.vendor_id",
-							1,
-							{INT8ARRAYOID},
-							true},
+	[PLAN_REPLAY_ORDERS] =
+		{"SELECT o.order_id, o.customer_id, o.placed_at, o.expires_at, l.line_no, l.product_id, "
+		 "l.quantity, "
+		 "  h.vendor_id, h.quantity, h.unit_price "
+		 "FROM order_aggregator.orders AS o "
+		 "JOIN order_aggregator.order_line AS l ON l.order_id OPERATOR(pg_catalog.=) o.order_id "
+		 "LEFT JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) l.order_id "
+		 "  AND h.line_no OPERATOR(pg_catalog.=) l.line_no AND h.attempt OPERATOR(pg_catalog.=) 1 "
+		 "WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) "
+		 "ORDER BY o.order_id, l.line_no, h.vendor_id",
+		 1,
+		 {INT8ARRAYOID},
+		 true},
 
 	/* an order that someone else has locked is being settled: it is left to the next sweep */
-	[PLAN_LOCK_EXPIRED] = {"SELECT o.order_id, o.expires_at FROM order_aggregator.orders AS o "
-						   "WHERE o.status OPERATOR(pg_catalog.=) 'pending' "
-						   "  AND o.expires_at OPERATOR(pg_catalog.<=) $2 AND o.expires_at OPERATOR(pg_catalog.>=) $3 "
-						   "  AND (o.expires_at OPERATOR(pg_catalog.>) $3 OR o.order_id OPERATOR(pg_catalog.>) $4) "
-						   "ORDER BY o.expires_at, o.order_id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
-						   4,
-						   {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID},
-						   true},
-	/* orders of which a part is at a silent vendor */
-	[PLAN_LOCK_SILENT] =
-		{"SELECT o.order_id FROM order_aggregator.orders AS o "
-		 "WHERE o.status OPERATOR(pg_catalog.=) 'pending' AND o.expires_at OPERATOR(pg_catalog.>) pg_catalog.now() "
-		 "  AND o.placed_at OPERATOR(pg_catalog.<=) $2 "
-		 "  AND EXISTS (SELECT FROM order_aggregator.hold AS h "
-		 "    WHERE h.order_id OPERATOR(pg_catalog.=) o.order_id AND " IS_SILENT ") "
-		 "ORDER BY o.expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
-		 3,
-		 {INT8OID, TIMESTAMPTZOID, INTERVALOID},
+	[PLAN_LOCK_EXPIRED] =
+		{"SELECT o.order_id, o.expires_at FROM order_aggregator.orders AS o "
+		 "WHERE o.status OPERATOR(pg_catalog.=) 'pending' "
+		 "  AND o.expires_at OPERATOR(pg_catalog.<=) $2 AND o.expires_at OPERATOR(pg_catalog.>=) "
+		 "$3 "
+		 "  AND (o.expires_at OPERATOR(pg_catalog.>) $3 OR o.order_id OPERATOR(pg_catalog.>) $4) "
+		 "ORDER BY o.expires_at, o.order_id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
+		 4,
+		 {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID},
 		 true},
-	/* their silent vendors' lines, as order.placed tells of them */
-	[PLAN_READ_SILENT] = {"SELECT o.order_id, o.customer_id, o.placed_at, o.expires_at, o.traceparent, "
-						  "  h.vendor_id, h.attempt, h.line_no, h.product_id, s.vendor_sku, h.quantity, h.unit_price "
-						  "FROM order_aggregator.orders AS o "
-						  "JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) o.order_id "
-						  "JOIN order_aggregator.stock AS s ON s.product_id OPERATOR(pg_catalog.=) h.product_id "
-						  "  AND s.vendor_id OPERATOR(pg_catalog.=) h.vendor_id "
-						  "WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) AND " IS_SILENT
-						  "ORDER BY o.order_id, h.vendor_id, h.attempt, h.line_no",
+	/* orders of which a part is at a silent vendor */
+	[PLAN_LOCK_SILENT] = {"SELECT o.order_id FROM order_aggregator.orders AS o "
+						  "WHERE o.status OPERATOR(pg_catalog.=) 'pending' AND o.expires_at "
+						  "OPERATOR(pg_catalog.>) pg_catalog.now() "
+						  "  AND o.placed_at OPERATOR(pg_catalog.<=) $2 "
+						  "  AND EXISTS (SELECT FROM order_aggregator.hold AS h "
+						  "    WHERE h.order_id OPERATOR(pg_catalog.=) o.order_id AND " IS_SILENT
+						  ") "
+						  "ORDER BY o.expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
 						  3,
-						  {INT8ARRAYOID, TIMESTAMPTZOID, INTERVALOID},
+						  {INT8OID, TIMESTAMPTZOID, INTERVALOID},
 						  true},
-	[PLAN_RECORD_RETRIES] = {"INSERT INTO order_aggregator.vendor_retry (order_id, vendor_id, attempt, retried_at) "
-							 "SELECT d.order_id, d.vendor_id, d.attempt, pg_catalog.now() "
-							 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS "
-							 "d(order_id, vendor_id, attempt)",
-							 3,
-							 {INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID}},
-	[PLAN_CLAIM_ACTION] = {"INSERT INTO order_aggregator.idempotency (key, request_hash, order_id, action) VALUES ($1, $2, $3, $4) "
+	/* their silent vendors' lines, as order.placed tells of them */
+	[PLAN_READ_SILENT] =
+		{"SELECT o.order_id, o.customer_id, o.placed_at, o.expires_at, o.traceparent, "
+		 "  h.vendor_id, h.attempt, h.line_no, h.product_id, s.vendor_sku, h.quantity, "
+		 "h.unit_price "
+		 "FROM order_aggregator.orders AS o "
+		 "JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) o.order_id "
+		 "JOIN order_aggregator.stock AS s ON s.product_id OPERATOR(pg_catalog.=) h.product_id "
+		 "  AND s.vendor_id OPERATOR(pg_catalog.=) h.vendor_id "
+		 "WHERE o.order_id OPERATOR(pg_catalog.=) ANY ($1) AND " IS_SILENT
+		 "ORDER BY o.order_id, h.vendor_id, h.attempt, h.line_no",
+		 3,
+		 {INT8ARRAYOID, TIMESTAMPTZOID, INTERVALOID},
+		 true},
+	[PLAN_RECORD_RETRIES] =
+		{"INSERT INTO order_aggregator.vendor_retry (order_id, vendor_id, attempt, retried_at) "
+		 "SELECT d.order_id, d.vendor_id, d.attempt, pg_catalog.now() "
+		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS "
+		 "d(order_id, vendor_id, attempt)",
+		 3,
+		 {INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID}},
+	[PLAN_CLAIM_ACTION] = {"INSERT INTO order_aggregator.idempotency (key, request_hash, order_id, "
+						   "action) VALUES ($1, $2, $3, $4) "
 						   "ON CONFLICT (key) DO NOTHING",
 						   4,
 						   {TEXTOID, INT8OID, INT8OID, TEXTOID}},
-	[PLAN_READ_ACTION] = {"SELECT i.action, i.request_hash FROM order_aggregator.idempotency AS i WHERE i.key OPERATOR(pg_catalog.=) $1",
+	[PLAN_READ_ACTION] = {"SELECT i.action, i.request_hash FROM order_aggregator.idempotency AS i "
+						  "WHERE i.key OPERATOR(pg_catalog.=) $1",
 						  1,
 						  {TEXTOID},
 						  true},
-	[PLAN_REFERS_TO_VENDOR] =
-		{"SELECT EXISTS (SELECT FROM order_aggregator.stock AS s WHERE s.vendor_id OPERATOR(pg_catalog.=) $1) "
-		 "OR EXISTS (SELECT FROM order_aggregator.product_map AS m WHERE m.vendor_id OPERATOR(pg_catalog.=) $1) "
-		 "OR EXISTS (SELECT FROM order_aggregator.feed_sync AS f WHERE f.vendor_id OPERATOR(pg_catalog.=) $1)",
-		 1,
-		 {TEXTOID},
+	[PLAN_REFERS_TO_VENDOR] = {"SELECT EXISTS (SELECT FROM order_aggregator.stock AS s WHERE "
+							   "s.vendor_id OPERATOR(pg_catalog.=) $1) "
+							   "OR EXISTS (SELECT FROM order_aggregator.product_map AS m WHERE "
+							   "m.vendor_id OPERATOR(pg_catalog.=) $1) "
+							   "OR EXISTS (SELECT FROM order_aggregator.feed_sync AS f WHERE "
+							   "f.vendor_id OPERATOR(pg_catalog.=) $1)",
+							   1,
+							   {TEXTOID},
+							   true},
+	[PLAN_REFERS_TO_PRODUCT] = {"SELECT EXISTS (SELECT FROM order_aggregator.stock AS s WHERE "
+								"s.product_id OPERATOR(pg_catalog.=) $1)",
+								1,
+								{TEXTOID},
+								true},
+	[PLAN_VENDOR_LOGIN] =
+		{"SELECT 1 FROM order_aggregator.vendor_login AS l "
+		 "WHERE l.login OPERATOR(pg_catalog.=) $1 AND l.vendor_id OPERATOR(pg_catalog.=) $2",
+		 2,
+		 {NAMEOID, TEXTOID},
 		 true},
-	[PLAN_REFERS_TO_PRODUCT] =
-		{"SELECT EXISTS (SELECT FROM order_aggregator.stock AS s WHERE s.product_id OPERATOR(pg_catalog.=) $1)", 1, {TEXTOID}, true},
-	[PLAN_VENDOR_LOGIN] = {"SELECT 1 FROM order_aggregator.vendor_login AS l "
-						   "WHERE l.login OPERATOR(pg_catalog.=) $1 AND l.vendor_id OPERATOR(pg_catalog.=) $2",
-						   2,
-						   {NAMEOID, TEXTOID},
-						   true},
-	[PLAN_AMQP_USERS] = {"SELECT v.vendor_id, v.amqp_user FROM order_aggregator.vendor AS v "
-						 "WHERE v.amqp_user IS NOT NULL AND v.vendor_id OPERATOR(pg_catalog.=) ANY ($1)",
-						 1,
-						 {TEXTARRAYOID},
-						 true},
-	[PLAN_REGISTER_VENDOR] = {"INSERT INTO order_aggregator.vendor AS v (vendor_id, name, stock_url, priority) "
-							  "VALUES ($1, $2, $3, $4) "
-							  "ON CONFLICT (vendor_id) DO UPDATE "
-							  "SET name = EXCLUDED.name, stock_url = EXCLUDED.stock_url, priority = EXCLUDED.priority",
-							  4,
-							  {TEXTOID, TEXTOID, TEXTOID, INT4OID}},
+	[PLAN_AMQP_USERS] =
+		{"SELECT v.vendor_id, v.amqp_user FROM order_aggregator.vendor AS v "
+		 "WHERE v.amqp_user IS NOT NULL AND v.vendor_id OPERATOR(pg_catalog.=) ANY ($1)",
+		 1,
+		 {TEXTARRAYOID},
+		 true},
+	[PLAN_REGISTER_VENDOR] =
+		{"INSERT INTO order_aggregator.vendor AS v (vendor_id, name, stock_url, priority) "
+		 "VALUES ($1, $2, $3, $4) "
+		 "ON CONFLICT (vendor_id) DO UPDATE "
+		 "SET name = EXCLUDED.name, stock_url = EXCLUDED.stock_url, priority = EXCLUDED.priority",
+		 4,
+		 {TEXTOID, TEXTOID, TEXTOID, INT4OID}},
 	[PLAN_LOCK_VENDOR] = {"SELECT v.synced_as_of FROM order_aggregator.vendor AS v "
 						  "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
 						  1,
 						  {TEXTOID}},
 	[PLAN_CONFIGURE_VENDOR] =
 		{"UPDATE order_aggregator.vendor AS v SET sync_interval = COALESCE($2, v.sync_interval), "
-		 "  feed_mapping = CASE WHEN $3 OPERATOR(pg_catalog.=) '{}'::pg_catalog.jsonb THEN NULL ELSE COALESCE($3, "
+		 "  feed_mapping = CASE WHEN $3 OPERATOR(pg_catalog.=) '{}'::pg_catalog.jsonb THEN NULL "
+		 "ELSE COALESCE($3, "
 		 "v.feed_mapping) END, "
-		 "  buffer = COALESCE($4, v.buffer), on_shortage = COALESCE($5, v.on_shortage), is_active = COALESCE($6, v.is_active) "
+		 "  buffer = COALESCE($4, v.buffer), on_shortage = COALESCE($5, v.on_shortage), is_active "
+		 "= COALESCE($6, v.is_active) "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 6,
 		 {TEXTOID, INTERVALOID, JSONBOID, INT8OID, TEXTOID, BOOLOID}},
@@ -174,7 +201,10 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							"WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 							2,
 							{TEXTOID, TEXTOID}},
-	[PLAN_FORGET_LOGINS] = {"DELETE FROM order_aggregator.vendor_login AS l WHERE l.vendor_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}},
+	[PLAN_FORGET_LOGINS] = {"DELETE FROM order_aggregator.vendor_login AS l WHERE l.vendor_id "
+							"OPERATOR(pg_catalog.=) $1",
+							1,
+							{TEXTOID}},
 	[PLAN_ADD_LOGINS] = {"INSERT INTO order_aggregator.vendor_login (login, vendor_id) "
 						 "SELECT DISTINCT n, $1 FROM pg_catalog.unnest($2) AS n",
 						 2,
@@ -188,116 +218,138 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 								 4,
 								 {TEXTOID, INT8OID, INT8OID, TEXTOID},
 								 true},
-	[PLAN_CONFIGURE_PRODUCT] = {"UPDATE order_aggregator.product AS p SET buffer = COALESCE($2, p.buffer), "
-								"  low_threshold = CASE WHEN $3 OPERATOR(pg_catalog.=) (-1)::pg_catalog.int8 THEN NULL ELSE "
-								"COALESCE($3, p.low_threshold) END "
-								"WHERE p.product_id OPERATOR(pg_catalog.=) $1",
-								4,
-								{TEXTOID, INT8OID, INT8OID, TEXTOID},
-								true},
+	[PLAN_CONFIGURE_PRODUCT] =
+		{"UPDATE order_aggregator.product AS p SET buffer = COALESCE($2, p.buffer), "
+		 "  low_threshold = CASE WHEN $3 OPERATOR(pg_catalog.=) (-1)::pg_catalog.int8 THEN NULL "
+		 "ELSE "
+		 "COALESCE($3, p.low_threshold) END "
+		 "WHERE p.product_id OPERATOR(pg_catalog.=) $1",
+		 4,
+		 {TEXTOID, INT8OID, INT8OID, TEXTOID},
+		 true},
 	[PLAN_CONFIGURE_STOCK] =
 		{"UPDATE order_aggregator.stock AS s SET buffer = COALESCE($2, s.buffer), "
-		 "  low_threshold = CASE WHEN $3 OPERATOR(pg_catalog.=) (-1)::pg_catalog.int8 THEN NULL ELSE COALESCE($3, "
+		 "  low_threshold = CASE WHEN $3 OPERATOR(pg_catalog.=) (-1)::pg_catalog.int8 THEN NULL "
+		 "ELSE COALESCE($3, "
 		 "s.low_threshold) END "
-		 "WHERE s.product_id OPERATOR(pg_catalog.=) $1 AND ($4 IS NULL OR s.vendor_id OPERATOR(pg_catalog.=) $4)",
+		 "WHERE s.product_id OPERATOR(pg_catalog.=) $1 AND ($4 IS NULL OR s.vendor_id "
+		 "OPERATOR(pg_catalog.=) $4)",
 		 4,
 		 {TEXTOID, INT8OID, INT8OID, TEXTOID},
 		 true},
 	[PLAN_UNMAP_PRODUCTS] = {"DELETE FROM order_aggregator.product_map AS m "
-							 "WHERE m.vendor_id OPERATOR(pg_catalog.=) $1 AND m.vendor_sku OPERATOR(pg_catalog.=) ANY ($2)",
+							 "WHERE m.vendor_id OPERATOR(pg_catalog.=) $1 AND m.vendor_sku "
+							 "OPERATOR(pg_catalog.=) ANY ($2)",
 							 3,
 							 {TEXTOID, TEXTARRAYOID, TEXTARRAYOID},
 							 true},
-	[PLAN_CLAIMED_PRODUCT] = {"SELECT m.product_id, m.vendor_sku FROM order_aggregator.product_map AS m "
-							  "WHERE m.vendor_id OPERATOR(pg_catalog.=) $1 AND m.product_id OPERATOR(pg_catalog.=) ANY ($3) "
-							  "ORDER BY m.product_id LIMIT 1",
-							  3,
-							  {TEXTOID, TEXTARRAYOID, TEXTARRAYOID},
-							  true},
-	[PLAN_MAP_PRODUCTS] = {"INSERT INTO order_aggregator.product_map (vendor_id, vendor_sku, product_id) "
-						   "SELECT $1, d.vendor_sku, d.product_id "
-						   "FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d(vendor_sku, product_id) "
-						   "WHERE d.product_id IS NOT NULL",
-						   3,
-						   {TEXTOID, TEXTARRAYOID, TEXTARRAYOID}},
-	[PLAN_PULL_ANEW] = {"UPDATE order_aggregator.vendor AS v "
-						"SET feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity' "
-						"WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
-						1,
-						{TEXTOID}},
-
-	[PLAN_SUPERSEDE_FEED] =
-		{"UPDATE order_aggregator.feed_sync AS f SET status = 'superseded', finished_at = pg_catalog.clock_timestamp() "
-		 "WHERE f.vendor_id OPERATOR(pg_catalog.=) $1 AND f.status OPERATOR(pg_catalog.=) 'running'",
-		 1,
-		 {TEXTOID},
-		 true},
-	/* the tags of the last feed say nothing of one that is half applied */
-	[PLAN_VENDOR_BEGINS] =
-		{"UPDATE order_aggregator.vendor AS v SET synced_as_of = $2, feed_etag = NULL, feed_last_modified = NULL "
-		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
-		 2,
-		 {TEXTOID, TIMESTAMPTZOID}},
-	[PLAN_BEGIN_FEED] =
-		{"INSERT INTO order_aggregator.feed_sync AS f (vendor_id, as_of, status) VALUES ($1, $2, $3) RETURNING sync_id",
+	[PLAN_CLAIMED_PRODUCT] =
+		{"SELECT m.product_id, m.vendor_sku FROM order_aggregator.product_map AS m "
+		 "WHERE m.vendor_id OPERATOR(pg_catalog.=) $1 AND m.product_id OPERATOR(pg_catalog.=) ANY "
+		 "($3) "
+		 "ORDER BY m.product_id LIMIT 1",
 		 3,
-		 {TEXTOID, TIMESTAMPTZOID, TEXTOID}},
-	[PLAN_VENDOR_OF_FEED] = {"SELECT f.vendor_id FROM order_aggregator.feed_sync AS f WHERE f.sync_id OPERATOR(pg_catalog.=) $1",
+		 {TEXTOID, TEXTARRAYOID, TEXTARRAYOID},
+		 true},
+	[PLAN_MAP_PRODUCTS] =
+		{"INSERT INTO order_aggregator.product_map (vendor_id, vendor_sku, product_id) "
+		 "SELECT $1, d.vendor_sku, d.product_id "
+		 "FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d(vendor_sku, "
+		 "product_id) "
+		 "WHERE d.product_id IS NOT NULL",
+		 3,
+		 {TEXTOID, TEXTARRAYOID, TEXTARRAYOID}},
+	[PLAN_PULL_ANEW] =
+		{"UPDATE order_aggregator.vendor AS v "
+		 "SET feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity' "
+		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+		 1,
+		 {TEXTOID}},
+
+	[PLAN_SUPERSEDE_FEED] = {"UPDATE order_aggregator.feed_sync AS f SET status = 'superseded', "
+							 "finished_at = pg_catalog.clock_timestamp() "
+							 "WHERE f.vendor_id OPERATOR(pg_catalog.=) $1 AND f.status "
+							 "OPERATOR(pg_catalog.=) 'running'",
+							 1,
+							 {TEXTOID},
+							 true},
+	/* the tags of the last feed say nothing of one that is half applied */
+	[PLAN_VENDOR_BEGINS] = {"UPDATE order_aggregator.vendor AS v SET synced_as_of = $2, feed_etag "
+							"= NULL, feed_last_modified = NULL "
+							"WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+							2,
+							{TEXTOID, TIMESTAMPTZOID}},
+	[PLAN_BEGIN_FEED] = {"INSERT INTO order_aggregator.feed_sync AS f (vendor_id, as_of, status) "
+						 "VALUES ($1, $2, $3) RETURNING sync_id",
+						 3,
+						 {TEXTOID, TIMESTAMPTZOID, TEXTOID}},
+	[PLAN_VENDOR_OF_FEED] = {"SELECT f.vendor_id FROM order_aggregator.feed_sync AS f WHERE "
+							 "f.sync_id OPERATOR(pg_catalog.=) $1",
 							 1,
 							 {INT8OID},
 							 true},
-	[PLAN_LOCK_FEED] = {"SELECT f.vendor_id, f.as_of, f.status FROM order_aggregator.feed_sync AS f "
-						"WHERE f.sync_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
-						1,
-						{INT8OID},
-						true},
+	[PLAN_LOCK_FEED] =
+		{"SELECT f.vendor_id, f.as_of, f.status FROM order_aggregator.feed_sync AS f "
+		 "WHERE f.sync_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+		 1,
+		 {INT8OID},
+		 true},
 	[PLAN_ADD_TO_FEED] =
 		{"UPDATE order_aggregator.feed_sync AS f "
-		 "SET progressed_at = pg_catalog.clock_timestamp(), items = f.items OPERATOR(pg_catalog.+) $2::pg_catalog.int4, "
+		 "SET progressed_at = pg_catalog.clock_timestamp(), items = f.items OPERATOR(pg_catalog.+) "
+		 "$2::pg_catalog.int4, "
 		 "  new_items = f.new_items OPERATOR(pg_catalog.+) $3::pg_catalog.int4, "
 		 "  changed_items = f.changed_items OPERATOR(pg_catalog.+) $4::pg_catalog.int4, "
 		 "  inactive_items = f.inactive_items OPERATOR(pg_catalog.+) $5::pg_catalog.int4, "
 		 "  skipped_items = f.skipped_items OPERATOR(pg_catalog.+) $6::pg_catalog.int4, "
 		 "  oversold_items = f.oversold_items OPERATOR(pg_catalog.+) $7::pg_catalog.int4, "
-		 "  skipped = CASE WHEN pg_catalog.jsonb_array_length(f.skipped) OPERATOR(pg_catalog.<) 100 "
+		 "  skipped = CASE WHEN pg_catalog.jsonb_array_length(f.skipped) OPERATOR(pg_catalog.<) "
+		 "100 "
 		 "    THEN f.skipped OPERATOR(pg_catalog.||) $8::pg_catalog.jsonb ELSE f.skipped END, "
-		 "  oversold = CASE WHEN pg_catalog.jsonb_array_length(f.oversold) OPERATOR(pg_catalog.<) 1000 "
+		 "  oversold = CASE WHEN pg_catalog.jsonb_array_length(f.oversold) OPERATOR(pg_catalog.<) "
+		 "1000 "
 		 "    THEN f.oversold OPERATOR(pg_catalog.||) $9::pg_catalog.jsonb ELSE f.oversold END "
 		 "WHERE f.sync_id OPERATOR(pg_catalog.=) $1",
 		 9,
 		 {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID},
 		 true},
-	[PLAN_FINISH_FEED] =
-		{"UPDATE order_aggregator.feed_sync AS f SET status = $2, finished_at = pg_catalog.clock_timestamp() "
-		 "WHERE f.sync_id OPERATOR(pg_catalog.=) $1 "
-		 "RETURNING f.vendor_id, f.as_of, f.status, f.items, f.new_items, f.changed_items, f.inactive_items, f.skipped_items, "
-		 "  f.skipped::pg_catalog.text, f.oversold::pg_catalog.text",
-		 2,
-		 {INT8OID, TEXTOID},
-		 true},
+	[PLAN_FINISH_FEED] = {"UPDATE order_aggregator.feed_sync AS f SET status = $2, finished_at = "
+						  "pg_catalog.clock_timestamp() "
+						  "WHERE f.sync_id OPERATOR(pg_catalog.=) $1 "
+						  "RETURNING f.vendor_id, f.as_of, f.status, f.items, f.new_items, "
+						  "f.changed_items, f.inactive_items, f.skipped_items, "
+						  "  f.skipped::pg_catalog.text, f.oversold::pg_catalog.text",
+						  2,
+						  {INT8OID, TEXTOID},
+						  true},
 	[PLAN_VENDOR_SYNCED] =
-		{"UPDATE order_aggregator.vendor AS v SET last_sync_at = pg_catalog.clock_timestamp(), last_sync_status = 'applied', "
-		 "  last_sync_error = NULL, last_sync_items = $1::pg_catalog.int4, feed_etag = $3, feed_last_modified = $4, "
+		{"UPDATE order_aggregator.vendor AS v SET last_sync_at = pg_catalog.clock_timestamp(), "
+		 "last_sync_status = 'applied', "
+		 "  last_sync_error = NULL, last_sync_items = $1::pg_catalog.int4, feed_etag = $3, "
+		 "feed_last_modified = $4, "
 		 "  sync_failures = 0, circuit_open_until = NULL, "
 		 "  next_sync_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) v.sync_interval "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $2",
 		 4,
 		 {INT8OID, TEXTOID, TEXTOID, TEXTOID}},
-	[PLAN_UNNAMED_PRODUCTS] = {"SELECT p.product_id FROM order_aggregator.product AS p "
-							   "WHERE p.name OPERATOR(pg_catalog.=) p.product_id AND p.product_id OPERATOR(pg_catalog.>=) $1 "
-							   "  AND p.product_id OPERATOR(pg_catalog.<=) $2 ORDER BY p.product_id",
-							   2,
-							   {TEXTOID, TEXTOID},
-							   true},
+	[PLAN_UNNAMED_PRODUCTS] =
+		{"SELECT p.product_id FROM order_aggregator.product AS p "
+		 "WHERE p.name OPERATOR(pg_catalog.=) p.product_id AND p.product_id "
+		 "OPERATOR(pg_catalog.>=) $1 "
+		 "  AND p.product_id OPERATOR(pg_catalog.<=) $2 ORDER BY p.product_id",
+		 2,
+		 {TEXTOID, TEXTOID},
+		 true},
 	/* one that is there already is locked, also if it keeps its name */
-	[PLAN_ADD_PRODUCTS] = {"INSERT INTO order_aggregator.product AS p (product_id, name) "
-						   "SELECT d.product_id, d.name "
-						   "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(product_id, name) "
-						   "ON CONFLICT (product_id) DO UPDATE SET name = EXCLUDED.name "
-						   "WHERE p.name OPERATOR(pg_catalog.=) p.product_id "
-						   "  AND EXCLUDED.name OPERATOR(pg_catalog.<>) EXCLUDED.product_id",
-						   2,
-						   {TEXTARRAYOID, TEXTARRAYOID}},
+	[PLAN_ADD_PRODUCTS] =
+		{"INSERT INTO order_aggregator.product AS p (product_id, name) "
+		 "SELECT d.product_id, d.name "
+		 "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(product_id, name) "
+		 "ON CONFLICT (product_id) DO UPDATE SET name = EXCLUDED.name "
+		 "WHERE p.name OPERATOR(pg_catalog.=) p.product_id "
+		 "  AND EXCLUDED.name OPERATOR(pg_catalog.<>) EXCLUDED.product_id",
+		 2,
+		 {TEXTARRAYOID, TEXTARRAYOID}},
 
 	[PLAN_NOTE_SHORTAGES] = {"INSERT INTO order_aggregator.shortage AS s (vendor_id, product_id) "
 							 "SELECT $1, d.product_id FROM pg_catalog.unnest($2) AS d(product_id) "
@@ -305,19 +357,23 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							 2,
 							 {TEXTOID, TEXTARRAYOID}},
 	[PLAN_END_SHORTAGES] = {"DELETE FROM order_aggregator.shortage AS s "
-							"WHERE s.vendor_id OPERATOR(pg_catalog.=) $1 AND s.product_id OPERATOR(pg_catalog.=) ANY ($2)",
+							"WHERE s.vendor_id OPERATOR(pg_catalog.=) $1 AND s.product_id "
+							"OPERATOR(pg_catalog.=) ANY ($2)",
 							2,
 							{TEXTOID, TEXTARRAYOID},
 							true},
 	[PLAN_READ_SHORTAGES] =
-		{"SELECT s.vendor_id, s.product_id, v.on_shortage, k.reserved OPERATOR(pg_catalog.-) k.on_hand "
+		{"SELECT s.vendor_id, s.product_id, v.on_shortage, k.reserved OPERATOR(pg_catalog.-) "
+		 "k.on_hand "
 		 "FROM order_aggregator.shortage AS s "
 		 "JOIN order_aggregator.vendor AS v ON v.vendor_id OPERATOR(pg_catalog.=) s.vendor_id "
 		 "JOIN order_aggregator.stock AS k ON k.product_id OPERATOR(pg_catalog.=) s.product_id "
 		 "  AND k.vendor_id OPERATOR(pg_catalog.=) s.vendor_id "
 		 "WHERE (s.tried_at IS NULL "
-		 "    OR s.tried_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '1 minute'::pg_catalog.interval)) "
-		 "  AND (k.reserved OPERATOR(pg_catalog.<=) k.on_hand OR v.on_shortage OPERATOR(pg_catalog.<>) 'keep') "
+		 "    OR s.tried_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '1 "
+		 "minute'::pg_catalog.interval)) "
+		 "  AND (k.reserved OPERATOR(pg_catalog.<=) k.on_hand OR v.on_shortage "
+		 "OPERATOR(pg_catalog.<>) 'keep') "
 		 "ORDER BY s.noticed_at LIMIT $1",
 		 1,
 		 {INT8OID},
@@ -329,68 +385,85 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "  JOIN order_aggregator.stock AS k ON k.product_id OPERATOR(pg_catalog.=) o.product_id "
 		 "    AND k.vendor_id OPERATOR(pg_catalog.=) o.vendor_id "
 		 "  WHERE k.reserved OPERATOR(pg_catalog.<=) k.on_hand "
-		 "    AND o.tried_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '1 minute'::pg_catalog.interval) "
+		 "    AND o.tried_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '1 "
+		 "minute'::pg_catalog.interval) "
 		 "  FOR UPDATE OF o SKIP LOCKED) AS d "
-		 "WHERE s.vendor_id OPERATOR(pg_catalog.=) d.vendor_id AND s.product_id OPERATOR(pg_catalog.=) d.product_id",
+		 "WHERE s.vendor_id OPERATOR(pg_catalog.=) d.vendor_id AND s.product_id "
+		 "OPERATOR(pg_catalog.=) d.product_id",
 		 0,
 		 {InvalidOid},
 		 true},
 	/* the newest first: whoever came first is served first */
-	[PLAN_ORDERS_HOLDING] = {"SELECT h.order_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 FROM order_aggregator.orders AS o "
-							 "JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) o.order_id "
-							 "WHERE o.status OPERATOR(pg_catalog.=) 'pending' AND h.vendor_id OPERATOR(pg_catalog.=) $1 "
-							 "  AND h.product_id OPERATOR(pg_catalog.=) $2 AND h.status OPERATOR(pg_catalog.=) 'open' "
-							 "GROUP BY h.order_id ORDER BY h.order_id DESC LIMIT $3",
-							 3,
-							 {TEXTOID, TEXTOID, INT8OID},
-							 true},
+	[PLAN_ORDERS_HOLDING] =
+		{"SELECT h.order_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 FROM "
+		 "order_aggregator.orders AS o "
+		 "JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) o.order_id "
+		 "WHERE o.status OPERATOR(pg_catalog.=) 'pending' AND h.vendor_id OPERATOR(pg_catalog.=) "
+		 "$1 "
+		 "  AND h.product_id OPERATOR(pg_catalog.=) $2 AND h.status OPERATOR(pg_catalog.=) 'open' "
+		 "GROUP BY h.order_id ORDER BY h.order_id DESC LIMIT $3",
+		 3,
+		 {TEXTOID, TEXTOID, INT8OID},
+		 true},
 	[PLAN_SHORTAGES_TRIED] =
 		{"UPDATE order_aggregator.shortage AS s SET tried_at = pg_catalog.now() FROM ("
 		 "  SELECT o.vendor_id, o.product_id FROM order_aggregator.shortage AS o "
-		 "  JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(vendor_id, product_id) "
-		 "    ON o.vendor_id OPERATOR(pg_catalog.=) d.vendor_id AND o.product_id OPERATOR(pg_catalog.=) d.product_id "
+		 "  JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d(vendor_id, "
+		 "product_id) "
+		 "    ON o.vendor_id OPERATOR(pg_catalog.=) d.vendor_id AND o.product_id "
+		 "OPERATOR(pg_catalog.=) d.product_id "
 		 "  FOR UPDATE OF o SKIP LOCKED) AS t "
-		 "WHERE s.vendor_id OPERATOR(pg_catalog.=) t.vendor_id AND s.product_id OPERATOR(pg_catalog.=) t.product_id",
+		 "WHERE s.vendor_id OPERATOR(pg_catalog.=) t.vendor_id AND s.product_id "
+		 "OPERATOR(pg_catalog.=) t.product_id",
 		 2,
 		 {TEXTARRAYOID, TEXTARRAYOID},
 		 true},
 
-	[PLAN_READ_RETURNS] =
-		{"SELECT r.line_no, r.vendor_id, r.attempt, r.quantity, r.return_id, r.key FROM order_aggregator.order_return AS r "
-		 "WHERE r.order_id OPERATOR(pg_catalog.=) $1",
-		 1,
-		 {INT8OID},
-		 true},
-	[PLAN_STORE_RETURNS] =
-		{"INSERT INTO order_aggregator.order_return "
-		 "  (return_id, order_id, line_no, vendor_id, attempt, product_id, quantity, unit_price, restocked, returned_at, key) "
-		 "SELECT $1, $2, d.line_no, d.vendor_id, d.attempt, d.product_id, d.quantity, d.unit_price::pg_catalog.numeric, $9, "
-		 "  pg_catalog.now(), $10 "
-		 "FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), "
-		 "  pg_catalog.unnest($7), pg_catalog.unnest($8)) AS d(line_no, vendor_id, attempt, product_id, quantity, unit_price)",
-		 10,
-		 {INT8OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLOID,
-		  TEXTOID}},
+	[PLAN_READ_RETURNS] = {"SELECT r.line_no, r.vendor_id, r.attempt, r.quantity, r.return_id, "
+						   "r.key FROM order_aggregator.order_return AS r "
+						   "WHERE r.order_id OPERATOR(pg_catalog.=) $1",
+						   1,
+						   {INT8OID},
+						   true},
+	[PLAN_STORE_RETURNS] = {"INSERT INTO order_aggregator.order_return "
+							"  (return_id, order_id, line_no, vendor_id, attempt, product_id, "
+							"quantity, unit_price, restocked, returned_at, key) "
+							"SELECT $1, $2, d.line_no, d.vendor_id, d.attempt, d.product_id, "
+							"d.quantity, d.unit_price::pg_catalog.numeric, $9, "
+							"  pg_catalog.now(), $10 "
+							"FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), "
+							"pg_catalog.unnest($5), pg_catalog.unnest($6), "
+							"  pg_catalog.unnest($7), pg_catalog.unnest($8)) AS d(line_no, "
+							"vendor_id, attempt, product_id, quantity, unit_price)",
+							10,
+							{INT8OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID,
+							 TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLOID, TEXTOID}},
 
-	[PLAN_LOCK_PARKED] =
-		{"SELECT p.event_id, p.message_id, p.routing_key, p.headers::pg_catalog.text, p.payload::pg_catalog.text "
-		 "FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL AND p.retry_at IS NULL "
-		 "ORDER BY p.event_id LIMIT $1 FOR UPDATE SKIP LOCKED",
+	[PLAN_LOCK_PARKED] = {"SELECT p.event_id, p.message_id, p.routing_key, "
+						  "p.headers::pg_catalog.text, p.payload::pg_catalog.text "
+						  "FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL AND "
+						  "p.retry_at IS NULL "
+						  "ORDER BY p.event_id LIMIT $1 FOR UPDATE SKIP LOCKED",
+						  1,
+						  {INT8OID}},
+	[PLAN_MARK_REDRIVEN] =
+		{"UPDATE order_aggregator.parked_event AS p SET redriven_at = pg_catalog.now() "
+		 "WHERE p.event_id OPERATOR(pg_catalog.=) ANY ($1)",
 		 1,
-		 {INT8OID}},
-	[PLAN_MARK_REDRIVEN] = {"UPDATE order_aggregator.parked_event AS p SET redriven_at = pg_catalog.now() "
-							"WHERE p.event_id OPERATOR(pg_catalog.=) ANY ($1)",
-							1,
-							{INT8ARRAYOID},
-							true},
+		 {INT8ARRAYOID},
+		 true},
 	[PLAN_OUTBOX_HEAD] = {"SELECT order_aggregator.outbox_head()", 0, {0}},
-	[PLAN_RELAYED_UPTO] = {"SELECT c.low_event_id FROM order_aggregator.relay_checkpoint AS c", 0, {0}},
-	[PLAN_OLD_PARTITIONS] = {"SELECT c.relname FROM pg_catalog.pg_inherits AS i "
-							 "JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid "
-							 "WHERE i.inhparent OPERATOR(pg_catalog.=) $1",
-							 1,
-							 {OIDOID}},
-	[PLAN_NOTE_DROPPED] = {"UPDATE order_aggregator.relay_checkpoint AS c SET dropped_until = GREATEST(c.dropped_until, $1)",
+	[PLAN_RELAYED_UPTO] = {"SELECT c.low_event_id FROM order_aggregator.relay_checkpoint AS c",
+						   0,
+						   {0}},
+	[PLAN_OLD_PARTITIONS] =
+		{"SELECT c.relname FROM pg_catalog.pg_inherits AS i "
+		 "JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid "
+		 "WHERE i.inhparent OPERATOR(pg_catalog.=) $1",
+		 1,
+		 {OIDOID}},
+	[PLAN_NOTE_DROPPED] = {"UPDATE order_aggregator.relay_checkpoint AS c SET dropped_until = "
+						   "GREATEST(c.dropped_until, $1)",
 						   1,
 						   {TIMESTAMPTZOID}},
 };
@@ -409,7 +482,8 @@ prefer_indexes(void)
 	int                      nest_level = NewGUCNestLevel();
 
 	for (unsigned i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
 	return nest_level;
 }
 
@@ -425,7 +499,8 @@ plan_execute(PlanId plan, Datum *values, const char *nulls, int expected)
 		SPIPlanPtr prepared = SPI_prepare(text->sql, text->nargs, (Oid *) text->args);
 
 		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s: %s", SPI_result_code_string(SPI_result), text->sql);
+			elog(ERROR, "SPI_prepare failed: %s: %s", SPI_result_code_string(SPI_result),
+				 text->sql);
 		SPI_keepplan(prepared);
 		saved_plans[plan] = prepared;
 	}
@@ -451,7 +526,8 @@ text_array(const char **strings, int count)
 		nulls[i] = strings[i] == NULL;
 		elements[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(strings[i]);
 	}
-	return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lower_bounds, TEXTOID, -1, false, TYPALIGN_INT));
+	return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lower_bounds, TEXTOID, -1,
+											  false, TYPALIGN_INT));
 }
 
 Datum
@@ -461,7 +537,8 @@ int8_array(const int64 *numbers, int count)
 
 	for (int i = 0; i < count; i++)
 		elements[i] = Int64GetDatum(numbers[i]);
-	return PointerGetDatum(construct_array(elements, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return PointerGetDatum(
+		construct_array(elements, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 Datum
@@ -478,8 +555,9 @@ spi_int64(uint64 row, int column)
 
 	if (is_null)
 		return 0;
-	return TupleDescAttr(SPI_tuptable->tupdesc, column - 1)->attlen == sizeof(int32) ? DatumGetInt32(value)
-																					 : DatumGetInt64(value);
+	return TupleDescAttr(SPI_tuptable->tupdesc, column - 1)->attlen == sizeof(int32)
+			   ? DatumGetInt32(value)
+			   : DatumGetInt64(value);
 }
 
 char *

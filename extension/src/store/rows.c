@@ -37,7 +37,9 @@ row_scan_begin(RowScan *scan, const char *table_name, const char *index_name, LO
 	scan->table = table_open(table_oid(table_name), mode);
 	/* makes the table know its primary key */
 	(void) RelationGetIndexList(scan->table);
-	scan->index = index_open(index_name ? table_oid(index_name) : RelationGetPrimaryKeyIndex(scan->table), AccessShareLock);
+	scan->index =
+		index_open(index_name ? table_oid(index_name) : RelationGetPrimaryKeyIndex(scan->table),
+				   AccessShareLock);
 	scan->scan = NULL;
 	scan->snapshot = NULL;
 	scan->skip_locked = scan->is_busy = false;
@@ -66,7 +68,9 @@ row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys)
 		scan->scan = NULL;
 	}
 	if (scan->scan == NULL)
-		scan->scan = index_beginscan(scan->table, scan->index, scan->snapshot ? scan->snapshot : GetActiveSnapshot(), nkeys, 0);
+		scan->scan =
+			index_beginscan(scan->table, scan->index,
+							scan->snapshot ? scan->snapshot : GetActiveSnapshot(), nkeys, 0);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 
@@ -109,7 +113,8 @@ static void
 serialization_failure(Relation table)
 {
 	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					errmsg("could not serialize access to %s due to concurrent update", RelationGetRelationName(table))));
+					errmsg("could not serialize access to %s due to concurrent update",
+						   RelationGetRelationName(table))));
 }
 
 TupleTableSlot *
@@ -125,9 +130,10 @@ row_scan_next_locked(RowScan *scan)
 		TM_Result      result;
 
 		CHECK_FOR_INTERRUPTS();
-		result = table_tuple_lock(scan->table, &scan->found->tts_tid, GetActiveSnapshot(), scan->locked,
-								  GetCurrentCommandId(true), LockTupleNoKeyExclusive, scan->skip_locked ? LockWaitSkip : LockWaitBlock, flags,
-								  &failure);
+		result =
+			table_tuple_lock(scan->table, &scan->found->tts_tid, GetActiveSnapshot(), scan->locked,
+							 GetCurrentCommandId(true), LockTupleNoKeyExclusive,
+							 scan->skip_locked ? LockWaitSkip : LockWaitBlock, flags, &failure);
 		scan->is_busy = result == TM_WouldBlock;
 		if (scan->is_busy)
 			return scan->found;
@@ -184,7 +190,8 @@ insert_into_indexes(RowUpdate *update)
 	{
 		update->estate = CreateExecutorState();
 		update->result_rel = makeNode(ResultRelInfo);
-		InitResultRelInfo(update->result_rel, update->table, 0, NULL, 0); /* of no query: it has no range table */
+		InitResultRelInfo(update->result_rel, update->table, 0, NULL,
+						  0); /* of no query: it has no range table */
 		ExecOpenIndices(update->result_rel, false);
 	}
 	ExecInsertIndexTuples(update->result_rel, update->slot, update->estate, true, false, NULL, NIL);
@@ -194,14 +201,16 @@ insert_into_indexes(RowUpdate *update)
 void
 row_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls)
 {
-	HeapTuple      changed = heap_modify_tuple_by_cols(row, RelationGetDescr(update->table), ncolumns, columns, values, nulls);
+	HeapTuple changed = heap_modify_tuple_by_cols(row, RelationGetDescr(update->table), ncolumns,
+												  columns, values, nulls);
 	TM_FailureData failure;
 	LockTupleMode  mode;
 	bool           update_indexes;
 
 	ExecStoreHeapTuple(changed, update->slot, false);
-	if (table_tuple_update(update->table, &row->t_self, update->slot, GetCurrentCommandId(true), GetActiveSnapshot(),
-						   InvalidSnapshot, true, &failure, &mode, &update_indexes) != TM_Ok)
+	if (table_tuple_update(update->table, &row->t_self, update->slot, GetCurrentCommandId(true),
+						   GetActiveSnapshot(), InvalidSnapshot, true, &failure, &mode,
+						   &update_indexes) != TM_Ok)
 		serialization_failure(update->table);
 	if (update_indexes)
 		insert_into_indexes(update);

@@ -21,10 +21,11 @@ typedef struct RowScan
 	Relation        index;
 	IndexScanDesc   scan;
 	TupleTableSlot *found;
-	TupleTableSlot *locked; /* the last version of a row that was locked */
+	TupleTableSlot *locked;      /* the last version of a row that was locked */
 	Snapshot        snapshot;    /* NULL: the active one; set it after row_scan_begin */
-	bool            skip_locked; /* rows that others have locked are not waited for; set it after row_scan_begin */
-	bool            is_busy;     /* the last row was one */
+	bool            skip_locked; /* rows that others have locked are not waited for; set it after
+									row_scan_begin */
+	bool is_busy;                /* the last row was one */
 } RowScan;
 
 /*
@@ -35,11 +36,12 @@ typedef struct RowScan
  * READ, what had been committed when it began); pop it after row_scan_end.
  */
 extern void rows_see_latest(void);
-extern void row_scan_begin(RowScan *scan, const char *table_name, const char *index_name, LOCKMODE mode);
+extern void row_scan_begin(RowScan *scan, const char *table_name, const char *index_name,
+						   LOCKMODE mode);
 extern void row_scan_end(RowScan *scan);
 
-/* row_scan_find begins with another key; row_scan_find_text and row_scan_find_int8 with one column of it, row_scan_find_texts
- * with two. */
+/* row_scan_find begins with another key; row_scan_find_text and row_scan_find_int8 with one column
+ * of it, row_scan_find_texts with two. */
 extern void row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys);
 extern void row_scan_find_text(RowScan *scan, const char *key);
 extern void row_scan_find_texts(RowScan *scan, const char *first, const char *second);
@@ -77,7 +79,8 @@ typedef struct RowUpdate
  * changes visible to later commands.
  */
 extern void row_update_begin(RowUpdate *update, const char *table_name);
-extern void row_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls);
+extern void row_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values,
+					   bool *nulls);
 extern void row_update_end(RowUpdate *update);
 
 #endif /* OA_ROWS_H */

@@ -99,7 +99,8 @@ add_locked_row(Locking *locking)
 	row->vendor_sku = row_text(slot, STOCK_COLUMN_VENDOR_SKU);
 	row->unit_price = DatumGetNumericCopy(row_column(slot, STOCK_COLUMN_PRICE));
 	if (!price_from_numeric(row->unit_price, &row->price))
-		elog(ERROR, "price of product \"%s\" at vendor \"%s\" is out of range", row->product_id, row->vendor_id);
+		elog(ERROR, "price of product \"%s\" at vendor \"%s\" is out of range", row->product_id,
+			 row->vendor_id);
 	vendor = find_vendor(locking, row->vendor_id);
 	row->on_hand = DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND));
 	row->reserved = DatumGetInt64(row_column(slot, STOCK_COLUMN_RESERVED));
@@ -127,7 +128,8 @@ add_busy_row(Locking *locking)
 								  : palloc(sizeof(StockKey) * locking->busy_room);
 	}
 	stock->busy[stock->nbusy++] =
-		(StockKey){row_text(locking->stock.found, STOCK_COLUMN_PRODUCT_ID), row_text(locking->stock.found, STOCK_COLUMN_VENDOR_ID)};
+		(StockKey){row_text(locking->stock.found, STOCK_COLUMN_PRODUCT_ID),
+				   row_text(locking->stock.found, STOCK_COLUMN_VENDOR_ID)};
 }
 
 /* Locks the rows that the scan of stock finds. */
@@ -298,7 +300,8 @@ void
 stock_reserve(StockRows *stock, int row, int64 quantity)
 {
 	if (quantity <= 0 || quantity > stock->offers[row].available)
-		elog(ERROR, "reserving " INT64_FORMAT " of " INT64_FORMAT " available", quantity, stock->offers[row].available);
+		elog(ERROR, "reserving " INT64_FORMAT " of " INT64_FORMAT " available", quantity,
+			 stock->offers[row].available);
 	stock->offers[row].available -= quantity;
 	stock->rows[row].free -= quantity;
 	stock->rows[row].reserved_change += quantity;
@@ -346,7 +349,8 @@ write_changed_row(RowUpdate *update, const StockRow *row, TimestampTz shipped_at
 
 	if (reserved < 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
-						errmsg("stock of product \"%s\" at vendor \"%s\" cannot be negative", row->product_id, row->vendor_id),
+						errmsg("stock of product \"%s\" at vendor \"%s\" cannot be negative",
+							   row->product_id, row->vendor_id),
 						errdetail("reserved would be " INT64_FORMAT ".", reserved)));
 
 	/*

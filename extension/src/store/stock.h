@@ -5,7 +5,6 @@
 #ifndef OA_STOCK_H
 #define OA_STOCK_H
 
-
 #include "postgres.h"
 
 #include "access/htup.h"
@@ -26,9 +25,9 @@ typedef struct StockRow
 	Price       price;
 	int64       on_hand;
 	int64       reserved;
-	int64       buffer;          /* the offer's or its vendor's, whichever is larger */
-	int64       free;            /* on_hand - reserved - buffer, with the changes so far; negative if oversold */
-	int64       low_threshold;   /* the product's, else the setting's; LOW_THRESHOLD_NONE: nobody asks */
+	int64       buffer; /* the offer's or its vendor's, whichever is larger */
+	int64 free; /* on_hand - reserved - buffer, with the changes so far; negative if oversold */
+	int64 low_threshold; /* the product's, else the setting's; LOW_THRESHOLD_NONE: nobody asks */
 	TimestampTz last_shipped_at; /* 0: never */
 	bool        vendor_is_active;
 	bool        is_active; /* the offer and its vendor */
@@ -64,13 +63,16 @@ typedef struct StockRows
  * the only lock on stock that a transaction takes in one go. Unknown ones are left out.
  */
 extern StockRows *stock_lock_offers(const char **product_ids, int count, bool skip_locked);
-extern StockRows *stock_lock_rows(const char **product_ids, const char **vendor_ids, int count, bool skip_locked);
+extern StockRows *stock_lock_rows(const char **product_ids, const char **vendor_ids, int count,
+								  bool skip_locked);
 
-/* stock_is_busy: has another transaction locked the row of the product at that vendor (NULL: at any)? */
+/* stock_is_busy: has another transaction locked the row of the product at that vendor (NULL: at
+ * any)? */
 extern bool stock_is_busy(const StockRows *stock, const char *product_id, const char *vendor_id);
 
 /* stock_find_offers sets *first and *count to the rows of a product. */
-extern void stock_find_offers(const StockRows *stock, const char *product_id, int *first, int *count);
+extern void stock_find_offers(const StockRows *stock, const char *product_id, int *first,
+							  int *count);
 
 /* stock_available adds up what can be taken of those rows. */
 extern int64 stock_available(const StockRows *stock, int first, int count);

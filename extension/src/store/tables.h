@@ -10,7 +10,8 @@
 
 #define OA_SCHEMA "order_aggregator"
 
-/* table_oid returns the oid of one of the extension's own tables or sequences; ERROR if there is none. */
+/* table_oid returns the oid of one of the extension's own tables or sequences; ERROR if there is
+ * none. */
 extern Oid table_oid(const char *table_name);
 
 /* Advisory locks. In pg_locks: locktype advisory, classid 28513, objid the number, objsubid 3. */

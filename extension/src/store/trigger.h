@@ -21,7 +21,7 @@
  * or _AFTER, with TRIGGER_EVENT_ROW or without) and for what (GUARD_...) it is made for.
  * Of any other table the columns would be read as if they were ours.
  */
-extern TriggerData *our_trigger(FunctionCallInfo fcinfo, const char *table_name, const char *trigger_name, TriggerEvent when,
-								int what);
+extern TriggerData *our_trigger(FunctionCallInfo fcinfo, const char *table_name,
+								const char *trigger_name, TriggerEvent when, int what);
 
 #endif /* OA_TRIGGER_H */

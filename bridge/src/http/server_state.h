@@ -1,0 +1,99 @@
+/*
+ * server_state.h
+ *		What the files of the server share: libmicrohttpd is known to them alone.
+ */
+#ifndef SERVER_STATE_H
+#define SERVER_STATE_H
+
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "http/head.h"
+#include "http/server.h"
+
+#define TARGET_BYTES_MAX  4096
+#define REPLY_HEADERS_MAX 16
+#define BODY_BYTES_FIRST  1024
+#define FINISH_MS_MAX     5000 /* for replies to be sent at the end */
+#define SWEEP_MS          250
+#define STREAM_BLOCK      16384
+#define DESCRIPTORS_SPARE 200
+
+/* An open connection, in the server's list, which only its thread touches. */
+typedef struct Connection
+{
+	struct Connection *next;
+	struct Connection *previous;
+	int                descriptor;
+	bool               is_surplus; /* one more than there may be */
+	_Atomic long long
+		since_ms; /* since when the client has been due to send or to take; 0: it waits for us */
+} Connection;
+
+struct HttpServer
+{
+	struct MHD_Daemon *daemon;
+	HttpLimits         limits;
+	HttpHandler        handler;
+	atomic_int         exchanges; /* begun and not completed */
+	atomic_long        bodies_bytes;
+	Connection        *connections;
+	int                nconnections;
+	pthread_t          thread;
+	int                wake; /* an eventfd: something is wanted of the thread */
+	atomic_bool        is_woken;
+	long long          sweep_due_ms;
+	atomic_bool        is_quiesced; /* wanted; the thread does it */
+	atomic_bool        is_stopping;
+};
+
+struct HttpExchange
+{
+	HttpServer            *server;
+	struct MHD_Connection *connection;
+	Connection            *client;     /* NULL if memory was short */
+	char                  *method;     /* NULL: the head is not there yet */
+	char                  *target;     /* as it came */
+	const char            *target_end; /* in the library's memory: where it ended */
+	HttpHead               head;
+	HttpTarget             parsed;
+	char                  *body;
+	size_t                 body_bytes;
+	size_t                 body_room;
+	int                    refused;   /* status to answer with; 0: none */
+	const char            *complaint; /* why, where the status alone does not say so */
+	const char            *complaint_field;
+	bool                   handled; /* given to the handler */
+	bool                   deferred;
+	struct MHD_Response   *response; /* set by http_reply */
+	int                    status;
+	struct
+	{
+		char *name;
+		char *value;
+	} headers[REPLY_HEADERS_MAX];
+	int         nheaders;
+	size_t      reply_bytes;
+	long long   began_us;
+	const void *note;
+};
+
+/* server_expect_client: from now on the client is due to send or to take something, or no more. */
+extern void server_expect_client(HttpExchange *exchange, bool expected);
+
+/* server_sweep shuts overdue connections down; server_on_connection is the library's callback. */
+extern void server_sweep(HttpServer *server);
+extern void server_on_connection(void *context, struct MHD_Connection *connection,
+								 void **socket_context, enum MHD_ConnectionNotificationCode code);
+
+extern void            server_resume(HttpServer *server, struct MHD_Connection *connection);
+extern enum MHD_Result server_send_response(HttpExchange *exchange);
+extern void            server_receive(HttpExchange *exchange, const char *data, size_t bytes);
+extern void            server_drop_body(HttpExchange *exchange);
+extern void            server_refuse(HttpExchange *exchange);
+extern void            server_complain(HttpExchange *exchange, int status, const char *complaint,
+									   const char *field);
+extern void            server_check_head(HttpExchange *exchange, const char *version);
+
+#endif /* SERVER_STATE_H */

@@ -1,0 +1,57 @@
+/*
+ * broker_state.h
+ *		What the files of the broker share: rabbitmq-c is known to them alone.
+ */
+#ifndef BROKER_STATE_H
+#define BROKER_STATE_H
+
+#include <amqp.h>
+
+#include "link/broker.h"
+#include "link/watchdog.h"
+
+#define PLACED_BINDING "order.placed.*"
+#define CHANNEL        1
+#define CHANNEL_DECLARE                                                                            \
+	2 /* a refused declaration closes its channel: not the one with the publishes */
+#define CHANNEL_CONSUME   3 /* this one and the next, by turns */
+#define FRAME_BYTES_MAX   131072
+#define HEADERS_MAX       32
+#define SHORT_STRING_MAX  255
+#define HEADER_USER_ID    "x-user-id"
+#define CONSUMER_RENEW_MS 10000
+#define RPC_TIMEOUT_S     20
+#define CLASS_BASIC       60
+#define METHOD_PUBLISH    40
+
+struct Amqp
+{
+	amqp_connection_state_t connection;
+	AmqpEvents              events;
+	Watch                  *watch;
+	uint64_t                published; /* tag of the last publish */
+	uint64_t                confirmed; /* all tags up to it have been answered */
+	int                     unconfirmed;
+	bool answered[AMQP_UNCONFIRMED_MAX]; /* by tag, those above "confirmed": confirms may come out
+											of order */
+	bool           was_refused;          /* a nack since the last wait */
+	const char    *consumed;             /* queue; NULL: none */
+	amqp_channel_t consume_channel;
+	int            prefetch;
+	long long      consumer_due_ms; /* then it is renewed, if nothing comes before */
+	int            unacked;         /* deliveries neither acknowledged nor given back */
+	AmqpRefusal    refusal;
+	char          *user;     /* whom we log in as */
+	bool           may_bind; /* the broker has let us bind the queue of placed orders */
+	bool           is_lost;
+	bool           is_blocked;
+};
+
+extern void broker_copy_bytes(char *to, size_t size, amqp_bytes_t from);
+extern void broker_note_close(Amqp *amqp, const char *doing, const amqp_method_t *method);
+extern bool broker_check_reply(Amqp *amqp, const char *doing, amqp_rpc_reply_t reply);
+extern bool broker_check_status(Amqp *amqp, const char *doing, int status);
+extern bool broker_open_channel(Amqp *amqp, amqp_channel_t channel);
+extern void broker_on_answer(Amqp *amqp, uint64_t tag, bool multiple, bool is_ack);
+
+#endif /* BROKER_STATE_H */

@@ -1,0 +1,116 @@
+/*
+ * relay_again.c
+ *		What the broker has refused, or did not answer in time, published again.
+ */
+#include <jansson.h>
+
+#include "base/config.h"
+#include "base/log.h"
+#include "base/stop.h"
+#include "relay/relay_state.h"
+
+#define RESEND_MS_MIN 50
+#define RESEND_MS_MAX 1000
+#define NACKS_MAX     3
+#define STOP_MS_MAX   5000 /* for the broker's answers once a stop is requested */
+#define FULL_WORDS    "RabbitMQ does not take it: a queue is full"
+
+/* Keeps aside those that the broker goes on refusing, so that they hold up no others. */
+static bool
+defer_refused(Relay *relay, Page *page)
+{
+	int64_t *event_ids = calloc((size_t) page->count, sizeof(int64_t));
+	int      count = 0;
+	bool     others_were_taken = false;
+	bool     ok = event_ids != NULL;
+
+	for (int i = 0; ok && i < page->count; i++)
+	{
+		const char *routing_key = event_column(page, i, COLUMN_ROUTING_KEY);
+		PageEvent  *event = &page->events[i];
+
+		others_were_taken |= page->is_deferred && event->state == EVENT_DONE && event->nacks == 0;
+		if (event->state != EVENT_TO_SEND || event->nacks == 0 ||
+			(event->nacks < NACKS_MAX && !page->is_deferred && !relay_is_full(relay, routing_key)))
+			continue;
+		relay_note_full(relay, routing_key);
+		event_ids[count++] = page_event_id(page, i);
+		event->state = EVENT_DONE;
+		page->refused--;
+	}
+	if (count > 0)
+	{
+		log_warning(
+			"RabbitMQ does not take %d events, because a queue is full; they are sent again later",
+			count);
+		ok = relay_defer(relay, event_ids, count, FULL_WORDS, others_were_taken);
+	}
+	free(event_ids);
+	return ok;
+}
+
+static int
+resend_delay_ms(const Page *page)
+{
+	int nacks = 0;
+	int delay = RESEND_MS_MIN;
+
+	for (int i = 0; i < page->count; i++)
+		nacks = page->events[i].nacks > nacks ? page->events[i].nacks : nacks;
+	while (nacks-- > 1 && delay < RESEND_MS_MAX)
+		delay *= 2;
+	return delay;
+}
+
+/*
+ * Sends again what was refused, after a little while; what could not be routed
+ * the first time after our queue was declared anew.
+ */
+bool
+relay_publish_again(Relay *relay, Page *page)
+{
+	if (page->resend_ms == 0)
+	{
+		if (!defer_refused(relay, page))
+			return false;
+		if (page->refused == 0)
+			return true;
+		page->resend_ms = monotonic_ms() + resend_delay_ms(page);
+	}
+	if (monotonic_ms() < page->resend_ms)
+		return true;
+	page->resend_ms = 0;
+	log_warning("RabbitMQ did not take %d events; they are published again", page->refused);
+	if (!page->declared)
+	{
+		page->declared = true;
+		if (!amqp_client_declare(relay->amqp))
+			return false;
+	}
+	return !stop_requested() && relay_publish_page(relay, page);
+}
+
+/* True if the broker has had its time for a page, or for all of them since a stop was requested. */
+bool
+relay_is_overdue(Relay *relay)
+{
+	long long now = monotonic_ms();
+
+	if (stop_requested() && relay->stop_due_ms == 0)
+		relay->stop_due_ms = now + STOP_MS_MAX;
+	if (relay->stop_due_ms != 0 && now > relay->stop_due_ms)
+		return true;
+	for (int n = 0; n < relay->npages; n++)
+	{
+		Page *page = page_under_way(relay, n);
+
+		if (amqp_client_is_blocked(relay->amqp))
+			page->due_ms = now + relay_broker_timeout_ms();
+		if (page->unanswered == 0 || now <= page->due_ms)
+			continue;
+		log_warning("RabbitMQ has not confirmed %d events for %d s", page->unanswered,
+					config.broker_timeout_s);
+		return true;
+	}
+	return false;
+}

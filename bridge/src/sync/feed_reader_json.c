@@ -1,0 +1,192 @@
+/*
+ * feed_reader_json.c
+ *		A feed that is JSON, taken apart as it arrives (yajl).
+ */
+#include <string.h>
+
+#include "sync/feed_reader_state.h"
+
+/* The paths that the value which comes now is on, as bits. */
+static unsigned
+paths_here(const Feed *feed)
+{
+	const Level *level;
+
+	if (feed->nlevels == 0)
+		return TOP_PATHS;
+	level = &feed->levels[feed->nlevels - 1];
+	return level->is_array ? 0 : level->key;
+}
+
+static int
+depth_here(const Feed *feed)
+{
+	return feed->nlevels == 0 ? 0 : feed->levels[feed->nlevels - 1].depth + 1;
+}
+
+static bool
+is_element_of_items(const Feed *feed)
+{
+	return feed->items_level >= 0 && feed->nlevels == feed->items_level + 1;
+}
+
+static void
+not_an_object(Feed *feed)
+{
+	feed_reader_add_item(
+		feed, &(FeedItem){.index = feed->next_index++, .complaint = "must be an object"});
+}
+
+/* A value that is no container. */
+static int
+on_scalar(Feed *feed, ValueKind kind, const char *text, size_t bytes)
+{
+	unsigned paths = paths_here(feed);
+	int      depth = depth_here(feed);
+
+	if (feed->nlevels == 0)
+		return feed_reader_fail(feed, "the feed is not a JSON array");
+	if (is_element_of_items(feed))
+		not_an_object(feed);
+	for (PathId path = PATH_AS_OF; paths != 0 && path < PATH_COUNT; path++)
+	{
+		if ((paths & (1u << path)) && feed->paths[path].nsegments == depth)
+			feed_reader_set_value(feed, path, kind, text, bytes);
+	}
+	return feed->error[0] == '\0';
+}
+
+static int
+on_null(void *context)
+{
+	return is_element_of_items(context) ? on_scalar(context, VALUE_OTHER, "", 0)
+										: 1; /* as if it were not given */
+}
+
+static int
+on_boolean(void *context, int value)
+{
+	(void) value;
+	return on_scalar(context, VALUE_OTHER, "", 0);
+}
+
+static int
+on_number(void *context, const char *text, size_t bytes)
+{
+	return on_scalar(context, bytes > NUMBER_BYTES_MAX ? VALUE_OTHER : VALUE_NUMBER, text, bytes);
+}
+
+static int
+on_string(void *context, const unsigned char *text, size_t bytes)
+{
+	return on_scalar(context, VALUE_STRING, (const char *) text, bytes);
+}
+
+static int
+open_container(Feed *feed, bool is_array)
+{
+	unsigned paths = paths_here(feed);
+	int      depth = depth_here(feed);
+	Level   *level = &feed->levels[feed->nlevels];
+
+	if (feed->nlevels == DEPTH_MAX)
+		return feed_reader_fail(feed, "the feed is nested too deep");
+	if (is_element_of_items(feed))
+	{
+		/* an item's paths begin here */
+		paths = is_array ? 0 : ITEM_PATHS;
+		depth = 0;
+		if (is_array)
+			not_an_object(feed);
+	}
+	for (PathId path = PATH_AS_OF; paths != 0 && path < PATH_COUNT && depth > 0; path++)
+	{
+		if ((paths & (1u << path)) && feed->paths[path].nsegments == depth)
+			feed_reader_set_value(feed, path, VALUE_OTHER, "", 0);
+	}
+	*level = (Level){.is_array = is_array, .paths = paths, .depth = depth};
+	if ((paths & (1u << PATH_ITEMS)) && feed->paths[PATH_ITEMS].nsegments == depth)
+	{
+		if (!is_array)
+			return feed_reader_fail(feed, depth == 0
+											  ? "the feed is not a JSON array"
+											  : "there is no array where the items should be");
+		feed->items_level = feed->nlevels;
+		feed->items_seen = true;
+	}
+	feed->nlevels++;
+	return feed->error[0] == '\0';
+}
+
+static int
+on_start_map(void *context)
+{
+	return open_container(context, false);
+}
+
+static int
+on_start_array(void *context)
+{
+	return open_container(context, true);
+}
+
+static int
+on_map_key(void *context, const unsigned char *key, size_t bytes)
+{
+	Feed  *feed = context;
+	Level *level = &feed->levels[feed->nlevels - 1];
+
+	level->key = 0;
+	for (PathId path = 0; level->paths != 0 && path < PATH_COUNT; path++)
+	{
+		const Path *p = &feed->paths[path];
+
+		if ((level->paths & (1u << path)) && p->is_set && level->depth < p->nsegments &&
+			strlen(p->segments[level->depth]) == bytes &&
+			memcmp(p->segments[level->depth], key, bytes) == 0)
+			level->key |= 1u << path;
+	}
+	return 1;
+}
+
+static int
+close_container(void *context)
+{
+	Feed *feed = context;
+
+	feed->nlevels--;
+	if (feed->nlevels == feed->items_level)
+		feed->items_level = -1;
+	else if (is_element_of_items(feed) && !feed->levels[feed->nlevels].is_array)
+		feed_reader_finish_item(feed);
+	return feed->error[0] == '\0';
+}
+
+const yajl_callbacks feed_reader_json_callbacks = {
+	.yajl_null = on_null,
+	.yajl_boolean = on_boolean,
+	.yajl_number = on_number,
+	.yajl_string = on_string,
+	.yajl_start_map = on_start_map,
+	.yajl_map_key = on_map_key,
+	.yajl_end_map = close_container,
+	.yajl_start_array = on_start_array,
+	.yajl_end_array = close_container,
+};
+
+bool
+feed_reader_check_json(Feed *feed, yajl_status status, const char *data, size_t bytes)
+{
+	unsigned char *why;
+	char           message[ERROR_BYTES_MAX];
+
+	if (status == yajl_status_ok)
+		return true;
+	if (feed->error[0] != '\0')
+		return false;
+	why = yajl_get_error(feed->json, 0, (const unsigned char *) data, bytes);
+	snprintf(message, sizeof(message), "the feed is not JSON: %.*s",
+			 (int) strcspn((const char *) why, "\n"), (const char *) why);
+	yajl_free_error(feed->json, why);
+	return feed_reader_fail(feed, message);
+}

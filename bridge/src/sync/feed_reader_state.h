@@ -1,0 +1,125 @@
+/*
+ * feed_reader_state.h
+ *		What the files of the feed reader share.
+ */
+#ifndef FEED_READER_STATE_H
+#define FEED_READER_STATE_H
+
+#include <csv.h>
+#include <stdint.h>
+#include <yajl/yajl_parse.h>
+
+#include "sync/feed_reader.h"
+
+#define DEPTH_MAX        64
+#define SEGMENTS_MAX     16
+#define BLOCK_BYTES      65536
+#define CSV_COLUMNS_MAX  1000
+#define ERROR_BYTES_MAX  256
+#define NUMBER_BYTES_MAX 40
+#define MARK_BYTES       3
+#define TIME_BYTES_MAX   64
+
+/* Where to look: two from the top of the feed, the others from an item. */
+typedef enum PathId
+{
+	PATH_ITEMS,
+	PATH_AS_OF,
+	PATH_ID,
+	PATH_ID_ALT,
+	PATH_QUANTITY,
+	PATH_QUANTITY_ALT,
+	PATH_PRICE,
+	PATH_NAME,
+	PATH_COUNT
+} PathId;
+
+#define TOP_PATHS  ((1u << PATH_ITEMS) | (1u << PATH_AS_OF))
+#define ITEM_PATHS (((1u << PATH_COUNT) - 1) & ~TOP_PATHS)
+
+typedef struct Path
+{
+	bool  is_set;
+	char *text;   /* with its dots replaced by ends of string */
+	char *column; /* as it was: the name of a CSV column */
+	char *segments[SEGMENTS_MAX];
+	int   nsegments;
+} Path;
+
+typedef enum ValueKind
+{
+	VALUE_NONE,
+	VALUE_STRING,
+	VALUE_NUMBER,
+	VALUE_OTHER
+} ValueKind;
+
+typedef struct Value
+{
+	ValueKind   kind;
+	const char *text; /* of a string or number */
+} Value;
+
+/* One open container. */
+typedef struct Level
+{
+	bool     is_array;
+	unsigned paths; /* those that lead through it */
+	int      depth; /* how many of their segments do */
+	unsigned key;   /* those of them that the current key goes on with */
+} Level;
+
+/* Texts are cut from blocks, which are freed together. */
+typedef struct Block
+{
+	struct Block *next;
+	char          bytes[];
+} Block;
+
+struct Feed
+{
+	Path paths[PATH_COUNT];
+	bool is_mapped;
+	bool is_csv;
+	char delimiter;
+	char error[ERROR_BYTES_MAX];
+	int  mark; /* how many bytes of a byte order mark were seen; MARK_BYTES: the text has begun */
+
+	yajl_handle json;
+	Level       levels[DEPTH_MAX];
+	int         nlevels;
+	int         items_level; /* the array of items is levels[items_level]; -1: not in it */
+	bool        items_seen;
+
+	struct csv_parser csv;
+	bool              csv_open;
+	unsigned          columns[CSV_COLUMNS_MAX]; /* the paths that ask for it, as bits */
+	int               ncolumns;
+	int               column;
+	bool              header_seen;
+
+	Value     values[PATH_COUNT]; /* of the item at hand */
+	FeedItem *items;
+	size_t    nitems;
+	size_t    room;
+	size_t    items_max;
+	int       nnameless; /* items without a SKU */
+	int       next_index;
+	bool      is_sorted;
+	Block    *blocks;
+	size_t    block_left;
+	char     *block_next;
+};
+
+extern const yajl_callbacks feed_reader_json_callbacks;
+
+extern bool feed_reader_fail(Feed *feed, const char *why);
+extern void feed_reader_set_value(Feed *feed, PathId path, ValueKind kind, const char *text,
+								  size_t bytes);
+extern void feed_reader_add_item(Feed *feed, const FeedItem *item);
+extern void feed_reader_finish_item(Feed *feed);
+extern bool feed_reader_check_json(Feed *feed, yajl_status status, const char *data, size_t bytes);
+extern void feed_reader_on_csv_field(void *text, size_t bytes, void *context);
+extern void feed_reader_on_csv_row(int end, void *context);
+
+#endif /* FEED_READER_STATE_H */

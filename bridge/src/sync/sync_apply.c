@@ -1,0 +1,214 @@
+/*
+ * sync_apply.c
+ *		A feed that was pulled, applied in parts to the database.
+ */
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "base/stop.h"
+#include "base/text.h"
+#include "sync/sync_state.h"
+
+/* ---------- parameters as arrays, in libpq's binary format ---------- */
+
+static void
+put_int32(FILE *stream, int32_t number)
+{
+	uint32_t bytes = htonl((uint32_t) number);
+
+	fwrite(&bytes, sizeof(bytes), 1, stream);
+}
+
+static void
+put_array_head(FILE *stream, int element_type, size_t count)
+{
+	put_int32(stream, count > 0); /* dimensions */
+	put_int32(stream, 1);         /* there may be nulls */
+	put_int32(stream, element_type);
+	if (count == 0)
+		return;
+	put_int32(stream, (int32_t) count);
+	put_int32(stream, 1); /* counted from 1 */
+}
+
+static void
+put_indexes(FILE *stream, const FeedItem *items, size_t count)
+{
+	put_array_head(stream, OID_INT4, count);
+	for (size_t i = 0; i < count; i++)
+	{
+		put_int32(stream, sizeof(int32_t));
+		put_int32(stream, items[i].index);
+	}
+}
+
+/* The texts at that offset in each item. */
+static void
+put_texts(FILE *stream, const FeedItem *items, size_t count, size_t offset)
+{
+	put_array_head(stream, OID_TEXT, count);
+	for (size_t i = 0; i < count; i++)
+	{
+		const char *text = *(const char *const *) ((const char *) &items[i] + offset);
+
+		put_int32(stream, text ? (int32_t) strlen(text) : -1);
+		if (text != NULL)
+			fwrite(text, strlen(text), 1, stream);
+	}
+}
+
+/* ---------- applying ---------- */
+
+/* How many items the next part has: all of one SKU stay together, and those without one go last. */
+static size_t
+part_size(const FeedItem *items, size_t left)
+{
+	size_t count = PART_ITEMS;
+
+	if (left <= PART_ITEMS)
+		return left;
+	while (count < left &&
+		   (items[count].sku == NULL || strcmp(items[count].sku, items[count - 1].sku) == 0))
+		count++;
+	return count;
+}
+
+static DbOutcome
+send_part(Syncer *syncer, const Applying *applying, const FeedItem *items, size_t count,
+		  const char *upto, PGresult **result)
+{
+	static const size_t offsets[] = {offsetof(FeedItem, sku), offsetof(FeedItem, name),
+									 offsetof(FeedItem, quantity), offsetof(FeedItem, price),
+									 offsetof(FeedItem, complaint)};
+	static const Oid    types[9] = {OID_INT8,  OID_TEXT,  OID_TEXT,  OID_INT4S, OID_TEXTS,
+									OID_TEXTS, OID_TEXTS, OID_TEXTS, OID_TEXTS};
+	static const int    formats[9] = {0, 0, 0, 1, 1, 1, 1, 1, 1};
+	const char         *values[9] = {applying->sync_id, applying->after, upto};
+	int                 lengths[9] = {0};
+	char               *text = NULL;
+	size_t              bytes;
+	size_t              starts[7];
+	FILE               *stream = open_memstream(&text, &bytes);
+	DbOutcome           outcome;
+
+	*result = NULL;
+	if (stream == NULL)
+		return DB_LOST;
+	starts[0] = 0;
+	put_indexes(stream, items, count);
+	for (size_t i = 0; i < 5; i++)
+	{
+		starts[i + 1] = (size_t) ftell(stream);
+		put_texts(stream, items, count, offsets[i]);
+	}
+	starts[6] = (size_t) ftell(stream);
+	if (text_finish(stream, &text) == NULL)
+		return DB_LOST;
+	for (size_t i = 0; i < 6; i++)
+	{
+		values[3 + i] = text + starts[i];
+		lengths[3 + i] = (int) (starts[i + 1] - starts[i]);
+	}
+	outcome = db_query_typed(syncer->db, "applying a part of a feed", SQL_APPLY_FEED_PART, 9, types,
+							 values, lengths, formats, result);
+	free(text);
+	return outcome;
+}
+
+void
+sync_finish(Syncer *syncer, Applying *applying)
+{
+	const PullResult *pull = applying->pull;
+	const char       *params[3] = {applying->sync_id, *pull->etag ? pull->etag : NULL,
+                             *pull->last_modified ? pull->last_modified : NULL};
+	PGresult         *result;
+	DbOutcome         outcome =
+		db_query(syncer->db, "finishing a feed", SQL_FINISH_FEED, 3, params, &result);
+
+	if (!sync_set_aside(syncer, applying, outcome, result))
+	{
+		if (sync_succeeded(syncer, pull->vendor_id, applying->sync_id, outcome, result))
+			sync_tell(syncer, pull->vendor_id, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1),
+					  NULL);
+		sync_forget(syncer, applying);
+	}
+	PQclear(result);
+}
+
+/*
+ * What a feed writes to the log, the next commit has to wait for: so that orders
+ * wait for little of it, a feed pauses after what it has written. The waits are
+ * of milliseconds, so smaller ones are put together.
+ */
+static void
+pause_feed(Applying *applying, long long written)
+{
+	applying->pause_us += written * PAUSE_US_A_ROW;
+	if (applying->pause_us < PAUSE_US_MIN)
+		return;
+	applying->resume_us = monotonic_us() + applying->pause_us;
+	applying->pause_us = 0;
+}
+
+void
+sync_apply_part(Syncer *syncer, Applying *applying)
+{
+	size_t          total;
+	const FeedItem *items = feed_items(applying->pull->feed, &total) + applying->done;
+	size_t          count = part_size(items, total - applying->done);
+	bool            is_last = applying->done + count == total;
+	const char     *upto = is_last ? NULL : items[count - 1].sku;
+	PGresult       *result;
+	DbOutcome       outcome = send_part(syncer, applying, items, count, upto, &result);
+
+	if (sync_set_aside(syncer, applying, outcome, result))
+	{
+		PQclear(result);
+		return;
+	}
+	if (!sync_succeeded(syncer, applying->pull->vendor_id, applying->sync_id, outcome, result))
+		sync_forget(syncer, applying);
+	else
+	{
+		applying->done += count;
+		applying->after = upto;
+		if (is_last)
+			applying->stage = STAGE_FINISH;
+		pause_feed(applying, atoll(PQgetvalue(result, 0, 0)));
+	}
+	PQclear(result);
+}
+
+/* Has the database begin the feed that a pull has brought. */
+void
+sync_begin(Syncer *syncer, Applying *applying)
+{
+	const PullResult *pull = applying->pull;
+	char              as_of[32];
+	char              ahead[32];
+	const char       *params[4] = {pull->vendor_id, feed_as_of(pull->feed), ahead, as_of};
+	PGresult         *result;
+	DbOutcome         outcome;
+
+	snprintf(ahead, sizeof(ahead), "%.6f", pull->clock_ahead);
+	snprintf(as_of, sizeof(as_of), "%.6f", pull->as_of_latest);
+	outcome = db_query(syncer->db, "beginning a feed", SQL_BEGIN_FEED, 4, params, &result);
+	if (sync_set_aside(syncer, applying, outcome, result))
+	{
+		PQclear(result);
+		return;
+	}
+	if (!sync_succeeded(syncer, pull->vendor_id, NULL, outcome, result))
+		sync_forget(syncer, applying);
+	else if (PQgetisnull(result, 0, 0))
+	{
+		sync_record(syncer, pull->vendor_id, NULL, "stale", NULL);
+		sync_forget(syncer, applying);
+	}
+	else
+	{
+		snprintf(applying->sync_id, sizeof(applying->sync_id), "%s", PQgetvalue(result, 0, 0));
+		applying->stage = STAGE_PARTS;
+	}
+	PQclear(result);
+}

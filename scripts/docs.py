@@ -1,0 +1,127 @@
+#!/usr/bin/python3
+"""The parts of the docs that are made of the code: settings, metrics, man pages, the table of files.
+
+    docs.py             writes them
+    docs.py --check     says which of them differs from the code, exits 1 if one does
+"""
+
+import pathlib
+import re
+import sys
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+TEXT = r'((?:"(?:[^"\\]|\\.)*"\s*)+)'
+
+
+def joined(literals):
+    """C string literals in a row, as one text."""
+    return "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', literals)).replace('\\"', '"').replace("\\\\", "\\")
+
+
+def settings(path):
+    """A table of settings: (environment variable, flag, kind, default, minimum, maximum, meaning)."""
+    source = (TOP / path).read_text()
+    entries = re.findall(rf'\{{\s*"([A-Z_]+)",\s*"([a-z-]+)",\s*SETTING_(\w+),\s*&[\w.]+,\s*"([^"]*)",\s*(-?\w+),\s*(-?\w+),\s*{TEXT}\}}', source)
+    assert len(entries) == len(re.findall(r"SETTING_\w+,\s*&", source)), f"{path}: a setting is not understood"
+    return [(env, flag, kind, default, low, high, joined(text)) for env, flag, kind, default, low, high, text in entries]
+
+
+def metrics():
+    source = (TOP / "bridge/src/base/metrics.c").read_text()
+    found = re.findall(rf'\[METRIC_\w+\]\s*=\s*\{{\s*"(\w+)",\s*"(\w+)",\s*{TEXT},\s*(NULL|{TEXT})\}}', source)
+    assert len(found) == len(re.findall(r"^\t\[METRIC_\w+\]\s*=", source, re.M)), "a metric is not understood"
+    rows = [(name, kind, joined(text), joined(alarm)) for name, kind, text, alarm, _ in found]
+    for name, text in re.findall(rf'\[HISTOGRAM_\w+\]\s*=\s*\{{\s*"(\w+)",\s*{TEXT}', source):
+        rows.append((name, "histogram", joined(text), ""))
+    rows.append(('role_ready{role="..."}', "gauge", "1 if the role can work and makes progress.", "0 for a minute"))
+    rows.append(('role_stuck_seconds{role="..."}', "gauge", "How long the role has had work and has finished none.", "above STUCK_AFTER_S"))
+    assert all(f"order_bridge_{name}" in (TOP / "bridge/src/base/roles.c").read_text() for name in ("role_ready", "role_stuck_seconds"))
+    return rows
+
+
+def settings_page():
+    lines = ["# Settings", "", "Made by `make docs` from the tables in `bridge/src/base/config.c` and `bridge/sim/vendor_sim.c`. Each is an",
+             "environment variable and a flag (`PORT=3000`, `--port=3000`); the flag wins. A bad one is refused at start by name.", ""]
+    for title, path in (("order-bridge", "bridge/src/base/config.c"), ("vendor-sim", "bridge/sim/vendor_sim.c")):
+        lines += [f"## {title}", "", "| setting | default | from, to | meaning |", "| --- | --- | --- | --- |"]
+        for env, _, kind, default, low, high, text in settings(path):
+            limits = f"{low}, {high}" if kind == "NUMBER" else ""
+            lines.append(f"| `{env}` | {f'`{default}`' if default else ''} | {limits} | {text.replace('|', chr(92) + '|')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def metrics_page():
+    lines = ["# Metrics", "", "Made by `make docs` from `bridge/src/base/metrics.c` and `roles.c`. `GET /metrics`; every name begins with `order_bridge_`.", "",
+             "| metric | kind | meaning | alarm |", "| --- | --- | --- | --- |"]
+    lines += [f"| `{name}` | {kind} | {text} | {alarm} |" for name, kind, text, alarm in metrics()]
+    return "\n".join(lines) + "\n"
+
+
+def escaped(text):
+    return text.replace("\\", "\\e").replace("-", "\\-")
+
+
+def options(path):
+    lines = []
+    for env, flag, kind, default, low, high, text in settings(path):
+        limits = f", from {low} to {high}" if kind == "NUMBER" else ""
+        lines += [".TP", f"\\fB\\-\\-{escaped(flag)}\\fR=\\fIVALUE\\fR, \\fB{env}\\fR",
+                  escaped(text) + (f" (default {escaped(default)}{limits})" if default else "")]
+    return "\n".join(lines)
+
+
+def man_page(name, path):
+    page = TOP / "docs" / f"{name}.1"
+    text = page.read_text()
+    begin, end = '.\\" the options are made by "make docs"\n', '.\\" end of the options\n'
+    return text[:text.index(begin) + len(begin)] + options(path) + "\n" + text[text.index(end):]
+
+
+def job_of(path):
+    """The line of a file's head that says its job."""
+    return re.search(r"^ \*\t\t(\S[^\n]*)", path.read_text(), re.M)[1]
+
+
+FOLDERS = [
+    ("extension/src", "the extension, from the top down", ["", "feed", "settlement", "placement", "outbox", "store"]),
+    ("bridge/src", "the daemon: a folder a role, then what they stand on", ["", "http", "relay", "replies", "sync", "housekeeping", "link", "base"]),
+    ("bridge/sim", "the vendor simulator", [""]),
+]
+
+
+def readme():
+    path = TOP / "README.md"
+    text = path.read_text()
+    begin, end = "<!-- files: made by make docs -->\n", "<!-- end of files -->\n"
+    lines = []
+    for tree, title, folders in FOLDERS:
+        lines += [f"**`{tree}/`**, {title}", "", "| file | its job |", "| --- | --- |"]
+        for folder in folders:
+            for file in sorted((TOP / tree / folder).glob("*.c")):
+                lines.append(f"| `{folder + '/' if folder else ''}{file.name}` | {job_of(file)} |")
+        lines.append("")
+    return text[:text.index(begin) + len(begin)] + "\n" + "\n".join(lines) + text[text.index(end):]
+
+
+def main():
+    pages = {
+        "docs/settings.md": settings_page(),
+        "docs/metrics.md": metrics_page(),
+        "docs/order-bridge.1": man_page("order-bridge", "bridge/src/base/config.c"),
+        "docs/vendor-sim.1": man_page("vendor-sim", "bridge/sim/vendor_sim.c"),
+        "README.md": readme(),
+    }
+    differ = [name for name, text in pages.items() if not (TOP / name).exists() or (TOP / name).read_text() != text]
+    if "--check" in sys.argv[1:]:
+        for name in differ:
+            print(f"{name} differs from the code: run make docs")
+        return 1 if differ else 0
+    for name in differ:
+        (TOP / name).write_text(pages[name])
+        print(f"{name} written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,7 +3,7 @@
 PACKAGES = postgresql-15 postgresql-client-15 postgresql-server-dev-15 rabbitmq-server \
 	librabbitmq-dev libpq-dev libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libyajl-dev libcsv-dev libcmocka-dev \
 	pkg-config gcc libc6-dev make procps curl openssl \
-	nginx-light python3 python3-pytest python3-psycopg python3-pika python3-requests
+	nginx-light python3 python3-pytest python3-psycopg python3-pika python3-requests python3-jsonschema
 
 prefix ?= /usr/local
 BUILD = $(CURDIR)/build
@@ -114,6 +114,14 @@ lint: format-check tidy
 docs:
 	@$(PYTHON) scripts/docs.py
 
+# the API's description against its standard, by two public linters from the npm registry
+lint-openapi:
+	@scripts/install-packages $$(command -v node >/dev/null || echo nodejs) $$(command -v npm >/dev/null || echo npm)
+	@mkdir -p $(BUILD)/openapi && cd $(BUILD)/openapi && npm install --silent --no-audit --no-fund @redocly/cli @stoplight/spectral-cli
+	@$(BUILD)/openapi/node_modules/.bin/redocly lint bridge/openapi.json
+	@echo 'extends: ["spectral:oas"]' > $(BUILD)/openapi/spectral.yaml
+	@$(BUILD)/openapi/node_modules/.bin/spectral lint --fail-severity=warn -r $(BUILD)/openapi/spectral.yaml bridge/openapi.json
+
 # the unit tests and the daemon under AddressSanitizer and UBSan
 asan: packages
 	@$(MAKE) -s --no-print-directory -C extension
@@ -137,4 +145,4 @@ clean:
 	$(MAKE) -C bridge BUILD=$(BUILD) clean
 	rm -rf build
 
-.PHONY: help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format format-check tidy lint docs asan valgrind fuzz clean
+.PHONY: help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

@@ -26,12 +26,12 @@ help:
 packages:
 	@scripts/install-packages $(PACKAGES)
 
-build: packages
+build:
 	@mkdir -p $(BUILD)
 	@$(MAKE) -s --no-print-directory -C extension
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)
 
-up: build
+up: packages build
 	@scripts/servers up $(RUN)
 	@echo 'ready: source .run/env, then psql $$DATABASE_URL or curl $$HTTP_URL/products'
 
@@ -39,15 +39,15 @@ up: build
 down:
 	@for run in $(RUN) $(RUN)/check $(RUN)/demo $(RUN)/bench; do [ ! -d $$run ] || scripts/servers down $$run; done
 
-demo: build
+demo: packages build
 	@$(PYTHON) scripts/demo.py
 
-check: build
+check: packages build
 	@$(PYTHON) scripts/check.py
 
 # the check again and again, both cores kept busy beside it: how often did each test fail?
 N ?= 20
-check-often: build
+check-often: packages build
 	@$(PYTHON) scripts/check.py --often $(N) $(PARTS)
 
 # all that a stranger would try, against what "make up" has started
@@ -58,27 +58,27 @@ attack: up
 		result=$$?; scripts/servers start $(RUN) vendor-sim; exit $$result
 
 # what the check does in seconds, for minutes
-soak: build
+soak: packages build
 	@MODEL_SECONDS=60 FOREIGN_SECONDS=120 SOAK_EVENTS=1000000 $(PYTHON) scripts/check.py daemon
 
 bench: bench-placement bench-relay bench-loop bench-http bench-sync
 
-bench-placement: build
+bench-placement: packages build
 	@$(PYTHON) bench/placement.py
 
-bench-relay: build
+bench-relay: packages build
 	@$(PYTHON) bench/relay.py
 
-bench-loop: build
+bench-loop: packages build
 	@$(PYTHON) bench/loop.py
 
 # the peer needs Node: an installed one if there is one, else Debian's
-bench-http: build
+bench-http: packages build
 	@scripts/install-packages wrk $$(command -v node >/dev/null || echo nodejs) $$(command -v npm >/dev/null || echo npm)
 	@cd bench/peers && npm ci --silent --no-audit --no-fund
 	@$(PYTHON) bench/http_api.py
 
-bench-sync: build
+bench-sync: packages build
 	@scripts/install-packages wrk
 	@$(PYTHON) bench/sync.py
 
@@ -87,7 +87,7 @@ install:
 	$(MAKE) -C bridge BUILD=$(BUILD)
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/share/man/man1
 	install -m 755 $(BUILD)/order-bridge $(BUILD)/vendor-sim $(DESTDIR)$(prefix)/bin
-	install -m 644 docs/order-bridge.1 $(DESTDIR)$(prefix)/share/man/man1
+	install -m 644 docs/order-bridge.1 docs/vendor-sim.1 $(DESTDIR)$(prefix)/share/man/man1
 
 C_FILES = $$(git ls-files "*.[ch]")
 
@@ -99,7 +99,7 @@ format-check:
 	@scripts/install-packages clang-format
 	@clang-format --dry-run -Werror $(C_FILES)
 
-tidy: build
+tidy: packages build
 	@scripts/install-packages clang-tidy
 	@clang-tidy --quiet $$(git ls-files "bridge/src/*.c" "bridge/sim/*.c") -- -std=gnu11 -D_GNU_SOURCE -iquote bridge/src \
 		-iquote bridge/sim $$(pkg-config --cflags libpq jansson) 2>/dev/null
@@ -123,7 +123,7 @@ lint-openapi:
 	@$(BUILD)/openapi/node_modules/.bin/spectral lint --fail-severity=warn -r $(BUILD)/openapi/spectral.yaml bridge/openapi.json
 
 # the unit tests and the daemon under AddressSanitizer and UBSan
-asan: packages
+asan:
 	@$(MAKE) -s --no-print-directory -C extension
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer' all unit
 	@BRIDGE_BUILD=$(BUILD)/asan $(PYTHON) scripts/check.py unit daemon

@@ -79,8 +79,10 @@ def man_page(name, path):
 
 
 def job_of(path):
-    """The line of a file's head that says its job."""
-    return re.search(r"^ \*\t\t(\S[^\n]*)", path.read_text(), re.M)[1]
+    """What a file's head says of its job: its first paragraph."""
+    head = path.read_text()
+    text = re.search(r"^ \*\t\t((?:\S[^\n]*\n \*\t\t)*\S[^\n]*)\n", head, re.M)[1]
+    return re.sub(r"\s*\n \*\t\t", " ", text)
 
 
 FOLDERS = [

@@ -31,12 +31,20 @@ SELECT sync_vendor_stock('a', '[]') -> 'inactive' AS inactive;
 SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
 SELECT sync_vendor_stock('a', '[{"id": "y", "quantity": 4}]') - 'asOf' AS synced;
 SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
--- one bad item is reported and skipped
+-- what is readable is applied, what is unreadable is not sold; all of it is told
 SELECT e->>'index' AS index, e->>'error' AS error FROM jsonb_array_elements(sync_vendor_stock('b', '[{"id": "x", "quantity": 1, "price": 1}, 5, {"quantity": 1}, {"id": "p"}, {"id": "p", "quantity": -1}, {"id": "p", "quantity": 1.5}, {"id": "p", "quantity": "7"}, {"id": "p", "quantity": 1e15}, {"id": "", "quantity": 1}, {"id": 7, "quantity": 1}, {"id": "p", "quantity": 1, "price": -1}, {"id": "p", "quantity": 1, "price": 1.23456}, {"id": "p", "quantity": 1, "price": "free"}, {"id": "p", "quantity": 1, "price": 1e11}, {"id": "p", "quantity": 1, "name": 3}, {"id": "a\u0007", "quantity": 1}, {"id": "x", "quantity": 5}]') -> 'skipped') AS e;
 SELECT product_id, vendor_id, on_hand FROM stock WHERE vendor_id = 'b';
--- a bad item leaves its product as it is: on sale
+-- a bad price leaves the price as it was, and the count is taken
 SELECT sync_vendor_stock('b', '[{"id": "x", "quantity": 4, "price": -1}]') -> 'inactive' AS inactive;
-SELECT on_hand, is_active FROM stock WHERE vendor_id = 'b';
+SELECT product_id, on_hand, is_active, price FROM stock WHERE vendor_id = 'b' ORDER BY 1;
+-- a count that nobody can read is not the old one: nothing is sold, nothing is short; a negative one is none
+SELECT sync_vendor_stock('b', '[{"id": "x", "quantity": "lots", "price": 3}]') - 'asOf' AS synced;
+SELECT product_id, on_hand, is_active, price FROM stock WHERE vendor_id = 'b' ORDER BY 1;
+SELECT sync_vendor_stock('b', '[{"id": "x", "quantity": -3, "price": 3}]') - 'asOf' AS synced;
+SELECT product_id, on_hand, is_active, price FROM stock WHERE vendor_id = 'b' ORDER BY 1;
+-- noise of floats is rounded; a name is cleaned; no offer begins with a price that nobody can read
+SELECT sync_vendor_stock('b', '[{"id": "x", "quantity": 4, "price": 19.989999999999998, "name": " a\tb\n"}, {"id": "new", "quantity": 1, "price": "15.00 USD"}]') - 'asOf' AS synced;
+SELECT s.product_id, p.name, on_hand, is_active, price FROM stock AS s JOIN product AS p USING (product_id) WHERE vendor_id = 'b' ORDER BY 1;
 -- the vendor's count may know of a sale before its reply has come
 SELECT place_order('c', '[{"productId": "y", "quantity": 2}]') AS order_id \gset
 SELECT sync_vendor_stock('a', '[{"id": "y", "quantity": 1}]') -> 'oversold' AS oversold;

@@ -1,5 +1,5 @@
 /*
- * http_head.c
+ * head.c
  *		The head of a request, held against RFC 9110 and RFC 9112.
  */
 #include "http/head.h"

@@ -1,5 +1,5 @@
 /*
- * http_head.h
+ * head.h
  *		The head of a request, held against RFC 9110 and RFC 9112.
  *
  * A front proxy and this server must read the same request in the same bytes:

@@ -1,5 +1,5 @@
 /*
- * api.c
+ * routes.c
  *		The HTTP API's routes.
  *
  * Runs on the server's thread and never waits: what needs the database is

@@ -1,5 +1,5 @@
 /*
- * api.h
+ * routes.h
  *		The HTTP API's routes: checks a request and hands it to who can answer it.
  */
 #ifndef BRIDGE_API_H

@@ -1,5 +1,5 @@
 /*
- * http.c
+ * server.c
  *		A small HTTP server on libmicrohttpd.
  *
  * One thread, ours, runs all connections: it waits at the library's epoll

@@ -1,5 +1,5 @@
 /*
- * http.h
+ * server.h
  *		A small HTTP server: requests in, replies from any thread.
  *
  * The only room that knows libmicrohttpd.

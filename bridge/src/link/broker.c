@@ -1,5 +1,5 @@
 /*
- * amqp.c
+ * broker.c
  *		One connection and channel to RabbitMQ, with publisher confirms.
  *
  * rabbitmq-c 0.11. What must be kept in mind: it serves heartbeats only while

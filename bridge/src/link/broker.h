@@ -1,5 +1,5 @@
 /*
- * amqp.h
+ * broker.h
  *		One connection and channel to RabbitMQ, with publisher confirms.
  *
  * For one thread. The only room that knows rabbitmq-c.

@@ -1,5 +1,5 @@
 /*
- * amqp_url.c
+ * broker_url.c
  *		A broker's URL, as people write them.
  */
 #include "link/broker_url.h"

@@ -1,5 +1,5 @@
 /*
- * amqp_url.h
+ * broker_url.h
  *		A broker's URL, as people write them.
  *
  * amqp[s]://[user[:password]@]host[:port][/[vhost]][?heartbeat=s&connection_timeout=ms]

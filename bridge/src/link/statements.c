@@ -1,6 +1,6 @@
 /*
- * plans.c
- *		Every SQL statement of the bridge. Values are parameters only.
+ * statements.c
+ *		The bridge's SQL statements. Values are parameters only.
  */
 #include "link/statements.h"
 

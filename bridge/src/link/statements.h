@@ -1,5 +1,5 @@
 /*
- * plans.h
+ * statements.h
  *		Every SQL statement of the bridge.
  */
 #ifndef BRIDGE_PLANS_H

@@ -1,6 +1,6 @@
 /*
- * feed.c
- *		A vendor's feed, taken apart as it arrives: JSON by yajl, CSV by libcsv.
+ * feed_reader.c
+ *		A feed taken apart as it arrives: its mapping, JSON or CSV, what is an item.
  *
  * JSON is walked by the paths of the mapping: of every open container it is
  * known which paths lead through it, as a bit each, so a value is looked at

@@ -1,5 +1,5 @@
 /*
- * feed.h
+ * feed_reader.h
  *		A vendor's feed, taken apart as it arrives: JSON or CSV to items.
  *
  * Nothing is kept but the items' own texts. Values are checked by the database;

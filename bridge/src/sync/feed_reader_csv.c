@@ -1,6 +1,6 @@
 /*
  * feed_reader_csv.c
- *		A feed that is CSV, taken apart as it arrives (libcsv).
+ *		The columns and rows of a feed that is CSV (libcsv's callbacks).
  */
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /*
  * feed_reader_json.c
- *		A feed that is JSON, taken apart as it arrives (yajl).
+ *		The items of a feed that is JSON (yajl's callbacks).
  */
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /*
- * vendor.c
+ * catalog.c
  *		What a shop says of its vendors and products: feeds, names, buffers.
  */
 

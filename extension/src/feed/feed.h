@@ -27,8 +27,8 @@ typedef struct FeedItem
 	int64       count;
 	Price       price;
 	bool        has_price;
-	bool is_bad; /* skipped; but its SKU is in the feed, and what is offered under it stays as it is
-				  */
+	bool        price_is_bad; /* it was given, and cannot be read */
+	bool        is_bad;       /* it says nothing of what there is */
 
 	/* reconcile.c's own */
 	const char *product_id; /* the shop's */

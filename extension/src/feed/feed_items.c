@@ -2,16 +2,18 @@
  * feed_items.c
  *		The items of a feed: from JSON, or from arrays of text, to checked values.
  *
- * One bad item is reported and skipped. Fields that are unknown to us are the
- * vendor's own.
+ * What is readable is applied, what is unreadable is not sold, and never is an old count
+ * kept. Fields that are unknown to us are the vendor's own.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "feed/feed.h"
 #include "outbox/events.h"
 #include "store/check.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "store/json.h"
 
 #define NUMBER_BYTES_MAX    40
@@ -77,31 +79,87 @@ plain_number(const char *text)
 										 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
 }
 
-/* What is wrong with the item's values, or NULL. The field names are the vendor's. */
+/* Whatever is no text of a name becomes one: blanks for control characters, cut; NULL if nothing is
+ * left. */
 static char *
-check_item(FeedItem *item, const char *id_field, const char *quantity_field, const char *quantity,
-		   const char *price)
+clean_name(const char *name)
+{
+	char *clean = pstrdup(name);
+	char *end;
+
+	for (char *c = clean; *c != '\0'; c++)
+	{
+		if ((unsigned char) *c < ' ' || *c == 0x7f)
+			*c = ' ';
+	}
+	clean[pg_mbcharcliplen(clean, strlen(clean), FEED_NAME_CHARS_MAX)] = '\0';
+	clean += strspn(clean, " ");
+	for (end = clean + strlen(clean); end > clean && end[-1] == ' '; end--)
+		;
+	*end = '\0';
+	return check_text_id(clean, strlen(clean), FEED_NAME_CHARS_MAX) == NULL ? clean : NULL;
+}
+
+/* Reads a price, rounded to four decimals: floats have noise behind them. */
+static bool
+read_price(const char *text, Price *price)
+{
+	const char *number = plain_number(text);
+	Numeric     rounded;
+
+	if (number == NULL || *number == '-')
+		return false;
+	if (price_from_text(number, price))
+		return true;
+	rounded = DatumGetNumeric(
+		DirectFunctionCall2(numeric_round,
+							DirectFunctionCall3(numeric_in, CStringGetDatum(number),
+												ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)),
+							Int32GetDatum(MONEY_SCALE_MAX)));
+	return price_from_numeric(rounded, price);
+}
+
+/* A count below zero says that the vendor owes units: it has none. */
+static bool
+read_count(FeedPart *part, FeedItem *item, const char *quantity_field, const char *quantity)
+{
+	const char *number = quantity ? plain_number(quantity) : NULL;
+
+	if (number == NULL || !text_to_whole(number, -ON_HAND_MAX, ON_HAND_MAX, &item->count))
+		return false;
+	if (item->count < 0)
+	{
+		feed_skip(part, item->index, psprintf("%s is negative: taken as 0", quantity_field));
+		item->count = 0;
+	}
+	return true;
+}
+
+/*
+ * What is readable is applied: a bad price or name is noted and left as it was, and the
+ * count is taken all the same. Returns why the item says nothing of what there is, or NULL:
+ * then nothing of it is sold. The field names are the vendor's.
+ */
+static char *
+check_item(FeedPart *part, FeedItem *item, const char *id_field, const char *quantity_field,
+		   const char *quantity, const char *price)
 {
 	char       *complaint = check_text_id(item->sku, strlen(item->sku), ID_CHARS_MAX);
-	const char *number;
+	const char *name = item->name;
 
 	if (complaint != NULL)
 		return psprintf("%s %s", id_field, complaint);
-	number = quantity ? plain_number(quantity) : NULL;
-	if (number == NULL || !text_to_whole(number, 0, ON_HAND_MAX, &item->count))
-		return psprintf("%s must be a whole number from 0 to " INT64_FORMAT, quantity_field,
-						ON_HAND_MAX);
-	if (price != NULL)
-	{
-		number = plain_number(price);
-		if (number == NULL || !price_from_text(number, &item->price))
-			return "price must be a number from 0 to below 10^11 with at most 4 decimals";
-		item->has_price = true;
-	}
-	if (item->name != NULL &&
-		check_text_id(item->name, strlen(item->name), FEED_NAME_CHARS_MAX) != NULL)
-		return psprintf("name must be a string of 1 to %d characters without control characters",
-						FEED_NAME_CHARS_MAX);
+	if (!read_count(part, item, quantity_field, quantity))
+		return psprintf("%s must be a whole number from 0 to " INT64_FORMAT
+						": nothing of it is sold",
+						quantity_field, ON_HAND_MAX);
+	item->has_price = price != NULL && read_price(price, &item->price);
+	item->price_is_bad = price != NULL && !item->has_price;
+	if (item->price_is_bad)
+		feed_skip(part, item->index,
+				  "price must be a number from 0 to below 10^11: left as it was");
+	if (name != NULL && check_text_id(name, strlen(name), FEED_NAME_CHARS_MAX) != NULL)
+		item->name = clean_name(name);
 	return NULL;
 }
 
@@ -132,7 +190,10 @@ compare_items(const void *a, const void *b)
 	return order != 0 ? order : left->index - right->index;
 }
 
-/* Sorts the items and leaves one a SKU: the first good one. */
+/*
+ * Sorts the items and leaves one a SKU, the first good one. If none is good, none is left:
+ * what the vendor offers under that SKU is not offered any more.
+ */
 static void
 sort_items(FeedPart *part)
 {
@@ -141,14 +202,15 @@ sort_items(FeedPart *part)
 
 	for (int i = 1; i < part->nitems && is_sorted; i++)
 		is_sorted = strcmp(part->items[i - 1].sku, part->items[i].sku) < 0;
-	if (is_sorted)
-		return;
-	qsort(part->items, part->nitems, sizeof(FeedItem), compare_items);
+	if (!is_sorted)
+		qsort(part->items, part->nitems, sizeof(FeedItem), compare_items);
 	for (int i = 0; i < part->nitems; i++)
 	{
+		if (part->items[i].is_bad)
+			continue;
 		if (count == 0 || strcmp(part->items[count - 1].sku, part->items[i].sku) != 0)
 			part->items[count++] = part->items[i];
-		else if (!part->items[i].is_bad)
+		else
 			feed_skip(part, part->items[i].index,
 					  psprintf("product \"%s\" is in the feed already", part->items[i].sku));
 	}
@@ -177,7 +239,7 @@ string_text(const JsonbValue *value)
 
 /* NULL if the item is good, else what is wrong with it. */
 static char *
-parse_item(JsonbContainer *object, FeedItem *item)
+parse_item(FeedPart *part, JsonbContainer *object, FeedItem *item)
 {
 	JsonbValue  id;
 	JsonbValue  count;
@@ -200,10 +262,10 @@ parse_item(JsonbContainer *object, FeedItem *item)
 				: value.type == jbvString ? string_text(&value)
 										  : pstrdup("");
 	if (json_member(object, "name", &value))
-		item->name = value.type == jbvString ? string_text(&value) : pstrdup("");
+		item->name = value.type == jbvString ? string_text(&value) : NULL;
 	if (item->sku == NULL)
 		return psprintf("%s must be 1 to %d characters long", id_field, ID_CHARS_MAX);
-	return check_item(item, id_field, count_field,
+	return check_item(part, item, id_field, count_field,
 					  count.type == jbvNumeric ? number_text(&count) : NULL, price);
 }
 
@@ -219,7 +281,8 @@ feed_items_from_jsonb(FeedPart *part, Jsonb *json)
 		FeedItem        item = {.index = part->total++};
 		JsonbContainer *object = json_object_of(&walk.value);
 
-		add_item(part, &item, object == NULL ? "must be an object" : parse_item(object, &item));
+		add_item(part, &item,
+				 object == NULL ? "must be an object" : parse_item(part, object, &item));
 	}
 	sort_items(part);
 }
@@ -280,7 +343,8 @@ feed_items_from_arrays(FeedPart *part, ArrayType *indexes, ArrayType *skus, Arra
 		if (wrong == NULL && quantity.nulls[i])
 			wrong = "quantity is missing";
 		if (wrong == NULL)
-			wrong = check_item(&item, "id", "quantity", element(&quantity, i), element(&price, i));
+			wrong = check_item(part, &item, "id", "quantity", element(&quantity, i),
+							   element(&price, i));
 		add_item(part, &item, wrong);
 	}
 	sort_items(part);

@@ -1,5 +1,5 @@
 /*
- * feed.c
+ * feed_sync.c
  *		Stock feeds: whole ones by sync_vendor_stock(), and in parts by the bridge.
  *
  *		begin_feed -> apply_feed_part, once a range of SKUs -> finish_feed

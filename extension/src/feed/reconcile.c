@@ -282,8 +282,12 @@ compare(Reconciliation *work)
 	PopActiveSnapshot();
 	for (int i = 0; i < part->nitems; i++)
 	{
-		part->nchanged += part->items[i].exists && part->items[i].changes;
-		part->nnew += !part->items[i].exists && !part->items[i].is_bad;
+		FeedItem *item = &part->items[i];
+
+		/* no offer begins with a price that nobody can read: it would be sold for nothing */
+		item->is_bad |= !item->exists && item->price_is_bad;
+		part->nchanged += item->exists && item->changes;
+		part->nnew += !item->exists && !item->is_bad;
 	}
 }
 

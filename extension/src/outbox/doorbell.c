@@ -2,9 +2,13 @@
  * doorbell.c
  *		Waking the relay: NOTIFY, but only while it sleeps.
  *
- * NOTIFY in every placing transaction would make their commits wait for one another. The
- * relay that goes to sleep leaves a mark, an advisory lock of ours, which placing
- * transactions look at without waiting; then it looks for events once more.
+ * NOTIFY makes committing transactions wait for one another, so it is rung only when
+ * the relay sleeps. The relay says so by holding OWN_LOCK_RELAY_SLEEPS, which costs a
+ * writer one attempt at a shared lock to find out, and ends by itself if the relay dies.
+ * A writer looks when it commits. One that looked before the relay fell asleep and ends
+ * after is covered by the relay: it waits in short naps until every transaction that ran
+ * when it took the lock has ended. One that is prepared looks not at all, because NOTIFY
+ * cannot be prepared: the relay's poll finds what COMMIT PREPARED commits.
  */
 #include "postgres.h"
 

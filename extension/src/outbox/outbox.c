@@ -1,19 +1,10 @@
 /*
  * outbox.c
- *		The outbox: writing events, its partitions, and the doorbell.
+ *		The outbox: events written in the transaction of their facts, published by hand, redriven.
  *
  * The relay finds events by transaction id and event id together. For that a
  * transaction has its id before it takes its first event id: then a transaction
  * that gets its id later than some moment has only later event ids.
- *
- * The doorbell: NOTIFY makes committing transactions wait for one another, so it
- * is rung only when the relay sleeps. The relay says so by holding
- * OWN_LOCK_RELAY_SLEEPS, which costs a writer one attempt at a shared lock to
- * find out, and ends by itself if the relay dies. A writer looks when it
- * commits. One that looked before the relay fell asleep and ends after is covered
- * by the relay: it waits in short naps until every transaction that ran when it
- * took the lock has ended. One that is prepared looks not at all, because NOTIFY
- * cannot be prepared: the relay's poll finds what COMMIT PREPARED commits.
  */
 #include "postgres.h"
 

@@ -1,7 +1,7 @@
 /*
  * document.c
- *		Orders as POST /order answers with them: when they are placed, and again when the
- *		same request comes once more.
+ *		Orders as POST /order answers with them: when they are placed, and again when the same
+ *		request comes once more.
  */
 #include "postgres.h"
 

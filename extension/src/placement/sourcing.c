@@ -1,6 +1,6 @@
 /*
  * sourcing.c
- *		Choosing which vendors' stock serves an order.
+ *		Choosing which vendors' stock serves an order: exactly for few vendors, greedily beyond.
  *
  * A line is served by the best offer that can serve it whole, else split over
  * the offers, best first; "best" is what a strategy says.

@@ -1,6 +1,6 @@
 /*
  * vendor_set.c
- *		Sets of vendors, of which an order may be served.
+ *		A set of vendors, in which one is found at once; the search is in sourcing.c.
  *
  * Never allocates, never calls the server.
  */

@@ -1,7 +1,7 @@
 /*
  * by_hand.c
- *		What a shop, or a vendor that speaks SQL, does to an order: confirm, reject, cancel; and
- *what time does: expire.
+ *		What a shop, or a vendor that speaks SQL, does to an order: confirm, reject, cancel;
+ *		and what time does: expire.
  */
 #include "postgres.h"
 

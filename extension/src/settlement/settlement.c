@@ -1,6 +1,6 @@
 /*
  * settlement.c
- *		The end of holds: confirm, release, source anew, return.
+ *		The end of holds and orders: decided in memory, written once (confirm, release, close).
  *
  * Locks: order rows by order_id, then all stock rows that may change, in one go.
  * What becomes of orders, holds and stock is decided in memory, and each row is

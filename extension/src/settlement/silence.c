@@ -1,5 +1,5 @@
 /*
- * retry.c
+ * silence.c
  *		Vendors that stay silent are asked again.
  *
  * The question is the same, so a vendor that did answer, and whose answer was

@@ -1,6 +1,6 @@
 /*
  * plans.c
- *		Every SQL statement of the extension, prepared once a session.
+ *		The extension's SQL statements, prepared once a session.
  *
  * All names are qualified, operators too: a caller's search_path must not
  * reach in. Values are parameters only. Sets go in as arrays through unnest(),

@@ -1,2 +1,0 @@
-src/store/offers.o: src/store/offers.c src/store/offers.h
-src/store/offers.h:

@@ -377,9 +377,11 @@ drain_window(Relay *relay, bool has_window, int *published)
 	*published = 0;
 	do
 	{
+		/* pages that are under way are brought to an end: a stop must not cost duplicates */
 		if (stop_requested() && relay->npages == 0)
 			break;
 		ok = ok && send_and_listen(relay, finished, &after, &more, &retired);
+		/* first the window's end, then the checkpoint that tells of it */
 		if (ok && has_window && !more && relay->npages == 0)
 			close_window(relay);
 		if (ok && retired > 0)

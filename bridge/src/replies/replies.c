@@ -110,7 +110,7 @@ publish_dead(Replies *replies, int count)
 /* One that is too large goes to the dead queue at once, unread: we do not keep it in memory, many
  * of them even less. */
 static void
-bury_large(Replies *replies, Delivery *delivery, const AmqpMessage *message)
+dead_letter_large(Replies *replies, Delivery *delivery, const AmqpMessage *message)
 {
 	char reason[128];
 
@@ -145,7 +145,7 @@ replies_on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 	memcpy(delivery->body, message->body, is_large ? 0 : message->body_bytes);
 	delivery->body[is_large ? 0 : message->body_bytes] = '\0';
 	if (is_large)
-		bury_large(replies, delivery, message);
+		dead_letter_large(replies, delivery, message);
 	replies->count++;
 }
 

@@ -48,6 +48,7 @@ on_scalar(Feed *feed, ValueKind kind, const char *text, size_t bytes)
 		return feed_reader_fail(feed, "the feed is not a JSON array");
 	if (is_element_of_items(feed))
 		not_an_object(feed);
+	/* a path that ends here wants a value, not a container: it is there, and no value */
 	for (PathId path = PATH_AS_OF; paths != 0 && path < PATH_COUNT; path++)
 	{
 		if ((paths & (1u << path)) && feed->paths[path].nsegments == depth)

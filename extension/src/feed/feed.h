@@ -52,7 +52,7 @@ typedef struct FeedPart
 
 	int            total; /* items given, skipped ones too */
 	int            nskipped;
-	StringInfoData skipped; /* elements of a JSON array, of no more than FEED_TOLD_MAX */
+	StringInfoData skipped; /* elements of a JSON array, of no more than FEED_NOTES_MAX */
 	int            nnew;
 	int            nchanged;
 	int            ninactive;
@@ -62,7 +62,7 @@ typedef struct FeedPart
 	EventBatch    *events;
 } FeedPart;
 
-#define FEED_TOLD_MAX       100 /* skipped items of a part told of one by one */
+#define FEED_NOTES_MAX      100 /* skipped items of a part told of one by one */
 #define FEED_NAME_CHARS_MAX 500
 
 extern FeedPart *feed_part_create(const char *vendor_id, TimestampTz as_of);

@@ -36,7 +36,7 @@ feed_part_create(const char *vendor_id, TimestampTz as_of)
 void
 feed_skip(FeedPart *part, int index, const char *complaint)
 {
-	if (part->nskipped++ >= FEED_TOLD_MAX)
+	if (part->nskipped++ >= FEED_NOTES_MAX)
 		return;
 	appendStringInfo(&part->skipped,
 					 "%s{\"index\": %d, \"error\": ", part->nskipped > 1 ? ", " : "", index);

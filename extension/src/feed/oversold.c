@@ -10,7 +10,7 @@
 #include "store/plans.h"
 #include "utils/builtins.h"
 
-#define OVERSOLD_TOLD_MAX 1000 /* products, in one event and in the history of a part */
+#define OVERSOLD_NOTES_MAX 1000 /* products, in one event and in the history of a part */
 
 /* An event tells of so many products at most, so that it stays small enough for the broker. */
 void
@@ -42,10 +42,10 @@ append_oversold(StringInfo list, const StockRow *row, int64 on_hand)
 void
 oversold_note(FeedPart *part, const StockRow *row, int64 on_hand)
 {
-	if (part->noversold++ < OVERSOLD_TOLD_MAX)
+	if (part->noversold++ < OVERSOLD_NOTES_MAX)
 		append_oversold(&part->oversold, row, on_hand);
 	append_oversold(&part->oversold_event, row, on_hand);
-	if (part->noversold % OVERSOLD_TOLD_MAX == 0)
+	if (part->noversold % OVERSOLD_NOTES_MAX == 0)
 		oversold_add_event(part);
 }
 

@@ -439,9 +439,11 @@ reconcile(FeedPart *part)
 	int64         *available_before;
 
 	resolve_products(part);
+	/* compared without a lock: a row that agrees is left to those who sell it */
 	compare(&work);
 	stock = lock_changing(&work);
 	available_before = remember_available(stock);
+	/* which reads again what was confirmed meanwhile */
 	write_changes(&work, stock);
 	new_offers_add_products(part);
 	new_offers_insert(part);

@@ -60,8 +60,8 @@ typedef struct SettledOrder
 	const char *new_status; /* the end that the caller, or a settlement of all its holds, gives it;
 							   NULL: none */
 	const char *new_reason;
-	bool        keeps_unserved; /* what no other vendor can serve whole stays where it is */
-	bool        is_busy;        /* set aside: another transaction has locked stock of it */
+	bool        stays_if_unserved; /* what no other vendor can serve whole stays where it is */
+	bool        is_busy;           /* set aside: another transaction has locked stock of it */
 	Numeric     total;
 	Numeric     new_total; /* NULL: unchanged */
 	Hold       *holds;

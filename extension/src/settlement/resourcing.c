@@ -120,7 +120,7 @@ resourcing_source_anew(Settlement *settlement, SettledOrder *order, StockRows *s
 	SourcingLine    *lines = palloc(sizeof(SourcingLine) * order->nholds);
 	int             *line_nos = palloc(sizeof(int) * order->nholds);
 	SourcingLimit    limit = vendor_limit(order, stock);
-	bool             allow_partial = order->allow_partial && !order->keeps_unserved;
+	bool             allow_partial = order->allow_partial && !order->stays_if_unserved;
 	int              attempt = last_attempt(order) + 1;
 	int              nlines = rejected_lines(order, stock, lines, line_nos);
 	int              npicks = -1;
@@ -134,6 +134,8 @@ resourcing_source_anew(Settlement *settlement, SettledOrder *order, StockRows *s
 
 	if (attempt <= guc_max_attempts && sourcing_strategy_by_name(order->strategy, &strategy))
 	{
+		/* whoever has refused a line is not asked for it again; the offers are the batch's,
+		 * so the marks are taken off before the next order is looked at */
 		for (int l = 0; l < nlines; l++)
 			for (int o = lines[l].first_offer; o < lines[l].first_offer + lines[l].noffers; o++)
 				stock->offers[o].excluded =
@@ -144,6 +146,7 @@ resourcing_source_anew(Settlement *settlement, SettledOrder *order, StockRows *s
 			for (int o = lines[l].first_offer; o < lines[l].first_offer + lines[l].noffers; o++)
 				stock->offers[o].excluded = false;
 	}
+	/* a partial order goes on with what it has, as long as that is something */
 	if (npicks < 0 && !(allow_partial && order_keeps_a_hold(order)))
 		return RESOURCE_FAILED;
 	npicks = Max(npicks, 0);

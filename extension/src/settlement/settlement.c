@@ -200,12 +200,14 @@ settle_order(Settlement *settlement, SettledOrder *order, StockRows *stock, Bulk
 	{
 		Resourced resourced = resourcing_source_anew(settlement, order, stock, new_holds);
 
-		if (resourced == RESOURCE_FAILED && order->keeps_unserved)
+		/* better a vendor that may have too few than no order at all */
+		if (resourced == RESOURCE_FAILED && order->stays_if_unserved)
 		{
 			resourcing_undo_takes(order);
 			return;
 		}
-		if (order->keeps_unserved)
+		/* only now is it certain that these units are given back: see settle() */
+		if (order->stays_if_unserved)
 			apply_holds_to_stock(stock, order);
 		resourcing_tell_taken(order, settlement->events);
 		if (resourced == RESOURCED)
@@ -234,7 +236,7 @@ settle(Settlement *settlement)
 	for (int i = 0; i < settlement->norders; i++)
 	{
 		/* what may stay where it is was not given back: no other order may take it */
-		if (!settlement->orders[i].keeps_unserved)
+		if (!settlement->orders[i].stays_if_unserved)
 			apply_holds_to_stock(stock, &settlement->orders[i]);
 	}
 	for (int i = 0; i < settlement->norders; i++)

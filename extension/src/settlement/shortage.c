@@ -37,12 +37,12 @@ typedef struct Shortage
 } Shortage;
 
 /* An order that is to lose a vendor. */
-typedef struct Loser
+typedef struct AffectedOrder
 {
 	int64       order_id;
 	const char *vendor_id;
 	bool        rejects;
-} Loser;
+} AffectedOrder;
 
 /* Reads the shortages that are due; those that are over have no units. Their rows are locked last
  * of all. */
@@ -63,7 +63,7 @@ read_shortages(int *count)
 
 /* Adds the newest orders that together hold the units that are short. */
 static void
-find_losers(const Shortage *shortage, Loser *losers, int *count, int max_orders)
+find_affected_orders(const Shortage *shortage, AffectedOrder *affected, int *count, int max_orders)
 {
 	Datum values[3] = {CStringGetTextDatum(shortage->vendor_id),
 					   CStringGetTextDatum(shortage->product_id),
@@ -75,7 +75,8 @@ find_losers(const Shortage *shortage, Loser *losers, int *count, int max_orders)
 	plan_execute(PLAN_ORDERS_HOLDING, values, NULL, SPI_OK_SELECT);
 	for (uint64 row = 0; row < SPI_processed && units > 0; row++)
 	{
-		losers[(*count)++] = (Loser){spi_int64(row, 1), shortage->vendor_id, shortage->rejects};
+		affected[(*count)++] =
+			(AffectedOrder){spi_int64(row, 1), shortage->vendor_id, shortage->rejects};
 		units -= spi_int64(row, 2);
 	}
 }
@@ -113,19 +114,20 @@ is_taken(const SettledOrder *order)
 }
 
 static void
-take_from_vendor(Settlement *settlement, const Loser *loser)
+take_from_vendor(Settlement *settlement, const AffectedOrder *affected_order)
 {
-	SettledOrder *order = settlement_find(settlement, loser->order_id);
+	SettledOrder *order = settlement_find(settlement, affected_order->order_id);
 
 	if (order == NULL || strcmp(order->status, "pending") != 0)
 		return;
 	/* of two vendors the one whose shortage rejects decides */
-	order->keeps_unserved = !loser->rejects && (order->keeps_unserved || !is_taken(order));
+	order->stays_if_unserved =
+		!affected_order->rejects && (order->stays_if_unserved || !is_taken(order));
 	for (int i = 0; i < order->nholds; i++)
 	{
 		Hold *hold = &order->holds[i];
 
-		if (hold->status != HOLD_OPEN || strcmp(hold->vendor_id, loser->vendor_id) != 0)
+		if (hold->status != HOLD_OPEN || strcmp(hold->vendor_id, affected_order->vendor_id) != 0)
 			continue;
 		hold->new_status = HOLD_REJECTED;
 		hold->reason = REASON_SHORT;
@@ -147,12 +149,12 @@ count_taken(const Settlement *settlement)
 static int
 settle_shortages(int max_orders, bool skip_locked)
 {
-	int         nshortages;
-	Shortage   *shortages;
-	Loser      *losers = palloc(sizeof(Loser) * max_orders);
-	int64      *order_ids = palloc(sizeof(int64) * max_orders);
-	int         nlosers = 0;
-	Settlement *settlement;
+	int            nshortages;
+	Shortage      *shortages;
+	AffectedOrder *affected = palloc(sizeof(AffectedOrder) * max_orders);
+	int64         *order_ids = palloc(sizeof(int64) * max_orders);
+	int            naffected = 0;
+	Settlement    *settlement;
 
 	/* only one session at a time */
 	if (!try_own_lock(OWN_LOCK_SHORTAGES, false))
@@ -161,12 +163,12 @@ settle_shortages(int max_orders, bool skip_locked)
 	if (nshortages == 0)
 		return 0;
 	for (int i = 0; i < nshortages; i++)
-		find_losers(&shortages[i], losers, &nlosers, max_orders);
-	for (int i = 0; i < nlosers; i++)
-		order_ids[i] = losers[i].order_id;
-	settlement = settlement_lock(order_ids, nlosers, skip_locked);
-	for (int i = 0; i < nlosers; i++)
-		take_from_vendor(settlement, &losers[i]);
+		find_affected_orders(&shortages[i], affected, &naffected, max_orders);
+	for (int i = 0; i < naffected; i++)
+		order_ids[i] = affected[i].order_id;
+	settlement = settlement_lock(order_ids, naffected, skip_locked);
+	for (int i = 0; i < naffected; i++)
+		take_from_vendor(settlement, &affected[i]);
 	settlement_write(settlement);
 	note_tried(shortages, nshortages);
 	return count_taken(settlement);

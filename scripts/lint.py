@@ -150,11 +150,22 @@ def check_twice():
             seen.setdefault(block, (path, code[i][0]))
 
 
+def check_documents():
+    """A file that a document names is there."""
+    there = {path.name for tree in ("extension", "bridge") for path in (TOP / tree).rglob("*.[ch]")}
+    for document in [*TOP.glob("*.md"), *(TOP / "docs").glob("*.md")]:
+        for number, line in enumerate(document.read_text().splitlines(), 1):
+            for name in re.findall(r"`(?:[a-z_]+/)*([a-z_]+\.[ch])`", line):
+                if name not in there:
+                    complain(document, number, f"there is no {name}")
+
+
 def main():
     check_arrows()
     check_sizes()
     check_rooms()
     check_twice()
+    check_documents()
     for text in complaints:
         print(text)
     print(f"{len(complaints)} complaints")

@@ -170,6 +170,26 @@ csv_by_its_header(void **state)
 		   "0:x/x/5/-/- ");
 }
 
+static void
+blank_rows_of_a_csv_are_no_items(void **state)
+{
+	char   rows[20000] = "id,quantity,note\r\na,1,\r\n";
+	size_t count;
+	Feed  *feed;
+
+	(void) state;
+	expect(NULL, true, "id,quantity\n,\na,1\n , \n\"\",\"\"\nb,2\n,", "0:a/-/1/-/- 1:b/-/2/-/- ");
+	/* text in a column that nobody asks for is text */
+	expect(NULL, true, "id,quantity,note\n,,gone\n", "0:-/-/-/-/id (or productId) is missing ");
+	while (strlen(rows) + 5 < sizeof(rows))
+		strcat(rows, ",,\r\n");
+	feed = feed_create(NULL, true, 100);
+	assert_true(feed_add(feed, rows, strlen(rows)) && feed_finish(feed));
+	(void) feed_items(feed, &count);
+	assert_int_equal(count, 1);
+	feed_free(feed);
+}
+
 /* A feed of so many times that element. */
 static void
 expect_many(int times, const char *element, int items_max, const char *error)
@@ -251,6 +271,7 @@ main(void)
 		cmocka_unit_test(what_is_no_feed_says_why),
 		cmocka_unit_test(a_mapping_walks_its_paths_only),
 		cmocka_unit_test(csv_by_its_header),
+		cmocka_unit_test(blank_rows_of_a_csv_are_no_items),
 		cmocka_unit_test(many_items_in_any_order),
 		cmocka_unit_test(what_is_no_stock_feed_is_given_up),
 		cmocka_unit_test(a_time_that_is_none),

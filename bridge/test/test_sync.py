@@ -76,6 +76,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, GOOD[:-1])
         elif self.path == "/error":
             self.answer(500, b"[]")
+        elif self.path == "/unasked":
+            self.answer(304, b"")
+        elif self.path == "/paged":
+            self.answer(200, GOOD, Link='</paged?page=2>; rel="next", </paged?page=9>; rel="last"')
         elif self.path == "/redirect":
             self.answer(302, b"", Location="/good")
         elif self.path == "/nested":
@@ -123,7 +127,8 @@ BAD = {"bomb": "the feed is larger than FEED_BYTES_MAX", "cut": "the feed is not
        "endless": "the feed is larger than FEED_BYTES_MAX", "error": "the vendor answered with status 500", "gone": "Failed to connect",
        "html": "the feed is not JSON: lexical error", "large": "the feed is larger than FEED_BYTES_MAX", "nested": "the feed is nested too deep",
        "nested-objects": "the feed is nested too deep", "nul": "the feed is not JSON: parse error: trailing garbage", "object": "the feed is not a JSON array",
-       "redirect": "the vendor answered with status 302"}
+       "paged": "the feed goes on in a next page (Link: rel=next): pages are not followed", "redirect": "the vendor answered with status 302",
+       "unasked": "the vendor answered with status 304 to a question without a condition"}
 
 
 def test_a_bad_vendor_harms_nothing_but_its_own_entry(world, feeds):

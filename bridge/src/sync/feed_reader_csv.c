@@ -37,6 +37,7 @@ feed_reader_on_csv_field(void *text, size_t bytes, void *context)
 		on_csv_header(feed, text, bytes);
 		return;
 	}
+	feed->row_has_text = feed->row_has_text || bytes > 0;
 	for (PathId path = PATH_ID; path < PATH_COUNT && column < feed->ncolumns && bytes > 0; path++)
 	{
 		if (feed->columns[column] & (1u << path))
@@ -64,7 +65,10 @@ feed_reader_on_csv_row(int end, void *context)
 	feed->column = 0;
 	if (feed->header_seen)
 	{
-		feed_reader_finish_item(feed);
+		/* office programs write the rows below a table too, as delimiters alone */
+		if (feed->row_has_text)
+			feed_reader_finish_item(feed);
+		feed->row_has_text = false;
 		return;
 	}
 	feed->header_seen = true;

@@ -97,6 +97,7 @@ struct Feed
 	int               ncolumns;
 	int               column;
 	bool              header_seen;
+	bool              row_has_text;
 
 	Value     values[PATH_COUNT]; /* of the item at hand */
 	FeedItem *items;

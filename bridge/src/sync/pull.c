@@ -22,6 +22,7 @@
 #include "base/stop.h"
 #include "sync/addresses.h"
 #include "sync/feed_headers.h"
+#include "sync/link_header.h"
 
 #define LOOK_MS_MAX 250 /* so that no pull is late by more */
 
@@ -37,6 +38,8 @@ typedef struct Pull
 	double             date;
 	double             received_at; /* the Date */
 	size_t             bytes;
+	bool               is_conditional; /* asked only if the feed is another than ours */
+	bool               has_next_page;
 	bool               is_done;
 	bool               is_address_refused;
 	bool               has_connected; /* or tried to, at another address */
@@ -160,7 +163,11 @@ on_header(char *data, size_t size, size_t count, void *context)
 		pull->has_connected = pull->is_address_refused = false;
 		*pull->result->etag = *pull->result->last_modified = '\0';
 		pull->date = pull->received_at = 0;
+		pull->has_next_page = false;
 	}
+	if (size * count > strlen("Link:") && strncasecmp(data, "Link:", strlen("Link:")) == 0 &&
+		link_header_has_next(data + strlen("Link:"), size * count - strlen("Link:")))
+		pull->has_next_page = true;
 	(void) copy_header(pull->result->etag, data, size * count, "ETag:");
 	(void) copy_header(pull->result->last_modified, data, size * count, "Last-Modified:");
 	if (copy_header(date, data, size * count, "Date:"))
@@ -190,6 +197,7 @@ add_condition(Pull *pull, const char *name, const char *value)
 
 	if (value == NULL)
 		return;
+	pull->is_conditional = true;
 	snprintf(line, sizeof(line), "%s: %s", name, value);
 	add_header(pull, line);
 }
@@ -326,6 +334,8 @@ finish_pull(Pull *pull, CURLcode code)
 			 "the feed's host has an address that is not allowed: see FEED_ALLOW_ADDRESSES");
 	else if (code != CURLE_OK)
 		fail(result, pull->reason[0] != '\0' ? pull->reason : curl_easy_strerror(code));
+	else if (status == 304 && !pull->is_conditional)
+		fail(result, "the vendor answered with status 304 to a question without a condition");
 	else if (status == 304)
 		result->status = PULL_UNCHANGED;
 	else if (status != 200)
@@ -333,6 +343,8 @@ finish_pull(Pull *pull, CURLcode code)
 		snprintf(why, sizeof(why), "the vendor answered with status %ld", status);
 		fail(result, why);
 	}
+	else if (pull->has_next_page)
+		fail(result, "the feed goes on in a next page (Link: rel=next): pages are not followed");
 	else if (result->feed == NULL)
 		fail(result, "the feed is empty");
 	else if (!feed_finish(result->feed))

@@ -1,10 +1,12 @@
 """Private real servers, a fresh database for each test, and the programs under test."""
 
+import contextlib
 import ctypes
 import itertools
 import json
 import os
 import pathlib
+import resource
 import select
 import signal
 import socket
@@ -35,6 +37,19 @@ def wait_until(condition, seconds=PATIENCE_S, what="the condition"):
             return value
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def many_files(count):
+    """This process may have that many files open for the time being; without the right to, the test is skipped."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < count:
+        pytest.skip(f"only {hard} files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def free_port():

@@ -1,6 +1,6 @@
 /*
  * order_fuzz.c
- *		A stranger's request through the routes of api.c, without a server.
+ *		A stranger's request through the routes of routes.c, without a server.
  *
  * Input: the method, the target, the Idempotency-Key, the traceparent and the body,
  * each ended by a newline but the last. Whatever comes, each exchange must get
@@ -52,7 +52,7 @@ require(bool ok, const char *what)
 	abort();
 }
 
-/* ---------- in place of http.c ---------- */
+/* ---------- in place of server.c ---------- */
 
 const char *
 http_method(const HttpExchange *exchange)

@@ -14,7 +14,7 @@
 
 Config config;
 
-/* ---------- in place of http.c and tokens.c, which the test does not reach ---------- */
+/* ---------- in place of server.c and tokens.c, which the test does not reach ---------- */
 
 const char *
 http_method(const HttpExchange *exchange)

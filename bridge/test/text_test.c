@@ -83,10 +83,27 @@ array_elements_are_quoted(void **state)
 	free(text);
 }
 
+static void
+a_whole_number_and_nothing_more(void **state)
+{
+	static const char *const bad[] = {"",    " ",    "x",  "1x", "1 ",
+									  "1.0", "0x10", "-1", "8",  "9223372036854775808"};
+	long long                number;
+
+	(void) state;
+	assert_true(text_read_number("0", 0, 7, &number) && number == 0);
+	assert_true(text_read_number("7", 0, 7, &number) && number == 7);
+	assert_true(text_read_number("-3", -3, 7, &number) && number == -3);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_false(text_read_number(bad[i], 0, 7, &number));
+	assert_false(text_read_number("9223372036854775808", 0, INT64_MAX, &number));
+}
+
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(escaped_text_cannot_pretend),
+	const struct CMUnitTest tests[] = {cmocka_unit_test(a_whole_number_and_nothing_more),
+									   cmocka_unit_test(escaped_text_cannot_pretend),
 									   cmocka_unit_test(a_cut_leaves_whole_characters),
 									   cmocka_unit_test(array_elements_are_quoted)};
 

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "base/text.h"
+
 #define SETTINGS_MAX 64
 #define FIRST_KEY    0x1000
 
@@ -45,13 +47,9 @@ on_option(int key, char *argument, struct argp_state *state)
 static bool
 store_number(const Setting *setting, const char *text, const char *name)
 {
-	char *end;
-	long  number;
+	long long number;
 
-	errno = 0;
-	number = strtol(text, &end, 10);
-	if (errno != 0 || end == text || *end != '\0' || number < setting->minimum ||
-		number > setting->maximum)
+	if (!text_read_number(text, setting->minimum, setting->maximum, &number))
 	{
 		fprintf(stderr, "%s must be a whole number from %d to %d, not \"%s\"\n", name,
 				setting->minimum, setting->maximum, text);

@@ -4,6 +4,7 @@
  */
 #include "base/text.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
@@ -71,6 +72,16 @@ bool
 text_has_nul(const char *text, size_t bytes)
 {
 	return bytes > 0 && memchr(text, '\0', bytes) != NULL;
+}
+
+bool
+text_read_number(const char *text, long long minimum, long long maximum, long long *number)
+{
+	char *end;
+
+	errno = 0;
+	*number = strtoll(text, &end, 10);
+	return errno == 0 && end != text && *end == '\0' && *number >= minimum && *number <= maximum;
 }
 
 void

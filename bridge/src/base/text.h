@@ -29,6 +29,11 @@ extern char *text_of_strings(const char *const *strings, int count);
  */
 extern bool text_has_nul(const char *text, size_t bytes);
 
+/* text_read_number reads a text that is a whole number from minimum to maximum and nothing more;
+ * false if it is not. */
+extern bool text_read_number(const char *text, long long minimum, long long maximum,
+							 long long *number);
+
 /* text_cut cuts the text, which is UTF-8, to at most so many bytes, between characters. */
 extern void text_cut(char *text, size_t bytes);
 

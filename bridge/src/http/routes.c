@@ -7,13 +7,13 @@
  */
 #include "http/routes.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "base/config.h"
 #include "base/metrics.h"
 #include "base/roles.h"
 #include "base/stop.h"
+#include "base/text.h"
 #include "http/callers.h"
 #include "http/listeners.h"
 #include "http/openapi.h"
@@ -130,21 +130,14 @@ get_products(HttpExchange *exchange, const char *parameter)
 {
 	const char *limit = http_query(exchange, "limit");
 	const char *after = http_query(exchange, "after");
-	long        number = PAGE_ROWS_MAX;
+	long long   number = PAGE_ROWS_MAX;
 	Job        *job;
 
 	(void) parameter;
-	if (limit != NULL)
+	if (limit != NULL && !text_read_number(limit, 1, PAGE_ROWS_MAX, &number))
 	{
-		char *end;
-
-		errno = 0;
-		number = strtol(limit, &end, 10);
-		if (errno != 0 || end == limit || *end != '\0' || number < 1 || number > PAGE_ROWS_MAX)
-		{
-			routes_bad_request(exchange, "limit", "limit must be a whole number from 1 to 10000");
-			return;
-		}
+		routes_bad_request(exchange, "limit", "limit must be a whole number from 1 to 10000");
+		return;
 	}
 	job = job_create(exchange, JOB_GET_PRODUCTS);
 	if (job != NULL)
@@ -223,18 +216,10 @@ get_events(HttpExchange *exchange, const char *parameter)
 	long long   number = -1;
 
 	(void) parameter;
-	if (last != NULL)
+	if (last != NULL && !text_read_number(last, 0, INT64_MAX, &number))
 	{
-		char *end;
-
-		errno = 0;
-		number = strtoll(last, &end, 10);
-		if (errno != 0 || end == last || *end != '\0' || number < 0)
-		{
-			routes_bad_request(exchange, "Last-Event-ID",
-							   "Last-Event-ID must be the id of an event");
-			return;
-		}
+		routes_bad_request(exchange, "Last-Event-ID", "Last-Event-ID must be the id of an event");
+		return;
 	}
 	if (strcmp(http_method(exchange), "HEAD") == 0)
 		http_reply(exchange, 200, "text/event-stream", NULL);

@@ -11,7 +11,7 @@
  * A deferred exchange is a suspended connection: it never times out by itself and
  * its client's disconnect goes unseen, so whoever took it over keeps a deadline.
  *
- * What the library lets through and the RFCs do not is refused here (http_head.c).
+ * What the library lets through and the RFCs do not is refused here (head.c).
  */
 #include "http/server.h"
 

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 #define HEARTBEAT_S        10
 #define CONNECT_TIMEOUT_MS 5000
 #define NUMBER_MAX         60000
@@ -54,16 +56,14 @@ read_url_options(AmqpUrl *url, char *query)
 {
 	for (char *option; (option = strsep(&query, "&")) != NULL;)
 	{
-		char *value = strchr(option, '=');
-		char *end = NULL;
-		long  number;
+		char     *value = strchr(option, '=');
+		long long number;
 
 		if (*option == '\0')
 			continue;
 		if (value != NULL)
 			*value++ = '\0';
-		number = value != NULL ? strtol(value, &end, 10) : 0;
-		if (value == NULL || end == value || *end != '\0' || number < 0 || number > NUMBER_MAX)
+		if (value == NULL || !text_read_number(value, 0, NUMBER_MAX, &number))
 			return "must have whole numbers from 0 to 60000 for its options";
 		if (strcmp(option, "heartbeat") == 0)
 			url->heartbeat_s = (int) number;

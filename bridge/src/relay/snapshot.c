@@ -77,24 +77,22 @@ snapshot_free(Snapshot *snapshot)
 	*snapshot = (Snapshot){0};
 }
 
+static int
+compare_xid(const void *key, const void *element)
+{
+	uint64_t xid = *(const uint64_t *) key;
+	uint64_t running = ((const RunningXid *) element)->xid;
+
+	return (xid > running) - (xid < running);
+}
+
 static const RunningXid *
 find_running(const Snapshot *snapshot, uint64_t xid)
 {
-	int low = 0;
-	int high = snapshot->nrunning - 1;
-
-	while (low <= high)
-	{
-		int middle = (low + high) / 2;
-
-		if (snapshot->running[middle].xid == xid)
-			return &snapshot->running[middle];
-		if (snapshot->running[middle].xid < xid)
-			low = middle + 1;
-		else
-			high = middle - 1;
-	}
-	return NULL;
+	if (snapshot->nrunning == 0)
+		return NULL;
+	return bsearch(&xid, snapshot->running, (size_t) snapshot->nrunning, sizeof(RunningXid),
+				   compare_xid);
 }
 
 bool

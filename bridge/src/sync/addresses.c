@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 #define NETWORKS_MAX   100
 #define MAPPED_BITS    96
 #define WORD_BYTES_MAX 64
@@ -62,8 +64,7 @@ parse_network(const char *text, Network *network)
 	struct in_addr  ipv4;
 	struct in6_addr ipv6;
 	bool            is_ipv4;
-	char           *end = NULL;
-	long            bits;
+	long long       bits;
 
 	if (strlen(text) >= sizeof(address))
 		return false;
@@ -76,8 +77,8 @@ parse_network(const char *text, Network *network)
 		memcpy(network->bytes, &ipv6, sizeof(network->bytes));
 	else
 		return false;
-	bits = slash ? strtol(slash + 1, &end, 10) : is_ipv4 ? 32 : 128;
-	if (slash && (end == slash + 1 || *end != '\0' || bits < 0 || bits > (is_ipv4 ? 32 : 128)))
+	bits = is_ipv4 ? 32 : 128;
+	if (slash && !text_read_number(slash + 1, 0, bits, &bits))
 		return false;
 	network->bits = (int) bits + (is_ipv4 ? MAPPED_BITS : 0);
 	return true;

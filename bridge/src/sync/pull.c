@@ -121,32 +121,43 @@ on_body(char *data, size_t size, size_t count, void *context)
 	return CURL_WRITEFUNC_ERROR;
 }
 
+/* A header line's value and its length if the line has that name, else NULL. */
+static const char *
+header_value(const char *line, size_t *bytes, const char *name)
+{
+	size_t length = strlen(name);
+
+	if (*bytes <= length || strncasecmp(line, name, length) != 0)
+		return NULL;
+	line += length;
+	*bytes -= length;
+	while (*bytes > 0 && (*line == ' ' || *line == '\t'))
+	{
+		line++;
+		(*bytes)--;
+	}
+	while (*bytes > 0 && (line[*bytes - 1] == '\r' || line[*bytes - 1] == '\n'))
+		(*bytes)--;
+	return line;
+}
+
 /* Copies a header's value if it has that name; values that would not go into the database are left
  * out. */
 static bool
 copy_header(char *to, const char *line, size_t bytes, const char *name)
 {
-	size_t length = strlen(name);
+	const char *value = header_value(line, &bytes, name);
 
-	if (bytes <= length || strncasecmp(line, name, length) != 0)
+	if (value == NULL)
 		return false;
-	line += length;
-	bytes -= length;
-	while (bytes > 0 && (*line == ' ' || *line == '\t'))
-	{
-		line++;
-		bytes--;
-	}
-	while (bytes > 0 && (line[bytes - 1] == '\r' || line[bytes - 1] == '\n'))
-		bytes--;
 	for (size_t i = 0; i < bytes; i++)
 	{
-		if (line[i] < ' ' || line[i] > '~')
+		if (value[i] < ' ' || value[i] > '~')
 			return false;
 	}
 	if (bytes >= PULL_TAG_BYTES_MAX)
 		return false;
-	memcpy(to, line, bytes);
+	memcpy(to, value, bytes);
 	to[bytes] = '\0';
 	return true;
 }
@@ -154,8 +165,10 @@ copy_header(char *to, const char *line, size_t bytes, const char *name)
 static size_t
 on_header(char *data, size_t size, size_t count, void *context)
 {
-	Pull *pull = context;
-	char  date[PULL_TAG_BYTES_MAX];
+	Pull       *pull = context;
+	char        date[PULL_TAG_BYTES_MAX];
+	size_t      link_bytes = size * count;
+	const char *links = header_value(data, &link_bytes, "Link:");
 
 	if (size * count >= strlen("HTTP/") && memcmp(data, "HTTP/", strlen("HTTP/")) == 0)
 	{
@@ -165,8 +178,7 @@ on_header(char *data, size_t size, size_t count, void *context)
 		pull->date = pull->received_at = 0;
 		pull->has_next_page = false;
 	}
-	if (size * count > strlen("Link:") && strncasecmp(data, "Link:", strlen("Link:")) == 0 &&
-		link_header_has_next(data + strlen("Link:"), size * count - strlen("Link:")))
+	if (links != NULL && link_header_has_next(links, link_bytes))
 		pull->has_next_page = true;
 	(void) copy_header(pull->result->etag, data, size * count, "ETag:");
 	(void) copy_header(pull->result->last_modified, data, size * count, "Last-Modified:");

@@ -188,25 +188,17 @@ settlement_lock(const int64 *order_ids, int count, bool skip_locked)
 	return settlement;
 }
 
+static int
+compare_order_id(const void *key, const void *element)
+{
+	return compare_order_ids(key, &((const SettledOrder *) element)->facts.order_id);
+}
+
 SettledOrder *
 settlement_find(const Settlement *settlement, int64 order_id)
 {
-	int low = 0;
-	int high = settlement->norders - 1;
-
-	while (low <= high)
-	{
-		int   middle = (low + high) / 2;
-		int64 found = settlement->orders[middle].facts.order_id;
-
-		if (found == order_id)
-			return &settlement->orders[middle];
-		if (found < order_id)
-			low = middle + 1;
-		else
-			high = middle - 1;
-	}
-	return NULL;
+	return bsearch(&order_id, settlement->orders, settlement->norders, sizeof(SettledOrder),
+				   compare_order_id);
 }
 
 bool

@@ -50,6 +50,7 @@ SELECT place_order('c', '[{"productId": "z", "quantity": 1}]');
 SELECT place_order('c', '[{"productId": "z", "quantity": 1}]');
 SELECT sync_vendor_stock('b', '[{"id": "z", "quantity": 9, "price": 3}]') -> 'changed' AS changed;
 SELECT sync_vendor_stock('b', '[{"id": "z", "quantity": 2, "price": 3}]') -> 'changed' AS changed;
+SELECT accept_feed('b');
 SELECT sync_vendor_stock('b', '[]') -> 'inactive' AS inactive;
 SELECT routing_key, payload FROM outbox WHERE routing_key LIKE 'stock.low.%' ORDER BY event_id;
 SELECT configure_product('z', low_threshold => -1);

@@ -25,7 +25,7 @@ shown(const char *text)
 static char *
 taken_apart(const char *mapping, bool is_csv, const char *text, size_t bytes, size_t piece)
 {
-	Feed  *feed = feed_create(mapping, is_csv, 100000);
+	Feed  *feed = feed_create(mapping, is_csv, NULL, 100000);
 	bool   ok = true;
 	char  *result = NULL;
 	size_t size;
@@ -45,8 +45,8 @@ taken_apart(const char *mapping, bool is_csv, const char *text, size_t bytes, si
 			fprintf(stream, "%d:%s/%s/%s/%s/%s ", items[i].index, shown(items[i].sku),
 					shown(items[i].name), shown(items[i].quantity), shown(items[i].price),
 					shown(items[i].complaint));
-		if (feed_as_of(feed) != NULL)
-			fprintf(stream, "at %s", feed_as_of(feed));
+		if (feed_told(feed) != NULL)
+			fprintf(stream, "at %s", feed_told(feed));
 	}
 	fclose(stream);
 	feed_free(feed);
@@ -79,7 +79,7 @@ the_two_shapes(void **state)
 	expect(NULL, false,
 		   "[{\"id\": \"b\", \"name\": \"B\", \"quantity\": 5, \"price\": 2.50}, {\"productId\": "
 		   "\"a\", \"stock\": 1e2}]",
-		   "1:a/-/1e2/-/- 0:b/B/5/2.50/- ");
+		   "1:a/-/100/-/- 0:b/B/5/2.50/- ");
 	expect(NULL, false, "\xef\xbb\xbf[{\"id\": \"a\", \"quantity\": 1}]", "0:a/-/1/-/- ");
 	expect(NULL, false,
 		   "[{\"id\": \"b\", \"quantity\": 1}, {\"id\": \"a\", \"quantity\": 2}, {\"id\": \"b\", "
@@ -101,14 +101,15 @@ bad_items_carry_a_complaint(void **state)
 		   "[1, [], null, {}, {\"id\": 7, \"quantity\": 1}, {\"id\": \"\", \"quantity\": 1}, "
 		   "{\"id\": \"a\"}, {\"id\": \"b\", "
 		   "\"quantity\": {\"n\": 1}}]",
-		   "6:a/-/-/-/quantity (or stock) is missing 7:b/-/-/-/quantity must be a number "
-		   "0:-/-/-/-/must be an object "
-		   "1:-/-/-/-/must be an object 2:-/-/-/-/must be an object 3:-/-/-/-/id (or productId) is "
-		   "missing "
-		   "4:-/-/1/-/id must be a string 5:-/-/1/-/id must not be empty ");
+		   "6:a/-/-/-/quantity_missing 7:b/-/-/-/quantity_unreadable "
+		   "0:-/-/-/-/not_an_object 1:-/-/-/-/not_an_object 2:-/-/-/-/not_an_object "
+		   "3:-/-/-/-/id_missing 4:-/-/-/-/id_unreadable 5:-/-/-/-/id_missing ");
 	/* a NUL and what is not UTF-8 would not go into the database */
-	expect(NULL, false, "[{\"id\": \"a\\u0000b\", \"quantity\": 1}]",
-		   "0:-/-/1/-/id must be a string ");
+	expect(NULL, false, "[{\"id\": \"a\\u0000b\", \"quantity\": 1}]", "0:-/-/-/-/id_unreadable ");
+	expect(NULL, false, "[{\"id\": \"caf\xe9\", \"quantity\": 1}]", "0:-/-/-/-/id_unreadable ");
+	/* of a field that nobody asks for they are nobody's trouble, of a name only the name's */
+	expect(NULL, false, "[{\"id\": \"a\", \"quantity\": 1, \"x\": \"caf\xe9\", \"name\": \"caf\xe9\"}]",
+		   "0:a//1/-/- ");
 }
 
 static void
@@ -143,8 +144,8 @@ a_mapping_walks_its_paths_only(void **state)
 		   "{\"sku\": 12, \"stock\": {\"available\": \"4\"}, \"list\": [{\"sku\": \"no\", "
 		   "\"stock\": {\"available\": 1}}], "
 		   "\"title\": \"T\"}]},"
-		   "\"meta\": {\"at\": \"2026-01-01\", \"x\": {\"at\": \"no\"}}, \"at\": \"no\"}",
-		   "1:12/-/4/-/- 0:a/A/3/-/- at 2026-01-01");
+		   "\"meta\": {\"at\": \"2026-01-01T00:00Z\", \"x\": {\"at\": \"no\"}}, \"at\": \"no\"}",
+		   "1:12/-/4/-/- 0:a/A/3/-/- at 2026-01-01T00:00Z");
 	expect(mapping, false, "{\"data\": {\"products\": {}}}",
 		   "there is no array where the items should be");
 	expect(mapping, false, "{\"data\": [{\"products\": []}]}",
@@ -158,11 +159,12 @@ csv_by_its_header(void **state)
 	(void) state;
 	expect(NULL, true, "id,name,quantity,price\r\nb,\"a \"\"b\"\", c\",5,1.25\r\n\r\na,,7,\n",
 		   "1:a/-/7/-/- 0:b/a \"b\", c/5/1.25/- ");
-	expect(NULL, true, "stock;productId\n", "the CSV has no column for the id");
+	expect(NULL, true, "stock.productId\n", "the CSV has no column for the id");
+	expect(NULL, true, "productId;amount\n", "the CSV has no column for the quantity");
 	expect("{\"format\": \"csv\", \"delimiter\": \";\", \"id\": \"art.no\", \"quantity\": \"n\"}",
 		   false, "n;art.no;id\n5;x;y", "0:x/-/5/-/- ");
 	expect(NULL, true, "id,quantity\ncaf\xe9,5\nx\n",
-		   "1:x/-/-/-/quantity (or stock) is missing 0:-/-/5/-/id must be a string ");
+		   "1:x/-/-/-/quantity_missing 0:-/-/-/-/id_unreadable ");
 	expect(NULL, true, "", "the CSV is empty");
 	/* an open quote would swallow the rest, and what is in it would be taken for gone */
 	expect(NULL, true, "id,quantity\na,1\n\"b,2\nc,3\n", "the CSV ends within quotes");
@@ -180,13 +182,123 @@ blank_rows_of_a_csv_are_no_items(void **state)
 	(void) state;
 	expect(NULL, true, "id,quantity\n,\na,1\n , \n\"\",\"\"\nb,2\n,", "0:a/-/1/-/- 1:b/-/2/-/- ");
 	/* text in a column that nobody asks for is text */
-	expect(NULL, true, "id,quantity,note\n,,gone\n", "0:-/-/-/-/id (or productId) is missing ");
+	expect(NULL, true, "id,quantity,note\n,,gone\n", "0:-/-/-/-/id_missing ");
 	while (strlen(rows) + 5 < sizeof(rows))
 		strcat(rows, ",,\r\n");
-	feed = feed_create(NULL, true, 100);
+	feed = feed_create(NULL, true, NULL, 100);
 	assert_true(feed_add(feed, rows, strlen(rows)) && feed_finish(feed));
 	(void) feed_items(feed, &count);
 	assert_int_equal(count, 1);
+	feed_free(feed);
+}
+
+static void
+a_csv_says_what_its_delimiter_is(void **state)
+{
+	(void) state;
+	expect(NULL, true, "id;quantity\na;1,0\n", "0:a/-/1.0/-/- ");
+	expect(NULL, true, "id\tquantity\tnote\na\t1\tx\n", "0:a/-/1/-/- ");
+	expect(NULL, true, "id|quantity\na|1\n", "0:a/-/1/-/- ");
+	expect(NULL, true, "\"id, the\";quantity;id\nx;1;a\n", "0:a/-/1/-/- ");
+	expect(NULL, true, "sep=;\r\nid;quantity;a,b,c\r\na;1\r\n", "0:a/-/1/-/- ");
+	expect(NULL, true, "\"sep=|\"\nid|quantity\na|1\n", "0:a/-/1/-/- ");
+	expect(NULL, true, "\xef\xbb\xbfsep=\t\nid\tquantity\na\t1\n", "0:a/-/1/-/- ");
+	expect(NULL, true, "\n\r\nid,quantity\ra,1\r", "0:a/-/1/-/- ");
+	/* what was declared goes before */
+	expect("{\"format\": \"csv\", \"delimiter\": \",\"}", false, "sep=;\nid,quantity;x\na,1;\n",
+		   "the CSV has no column for the quantity");
+	expect(NULL, true, "sep=;", "the CSV is empty");
+	expect(NULL, true, "id,quantity", "");
+}
+
+static void
+columns_by_their_names_whatever_the_case(void **state)
+{
+	(void) state;
+	expect(NULL, true, " ID ,\" Quantity \",\xc2\xa0PRICE\na,1,2\n", "0:a/-/1/2/- ");
+	/* one that is written just so goes before, else the first */
+	expect(NULL, true, "ID,id,Quantity,QUANTITY\nx,a,1,2\n", "0:a/-/1/-/- ");
+}
+
+static void
+what_office_programs_do_to_values(void **state)
+{
+	(void) state;
+	expect(NULL, true, "id,quantity,name\n\"=\"\"007\"\"\",1,x\n=\"008\",2,\n", "0:007/x/1/-/- 1:008/-/2/-/- ");
+	expect(NULL, true, "id,quantity\n1.23457E+12,1\n12E3,2\n1E+12,3\n",
+		   "1:12E3/-/2/-/- 0:-/-/-/-/id_rounded 2:-/-/-/-/id_rounded ");
+	expect(NULL, true, "id,quantity\n17.0,1\n17.50,2\n", "0:17/-/1/-/- 1:17.50/-/2/-/- ");
+	expect("{\"id\": \"id\"}", false,
+		   "[{\"id\": 17.0, \"quantity\": 1}, {\"id\": 17, \"quantity\": 2}, {\"id\": \"17.0\", "
+		   "\"quantity\": 3}, {\"id\": 1.23457E+12, \"quantity\": 1}]",
+		   "0:17/-/1/-/- 1:17/-/2/-/- 2:17.0/-/3/-/- 3:-/-/-/-/id_rounded ");
+}
+
+static void
+numbers_by_the_mapping(void **state)
+{
+	const char *comma = "{\"decimal\": \",\"}";
+
+	(void) state;
+	expect(NULL, false,
+		   "[{\"id\": \"a\", \"quantity\": 1.000, \"price\": 1.299}, {\"id\": \"b\", \"quantity\": "
+		   "\"1.000\"}, {\"id\": \"c\", \"quantity\": \"5\", \"price\": \"1.299\"}, {\"id\": \"d\", "
+		   "\"quantity\": 1, \"price\": \"15.00 USD\"}, {\"id\": \"e\", \"quantity\": 1, \"price\": {}}]",
+		   "0:a/-/1.000/1.299/- 1:b/-/-/-/quantity_ambiguous 2:c/-/5/price_ambiguous/- "
+		   "3:d/-/1/price_unreadable/- 4:e/-/1/price_unreadable/- ");
+	expect(comma, false,
+		   "[{\"id\": \"a\", \"quantity\": \"1.000\", \"price\": \"1.299,00\"}, {\"id\": \"b\", "
+		   "\"quantity\": 5.0, \"price\": 1.5}]",
+		   "0:a/-/1000/1299.00/- 1:b/-/5.0/1.5/- ");
+	/* an empty text is as if it were not given */
+	expect(NULL, false, "[{\"id\": \"a\", \"quantity\": \"\", \"stock\": 3, \"price\": \"\", \"name\": \"\"}]",
+		   "0:a/-/3/-/- ");
+}
+
+static void
+encodings_are_decoded(void **state)
+{
+	const char *latin = "{\"format\": \"csv\", \"charset\": \"windows-1252\"}";
+
+	(void) state;
+	expect(latin, false, "id,quantity,name\ncaf\xe9,5,\x80\n", "0:caf\xc3\xa9/\xe2\x82\xac/5/-/- ");
+	expect_bytes(NULL, false, "\xff\xfe[\0]\0", 6, "");
+	expect("{\"charset\": \"klingon\"}", false, "[]", "the feed's charset \"klingon\" is not known");
+}
+
+static void
+a_page_is_no_feed(void **state)
+{
+	const char *mapping = "{\"items\": \"$.data\"}";
+	const char *page = "the feed goes on in a next page (\"next\"): pages are not followed";
+
+	(void) state;
+	expect(mapping, false, "{\"data\": [], \"next\": \"/?page=2\"}", page);
+	expect(mapping, false, "{\"links\": {\"next\": \"/?page=2\"}, \"data\": []}", page);
+	expect(mapping, false, "{\"@odata.nextLink\": \"/?page=2\", \"data\": []}", page);
+	expect(mapping, false, "{\"next\": null, \"data\": [{\"id\": \"a\", \"quantity\": 1, \"next\": \"x\"}]}", "0:a/-/1/-/- ");
+	expect(mapping, false, "{\"next\": \"\", \"nextRun\": \"noon\", \"data\": []}", "");
+}
+
+static void
+a_sample_is_spread_evenly(void **state)
+{
+	const char *skus[3];
+	size_t      unreadable;
+	const char *text = "[{\"id\": \"c\", \"quantity\": 1}, {\"id\": \"a\"}, {\"id\": \"a\", \"quantity\": 1}, "
+					   "{\"id\": \"b\", \"quantity\": 1}, {\"id\": \"e\", \"quantity\": 1}, {}, {\"id\": \"d\", "
+					   "\"quantity\": 1}, {\"id\": \"f\", \"quantity\": 1}]";
+	Feed       *feed = feed_create(NULL, false, NULL, 100);
+
+	(void) state;
+	assert_true(feed_add(feed, text, strlen(text)) && feed_finish(feed));
+	assert_int_equal(feed_count_offers(feed, &unreadable), 6);
+	assert_int_equal(unreadable, 2);
+	assert_string_equal(feed_main_complaint(feed), "id_missing");
+	assert_int_equal(feed_sample(feed, skus, 3), 3);
+	assert_string_equal(skus[0], "a");
+	assert_string_equal(skus[1], "c");
+	assert_string_equal(skus[2], "e");
 	feed_free(feed);
 }
 
@@ -194,7 +306,7 @@ blank_rows_of_a_csv_are_no_items(void **state)
 static void
 expect_many(int times, const char *element, int items_max, const char *error)
 {
-	Feed *feed = feed_create(NULL, false, items_max);
+	Feed *feed = feed_create(NULL, false, NULL, items_max);
 	bool  ok = feed_add(feed, "[", 1);
 
 	for (int i = 0; ok && i < times; i++)
@@ -231,6 +343,14 @@ a_time_that_is_none(void **state)
 		   "\"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\"}",
 		   "the feed's time is no time");
 	expect(mapping, false, "{\"i\": [], \"at\": null}", "");
+	expect(mapping, false, "{\"i\": [], \"at\": \"today\"}",
+		   "the feed's time \"today\" is in no form that says one time: ISO 8601, RFC 9110, seconds or "
+		   "milliseconds since 1970");
+	expect(mapping, false, "{\"i\": [], \"at\": \"2026-01-02 03:04\"}",
+		   "the feed's time \"2026-01-02 03:04\" names no zone: say which with feed_mapping.timeZone");
+	expect("{\"items\": \"$.i\", \"asOf\": \"$.at\", \"timeZone\": \"Europe/Berlin\"}", false,
+		   "{\"i\": [], \"at\": \"2026-01-02 03:04\"}", "at 2026-01-02 03:04");
+	expect(mapping, false, "{\"i\": [], \"at\": 1767225600}", "at 1767225600");
 }
 
 static void
@@ -239,7 +359,7 @@ many_items_in_any_order(void **state)
 	char  *text = NULL;
 	size_t bytes;
 	FILE  *stream = open_memstream(&text, &bytes);
-	Feed  *feed = feed_create(NULL, false, 100000);
+	Feed  *feed = feed_create(NULL, false, NULL, 100000);
 	size_t count;
 
 	(void) state;
@@ -272,6 +392,13 @@ main(void)
 		cmocka_unit_test(a_mapping_walks_its_paths_only),
 		cmocka_unit_test(csv_by_its_header),
 		cmocka_unit_test(blank_rows_of_a_csv_are_no_items),
+		cmocka_unit_test(a_csv_says_what_its_delimiter_is),
+		cmocka_unit_test(columns_by_their_names_whatever_the_case),
+		cmocka_unit_test(what_office_programs_do_to_values),
+		cmocka_unit_test(numbers_by_the_mapping),
+		cmocka_unit_test(encodings_are_decoded),
+		cmocka_unit_test(a_page_is_no_feed),
+		cmocka_unit_test(a_sample_is_spread_evenly),
 		cmocka_unit_test(many_items_in_any_order),
 		cmocka_unit_test(what_is_no_stock_feed_is_given_up),
 		cmocka_unit_test(a_time_that_is_none),

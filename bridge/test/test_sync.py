@@ -69,7 +69,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/object":
             self.answer(200, b'{"products": []}')
         elif self.path == "/types":
-            self.answer(200, b'[[], "x", {"id": {"a": 1}, "quantity": 5}, {"id": "y", "quantity": [5]}, {"id": "z", "quantity": true}, {"id": 7, "quantity": 1}]')
+            self.answer(200, b'[[], "x", {"id": {"a": 1}, "quantity": 5}, {"id": "y", "quantity": [5]}, {"id": "z", "quantity": true}, {"id": 7, "quantity": 1},'
+                             b' {"id": "t1", "quantity": 0}, {"id": "t2", "quantity": 0}, {"id": "t3", "quantity": 0}, {"id": "t4", "quantity": 0}, {"id": "t5", "quantity": 0}, {"id": "t6", "quantity": 0}]')
         elif self.path == "/empty":
             self.answer(200, b"")
         elif self.path == "/cut":
@@ -139,17 +140,18 @@ def test_a_bad_vendor_harms_nothing_but_its_own_entry(world, feeds):
     bridge = world.ready_bridge("--roles=http", FEED_BYTES_MAX="1000000", SYNC_TIMEOUT_S=str(PATIENCE_S), REQUEST_TIMEOUT_S=str(2 * PATIENCE_S))
     results = {r["vendorId"]: r for r in requests.post(f"{bridge.url}/vendors/sync", timeout=2 * PATIENCE_S).json()["results"]}
     assert results["good"]["error"] is None
-    assert (results["types"]["status"], results["types"]["items"]) == ("applied", 6)
+    assert (results["types"]["status"], results["types"]["items"]) == ("applied", 12)
     skipped = requests.get(f"{bridge.url}/vendors/types/syncs", timeout=PATIENCE_S).json()["syncs"][0]["skipped"]
-    assert sorted((item["index"], item["error"]) for item in skipped) == [
-        (0, "must be an object"), (1, "must be an object"), (2, "id must be a string"), (3, "quantity must be a number"),
-        (4, "quantity must be a number"), (5, "id must be a string")]
+    assert sorted((item["index"], item["rule"]) for item in skipped) == [
+        (0, "not_an_object"), (1, "not_an_object"), (2, "id_unreadable"), (3, "quantity_unreadable"),
+        (4, "quantity_unreadable"), (5, "id_unreadable")]
     memory = int(next(line for line in open(f"/proc/{bridge.process.pid}/status") if line.startswith("VmHWM")).split()[1])
     assert SANITIZED or memory < 200_000, f"{memory} kB"
     for name, error in BAD.items():
         assert results[name]["status"] == "failed" and results[name]["error"].startswith(error), (name, results[name])
     stock = requests.get(f"{bridge.url}/products", timeout=PATIENCE_S).json()["data"]
-    assert [(p["id"], p["quantity"], p["price"]) for p in stock] == [("x", 5, "2.50")]
+    assert [(p["id"], p["quantity"], p["price"]) for p in stock if p["vendorId"] == "good"] == [("x", 5, "2.50")]
+    assert {(p["price"], p["isPriced"], p["quantity"]) for p in stock if p["vendorId"] == "types"} == {(None, False, 0)}
     vendors = {v["id"]: v["lastSync"] for v in requests.get(f"{bridge.url}/vendors", timeout=PATIENCE_S).json()}
     assert vendors["error"]["error"] == "the vendor answered with status 500"
     assert bridge.process.poll() is None
@@ -216,7 +218,7 @@ def test_a_mapping_finds_what_is_nested(world, feeds):
     assert stock(world, "deep") == [("17", 5, 1.5, True), ("b", 2, 3.0, True)]
     assert world.value("SELECT name FROM order_aggregator.product WHERE product_id = '17'") == "Seventeen"
     assert world.value("SELECT as_of = '2026-01-02T03:04:05Z' FROM order_aggregator.feed_sync")
-    assert world.value("SELECT skipped->0->>'error' FROM order_aggregator.feed_sync") == "quantity is missing"
+    assert world.value("SELECT skipped->0->>'rule' FROM order_aggregator.feed_sync") == "quantity_missing"
     # an array that is not where it should be, and a time that is none
     Handler.pages["/deep"] = ({"data": {"products": {"sku": "x"}}}, {})
     assert sync(bridge, "deep")["error"] == "there is no array where the items should be"
@@ -265,11 +267,98 @@ def test_the_time_of_the_count(world, feeds):
     world.db.execute("SELECT order_aggregator.configure_vendor('dated', feed_mapping => '{\"asOf\": \"$.at\", \"items\": \"$.items\"}')")
     Handler.pages["/dated"] = ({"items": [], "at": email.utils.format_datetime(email.utils.localtime())}, {})
     world.db.execute("UPDATE order_aggregator.vendor SET synced_as_of = NULL")
+    assert sync(bridge, "dated")["status"] == "held"
     assert sync(bridge, "dated")["status"] == "applied"
     # older than what was applied: it changes nothing
     Handler.pages["/dated"] = ({"items": [{"id": "x", "quantity": 1}], "at": "2020-01-01T00:00:00Z"}, {})
     assert sync(bridge, "dated") == {"vendorId": "dated", "status": "stale", "items": None, "error": None}
     assert stock(world, "dated") == [("x", 5, 0.0, False)]
+
+
+def vendor(bridge, name):
+    return next(v for v in requests.get(f"{bridge.url}/vendors", timeout=PATIENCE_S).json() if v["id"] == name)
+
+
+def test_a_time_that_goes_back_is_a_failure_in_the_end(world, feeds):
+    register(world, feeds, "dated")
+    bridge = world.ready_bridge("--roles=http")
+
+    def pull(quantity, modified):
+        Handler.pages["/dated"] = ([{"id": "x", "quantity": quantity, "price": 1}], {"Last-Modified": modified})
+        return sync(bridge, "dated")
+
+    assert pull(5, "Thu, 01 Jan 2026 12:00:00 GMT")["status"] == "applied"
+    assert [pull(4, "Thu, 01 Jan 2026 11:00:00 GMT")["status"] for _ in range(2)] == ["stale", "stale"]
+    failed = pull(4, "Thu, 01 Jan 2026 11:00:00 GMT")
+    assert failed["status"] == "failed" and failed["error"].startswith("the feed's time has gone back: it was counted at 2026-01-01T11:00:00.000000Z (Last-Modified)")
+    assert vendor(bridge, "dated")["failures"] == 1 and stock(world, "dated")[0][1] == 5
+    assert pull(4, "Thu, 01 Jan 2026 13:00:00 GMT")["status"] == "applied"
+
+
+def test_a_time_that_stands_still_subtracts_what_was_confirmed_once(world, feeds):
+    """Three units are confirmed, and the vendor counts them off: under the same Last-Modified."""
+    register(world, feeds, "frozen")
+    bridge = world.ready_bridge("--roles=http")
+
+    def pull(quantity):
+        Handler.pages["/frozen"] = ([{"id": "x", "quantity": quantity, "price": 1}], {"Last-Modified": "Thu, 01 Jan 2026 12:00:00 GMT"})
+        assert sync(bridge, "frozen")["status"] == "applied"
+        return stock(world, "frozen")[0][1]
+
+    assert pull(10) == 10
+    order = world.value("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 3}]')")
+    world.db.execute("SELECT order_aggregator.confirm_order(%s)", [order])
+    assert [pull(10), pull(10)] == [7, 7]       # the vendor does not know of them yet
+    assert [pull(7), pull(7)] == [7, 7]         # now it does
+    assert pull(6) == 6
+    world.consistent()
+
+
+def test_a_feed_that_lacks_almost_everything_is_held_back_and_seen(world, feeds):
+    everything = [{"id": f"p{n:03}", "quantity": 5, "price": 1} for n in range(2000)]
+    Handler.pages["/shop"] = (everything, {"ETag": '"whole"'})
+    register(world, feeds, "shop")
+    bridge = world.ready_bridge("--roles=http,housekeeping")
+    assert sync(bridge, "shop")["status"] == "applied"
+    # as many items, of which a sample says that almost none is known
+    Handler.pages["/shop"] = ([{**item, "id": f"{item['id']}" if n < 100 else f"0{item['id']}"} for n, item in enumerate(everything)], {})
+    held = sync(bridge, "shop")
+    assert held["status"] == "held" and held["error"].startswith("held back: of 2000 offers the feed has 100;")
+    assert world.value("SELECT count(*) FROM order_aggregator.stock WHERE is_active") == 2000
+    assert vendor(bridge, "shop")["heldAt"] and vendor(bridge, "shop")["failures"] == 0 and vendor(bridge, "shop")["lastSync"]["status"] == "held"
+    wait_until(lambda: bridge.metric("feeds_held") == 1, what="the gauge")
+    assert requests.get(f"{bridge.url}/vendors/shop/syncs", timeout=PATIENCE_S).json()["syncs"][0]["error"] == held["error"]
+    # the whole one again: nobody was hurt
+    Handler.pages["/shop"] = (everything, {})
+    assert sync(bridge, "shop")["status"] == "applied" and vendor(bridge, "shop")["heldAt"] is None
+    # held once more, and said to be right
+    Handler.pages["/shop"] = (everything[:1], {})
+    assert sync(bridge, "shop")["status"] == "held"
+    world.db.execute("SELECT order_aggregator.accept_feed('shop')")
+    assert sync(bridge, "shop")["status"] == "applied"
+    assert world.value("SELECT count(*) FROM order_aggregator.stock WHERE is_active") == 1
+
+
+def test_offers_that_no_feed_confirms_are_not_sold_and_the_next_feed_brings_them_back(world, feeds):
+    register(world, feeds, "good")
+    bridge = world.ready_bridge("--roles=http,housekeeping,relay")
+    world.db.execute("SELECT order_aggregator.configure_vendor('good', stale_after => '10 minutes')")
+    assert sync(bridge, "good")["status"] == "applied"
+    events = world.listen("stock.stale.*")
+    world.db.execute("UPDATE order_aggregator.vendor SET confirmed_at = confirmed_at - interval '1 hour', stale_at = stale_at - interval '1 hour'")
+
+    def order():
+        return requests.post(f"{bridge.url}/order", json={"products": [{"productId": "x", "quantity": 1}]}, timeout=PATIENCE_S).status_code
+
+    assert order() == 409 and vendor(bridge, "good")["isStale"]
+    offer = requests.get(f"{bridge.url}/products/x", timeout=PATIENCE_S).json()["offers"][0]
+    assert offer["available"] == 0 and offer["onHand"] == 5 and offer["confirmedAt"] == vendor(bridge, "good")["confirmedAt"]
+    assert json.loads(wait_until(lambda: world.take(events), what="the event")[0][1])["vendorId"] == "good"
+    wait_until(lambda: bridge.metric("vendors_stale") == 1, what="the gauge")
+    # unchanged is as good as counted anew
+    assert sync(bridge, "good")["status"] == "unchanged"
+    assert not vendor(bridge, "good")["isStale"] and order() == 201
+    wait_until(lambda: bridge.metric("vendors_stale") == 0, what="the gauge")
 
 
 def test_headers_from_a_file_and_redirects(world, feeds, tmp_path):
@@ -322,19 +411,16 @@ def test_the_circuit_opens_and_closes(world, feeds):
     world.db.execute("UPDATE order_aggregator.vendor SET sync_interval = '1 second'")
     bridge = world.ready_bridge("--roles=http,sync", CIRCUIT_FAILURES="2", CIRCUIT_OPEN_S="2")
 
-    def vendor(name):
-        return next(v for v in requests.get(f"{bridge.url}/vendors", timeout=PATIENCE_S).json() if v["id"] == name)
-
-    opened = wait_until(lambda: (found := vendor("error"))["circuit"] == "open" and found, what="an open circuit")
+    opened = wait_until(lambda: (found := vendor(bridge, "error"))["circuit"] == "open" and found, what="an open circuit")
     assert opened["failures"] == 2 and opened["circuitOpenUntil"] == opened["nextSyncAt"]
-    assert vendor("good")["circuit"] == "closed"
+    assert vendor(bridge, "good")["circuit"] == "closed"
     pulls = len([path for path, _ in Handler.seen if path == "/error"])
     wait_until(lambda: len([path for path, _ in Handler.seen if path == "/error"]) > pulls, what="the trial")
-    failed = wait_until(lambda: (found := vendor("error"))["failures"] >= 3 and found, what="its failure")
+    failed = wait_until(lambda: (found := vendor(bridge, "error"))["failures"] >= 3 and found, what="its failure")
     assert failed["circuit"] == "open"
     Handler.pages["/error"] = ([{"id": "x", "quantity": 5}], {})
-    wait_until(lambda: vendor("error")["circuit"] == "closed", what="the trial that succeeds")
-    assert vendor("error")["failures"] == 0 and vendor("error")["lastSync"]["status"] == "applied"
+    wait_until(lambda: vendor(bridge, "error")["circuit"] == "closed", what="the trial that succeeds")
+    assert vendor(bridge, "error")["failures"] == 0 and vendor(bridge, "error")["lastSync"]["status"] == "applied"
 
 
 def test_a_slow_vendor_delays_no_other(world, feeds):

@@ -6,6 +6,17 @@ COMMENT ON COLUMN vendor.priority IS 'Lower is asked first, where prices are equ
 COMMENT ON COLUMN vendor.buffer IS 'Units of each offer that are kept back from sale.';
 COMMENT ON COLUMN vendor.on_shortage IS 'What becomes of orders when a feed has fewer units than they hold.';
 COMMENT ON COLUMN vendor.synced_as_of IS 'When the count of the last feed was taken; older feeds are stale.';
+COMMENT ON COLUMN vendor.stale_after IS 'How long its offers are sold without a feed that confirms them; 0: for ever.';
+COMMENT ON COLUMN vendor.stale_at IS 'From then on they are not: confirmed_at and stale_after; NULL: never.';
+COMMENT ON COLUMN vendor.stale_told_at IS 'When stock.stale was told of it.';
+COMMENT ON COLUMN vendor.confirmed_at IS 'When a feed last confirmed what is on sale: one was applied, or the vendor said that it is unchanged.';
+COMMENT ON COLUMN vendor.drop_limit IS 'A feed that lacks more of the vendor''s offers, in percent, is held back.';
+COMMENT ON COLUMN vendor.drop_accepted IS 'accept_feed() has said that the next one is right.';
+COMMENT ON COLUMN vendor.feed_held_at IS 'The last feed was held back then.';
+COMMENT ON COLUMN vendor.stale_feeds IS 'How many feeds in a row were older than what was applied.';
+COMMENT ON COLUMN vendor.feed_told IS 'The time of the last feed that began, as the vendor wrote it.';
+COMMENT ON COLUMN vendor.feed_digest IS 'Of that feed, as it came.';
+COMMENT ON COLUMN vendor.feed_pulled_at IS 'When it was asked for.';
 COMMENT ON COLUMN vendor.amqp_user IS 'The RabbitMQ user whose answers count; NULL: any.';
 COMMENT ON TABLE vendor_login IS 'Which vendors a role of the database, a member of order_aggregator_vendor, may answer for.';
 COMMENT ON TABLE product IS 'What can be ordered.';
@@ -16,6 +27,9 @@ COMMENT ON COLUMN stock.on_hand IS 'Units on the vendor''s shelf, as far as is k
 COMMENT ON COLUMN stock.reserved IS 'Units of those that open holds have.';
 COMMENT ON COLUMN stock.as_of IS 'When the vendor counted.';
 COMMENT ON COLUMN stock.last_shipped_at IS 'When units were last confirmed; a feed counted before does not know of them.';
+COMMENT ON COLUMN stock.is_priced IS 'Somebody has told the price; else it is 0, and the offer comes after all others.';
+COMMENT ON COLUMN feed_sync.as_of_rule IS 'Who says that it was counted at as_of: asOf, Last-Modified, Date, request, previous pull, caller.';
+COMMENT ON COLUMN feed_sync.rules IS 'What was done with its items, by rule, and how often.';
 COMMENT ON TABLE feed_sync IS 'The history of feeds, one row a pull; it is "running" while its parts are applied.';
 COMMENT ON TABLE shortage IS 'Offers of which more is held than the vendor says it has; settle_shortages() works on them.';
 COMMENT ON TABLE orders IS 'What customers want. pending, then confirmed, rejected, cancelled or expired, once.';

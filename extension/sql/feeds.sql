@@ -9,12 +9,20 @@ COMMENT ON FUNCTION register_vendor(text, text, text, int) IS
 
 CREATE OR REPLACE FUNCTION configure_vendor(vendor_id text, sync_interval interval DEFAULT NULL, feed_mapping jsonb DEFAULT NULL,
 								 buffer bigint DEFAULT NULL, on_shortage text DEFAULT NULL, is_active boolean DEFAULT NULL,
-								 amqp_user text DEFAULT NULL, logins name[] DEFAULT NULL)
+								 amqp_user text DEFAULT NULL, logins name[] DEFAULT NULL,
+								 stale_after interval DEFAULT NULL, drop_limit int DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'oa_configure_vendor'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION configure_vendor(text, interval, jsonb, bigint, text, boolean, text, name[]) IS
-'Changes what is given of a vendor. sync_interval: between two pulls of its feed. feed_mapping: where its feed has what, {"format","delimiter","items","asOf","id","quantity","price","name"}; an empty object forgets it. buffer: units of each of its offers that are kept back from sale. on_shortage: what to do with orders when a feed has fewer units than they hold: keep, resource or reject. amqp_user: the RabbitMQ user whose answers for the vendor count, and no others; an empty one: any. logins: the roles, members of order_aggregator_vendor, that may answer for the vendor; an empty array: none. OA005: unknown vendor; 22023: malformed argument.';
+COMMENT ON FUNCTION configure_vendor(text, interval, jsonb, bigint, text, boolean, text, name[], interval, int) IS
+'Changes what is given of a vendor. sync_interval: between two pulls of its feed. feed_mapping: where its feed has what,
+{"format","delimiter","charset","items","asOf","timeZone","id","quantity","price","name"}, and what its values mean,
+{"decimal","repeated"}; an empty object forgets it. buffer: units of each of its offers that are kept back from sale.
+on_shortage: what to do with orders when a feed has fewer units than they hold: keep, resource or reject. amqp_user: the
+RabbitMQ user whose answers for the vendor count, and no others; an empty one: any. logins: the roles, members of
+order_aggregator_vendor, that may answer for the vendor; an empty array: none. stale_after: how long its offers are sold
+without a feed that confirms them; 0: for ever. drop_limit: a feed that lacks more of its offers, in percent, is held
+back; 100: never. OA005: unknown vendor; 22023: malformed argument.';
 
 CREATE OR REPLACE FUNCTION configure_product(product_id text, buffer bigint DEFAULT NULL, low_threshold bigint DEFAULT NULL, vendor_id text DEFAULT NULL)
 RETURNS void
@@ -42,7 +50,7 @@ RETURNS jsonb
 AS 'MODULE_PATHNAME', 'oa_sync_vendor_stock'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION sync_vendor_stock(text, jsonb, timestamptz) IS
-'Applies one whole stock feed, [{"id","name","quantity","price"}] or [{"productId","stock"}], counted by the vendor at as_of (default: now). Returns {"vendorId","status","asOf","items","new","changed","inactive","skipped","oversold"}. OA005: unknown vendor; 22023: the feed is not an array; 42501: not the caller''s vendor.';
+'Applies one whole stock feed, [{"id","name","quantity","price"}] or [{"productId","stock"}], counted by the vendor at as_of (default: now). Returns {"vendorId","status","asOf","asOfRule","items","new","changed","inactive","skippedItems","skipped","rules","oversold","error"}; status: applied, or why nothing was changed: stale, failed, held. OA005: unknown vendor; 22023: the feed is not an array; 42501: not the caller''s vendor.';
 
 CREATE OR REPLACE FUNCTION claim_due_feeds(lease interval, max_feeds int)
 RETURNS TABLE (vendor_id text, stock_url text, feed_mapping jsonb, etag text, last_modified text)
@@ -63,12 +71,25 @@ $$;
 COMMENT ON FUNCTION claim_due_feeds(interval, int) IS
 'Vendors whose feeds are due, for the caller alone until the lease is over: several bridges share the work.';
 
-CREATE OR REPLACE FUNCTION begin_feed(vendor_id text, as_of timestamptz)
+CREATE OR REPLACE FUNCTION begin_feed(vendor_id text, as_of timestamptz, as_of_rule text DEFAULT NULL, told text DEFAULT NULL,
+								pulled_at timestamptz DEFAULT NULL, digest bigint DEFAULT NULL, items int DEFAULT NULL,
+								unreadable int DEFAULT NULL, offers int DEFAULT NULL, skus text[] DEFAULT NULL, complaint text DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'oa_begin_feed'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION begin_feed(text, timestamptz) IS
-'Begins a feed that is applied in parts and returns its id; NULL if a later one has been applied. Supersedes a feed of the vendor that is still running. OA005: unknown vendor.';
+COMMENT ON FUNCTION begin_feed(text, timestamptz, text, text, timestamptz, bigint, int, int, int, text[], text) IS
+'Begins a feed that is applied in parts and returns its id; NULL if it is not to be applied: the vendor''s newest row of
+feed_sync says why. Supersedes a feed of the vendor that is still running. as_of_rule: who says when it was counted; told:
+as the vendor wrote it; pulled_at: when it was asked for; digest: of the feed as it came. items: how many it has;
+unreadable: of these, without a count; complaint: mostly why; offers: different SKUs; skus: these, or a sample. OA005: unknown vendor.';
+
+CREATE OR REPLACE FUNCTION accept_feed(vendor_id text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'oa_accept_feed'
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION accept_feed(text) IS
+'Says that a feed of the vendor that is held back is right: the next one is applied however much it lacks, and pulled at
+once. OA005: unknown vendor.';
 
 CREATE OR REPLACE FUNCTION apply_feed_part(sync_id bigint, after_sku text, upto_sku text, indexes int[], skus text[], names text[],
 								quantities text[], prices text[], complaints text[])
@@ -85,7 +106,8 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 COMMENT ON FUNCTION finish_feed(bigint, text, text) IS
 'Ends a feed whose parts have all been applied and returns what sync_vendor_stock() does.';
 
-CREATE OR REPLACE FUNCTION record_feed_pull(vendor_id text, sync_id bigint, status text, error text, circuit_failures int, circuit_open interval)
+CREATE OR REPLACE FUNCTION record_feed_pull(vendor_id text, sync_id bigint, status text, error text, circuit_failures int, circuit_open interval,
+								retry_after interval DEFAULT NULL)
 RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -97,21 +119,28 @@ AS $$
 	WHERE f.sync_id = record_feed_pull.sync_id AND f.status = 'running';
 	INSERT INTO order_aggregator.feed_sync (vendor_id, status, error, finished_at)
 	SELECT record_feed_pull.vendor_id, record_feed_pull.status, record_feed_pull.error, pg_catalog.clock_timestamp()
-	WHERE record_feed_pull.status <> 'stale' AND record_feed_pull.sync_id IS NULL;
+	WHERE record_feed_pull.sync_id IS NULL;
 	UPDATE order_aggregator.vendor AS v
 	SET last_sync_at = n.at, last_sync_status = record_feed_pull.status, last_sync_error = record_feed_pull.error,
 		sync_failures = CASE WHEN n.failed THEN v.sync_failures + 1 ELSE 0 END,
 		circuit_open_until = CASE WHEN n.opens THEN n.at + n.open_for END,
-		next_sync_at = n.at + CASE WHEN n.opens THEN n.open_for WHEN n.failed THEN n.retry_after ELSE v.sync_interval END
+		next_sync_at = n.at + CASE WHEN n.opens THEN n.open_for WHEN n.failed THEN n.pause ELSE v.sync_interval END,
+		-- the vendor says that what was applied still holds
+		feed_held_at = CASE WHEN n.confirms THEN NULL ELSE v.feed_held_at END,
+		confirmed_at = CASE WHEN n.confirms THEN n.at ELSE v.confirmed_at END,
+		stale_at = CASE WHEN n.confirms THEN n.at + nullif(v.stale_after, '0') ELSE v.stale_at END,
+		stale_told_at = CASE WHEN n.confirms THEN NULL ELSE v.stale_told_at END
 	FROM (SELECT pg_catalog.clock_timestamp() AS at, record_feed_pull.status = 'failed' AS failed,
 			record_feed_pull.status = 'failed' AND w.sync_failures + 1 >= record_feed_pull.circuit_failures AS opens,
-			record_feed_pull.circuit_open * (0.75 + pg_catalog.random() / 2) AS open_for,
-			least(interval '2 seconds' * 2 ^ least(w.sync_failures, 10), interval '10 minutes') * (0.75 + pg_catalog.random() / 2) AS retry_after
+			record_feed_pull.status = 'unchanged' AS confirms,
+			greatest(record_feed_pull.circuit_open * (0.75 + pg_catalog.random() / 2), record_feed_pull.retry_after) AS open_for,
+			greatest(least(interval '2 seconds' * 2 ^ least(w.sync_failures, 10), interval '10 minutes') * (0.75 + pg_catalog.random() / 2),
+				record_feed_pull.retry_after) AS pause
 		  FROM order_aggregator.vendor AS w WHERE w.vendor_id OPERATOR(pg_catalog.=) record_feed_pull.vendor_id) AS n
 	WHERE v.vendor_id OPERATOR(pg_catalog.=) record_feed_pull.vendor_id
 $$;
-COMMENT ON FUNCTION record_feed_pull(text, bigint, text, text, int, interval) IS
-'Notes a pull of a vendor''s feed that brought nothing to finish: unchanged, stale or failed; sync_id: the feed that failed, NULL if none was begun. After circuit_failures failures in a row the circuit opens: the vendor is left alone for circuit_open, then tried once.';
+COMMENT ON FUNCTION record_feed_pull(text, bigint, text, text, int, interval, interval) IS
+'Notes a pull of a vendor''s feed that brought nothing to finish: unchanged, stale, failed or held; sync_id: its row of the history, NULL if it has none yet. retry_after: how long the vendor wants to be left alone at least. After circuit_failures failures in a row the circuit opens: the vendor is left alone for circuit_open, then tried once.';
 
 CREATE OR REPLACE FUNCTION postpone_feed(vendor_id text, sync_id bigint, error text, by interval)
 RETURNS void
@@ -129,6 +158,13 @@ AS $$
 $$;
 COMMENT ON FUNCTION postpone_feed(text, bigint, text, interval) IS
 'Gives up a feed (sync_id NULL: none was begun) through no fault of the vendor''s, because somebody''s lock was in its way, and has it pulled again after that time.';
+
+CREATE OR REPLACE FUNCTION tell_stale_vendors()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'oa_tell_stale_vendors'
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION tell_stale_vendors() IS
+'Writes stock.stale.<vendor_id> for each vendor whose offers stopped selling because no feed has confirmed them, once each time; returns for how many. One that somebody has locked is left to the next call.';
 
 CREATE OR REPLACE FUNCTION forget_feed_syncs(older_than interval)
 RETURNS bigint

@@ -52,9 +52,10 @@ GRANT EXECUTE ON FUNCTION place_order_documents(jsonb), place_order_documents_sk
 	apply_vendor_replies(jsonb, text[]), apply_vendor_replies_skip_locked(jsonb, text[]),
 	expire_orders(int), expire_orders_skip_locked(int), settle_shortages(int), settle_shortages_skip_locked(int),
 	has_silent_vendors(interval), ask_silent_vendors(interval, int),
-	claim_due_feeds(interval, int), begin_feed(text, timestamptz),
+	claim_due_feeds(interval, int),
+	begin_feed(text, timestamptz, text, text, timestamptz, bigint, int, int, int, text[], text), tell_stale_vendors(),
 	apply_feed_part(bigint, text, text, int[], text[], text[], text[], text[], text[]), finish_feed(bigint, text, text),
-	record_feed_pull(text, bigint, text, text, int, interval), postpone_feed(text, bigint, text, interval),
+	record_feed_pull(text, bigint, text, text, int, interval, interval), postpone_feed(text, bigint, text, interval),
 	make_outbox_partitions(int), drop_outbox_partitions(interval), forget_idempotency_keys(interval), forget_feed_syncs(interval),
 	outbox_head(), outbox_tail(), outbox_top(), next_xid(), relay_try_lead(), relay_fall_asleep(), relay_wake_up(),
 	relay_acquire(text), relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint, timestamptz),
@@ -70,7 +71,8 @@ GRANT SELECT ON vendor, vendor_login, product, stock, product_map, feed_sync, sh
 	vendor_order, vendor_stock, vendor_sync
 	TO order_aggregator_admin;
 GRANT EXECUTE ON FUNCTION register_vendor(text, text, text, int),
-	configure_vendor(text, interval, jsonb, bigint, text, boolean, text, name[]),
+	configure_vendor(text, interval, jsonb, bigint, text, boolean, text, name[], interval, int), accept_feed(text),
+	tell_stale_vendors(),
 	configure_product(text, bigint, bigint, text), map_product(text, text, text), map_products(text, jsonb),
 	publish_event(text, jsonb, jsonb, boolean), redrive_parked_events(int), apply_vendor_replies(jsonb, text[]),
 	expire_orders(int), settle_shortages(int), ask_silent_vendors(interval, int),

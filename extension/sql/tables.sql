@@ -31,7 +31,18 @@ CREATE TABLE vendor (
 	last_sync_items		int,
 	feed_etag			text,
 	feed_last_modified	text,
-	amqp_user			text
+	amqp_user			text,
+	stale_after			interval NOT NULL DEFAULT '1 day' CHECK (stale_after >= '0'),
+	stale_at			timestamptz,
+	stale_told_at		timestamptz,
+	confirmed_at		timestamptz,
+	drop_limit			int NOT NULL DEFAULT 90 CHECK (drop_limit BETWEEN 0 AND 100),
+	drop_accepted		boolean NOT NULL DEFAULT false,
+	feed_held_at		timestamptz,
+	stale_feeds			int NOT NULL DEFAULT 0,
+	feed_told			text,
+	feed_digest			bigint,
+	feed_pulled_at		timestamptz
 );
 
 /* Which vendors a role of the database may answer for: what order_aggregator_vendor lets it do, it may do for these. */
@@ -60,6 +71,7 @@ CREATE INDEX product_unnamed_idx ON product (product_id) WHERE name = product_id
  *
  * Counters change with every order: room on each page keeps those updates HOT.
  * low_threshold is the product's; last_shipped_at is when units were last confirmed.
+ * is_priced: somebody has told the price, which else is 0 and comes after all others.
  */
 CREATE TABLE stock (
 	product_id		text COLLATE "C" NOT NULL,
@@ -73,6 +85,7 @@ CREATE TABLE stock (
 	as_of			timestamptz,
 	low_threshold	bigint CHECK (low_threshold >= 0),
 	last_shipped_at	timestamptz,
+	is_priced		boolean NOT NULL DEFAULT true,
 	PRIMARY KEY (product_id, vendor_id)
 ) WITH (fillfactor = 50);
 
@@ -99,7 +112,7 @@ CREATE TABLE feed_sync (
 	progressed_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
 	finished_at		timestamptz,
 	as_of			timestamptz,
-	status			text NOT NULL CHECK (status IN ('running', 'applied', 'unchanged', 'stale', 'failed', 'superseded')),
+	status			text NOT NULL CHECK (status IN ('running', 'applied', 'unchanged', 'stale', 'failed', 'superseded', 'held')),
 	error			text,
 	items			int NOT NULL DEFAULT 0,
 	new_items		int NOT NULL DEFAULT 0,
@@ -108,7 +121,9 @@ CREATE TABLE feed_sync (
 	skipped_items	int NOT NULL DEFAULT 0,
 	oversold_items	int NOT NULL DEFAULT 0,
 	skipped			jsonb NOT NULL DEFAULT '[]',
-	oversold		jsonb NOT NULL DEFAULT '[]'
+	oversold		jsonb NOT NULL DEFAULT '[]',
+	as_of_rule		text,
+	rules			jsonb NOT NULL DEFAULT '{}'
 );
 
 CREATE INDEX feed_sync_vendor_idx ON feed_sync (vendor_id, sync_id);

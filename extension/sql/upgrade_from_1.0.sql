@@ -14,7 +14,33 @@ CREATE INDEX parked_event_retry_idx ON parked_event (retry_at) WHERE retry_at IS
 
 ALTER TABLE idempotency ADD COLUMN action text;
 
-ALTER TABLE vendor ADD COLUMN amqp_user text;
+ALTER TABLE vendor
+	ADD COLUMN amqp_user		text,
+	ADD COLUMN stale_after		interval NOT NULL DEFAULT '1 day' CHECK (stale_after >= '0'),
+	ADD COLUMN stale_at			timestamptz,
+	ADD COLUMN stale_told_at	timestamptz,
+	ADD COLUMN confirmed_at		timestamptz,
+	ADD COLUMN drop_limit		int NOT NULL DEFAULT 90 CHECK (drop_limit BETWEEN 0 AND 100),
+	ADD COLUMN drop_accepted	boolean NOT NULL DEFAULT false,
+	ADD COLUMN feed_held_at		timestamptz,
+	ADD COLUMN stale_feeds		int NOT NULL DEFAULT 0,
+	ADD COLUMN feed_told		text,
+	ADD COLUMN feed_digest		bigint,
+	ADD COLUMN feed_pulled_at	timestamptz;
+-- whoever had a feed has its time from now on
+UPDATE vendor SET confirmed_at = now(), stale_at = now() + stale_after WHERE synced_as_of IS NOT NULL;
+
+-- 1.0 wrote 0 where nobody had told a price
+ALTER TABLE stock ADD COLUMN is_priced boolean NOT NULL DEFAULT true;
+UPDATE stock SET is_priced = false WHERE price = 0;
+
+ALTER TABLE feed_sync
+	ADD COLUMN as_of_rule	text,
+	ADD COLUMN rules		jsonb NOT NULL DEFAULT '{}',
+	DROP CONSTRAINT feed_sync_status_check,
+	ADD CONSTRAINT feed_sync_status_check
+		CHECK (status IN ('running', 'applied', 'unchanged', 'stale', 'failed', 'superseded', 'held'));
+
 CREATE TABLE vendor_login (
 	login		name NOT NULL,
 	vendor_id	text COLLATE "C" NOT NULL,
@@ -25,5 +51,7 @@ SELECT pg_catalog.pg_extension_config_dump('vendor_login', '');
 -- another signature
 DROP FUNCTION configure_vendor(text, interval, jsonb, bigint, text, boolean);
 DROP FUNCTION apply_vendor_replies(jsonb);
+DROP FUNCTION begin_feed(text, timestamptz);
+DROP FUNCTION record_feed_pull(text, bigint, text, text, int, interval);
 DROP FUNCTION relay_events(bigint, xid8, xid8[], pg_snapshot, int);
 

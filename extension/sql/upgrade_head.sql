@@ -3,3 +3,12 @@
 -- complain if script is sourced in psql, rather than via ALTER EXTENSION
 \echo Use "ALTER EXTENSION order_aggregator UPDATE TO '1.1'" to load this file. \quit
 
+
+DO $$
+BEGIN
+	IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8' THEN
+		RAISE WARNING 'order_aggregator needs a database in UTF8, not %: a feed with a name that cannot be stored fails',
+			pg_catalog.getdatabaseencoding();
+	END IF;
+END
+$$;

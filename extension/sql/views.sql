@@ -1,12 +1,17 @@
 /* views */
 
 CREATE OR REPLACE VIEW vendor_offer AS
-SELECT s.product_id, p.name AS product_name, s.vendor_id, v.name AS vendor_name, s.vendor_sku, s.price,
+SELECT s.product_id, p.name AS product_name, s.vendor_id, v.name AS vendor_name, s.vendor_sku,
+	CASE WHEN s.is_priced THEN s.price END AS price,
 	s.on_hand, s.reserved, greatest(s.buffer, v.buffer) AS buffer,
-	CASE WHEN s.is_active AND v.is_active THEN greatest(0, s.on_hand - s.reserved - greatest(s.buffer, v.buffer)) ELSE 0 END AS available,
-	s.is_active AND v.is_active AS is_active, s.as_of
+	CASE WHEN s.is_active AND v.is_active AND (v.stale_at > now()) IS NOT FALSE
+			AND (s.is_priced OR current_setting('order_aggregator.sell_unpriced', true) IS DISTINCT FROM 'off')
+		THEN greatest(0, s.on_hand - s.reserved - greatest(s.buffer, v.buffer)) ELSE 0 END AS available,
+	s.is_active AND v.is_active AS is_active, s.as_of, s.is_priced, v.confirmed_at, v.stale_at
 FROM stock AS s JOIN vendor AS v USING (vendor_id) JOIN product AS p USING (product_id);
-COMMENT ON VIEW vendor_offer IS 'One row a vendor''s offer of a product; available is what an order can take now.';
+COMMENT ON VIEW vendor_offer IS
+'One row a vendor''s offer of a product; available is what an order can take now, price NULL if nobody has told it.
+confirmed_at: when a feed last confirmed it; at stale_at it is not sold any more.';
 
 CREATE OR REPLACE VIEW product_stock AS
 SELECT o.product_id, o.product_name, sum(o.available)::bigint AS available, sum(o.on_hand)::bigint AS on_hand,
@@ -71,7 +76,7 @@ SELECT vendor_id, name, priority, is_active,
 	regexp_replace(regexp_replace(stock_url, '^([a-z]+://)[^/?#]*@', '\1'), '[?#].*', '?...') AS stock_url, sync_interval, synced_as_of, last_sync_at, last_sync_status,
 	last_sync_error, last_sync_items, sync_failures,
 	CASE WHEN circuit_open_until IS NULL THEN 'closed' WHEN circuit_open_until > now() THEN 'open' ELSE 'half-open' END AS circuit,
-	circuit_open_until, next_sync_at
+	circuit_open_until, next_sync_at, confirmed_at, stale_after, stale_at, (stale_at <= now()) IS TRUE AS is_stale, drop_limit, feed_held_at
 FROM vendor;
 COMMENT ON VIEW vendor_sync IS 'Vendors with the result of their last sync.';
 

@@ -59,6 +59,13 @@ static const Description descriptions[METRIC_COUNT] = {
 	[METRIC_CIRCUITS_OPEN] = {"vendor_circuits_open", "gauge",
 							  "Vendors that are left alone after repeated failures, or on trial.",
 							  "above 0"},
+	[METRIC_VENDORS_STALE] = {"vendors_stale", "gauge",
+							  "Vendors whose offers are not sold: no feed has confirmed them "
+							  "within their stale_after.",
+							  "above 0"},
+	[METRIC_FEEDS_HELD] = {"feeds_held", "gauge",
+						   "Vendors whose last feed lacks so much that it is held back.",
+						   "above 0 for long"},
 	[METRIC_DEAD_LETTERS] = {"dead_letters", "gauge", "Messages in the queue orders.replies.dead.",
 							 "above 0"},
 	[METRIC_REPLIES_APPLIED] = {"replies_applied_total", "counter", "Vendors' replies applied.",

@@ -146,6 +146,12 @@ tell_asked(int rows)
 }
 
 static void
+tell_stale(int rows)
+{
+	log_warning("%d vendors' offers are not sold any more: no feed has confirmed them", rows);
+}
+
+static void
 tell_partitions(int rows)
 {
 	log_info("%d outbox partitions made", rows);
@@ -196,7 +202,8 @@ measure(const Task *task, Db *db)
 {
 	static const Metric gauges[] = {METRIC_OUTBOX_BACKLOG_EVENTS, METRIC_OUTBOX_BACKLOG_SECONDS,
 									METRIC_PARKED_EVENTS, METRIC_DEFERRED_EVENTS,
-									METRIC_CIRCUITS_OPEN};
+									METRIC_CIRCUITS_OPEN, METRIC_VENDORS_STALE,
+									METRIC_FEEDS_HELD};
 	PGresult           *result;
 	bool                ok = db_query(db, task->doing, task->sql, 0, NULL, &result) == DB_OK;
 
@@ -217,6 +224,8 @@ static const Task tasks[] = {
 	 &config.ask_again_s, tell_asked},
 	{"making outbox partitions", every_5s, run_statement, SQL_MAKE_PARTITIONS, NULL, NULL,
 	 tell_partitions},
+	{"telling of stale vendors", every_5s, run_statement, SQL_TELL_STALE_VENDORS, NULL, NULL,
+	 tell_stale},
 	{"measuring the backlog", every_5s, measure, SQL_BACKLOG, NULL, NULL, NULL},
 	{"forgetting idempotency keys", every_minute, run_statement, SQL_FORGET_KEYS, NULL,
 	 &config.idempotency_retention_hours, tell_dropped},

@@ -82,7 +82,9 @@ const char SQL_BACKLOG[] =
 	"  coalesce(extract(epoch FROM now() - max(relayed_until)), 0)::bigint, "
 	"  (SELECT count(*) FROM order_aggregator.unroutable_event), (SELECT count(*) FROM "
 	"order_aggregator.deferred_event), "
-	"  (SELECT count(*) FROM order_aggregator.vendor_sync WHERE circuit <> 'closed') FROM "
+	"  (SELECT count(*) FROM order_aggregator.vendor_sync WHERE circuit <> 'closed'), "
+	"  (SELECT count(*) FROM order_aggregator.vendor_sync WHERE is_stale AND is_active), "
+	"  (SELECT count(*) FROM order_aggregator.vendor_sync WHERE feed_held_at IS NOT NULL) FROM "
 	"order_aggregator.relay_checkpoint";
 
 const char SQL_HAS_SILENT[] =
@@ -119,9 +121,24 @@ const char SQL_CLAIM_FEEDS[] =
 	"SELECT vendor_id, stock_url, feed_mapping, etag, last_modified "
 	"FROM order_aggregator.claim_due_feeds(make_interval(secs => $1), $2)";
 
-/* the time that the feed tells ($2) by a clock that is ahead by $3, but no later than $4 */
-const char SQL_BEGIN_FEED[] = "SELECT order_aggregator.begin_feed($1, least($2::timestamptz - "
-							  "make_interval(secs => $3), to_timestamp($4)))";
+/*
+ * The time that the feed tells ($2, microseconds since 1970; in the time zone $3 if it is given) by
+ * a clock that is ahead by $4, but no later than $5, which is what $6 says. $8: when it was asked
+ * for.
+ */
+const char SQL_BEGIN_FEED[] =
+	"SELECT order_aggregator.begin_feed($1, least(t.at, l.at), "
+	"  CASE WHEN t.at <= l.at THEN 'asOf' ELSE $6::text END, $7, to_timestamp($8), $9, $10, $11, "
+	"$12, $13, $14) "
+	"FROM (SELECT to_timestamp($5) AS at) AS l, "
+	"  (SELECT CASE WHEN $3::text IS NULL THEN u.at ELSE (u.at AT TIME ZONE 'UTC') AT TIME ZONE $3 "
+	"END - make_interval(secs => $4) AS at "
+	"  FROM (SELECT to_timestamp($2::float8 / 1000000) AS at) AS u) AS t";
+
+/* why it was not begun */
+const char SQL_FEED_REFUSED[] =
+	"SELECT sync_id, status, error FROM order_aggregator.feed_sync WHERE vendor_id = $1 "
+	"ORDER BY sync_id DESC LIMIT 1";
 
 /* a part that is lost in a crash comes again with the next feed */
 const char SQL_APPLY_FEED_PART[] =
@@ -135,7 +152,10 @@ const char SQL_POSTPONE_FEED[] =
 	"SELECT order_aggregator.postpone_feed($1, $2, $3, make_interval(secs => $4))";
 
 const char SQL_RECORD_PULL[] =
-	"SELECT order_aggregator.record_feed_pull($1, $2, $3, $4, $5, make_interval(secs => $6))";
+	"SELECT order_aggregator.record_feed_pull($1, $2, $3, $4, $5, make_interval(secs => $6), "
+	"make_interval(secs => $7))";
+
+const char SQL_TELL_STALE_VENDORS[] = "SELECT order_aggregator.tell_stale_vendors()";
 
 /* ---------- http ---------- */
 
@@ -168,8 +188,8 @@ const char SQL_GET_PRODUCTS[] =
 	"t.\"vendorId\" DESC))[1] END) FROM ("
 	"  SELECT product_id AS id, product_name AS name, vendor_id AS \"vendorId\", vendor_name AS "
 	"\"vendorName\", "
-	"    vendor_sku AS \"vendorProductId\", price::text AS price, available AS quantity, on_hand "
-	"AS \"onHand\", "
+	"    vendor_sku AS \"vendorProductId\", price::text AS price, is_priced AS \"isPriced\", "
+	"    available AS quantity, on_hand AS \"onHand\", "
 	"    reserved, is_active AS \"isActive\" "
 	"  FROM order_aggregator.vendor_offer "
 	"  WHERE (product_id, vendor_id) > ($1::text COLLATE \"C\", $2::text COLLATE \"C\") "
@@ -181,7 +201,7 @@ const char SQL_GET_PRODUCT[] =
 	"  'onHand', p.on_hand, 'reserved', p.reserved, 'lowestPrice', p.lowest_price::text, 'offers', "
 	"("
 	"    SELECT json_agg(json_build_object('vendorId', o.vendor_id, 'price', o.price::text, "
-	"'available', o.available, "
+	"'isPriced', o.is_priced, 'confirmedAt', o.confirmed_at, 'available', o.available, "
 	"      'onHand', o.on_hand, 'reserved', o.reserved, 'isActive', o.is_active) ORDER BY "
 	"o.vendor_id) "
 	"    FROM order_aggregator.vendor_offer AS o WHERE o.product_id = $1)) "
@@ -195,18 +215,22 @@ const char SQL_GET_VENDORS[] =
 	"last_sync_error, "
 	"    'items', last_sync_items, 'asOf', synced_as_of), 'nextSyncAt', CASE WHEN "
 	"isfinite(next_sync_at) THEN next_sync_at END, "
-	"  'failures', sync_failures, 'circuit', circuit, 'circuitOpenUntil', circuit_open_until) "
+	"  'failures', sync_failures, 'circuit', circuit, 'circuitOpenUntil', circuit_open_until, "
+	"  'confirmedAt', confirmed_at, 'staleAt', stale_at, 'isStale', is_stale, 'dropLimit', "
+	"drop_limit, 'heldAt', feed_held_at) "
 	"ORDER BY vendor_id), '[]') "
 	"FROM order_aggregator.vendor_sync";
 
 const char SQL_GET_SYNCS[] = "SELECT json_build_object('vendorId', v.vendor_id, 'syncs', "
 							 "coalesce((SELECT json_agg(json_build_object('id', f.sync_id, "
 							 "    'beganAt', f.began_at, 'finishedAt', f.finished_at, 'asOf', "
-							 "f.as_of, 'status', f.status, 'error', f.error, 'items', "
+							 "f.as_of, 'asOfRule', f.as_of_rule, 'status', f.status, 'error', "
+							 "f.error, 'items', "
 							 "f.items, "
 							 "    'new', f.new_items, 'changed', f.changed_items, 'inactive', "
 							 "f.inactive_items, 'skippedItems', f.skipped_items, "
-							 "    'oversoldItems', f.oversold_items, 'skipped', f.skipped, "
+							 "    'oversoldItems', f.oversold_items, 'rules', f.rules, "
+							 "'skipped', f.skipped, "
 							 "'oversold', f.oversold) ORDER BY f.sync_id DESC) "
 							 "  FROM (SELECT * FROM order_aggregator.feed_sync AS s WHERE "
 							 "s.vendor_id = v.vendor_id ORDER BY s.sync_id DESC LIMIT 100) AS "

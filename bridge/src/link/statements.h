@@ -46,6 +46,8 @@ extern const char SQL_APPLY_FEED_PART[];
 extern const char SQL_FINISH_FEED[];
 extern const char SQL_POSTPONE_FEED[];
 extern const char SQL_RECORD_PULL[];
+extern const char SQL_FEED_REFUSED[];
+extern const char SQL_TELL_STALE_VENDORS[];
 
 extern const char SQL_GET_ORDER[];
 extern const char SQL_CANCEL_ORDER[];

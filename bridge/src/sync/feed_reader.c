@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "sync/feed_reader_state.h"
 
 /* ---------- memory ---------- */
@@ -24,8 +25,8 @@ feed_reader_fail(Feed *feed, const char *why)
 }
 
 /* A copy that lives as long as the feed; NULL, and the feed has failed, if memory is short. */
-static const char *
-keep_text(Feed *feed, const char *text, size_t bytes)
+const char *
+feed_reader_keep_text(Feed *feed, const char *text, size_t bytes)
 {
 	char *kept;
 
@@ -52,36 +53,17 @@ keep_text(Feed *feed, const char *text, size_t bytes)
 	return kept;
 }
 
-/* What the database would refuse to take as text: it would refuse the whole part of the feed with
- * it. */
-static bool
-is_storable(const char *text, size_t bytes)
-{
-	json_t *string;
-	bool    is_ascii = true;
-
-	for (size_t i = 0; i < bytes; i++)
-	{
-		if (text[i] == '\0')
-			return false;
-		is_ascii &= (unsigned char) text[i] < 0x80;
-	}
-	if (is_ascii)
-		return true;
-	string = json_stringn(text, bytes); /* NULL unless it is UTF-8 */
-	json_decref(string);
-	return string != NULL;
-}
-
 void
 feed_reader_set_value(Feed *feed, PathId path, ValueKind kind, const char *text, size_t bytes)
 {
 	Value *value = &feed->values[path];
 
-	*value = (Value){.kind = VALUE_OTHER};
-	if (kind == VALUE_OTHER || !is_storable(text, bytes))
+	*value = (Value){.kind = bytes > 0 || kind == VALUE_OTHER ? VALUE_OTHER : VALUE_NONE};
+	/* what the database would refuse to take as text: and the whole part of the feed with it */
+	if (kind == VALUE_OTHER || bytes == 0 || memchr(text, '\0', bytes) != NULL ||
+		!text_is_utf8(text, bytes))
 		return;
-	value->text = keep_text(feed, text, bytes);
+	value->text = feed_reader_keep_text(feed, text, bytes);
 	if (value->text != NULL)
 		value->kind = kind;
 }
@@ -92,6 +74,7 @@ void
 feed_reader_add_item(Feed *feed, const FeedItem *item)
 {
 	feed->nnameless += item->sku == NULL;
+	feed->nunreadable += item->complaint != NULL;
 	if (feed->nitems == feed->items_max)
 	{
 		feed_reader_fail(feed, "the feed has more items than FEED_ITEMS_MAX");
@@ -122,52 +105,6 @@ feed_reader_add_item(Feed *feed, const FeedItem *item)
 	feed->items[feed->nitems++] = *item;
 }
 
-/* What is wrong with a value's kind, or NULL. */
-static const char *
-check_kinds(const Feed *feed, const Value *id, const Value *quantity)
-{
-	const Value *name = &feed->values[PATH_NAME];
-	const Value *price = &feed->values[PATH_PRICE];
-
-	if (id->kind == VALUE_NONE)
-		return feed->is_mapped ? "id is missing" : "id (or productId) is missing";
-	if (id->kind != VALUE_STRING && !(feed->is_mapped && id->kind == VALUE_NUMBER))
-		return feed->is_mapped ? "id must be a string or a number" : "id must be a string";
-	if (quantity->kind == VALUE_NONE)
-		return feed->is_mapped ? "quantity is missing" : "quantity (or stock) is missing";
-	if (quantity->kind != VALUE_NUMBER &&
-		!((feed->is_mapped || feed->is_csv) && quantity->kind == VALUE_STRING))
-		return "quantity must be a number";
-	if (price->kind == VALUE_OTHER)
-		return "price must be a number";
-	if (name->kind != VALUE_NONE && name->kind != VALUE_STRING)
-		return "name must be a string";
-	return NULL;
-}
-
-/* Makes an item of the values at hand. */
-void
-feed_reader_finish_item(Feed *feed)
-{
-	const Value *id =
-		&feed->values[feed->values[PATH_ID].kind != VALUE_NONE ? PATH_ID : PATH_ID_ALT];
-	const Value *quantity =
-		&feed->values[feed->values[PATH_QUANTITY].kind != VALUE_NONE ? PATH_QUANTITY
-																	 : PATH_QUANTITY_ALT];
-	FeedItem item = {.index = feed->next_index++,
-					 .complaint = check_kinds(feed, id, quantity),
-					 .name = feed->values[PATH_NAME].text,
-					 .quantity = quantity->text,
-					 .price = feed->values[PATH_PRICE].text};
-
-	if (id->kind == VALUE_STRING || (feed->is_mapped && id->kind == VALUE_NUMBER))
-		item.sku = *id->text != '\0' ? id->text : NULL;
-	if (item.sku == NULL && item.complaint == NULL)
-		item.complaint = "id must not be empty";
-	feed_reader_add_item(feed, &item);
-	memset(&feed->values[PATH_ID], 0, sizeof(Value) * (PATH_COUNT - PATH_ID));
-}
-
 static int
 compare_items(const void *a, const void *b)
 {
@@ -189,10 +126,59 @@ feed_items(const Feed *feed, size_t *count)
 	return feed->items;
 }
 
+size_t
+feed_count_offers(const Feed *feed, size_t *unreadable)
+{
+	size_t count = 0;
+
+	*unreadable = (size_t) feed->nunreadable;
+	for (size_t i = 0; i < feed->nitems && feed->items[i].sku != NULL; i++)
+		count += i == 0 || strcmp(feed->items[i - 1].sku, feed->items[i].sku) != 0;
+	return count;
+}
+
+size_t
+feed_sample(const Feed *feed, const char **skus, size_t max)
+{
+	size_t unreadable;
+	size_t offers = feed_count_offers(feed, &unreadable);
+	size_t wanted = offers < max ? offers : max;
+	size_t seen = 0;
+	size_t count = 0;
+
+	for (size_t i = 0; count < wanted; i++)
+	{
+		if (i > 0 && strcmp(feed->items[i - 1].sku, feed->items[i].sku) == 0)
+			continue;
+		if (seen++ >= count * offers / wanted)
+			skus[count++] = feed->items[i].sku;
+	}
+	return count;
+}
+
 const char *
-feed_as_of(const Feed *feed)
+feed_told(const Feed *feed)
 {
 	return feed->values[PATH_AS_OF].text;
+}
+
+long long
+feed_as_of(const Feed *feed, const char **zone)
+{
+	*zone = feed->as_of.is_local ? feed->zone : NULL;
+	return feed->as_of.at_us;
+}
+
+bool
+feed_is_csv(const Feed *feed)
+{
+	return feed->is_csv;
+}
+
+int64_t
+feed_digest(const Feed *feed)
+{
+	return digest_value(&feed->digest);
 }
 
 const char *
@@ -236,6 +222,16 @@ set_default_paths(Feed *feed)
 		   set_path(feed, PATH_NAME, "name");
 }
 
+static bool parse(void *context, const char *data, size_t bytes);
+
+static bool
+set_charset(Feed *feed, const char *name)
+{
+	charset_free(feed->charset);
+	feed->charset = charset_create(name, parse, feed);
+	return feed->charset != NULL;
+}
+
 static bool
 read_mapping(Feed *feed, const char *text)
 {
@@ -252,6 +248,9 @@ read_mapping(Feed *feed, const char *text)
 	bool        ok = json_is_object(mapping);
 	const char *format = json_string_value(json_object_get(mapping, "format"));
 	const char *delimiter = json_string_value(json_object_get(mapping, "delimiter"));
+	const char *decimal = json_string_value(json_object_get(mapping, "decimal"));
+	const char *zone = json_string_value(json_object_get(mapping, "timeZone"));
+	const char *charset = json_string_value(json_object_get(mapping, "charset"));
 
 	for (size_t i = 0; ok && i < sizeof(members) / sizeof(members[0]); i++)
 	{
@@ -266,6 +265,12 @@ read_mapping(Feed *feed, const char *text)
 		feed->is_csv = strcmp(format, "csv") == 0;
 	if (delimiter != NULL)
 		feed->delimiter = *delimiter;
+	if (decimal != NULL)
+		feed->decimal = *decimal;
+	if (zone != NULL)
+		snprintf(feed->zone, sizeof(feed->zone), "%s", zone);
+	if (charset != NULL)
+		ok = ok && set_charset(feed, charset);
 	feed->is_mapped = true;
 	json_decref(mapping);
 	return ok;
@@ -274,7 +279,7 @@ read_mapping(Feed *feed, const char *text)
 /* ---------- the whole ---------- */
 
 Feed *
-feed_create(const char *mapping, bool is_csv, int items_max)
+feed_create(const char *mapping, bool is_csv, const char *charset, int items_max)
 {
 	Feed *feed = calloc(1, sizeof(Feed));
 	bool  ok = feed != NULL;
@@ -282,19 +287,20 @@ feed_create(const char *mapping, bool is_csv, int items_max)
 	if (ok)
 	{
 		feed->is_csv = is_csv;
-		feed->delimiter = ',';
 		feed->items_max = (size_t) items_max;
 		feed->is_sorted = true;
 		feed->items_level = -1;
 	}
-	ok = ok && set_default_paths(feed) && (mapping == NULL || read_mapping(feed, mapping));
+	ok = ok && set_charset(feed, charset) && set_default_paths(feed) &&
+		 (mapping == NULL || read_mapping(feed, mapping));
 	if (ok && feed->is_csv)
-	{
 		ok = feed->csv_open = csv_init(&feed->csv, 0) == 0;
-		csv_set_delim(&feed->csv, (unsigned char) feed->delimiter);
-	}
 	else if (ok)
+	{
 		ok = (feed->json = yajl_alloc(&feed_reader_json_callbacks, NULL, feed)) != NULL;
+		/* a byte that is none in a field that nobody asks for is nobody's trouble */
+		ok = ok && yajl_config(feed->json, yajl_dont_validate_strings, 1) != 0;
+	}
 	if (ok)
 		return feed;
 	feed_free(feed);
@@ -322,48 +328,50 @@ feed_free(Feed *feed)
 		yajl_free(feed->json);
 	if (feed->csv_open)
 		csv_free(&feed->csv);
+	charset_free(feed->charset);
+	free(feed->head);
 	free(feed->items);
 	free(feed);
 }
 
+/* Takes the next piece of the text, which is in UTF-8 by now. */
 static bool
-parse(Feed *feed, const char *data, size_t bytes)
+parse(void *context, const char *data, size_t bytes)
 {
+	Feed *feed = context;
+
 	if (feed->error[0] != '\0')
 		return false;
-	if (!feed->is_csv)
-		return feed_reader_check_json(
-			feed, yajl_parse(feed->json, (const unsigned char *) data, bytes), data, bytes);
-	if (csv_parse(&feed->csv, data, bytes, feed_reader_on_csv_field, feed_reader_on_csv_row,
-				  feed) != bytes)
-		return feed_reader_fail(feed, csv_strerror(csv_error(&feed->csv)));
-	return feed->error[0] == '\0';
+	if (feed->is_csv)
+		return feed_reader_add_csv(feed, data, bytes);
+	return feed_reader_check_json(
+		feed, yajl_parse(feed->json, (const unsigned char *) data, bytes), data, bytes);
 }
 
-/* Some files begin with a byte order mark, which is passed over. */
+/* Whether the text could be decoded; if not, the feed has failed. */
+static bool
+check_charset(Feed *feed, bool is_decoded)
+{
+	char why[ERROR_BYTES_MAX];
+
+	if (is_decoded)
+		return true;
+	if (charset_unknown(feed->charset) != NULL)
+	{
+		snprintf(why, sizeof(why), "the feed's charset \"%s\" is not known",
+				 charset_unknown(feed->charset));
+		feed_reader_fail(feed, why);
+	}
+	return false;
+}
+
 bool
 feed_add(Feed *feed, const char *data, size_t bytes)
 {
-	static const char mark[MARK_BYTES] = {'\xef', '\xbb', '\xbf'};
-	int               seen;
-
-	while (feed->mark < MARK_BYTES && bytes > 0 && *data == mark[feed->mark])
-	{
-		feed->mark++;
-		data++;
-		bytes--;
-	}
-	if (bytes == 0)
-		return feed->error[0] == '\0';
-	if (feed->mark < MARK_BYTES)
-	{
-		/* it was none: what looked like one is text */
-		seen = feed->mark;
-		feed->mark = MARK_BYTES;
-		if (seen > 0 && !parse(feed, mark, (size_t) seen))
-			return false;
-	}
-	return parse(feed, data, bytes);
+	if (feed->error[0] != '\0')
+		return false;
+	digest_add(&feed->digest, data, bytes);
+	return check_charset(feed, charset_add(feed->charset, data, bytes));
 }
 
 static bool
@@ -379,31 +387,52 @@ check_repeats(Feed *feed)
 	return true;
 }
 
+/* The time that the feed tells, if it tells any: in a form that says one time, or it has failed. */
+static bool
+check_time(Feed *feed)
+{
+	const Value *value = &feed->values[PATH_AS_OF];
+	char         why[ERROR_BYTES_MAX];
+
+	if (value->kind == VALUE_NONE)
+		return true;
+	if (value->text == NULL || strlen(value->text) > TIME_BYTES_MAX)
+		return feed_reader_fail(feed, "the feed's time is no time");
+	if (!feed_time_read(value->text, &feed->as_of))
+		snprintf(why, sizeof(why),
+				 "the feed's time \"%s\" is in no form that says one time: ISO 8601, RFC 9110, "
+				 "seconds or milliseconds since 1970",
+				 value->text);
+	else if (feed->as_of.is_local && feed->zone[0] == '\0')
+		snprintf(why, sizeof(why),
+				 "the feed's time \"%s\" names no zone: say which with feed_mapping.timeZone",
+				 value->text);
+	else
+		return true;
+	return feed_reader_fail(feed, why);
+}
+
+static bool
+finish_json(Feed *feed)
+{
+	if (!feed_reader_check_json(feed, yajl_complete_parse(feed->json), "", 0))
+		return false;
+	if (!feed->items_seen)
+		return feed_reader_fail(feed, "there is no array where the items should be");
+	if (feed->has_next_page)
+		return feed_reader_fail(
+			feed, "the feed goes on in a next page (\"next\"): pages are not followed");
+	return true;
+}
+
 bool
 feed_finish(Feed *feed)
 {
-	if (feed->error[0] != '\0')
+	if (feed->error[0] != '\0' || !check_charset(feed, charset_finish(feed->charset)))
 		return false;
-	if (feed->is_csv)
-	{
-		/* strict only here: a quote within a field is common, an open one at the end has swallowed
-		 * rows */
-		(void) csv_set_opts(&feed->csv, CSV_STRICT | CSV_STRICT_FINI);
-		if (csv_fini(&feed->csv, feed_reader_on_csv_field, feed_reader_on_csv_row, feed) != 0)
-			return feed_reader_fail(feed, "the CSV ends within quotes");
-		if (!feed->header_seen)
-			return feed_reader_fail(feed, "the CSV is empty");
-	}
-	else if (!feed_reader_check_json(feed, yajl_complete_parse(feed->json), "", 0))
+	if (!(feed->is_csv ? feed_reader_finish_csv(feed) : finish_json(feed)) ||
+		feed->error[0] != '\0' || !check_time(feed))
 		return false;
-	else if (!feed->items_seen)
-		return feed_reader_fail(feed, "there is no array where the items should be");
-	if (feed->error[0] != '\0')
-		return false;
-	if (feed->values[PATH_AS_OF].kind == VALUE_OTHER ||
-		(feed->values[PATH_AS_OF].text != NULL &&
-		 strlen(feed->values[PATH_AS_OF].text) > TIME_BYTES_MAX))
-		return feed_reader_fail(feed, "the feed's time is no time");
 	if (!feed->is_sorted)
 		qsort(feed->items, feed->nitems, sizeof(FeedItem), compare_items);
 	return feed->is_sorted || check_repeats(feed);

@@ -2,15 +2,16 @@
  * feed_reader.h
  *		A vendor's feed, taken apart as it arrives: JSON or CSV to items.
  *
- * Nothing is kept but the items' own texts. Values are checked by the database;
- * here only what they are: an item that is no object, or whose id is no string,
- * carries a complaint.
+ * Nothing is kept but the items' own texts. An item that says nothing of what there is carries
+ * a complaint: the name of a rule (extension/src/feed/rules.h). Numbers have been read by the
+ * vendor's mapping, and are as JSON has them.
  */
 #ifndef BRIDGE_FEED_H
 #define BRIDGE_FEED_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* One item; any of the texts may be NULL: not given. */
 typedef struct FeedItem
@@ -19,7 +20,7 @@ typedef struct FeedItem
 	const char *sku;
 	const char *name;
 	const char *quantity;
-	const char *price;
+	const char *price;     /* or the name of a rule: why it cannot be read */
 	const char *complaint; /* NULL: none so far */
 } FeedItem;
 
@@ -31,10 +32,10 @@ typedef struct Feed Feed;
 /*
  * feed_create begins a feed of at most items_max items. mapping is the vendor's feed_mapping as
  * JSON text, or NULL: then an array of {"id", "name", "quantity", "price"} or {"productId",
- * "stock"}, or CSV with such columns where is_csv. NULL if memory is short or
- * the mapping is none.
+ * "stock"}, or CSV with such columns where is_csv. charset is what the text is said to be
+ * encoded in, or NULL; the mapping's goes before it. NULL if memory is short or the mapping is none.
  */
-extern Feed *feed_create(const char *mapping, bool is_csv, int items_max);
+extern Feed *feed_create(const char *mapping, bool is_csv, const char *charset, int items_max);
 extern void  feed_free(Feed *feed);
 
 /* feed_add takes the next piece of the text, feed_finish its end. False if it is no feed:
@@ -50,7 +51,28 @@ extern const char *feed_error(const Feed *feed);
  */
 extern const FeedItem *feed_items(const Feed *feed, size_t *count);
 
-/* When the vendor says it counted, as it wrote it; NULL if it does not say. */
-extern const char *feed_as_of(const Feed *feed);
+/* feed_count_offers: how many different SKUs they have; *unreadable: how many items have a complaint.
+ */
+extern size_t feed_count_offers(const Feed *feed, size_t *unreadable);
+
+/* feed_main_complaint returns the complaint that most of these items have; NULL if none has any. */
+extern const char *feed_main_complaint(const Feed *feed);
+
+/* feed_sample fills in at most so many different SKUs, evenly spaced, and returns how many. */
+extern size_t feed_sample(const Feed *feed, const char **skus, size_t max);
+
+/*
+ * feed_told returns when the vendor says it counted, as it wrote it; NULL if it does not say.
+ * feed_as_of returns it in microseconds since 1970; where it named no zone, *zone is the
+ * mapping's, and it is what it would be in UTC.
+ */
+extern const char *feed_told(const Feed *feed);
+extern long long   feed_as_of(const Feed *feed, const char **zone);
+
+/* feed_is_csv: a CSV that was cut at the end of a line looks whole. */
+extern bool feed_is_csv(const Feed *feed);
+
+/* feed_digest: whether this feed is the one that came before. */
+extern int64_t feed_digest(const Feed *feed);
 
 #endif /* BRIDGE_FEED_H */

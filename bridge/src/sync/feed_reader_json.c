@@ -6,6 +6,8 @@
 
 #include "sync/feed_reader_state.h"
 
+#define NEXT_DEPTH_MAX 2
+
 /* The paths that the value which comes now is on, as bits. */
 static unsigned
 paths_here(const Feed *feed)
@@ -30,13 +32,6 @@ is_element_of_items(const Feed *feed)
 	return feed->items_level >= 0 && feed->nlevels == feed->items_level + 1;
 }
 
-static void
-not_an_object(Feed *feed)
-{
-	feed_reader_add_item(
-		feed, &(FeedItem){.index = feed->next_index++, .complaint = "must be an object"});
-}
-
 /* A value that is no container. */
 static int
 on_scalar(Feed *feed, ValueKind kind, const char *text, size_t bytes)
@@ -47,7 +42,7 @@ on_scalar(Feed *feed, ValueKind kind, const char *text, size_t bytes)
 	if (feed->nlevels == 0)
 		return feed_reader_fail(feed, "the feed is not a JSON array");
 	if (is_element_of_items(feed))
-		not_an_object(feed);
+		feed_reader_refuse_element(feed);
 	/* a path that ends here wants a value, not a container: it is there, and no value */
 	for (PathId path = PATH_AS_OF; paths != 0 && path < PATH_COUNT; path++)
 	{
@@ -74,13 +69,17 @@ on_boolean(void *context, int value)
 static int
 on_number(void *context, const char *text, size_t bytes)
 {
-	return on_scalar(context, bytes > NUMBER_BYTES_MAX ? VALUE_OTHER : VALUE_NUMBER, text, bytes);
+	return on_scalar(context, VALUE_NUMBER, text, bytes);
 }
 
 static int
 on_string(void *context, const unsigned char *text, size_t bytes)
 {
-	return on_scalar(context, VALUE_STRING, (const char *) text, bytes);
+	Feed *feed = context;
+
+	if (bytes > 0 && feed->nlevels > 0 && feed->levels[feed->nlevels - 1].key_is_next)
+		feed->has_next_page = true;
+	return on_scalar(feed, VALUE_STRING, (const char *) text, bytes);
 }
 
 static int
@@ -98,7 +97,7 @@ open_container(Feed *feed, bool is_array)
 		paths = is_array ? 0 : ITEM_PATHS;
 		depth = 0;
 		if (is_array)
-			not_an_object(feed);
+			feed_reader_refuse_element(feed);
 	}
 	for (PathId path = PATH_AS_OF; paths != 0 && path < PATH_COUNT && depth > 0; path++)
 	{
@@ -131,6 +130,21 @@ on_start_array(void *context)
 	return open_container(context, true);
 }
 
+/* What the place of the next page is called. */
+static bool
+is_next(const unsigned char *key, size_t bytes)
+{
+	static const char *const names[] = {"next", "nextPage", "next_page", "nextLink",
+										"@odata.nextLink"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	{
+		if (strlen(names[i]) == bytes && memcmp(names[i], key, bytes) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int
 on_map_key(void *context, const unsigned char *key, size_t bytes)
 {
@@ -138,6 +152,9 @@ on_map_key(void *context, const unsigned char *key, size_t bytes)
 	Level *level = &feed->levels[feed->nlevels - 1];
 
 	level->key = 0;
+	/* of the feed, or of what it says of its pages, and not of an item */
+	level->key_is_next =
+		feed->items_level < 0 && feed->nlevels <= NEXT_DEPTH_MAX && is_next(key, bytes);
 	for (PathId path = 0; level->paths != 0 && path < PATH_COUNT; path++)
 	{
 		const Path *p = &feed->paths[path];

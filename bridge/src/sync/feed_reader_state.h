@@ -9,16 +9,20 @@
 #include <stdint.h>
 #include <yajl/yajl_parse.h>
 
+#include "feed/rules.h"
+#include "sync/charset.h"
+#include "sync/digest.h"
 #include "sync/feed_reader.h"
+#include "sync/feed_time.h"
 
 #define DEPTH_MAX        64
 #define SEGMENTS_MAX     16
 #define BLOCK_BYTES      65536
 #define CSV_COLUMNS_MAX  1000
 #define ERROR_BYTES_MAX  256
-#define NUMBER_BYTES_MAX 40
-#define MARK_BYTES       3
+#define ZONE_BYTES_MAX   256
 #define TIME_BYTES_MAX   64
+#define HEAD_BYTES_MAX   65536 /* of a CSV, before its first line has ended */
 
 /* Where to look: two from the top of the feed, the others from an item. */
 typedef enum PathId
@@ -67,6 +71,7 @@ typedef struct Level
 	unsigned paths; /* those that lead through it */
 	int      depth; /* how many of their segments do */
 	unsigned key;   /* those of them that the current key goes on with */
+	bool     key_is_next;
 } Level;
 
 /* Texts are cut from blocks, which are freed together. */
@@ -81,19 +86,28 @@ struct Feed
 	Path paths[PATH_COUNT];
 	bool is_mapped;
 	bool is_csv;
-	char delimiter;
+	char delimiter; /* 0: what the first line looks as if it had */
+	char decimal;   /* the mark of numbers that are texts; 0: nobody has said */
+	char zone[ZONE_BYTES_MAX]; /* of a time that names none; "": nobody has said */
 	char error[ERROR_BYTES_MAX];
-	int  mark; /* how many bytes of a byte order mark were seen; MARK_BYTES: the text has begun */
+
+	Charset *charset;
+	Digest   digest;
 
 	yajl_handle json;
 	Level       levels[DEPTH_MAX];
 	int         nlevels;
 	int         items_level; /* the array of items is levels[items_level]; -1: not in it */
 	bool        items_seen;
+	bool        has_next_page;
 
 	struct csv_parser csv;
 	bool              csv_open;
-	unsigned          columns[CSV_COLUMNS_MAX]; /* the paths that ask for it, as bits */
+	char             *head; /* what comes before the first line has ended */
+	size_t            nhead;
+	bool              head_is_done;
+	int               column_of[PATH_COUNT]; /* -1: there is none */
+	bool              column_is_exact[PATH_COUNT];
 	int               ncolumns;
 	int               column;
 	bool              header_seen;
@@ -105,6 +119,9 @@ struct Feed
 	size_t    room;
 	size_t    items_max;
 	int       nnameless; /* items without a SKU */
+	int       nunreadable;
+	int       refusals[RULE_COUNT]; /* of them, by rule */
+	FeedTime  as_of;
 	int       next_index;
 	bool      is_sorted;
 	Block    *blocks;
@@ -117,8 +134,12 @@ extern const yajl_callbacks feed_reader_json_callbacks;
 extern bool feed_reader_fail(Feed *feed, const char *why);
 extern void feed_reader_set_value(Feed *feed, PathId path, ValueKind kind, const char *text,
 								  size_t bytes);
+extern const char *feed_reader_keep_text(Feed *feed, const char *text, size_t bytes);
 extern void feed_reader_add_item(Feed *feed, const FeedItem *item);
+extern void feed_reader_refuse_element(Feed *feed);
 extern void feed_reader_finish_item(Feed *feed);
+extern bool feed_reader_add_csv(Feed *feed, const char *text, size_t bytes);
+extern bool feed_reader_finish_csv(Feed *feed);
 extern bool feed_reader_check_json(Feed *feed, yajl_status status, const char *data, size_t bytes);
 extern void feed_reader_on_csv_field(void *text, size_t bytes, void *context);
 extern void feed_reader_on_csv_row(int end, void *context);

@@ -179,20 +179,99 @@ sync_apply_part(Syncer *syncer, Applying *applying)
 	PQclear(result);
 }
 
+/* ---------- beginning ---------- */
+
+/* The feed's SKUs, or a sample of them, as an array in libpq's binary format, malloc'd. */
+static char *
+sample_array(const Feed *feed, int *bytes)
+{
+	const char *skus[SAMPLE_SKUS];
+	size_t      count = feed_sample(feed, skus, SAMPLE_SKUS);
+	char       *text = NULL;
+	size_t      size;
+	FILE       *stream = open_memstream(&text, &size);
+
+	if (stream == NULL)
+		return NULL;
+	put_array_head(stream, OID_TEXT, count);
+	for (size_t i = 0; i < count; i++)
+	{
+		put_int32(stream, (int32_t) strlen(skus[i]));
+		fwrite(skus[i], strlen(skus[i]), 1, stream);
+	}
+	if (text_finish(stream, &text) == NULL)
+		return NULL;
+	*bytes = (int) size;
+	return text;
+}
+
+#define BEGIN_PARAMS  14
+#define BEGIN_SAMPLE  12 /* the one that is an array */
+#define NUMBER_LENGTH 32
+
+static DbOutcome
+send_begin(Syncer *syncer, const PullResult *pull, PGresult **result)
+{
+	static const Oid types[BEGIN_PARAMS] = {OID_TEXT,   OID_FLOAT8, OID_TEXT, OID_FLOAT8,
+											OID_FLOAT8, OID_TEXT,   OID_TEXT, OID_FLOAT8,
+											OID_INT8,   OID_INT4,   OID_INT4, OID_INT4,
+											OID_TEXTS,  OID_TEXT};
+	static const int formats[BEGIN_PARAMS] = {[BEGIN_SAMPLE] = 1};
+	int              lengths[BEGIN_PARAMS] = {0};
+	char             numbers[BEGIN_PARAMS][NUMBER_LENGTH];
+	size_t           items;
+	size_t           unreadable;
+	const char      *zone;
+	const char      *told = feed_told(pull->feed);
+	char            *sample = sample_array(pull->feed, &lengths[BEGIN_SAMPLE]);
+	DbOutcome        outcome;
+
+	*result = NULL;
+	if (sample == NULL)
+		return DB_LOST;
+	(void) feed_items(pull->feed, &items);
+	snprintf(numbers[1], NUMBER_LENGTH, "%lld", feed_as_of(pull->feed, &zone));
+	snprintf(numbers[3], NUMBER_LENGTH, "%.6f", pull->clock_ahead);
+	snprintf(numbers[4], NUMBER_LENGTH, "%.6f", pull->as_of_latest);
+	snprintf(numbers[7], NUMBER_LENGTH, "%.6f", pull->began_at);
+	snprintf(numbers[8], NUMBER_LENGTH, "%lld", (long long) feed_digest(pull->feed));
+	snprintf(numbers[9], NUMBER_LENGTH, "%zu", items);
+	snprintf(numbers[11], NUMBER_LENGTH, "%zu", feed_count_offers(pull->feed, &unreadable));
+	snprintf(numbers[10], NUMBER_LENGTH, "%zu", unreadable);
+	outcome = db_query_typed(syncer->db, "beginning a feed", SQL_BEGIN_FEED, BEGIN_PARAMS, types,
+							 (const char *[]){pull->vendor_id, told ? numbers[1] : NULL, zone,
+											  numbers[3], numbers[4], pull->as_of_rule,
+											  told ? told : pull->told, numbers[7], numbers[8],
+											  numbers[9], numbers[10], numbers[11], sample,
+											  feed_main_complaint(pull->feed)},
+							 lengths, formats, result);
+	free(sample);
+	return outcome;
+}
+
+/* The database has not begun the feed, and has written down why. */
+static void
+tell_refused(Syncer *syncer, const PullResult *pull)
+{
+	const char *params[1] = {pull->vendor_id};
+	PGresult   *result;
+	DbOutcome   outcome =
+		db_query(syncer->db, "reading why a feed is not begun", SQL_FEED_REFUSED, 1, params, &result);
+
+	if (sync_succeeded(syncer, pull->vendor_id, NULL, outcome, result) && PQntuples(result) == 1)
+		sync_record(syncer, pull->vendor_id, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1),
+					db_value(result, 0, 2), 0);
+	PQclear(result);
+}
+
 /* Has the database begin the feed that a pull has brought. */
 void
 sync_begin(Syncer *syncer, Applying *applying)
 {
 	const PullResult *pull = applying->pull;
-	char              as_of[32];
-	char              ahead[32];
-	const char       *params[4] = {pull->vendor_id, feed_as_of(pull->feed), ahead, as_of};
 	PGresult         *result;
-	DbOutcome         outcome;
+	DbOutcome         outcome = send_begin(syncer, pull, &result);
 
-	snprintf(ahead, sizeof(ahead), "%.6f", pull->clock_ahead);
-	snprintf(as_of, sizeof(as_of), "%.6f", pull->as_of_latest);
-	outcome = db_query(syncer->db, "beginning a feed", SQL_BEGIN_FEED, 4, params, &result);
 	if (sync_set_aside(syncer, applying, outcome, result))
 	{
 		PQclear(result);
@@ -202,7 +281,7 @@ sync_begin(Syncer *syncer, Applying *applying)
 		sync_forget(syncer, applying);
 	else if (PQgetisnull(result, 0, 0))
 	{
-		sync_record(syncer, pull->vendor_id, NULL, "stale", NULL);
+		tell_refused(syncer, pull);
 		sync_forget(syncer, applying);
 	}
 	else

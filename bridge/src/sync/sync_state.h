@@ -13,6 +13,7 @@
 #include "sync/sync.h"
 
 #define PART_ITEMS        500
+#define SAMPLE_SKUS       1000 /* of a feed: how much it lacks is judged by them */
 #define PAUSE_US_A_ROW    2
 #define LOOK_EVERY_MS     500
 #define PAUSE_US_MIN      1000
@@ -29,6 +30,7 @@
 #define OID_INT4   23
 #define OID_INT8   20
 #define OID_TEXT   25
+#define OID_FLOAT8 701
 #define OID_INT4S  1007
 #define OID_TEXTS  1009
 
@@ -65,7 +67,7 @@ typedef struct Syncer
 extern void sync_tell(Syncer *syncer, const char *vendor_id, const char *status, const char *items,
 					  const char *error);
 extern void sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id,
-						const char *status, const char *error);
+						const char *status, const char *error, double retry_after_s);
 extern bool sync_set_aside(Syncer *syncer, Applying *applying, DbOutcome outcome,
 						   const PGresult *result);
 extern bool sync_succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id,

@@ -10,11 +10,13 @@
 #include "store/errors.h"
 #include "store/plans.h"
 #include "utils/acl.h"
+#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(oa_register_vendor);
 PG_FUNCTION_INFO_V1(oa_configure_vendor);
+PG_FUNCTION_INFO_V1(oa_accept_feed);
 PG_FUNCTION_INFO_V1(oa_configure_product);
 PG_FUNCTION_INFO_V1(oa_map_product);
 PG_FUNCTION_INFO_V1(oa_map_products);
@@ -22,6 +24,7 @@ PG_FUNCTION_INFO_V1(oa_map_products);
 #define VENDOR_NAME_CHARS_MAX 500
 #define URL_CHARS_MAX         2000
 #define PATH_CHARS_MAX        200
+#define CHARSET_CHARS_MAX     40
 #define MAPPINGS_MAX          1000000
 
 /* ---------- arguments ---------- */
@@ -31,6 +34,13 @@ required_id(FunctionCallInfo fcinfo, int argument, const char *name, int max_cha
 {
 	require_argument(fcinfo, argument, name);
 	return id_argument(fcinfo, argument, name, max_chars);
+}
+
+static void
+unknown_vendor(const char *vendor_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
 }
 
 /* Sets a parameter of a plan to the function's argument, null or not. */
@@ -133,15 +143,51 @@ check_path(const char *field, const char *path, bool from_top)
 }
 
 static void
+check_one_of(const char *field, const char *value, const char *const *allowed,
+			 const char *complaint)
+{
+	for (; *allowed != NULL; allowed++)
+	{
+		if (strcmp(value, *allowed) == 0)
+			return;
+	}
+	argument_error(field, complaint);
+}
+
+static void
+check_time_zone(const char *field, const char *value)
+{
+	if (pg_tzset(value) == NULL)
+		argument_error(field, "must be a time zone that the server knows, as Europe/Berlin");
+}
+
+static void
+check_charset(const char *field, const char *value)
+{
+	if (*value == '\0' || strlen(value) > CHARSET_CHARS_MAX ||
+		strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:") !=
+			strlen(value))
+		argument_error(field, "must be the name of an encoding, as windows-1252");
+}
+
+static void
 check_mapping_member(const char *key, const char *value)
 {
-	const char *field = psprintf("feed_mapping.%s", key);
+	static const char *const formats[] = {"json", "csv", NULL};
+	static const char *const decimals[] = {".", ",", NULL};
+	static const char *const repeats[] = {"first", "last", "sum", NULL};
+	const char              *field = psprintf("feed_mapping.%s", key);
 
 	if (strcmp(key, "format") == 0)
-	{
-		if (strcmp(value, "json") != 0 && strcmp(value, "csv") != 0)
-			argument_error(field, "must be json or csv");
-	}
+		check_one_of(field, value, formats, "must be json or csv");
+	else if (strcmp(key, "decimal") == 0)
+		check_one_of(field, value, decimals, "must be . or ,");
+	else if (strcmp(key, "repeated") == 0)
+		check_one_of(field, value, repeats, "must be first, last or sum");
+	else if (strcmp(key, "timeZone") == 0)
+		check_time_zone(field, value);
+	else if (strcmp(key, "charset") == 0)
+		check_charset(field, value);
 	else if (strcmp(key, "delimiter") == 0)
 	{
 		if (strlen(value) != 1 || *value == '"' || *value == '\n' || *value == '\r')
@@ -153,9 +199,8 @@ check_mapping_member(const char *key, const char *value)
 			 strcmp(key, "name") == 0)
 		check_path(field, value, false);
 	else
-		argument_error(
-			field,
-			"is not known; there are format, delimiter, items, asOf, id, quantity, price and name");
+		argument_error(field, "is not known; there are format, delimiter, charset, items, asOf, "
+							  "timeZone, id, quantity, price, name, decimal and repeated");
 }
 
 static void
@@ -178,14 +223,32 @@ check_mapping(Jsonb *mapping)
 
 /* Whatever month it is added to. */
 static bool
-is_from_nothing_to_a_year(const Interval *interval)
+is_at_most_a_year(const Interval *interval)
 {
-	if (interval->month < 0 || interval->day < 0 || interval->time < 0)
-		return false;
-	if (interval->month > 12 || interval->day > 366 ||
-		interval->time > INT64CONST(366) * USECS_PER_DAY)
-		return false;
-	return interval->month > 0 || interval->day > 0 || interval->time > 0;
+	return interval->month >= 0 && interval->day >= 0 && interval->time >= 0 &&
+		   interval->month <= 12 && interval->day <= 366 &&
+		   interval->time <= INT64CONST(366) * USECS_PER_DAY;
+}
+
+static bool
+is_nothing(const Interval *interval)
+{
+	return interval->month == 0 && interval->day == 0 && interval->time == 0;
+}
+
+/* When a feed of the vendor is not believed, or not any more. */
+static void
+limit_feeds(FunctionCallInfo fcinfo, Datum *values)
+{
+	char nulls[3] = {' '};
+
+	if (!PG_ARGISNULL(8) && !is_at_most_a_year(PG_GETARG_INTERVAL_P(8)))
+		argument_error("stale_after", "must be from nothing, which is for ever, to a year");
+	if (!PG_ARGISNULL(9) && (PG_GETARG_INT32(9) < 0 || PG_GETARG_INT32(9) > 100))
+		argument_error("drop_limit", "must be from 0 to 100 percent");
+	pass_on(fcinfo, 8, &values[1], &nulls[1]);
+	pass_on(fcinfo, 9, &values[2], &nulls[2]);
+	plan_execute(PLAN_LIMIT_FEEDS, values, nulls, SPI_OK_UPDATE);
 }
 
 static void
@@ -233,7 +296,8 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	char  nulls[6] = {' '};
 
 	begin_writing("configure_vendor()");
-	if (!PG_ARGISNULL(1) && !is_from_nothing_to_a_year(PG_GETARG_INTERVAL_P(1)))
+	if (!PG_ARGISNULL(1) && (!is_at_most_a_year(PG_GETARG_INTERVAL_P(1)) ||
+							 is_nothing(PG_GETARG_INTERVAL_P(1))))
 		argument_error("sync_interval", "must be longer than nothing and at most a year");
 	if (!PG_ARGISNULL(2))
 		check_mapping(PG_GETARG_JSONB_P(2));
@@ -248,8 +312,7 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	SPI_connect();
 	plan_execute(PLAN_CONFIGURE_VENDOR, values, nulls, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+		unknown_vendor(vendor_id);
 	/* 1.0 had six arguments */
 	if (PG_NARGS() > 6 && !PG_ARGISNULL(6))
 	{
@@ -258,7 +321,24 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	}
 	if (PG_NARGS() > 7 && !PG_ARGISNULL(7))
 		set_logins(vendor_id, PG_GETARG_ARRAYTYPE_P(7));
+	if (PG_NARGS() > 9 && (!PG_ARGISNULL(8) || !PG_ARGISNULL(9)))
+		limit_feeds(fcinfo, values);
 	forget_feed(values);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+Datum
+oa_accept_feed(PG_FUNCTION_ARGS)
+{
+	char *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	Datum values[1] = {CStringGetTextDatum(vendor_id)};
+
+	begin_writing("accept_feed()");
+	SPI_connect();
+	plan_execute(PLAN_ACCEPT_FEED, values, NULL, SPI_OK_UPDATE);
+	if (SPI_processed == 0)
+		unknown_vendor(vendor_id);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -343,8 +423,7 @@ write_mappings(const char *vendor_id, const char **skus, const char **product_id
 
 	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+		unknown_vendor(vendor_id);
 	/* the old ones first: two SKUs may swap their products */
 	plan_execute(PLAN_UNMAP_PRODUCTS, values, NULL, SPI_OK_DELETE);
 	plan_execute(PLAN_CLAIMED_PRODUCT, values, NULL, SPI_OK_SELECT);

@@ -2,9 +2,10 @@
  * feed.h
  *		A vendor's stock feed on its way into the stock: items, then rows.
  *
- *		feed_items.c	JSON or arrays to checked items
+ *		feed_items.c	JSON or arrays to checked items, by number.c and rules.h
+ *		feed_begin.c	whether a feed may begin: its time, what is readable, what it lacks
  *		reconcile.c		items against the stock rows
- *		feed.c			the SQL functions, the history of feeds
+ *		feed_sync.c		the SQL functions, the history of feeds
  */
 #ifndef OA_FEED_H
 #define OA_FEED_H
@@ -12,11 +13,26 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "feed/rules.h"
 #include "lib/stringinfo.h"
 #include "outbox/outbox.h"
 #include "store/money.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
+
+/* What a vendor's feed_mapping says of values, whichever way its feed comes in. */
+typedef enum RepeatRule
+{
+	REPEAT_FIRST, /* of several rows of one SKU the first readable one counts */
+	REPEAT_LAST,
+	REPEAT_SUM /* their quantities are added up, at the highest of their prices */
+} RepeatRule;
+
+typedef struct ValueRules
+{
+	char       decimal; /* the mark of texts, '.' or ','; 0: nobody has said */
+	RepeatRule repeated;
+} ValueRules;
 
 /* One item of a feed: so many units of what the vendor calls sku. */
 typedef struct FeedItem
@@ -33,6 +49,7 @@ typedef struct FeedItem
 	/* reconcile.c's own */
 	const char *product_id; /* the shop's */
 	bool        exists;     /* the vendor offers the product already */
+	bool        is_priced;  /* of one that exists: its price has been told, now or before */
 	bool        changes;
 } FeedItem;
 
@@ -45,12 +62,17 @@ typedef struct FeedPart
 {
 	const char *vendor_id;
 	TimestampTz as_of;
+	ValueRules  values;
 	const char *after; /* NULL: from the first */
 	const char *upto;  /* NULL: to the last */
 	FeedItem   *items; /* by sku, byte for byte, each once */
 	int         nitems;
 
-	int            total; /* items given, skipped ones too */
+	int            total;       /* items given, skipped ones too */
+	int            nunreadable; /* of them: those that say nothing of what there is */
+	int            rules[RULE_COUNT]; /* how often each was used */
+	const char   **skus; /* each SKU once, those of bad items too; NULL: nobody asks for them */
+	int            nskus;
 	int            nskipped;
 	StringInfoData skipped; /* elements of a JSON array, of no more than FEED_NOTES_MAX */
 	int            nnew;
@@ -65,24 +87,106 @@ typedef struct FeedPart
 #define FEED_NOTES_MAX      100 /* skipped items of a part told of one by one */
 #define FEED_NAME_CHARS_MAX 500
 
-extern FeedPart *feed_part_create(const char *vendor_id, TimestampTz as_of);
+extern FeedPart *feed_part_create(const char *vendor_id, TimestampTz as_of, ValueRules values);
 
-/* feed_skip reports an item that is left out. */
-extern void feed_skip(FeedPart *part, int index, const char *complaint);
+/* value_rules reads members of a mapping, which may be NULL. */
+extern ValueRules value_rules(const char *decimal, const char *repeated);
 
-/* feed_items_from_jsonb fills in the items of an array in one of the two shapes that DESIGN fixes.
+/*
+ * feed_note counts that a rule was used for an item, and tells of it in the history if the rule has
+ * words; detail, which may be NULL, goes before them.
  */
+extern void feed_note(FeedPart *part, const FeedItem *item, FeedRule rule, const char *detail);
+
+/* feed_main_complaint returns the rule by which most of the unreadable items are; NULL: there are
+ * none. */
+extern const char *feed_main_complaint(const FeedPart *part);
+
+/* feed_rules_json returns {"<rule>": <times>, ...} of the rules that were used. */
+extern char *feed_rules_json(const FeedPart *part);
+
+/* feed_items_from_jsonb fills in the items, and SKUs, of an array in one of the two shapes that
+ * DESIGN fixes. */
 extern void feed_items_from_jsonb(FeedPart *part, Jsonb *json);
 
 /*
  * feed_items_from_arrays fills in the items of parallel arrays: index, and as
- * text sku, name, quantity and price as the vendor wrote them, and a complaint
- * of whoever took the feed apart. Any but the index may be null. ERROR 22023
- * if they are not parallel.
+ * text sku, name, quantity and price, numbers as JSON has them, and what whoever took
+ * the feed apart complains of: the name of a rule, or words. A price may be the name of a rule,
+ * too. Any but the index may be null.
+ * ERROR 22023 if they are not parallel.
  */
 extern void feed_items_from_arrays(FeedPart *part, ArrayType *indexes, ArrayType *skus,
 								   ArrayType *names, ArrayType *quantities, ArrayType *prices,
 								   ArrayType *complaints);
+
+/* What is known of a feed before anything of it is applied. */
+typedef struct FeedFacts
+{
+	const char  *vendor_id;
+	TimestampTz  as_of;
+	const char  *as_of_rule; /* who says so: asOf, Last-Modified, Date, request, caller */
+	const char  *told;       /* the time as the vendor wrote it; NULL: it did not */
+	TimestampTz  pulled_at;  /* when it was asked for; 0: it was not */
+	const int64 *digest;     /* of the feed as it came; NULL: unknown */
+	int          items;      /* -1: unknown, and nothing of it can be judged */
+	int          nunreadable;
+	const char  *complaint; /* the rule of most of these; NULL: unknown */
+	int          noffers;   /* different SKUs */
+	const char **skus;    /* of them all, or a sample */
+	int          nskus;
+} FeedFacts;
+
+/* What the vendor's row says of its feeds. */
+typedef struct VendorFeeds
+{
+	TimestampTz synced_as_of; /* 0: nothing was applied yet */
+	TimestampTz pulled_at;    /* 0: never */
+	const char *told;
+	int64       digest;
+	bool        has_digest;
+	bool        is_held; /* the last feed was */
+	bool        drop_accepted;
+	int64       drop_limit; /* percent */
+	int64       last_items; /* -1: unknown */
+	int64       stale_feeds;
+	ValueRules  values;
+} VendorFeeds;
+
+/* Columns of a row of the history, as PLAN_BEGIN_FEED and PLAN_FINISH_FEED return it. */
+enum
+{
+	FEED_SYNC_ID = 1,
+	FEED_VENDOR_ID,
+	FEED_AS_OF,
+	FEED_STATUS,
+	FEED_ERROR,
+	FEED_ITEMS,
+	FEED_NEW,
+	FEED_CHANGED,
+	FEED_INACTIVE,
+	FEED_SKIPPED,
+	FEED_SKIPPED_LIST,
+	FEED_OVERSOLD_LIST,
+	FEED_AS_OF_RULE,
+	FEED_RULES_USED
+};
+
+typedef struct FeedBeginning
+{
+	int64       sync_id;
+	TimestampTz as_of;
+	bool        is_running; /* else the history says why not: stale, failed, held */
+} FeedBeginning;
+
+/* feed_lock_vendor locks the vendor's row. ERROR OA005 if there is none. Needs SPI. */
+extern VendorFeeds feed_lock_vendor(const char *vendor_id);
+
+/*
+ * feed_begin judges a feed of the vendor that is locked: begins it, and supersedes one that is
+ * running, or writes down why not. In SPI's result is then its row of the history. Needs SPI.
+ */
+extern FeedBeginning feed_begin(const VendorFeeds *vendor, const FeedFacts *facts);
 
 /*
  * reconcile makes the vendor's stock rows agree with the part: locks and writes

@@ -3,29 +3,45 @@
  *		The items of a feed: from JSON, or from arrays of text, to checked values.
  *
  * What is readable is applied, what is unreadable is not sold, and never is an old count
- * kept. Fields that are unknown to us are the vendor's own.
+ * kept. Fields that are unknown to us are the vendor's own. Numbers of JSON are read as JSON
+ * has them, texts by the vendor's mapping (number.c).
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "feed/feed.h"
+#include "feed/number.h"
 #include "outbox/events.h"
 #include "store/check.h"
+#include "store/json.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "store/json.h"
 
-#define NUMBER_BYTES_MAX    40
-#define EXPONENT_DIGITS_MAX 3
+#define JSON_DECIMAL '.'
+
+StaticAssertDecl(COUNT_MAX == ON_HAND_MAX, "what a feed may tell is what a stock row may have");
+
+/* ---------- rules ---------- */
+
+static const struct
+{
+	const char *name;
+	const char *words; /* NULL: counted only */
+} rules[RULE_COUNT] = {
+#define FEED_RULE_TEXT(id, name, words) [RULE_##id] = {#name, words},
+	FEED_RULES(FEED_RULE_TEXT)
+#undef FEED_RULE_TEXT
+};
 
 FeedPart *
-feed_part_create(const char *vendor_id, TimestampTz as_of)
+feed_part_create(const char *vendor_id, TimestampTz as_of, ValueRules values)
 {
 	FeedPart *part = palloc0(sizeof(FeedPart));
 
 	part->vendor_id = vendor_id;
 	part->as_of = as_of;
+	part->values = values;
 	part->events = event_batch_create(2);
 	initStringInfo(&part->skipped);
 	initStringInfo(&part->oversold);
@@ -33,51 +49,76 @@ feed_part_create(const char *vendor_id, TimestampTz as_of)
 	return part;
 }
 
-void
-feed_skip(FeedPart *part, int index, const char *complaint)
+ValueRules
+value_rules(const char *decimal, const char *repeated)
 {
-	if (part->nskipped++ >= FEED_NOTES_MAX)
+	ValueRules values = {.decimal = decimal ? *decimal : 0, .repeated = REPEAT_FIRST};
+
+	if (repeated != NULL && strcmp(repeated, "last") == 0)
+		values.repeated = REPEAT_LAST;
+	else if (repeated != NULL && strcmp(repeated, "sum") == 0)
+		values.repeated = REPEAT_SUM;
+	return values;
+}
+
+void
+feed_note(FeedPart *part, const FeedItem *item, FeedRule rule, const char *detail)
+{
+	const char *words = detail ? detail : rules[rule].words;
+
+	part->rules[rule]++;
+	if (words == NULL || part->nskipped++ >= FEED_NOTES_MAX)
 		return;
-	appendStringInfo(&part->skipped,
-					 "%s{\"index\": %d, \"error\": ", part->nskipped > 1 ? ", " : "", index);
-	json_append_string(&part->skipped, complaint);
+	appendStringInfo(&part->skipped, "%s{\"index\": %d, \"rule\": \"%s\"",
+					 part->nskipped > 1 ? ", " : "", item->index, rules[rule].name);
+	if (item->sku != NULL)
+	{
+		appendStringInfoString(&part->skipped, ", \"id\": ");
+		json_append_string(&part->skipped, item->sku);
+	}
+	appendStringInfoString(&part->skipped, ", \"error\": ");
+	json_append_string(&part->skipped, words);
 	appendStringInfoChar(&part->skipped, '}');
 }
 
-/* ---------- values ---------- */
-
-/*
- * The text of a number as JSON writes them, without an exponent; NULL if it is
- * no number, or one beyond all bounds.
- */
-static const char *
-plain_number(const char *text)
+char *
+feed_rules_json(const FeedPart *part)
 {
-	const char *p = text + (*text == '-');
-	size_t      digits = strspn(p, "0123456789");
+	StringInfoData json;
 
-	if (digits == 0 || strlen(text) > NUMBER_BYTES_MAX)
-		return NULL;
-	p += digits;
-	if (*p == '.')
+	initStringInfo(&json);
+	for (int rule = 0; rule < RULE_COUNT; rule++)
 	{
-		digits = strspn(++p, "0123456789");
-		if (digits == 0)
-			return NULL;
-		p += digits;
+		if (part->rules[rule] > 0)
+			appendStringInfo(&json, "%s\"%s\": %d", json.len > 0 ? ", " : "", rules[rule].name,
+							 part->rules[rule]);
 	}
-	if (*p == '\0')
-		return text;
-	if (*p != 'e' && *p != 'E')
-		return NULL;
-	p += 1 + (p[1] == '+' || p[1] == '-');
-	digits = strspn(p, "0123456789");
-	if (digits == 0 || digits > EXPONENT_DIGITS_MAX || p[digits] != '\0')
-		return NULL;
-	return DatumGetCString(DirectFunctionCall1(
-		numeric_out, DirectFunctionCall3(numeric_in, CStringGetDatum(text),
-										 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
+	return psprintf("{%s}", json.data);
 }
+
+const char *
+feed_main_complaint(const FeedPart *part)
+{
+	int most = 0;
+
+	for (int rule = 1; rule < FEED_RULE_REFUSALS; rule++)
+	{
+		if (part->rules[rule] > part->rules[most])
+			most = rule;
+	}
+	return part->rules[most] > 0 ? rules[most].name : NULL;
+}
+
+/* The item says nothing of what there is: nothing of it is sold. */
+static void
+refuse_item(FeedPart *part, FeedItem *item, FeedRule rule, const char *detail)
+{
+	feed_note(part, item, rule, detail);
+	item->is_bad = true;
+	part->nunreadable++;
+}
+
+/* ---------- values ---------- */
 
 /* Whatever is no text of a name becomes one: blanks for control characters, cut; NULL if nothing is
  * left. */
@@ -100,80 +141,107 @@ clean_name(const char *name)
 	return check_text_id(clean, strlen(clean), FEED_NAME_CHARS_MAX) == NULL ? clean : NULL;
 }
 
+static void
+read_name(FeedPart *part, FeedItem *item)
+{
+	if (item->name == NULL ||
+		check_text_id(item->name, strlen(item->name), FEED_NAME_CHARS_MAX) == NULL)
+		return;
+	item->name = clean_name(item->name);
+	feed_note(part, item, item->name != NULL ? RULE_NAME_CLEANED : RULE_NAME_UNREADABLE, NULL);
+}
+
 /* Reads a price, rounded to four decimals: floats have noise behind them. */
 static bool
-read_price(const char *text, Price *price)
+price_of_plain(FeedPart *part, FeedItem *item, const char *plain)
 {
-	const char *number = plain_number(text);
-	Numeric     rounded;
+	Numeric rounded;
 
-	if (number == NULL || *number == '-')
+	if (*plain == '-')
 		return false;
-	if (price_from_text(number, price))
+	if (price_from_text(plain, &item->price))
 		return true;
 	rounded = DatumGetNumeric(
 		DirectFunctionCall2(numeric_round,
-							DirectFunctionCall3(numeric_in, CStringGetDatum(number),
+							DirectFunctionCall3(numeric_in, CStringGetDatum(plain),
 												ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)),
 							Int32GetDatum(MONEY_SCALE_MAX)));
-	return price_from_numeric(rounded, price);
+	if (!price_from_numeric(rounded, &item->price))
+		return false;
+	feed_note(part, item, RULE_PRICE_ROUNDED, NULL);
+	return true;
+}
+
+static void
+read_price(FeedPart *part, FeedItem *item, const char *price, char decimal)
+{
+	char          plain[NUMBER_ROOM];
+	NumberReading reading;
+
+	if (price == NULL)
+		return;
+	/* whoever took the feed apart may have found it so */
+	reading = strcmp(price, rules[RULE_PRICE_AMBIGUOUS].name) == 0
+				  ? NUMBER_AMBIGUOUS
+				  : number_read(price, decimal, plain);
+	item->has_price = reading == NUMBER_READ && price_of_plain(part, item, plain);
+	item->price_is_bad = !item->has_price;
+	if (item->price_is_bad)
+		feed_note(part, item,
+				  reading == NUMBER_AMBIGUOUS ? RULE_PRICE_AMBIGUOUS : RULE_PRICE_UNREADABLE, NULL);
 }
 
 /* A count below zero says that the vendor owes units: it has none. */
 static bool
-read_count(FeedPart *part, FeedItem *item, const char *quantity_field, const char *quantity)
+read_count(FeedPart *part, FeedItem *item, const char *quantity, char decimal)
 {
-	const char *number = quantity ? plain_number(quantity) : NULL;
+	char          plain[NUMBER_ROOM];
+	NumberReading reading = number_read(quantity, decimal, plain);
 
-	if (number == NULL || !text_to_whole(number, -ON_HAND_MAX, ON_HAND_MAX, &item->count))
+	if (reading != NUMBER_READ || !number_is_count(plain, &item->count))
+	{
+		refuse_item(part, item,
+					reading == NUMBER_AMBIGUOUS ? RULE_QUANTITY_AMBIGUOUS
+												: RULE_QUANTITY_UNREADABLE,
+					NULL);
 		return false;
+	}
 	if (item->count < 0)
 	{
-		feed_skip(part, item->index, psprintf("%s is negative: taken as 0", quantity_field));
+		feed_note(part, item, RULE_QUANTITY_NEGATIVE, NULL);
 		item->count = 0;
 	}
 	return true;
 }
 
+/* An item's values as they were written; NULL: not given. The marks are those of their decimals. */
+typedef struct Written
+{
+	const char *quantity;
+	const char *price;
+	char        quantity_decimal;
+	char        price_decimal;
+} Written;
+
 /*
  * What is readable is applied: a bad price or name is noted and left as it was, and the
- * count is taken all the same. Returns why the item says nothing of what there is, or NULL:
- * then nothing of it is sold. The field names are the vendor's.
+ * count is taken all the same. Adds the item, or, if it has no SKU to go by, only notes it.
  */
-static char *
-check_item(FeedPart *part, FeedItem *item, const char *id_field, const char *quantity_field,
-		   const char *quantity, const char *price)
-{
-	char       *complaint = check_text_id(item->sku, strlen(item->sku), ID_CHARS_MAX);
-	const char *name = item->name;
-
-	if (complaint != NULL)
-		return psprintf("%s %s", id_field, complaint);
-	if (!read_count(part, item, quantity_field, quantity))
-		return psprintf("%s must be a whole number from 0 to " INT64_FORMAT
-						": nothing of it is sold",
-						quantity_field, ON_HAND_MAX);
-	item->has_price = price != NULL && read_price(price, &item->price);
-	item->price_is_bad = price != NULL && !item->has_price;
-	if (item->price_is_bad)
-		feed_skip(part, item->index,
-				  "price must be a number from 0 to below 10^11: left as it was");
-	if (name != NULL && check_text_id(name, strlen(name), FEED_NAME_CHARS_MAX) != NULL)
-		item->name = clean_name(name);
-	return NULL;
-}
-
-/* Adds the item, or, if it has no SKU to go by, only reports it. */
 static void
-add_item(FeedPart *part, FeedItem *item, const char *complaint)
+add_item(FeedPart *part, FeedItem *item, const Written *written)
 {
+	char *complaint = check_text_id(item->sku, strlen(item->sku), ID_CHARS_MAX);
+
 	if (complaint != NULL)
+		refuse_item(part, item, RULE_ID_UNREADABLE, psprintf("id %s", complaint));
+	else if (written->quantity == NULL)
+		refuse_item(part, item, RULE_QUANTITY_MISSING, NULL);
+	else if (read_count(part, item, written->quantity, written->quantity_decimal))
 	{
-		feed_skip(part, item->index, complaint);
-		item->is_bad = true;
+		read_price(part, item, written->price, written->price_decimal);
+		read_name(part, item);
 	}
-	if (item->sku != NULL)
-		part->items[part->nitems++] = *item;
+	part->items[part->nitems++] = *item;
 }
 
 /* ---------- order ---------- */
@@ -190,9 +258,40 @@ compare_items(const void *a, const void *b)
 	return order != 0 ? order : left->index - right->index;
 }
 
+/* The highest price that any of them has. */
+static void
+take_higher_price(FeedItem *item, const FeedItem *other)
+{
+	item->price_is_bad |= other->price_is_bad;
+	if (!other->has_price)
+		return;
+	if (!item->has_price || other->price.amount > item->price.amount)
+		item->price = other->price;
+	item->has_price = true;
+}
+
+/* Puts a further good row of the same SKU to the one that is kept. */
+static void
+repeat_item(FeedPart *part, FeedItem *kept, const FeedItem *again)
+{
+	static const FeedRule notes[] = {[REPEAT_FIRST] = RULE_REPEATED_FIRST,
+									 [REPEAT_LAST] = RULE_REPEATED_LAST,
+									 [REPEAT_SUM] = RULE_REPEATED_SUM};
+
+	feed_note(part, part->values.repeated == REPEAT_LAST ? kept : again,
+			  notes[part->values.repeated], NULL);
+	if (part->values.repeated == REPEAT_LAST)
+		*kept = *again;
+	else if (part->values.repeated == REPEAT_SUM)
+	{
+		kept->count = Min(kept->count + again->count, ON_HAND_MAX);
+		take_higher_price(kept, again);
+	}
+}
+
 /*
- * Sorts the items and leaves one a SKU, the first good one. If none is good, none is left:
- * what the vendor offers under that SKU is not offered any more.
+ * Sorts the items and leaves one a SKU, by the vendor's rule for several. If none is good, none is
+ * left: what the vendor offers under that SKU is not offered any more.
  */
 static void
 sort_items(FeedPart *part)
@@ -206,13 +305,15 @@ sort_items(FeedPart *part)
 		qsort(part->items, part->nitems, sizeof(FeedItem), compare_items);
 	for (int i = 0; i < part->nitems; i++)
 	{
+		if (part->skus != NULL &&
+			(i == 0 || strcmp(part->skus[part->nskus - 1], part->items[i].sku) != 0))
+			part->skus[part->nskus++] = part->items[i].sku;
 		if (part->items[i].is_bad)
 			continue;
 		if (count == 0 || strcmp(part->items[count - 1].sku, part->items[i].sku) != 0)
 			part->items[count++] = part->items[i];
 		else
-			feed_skip(part, part->items[i].index,
-					  psprintf("product \"%s\" is in the feed already", part->items[i].sku));
+			repeat_item(part, &part->items[count - 1], &part->items[i]);
 	}
 	part->nitems = count;
 }
@@ -225,48 +326,62 @@ make_room(FeedPart *part, int nitems)
 
 /* ---------- JSON ---------- */
 
-static char *
-number_text(const JsonbValue *value)
+/* The text of a number or string, and the mark of its decimals; "" of anything else. */
+static const char *
+value_text(const FeedPart *part, const JsonbValue *value, char *decimal)
 {
-	return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	*decimal = JSON_DECIMAL;
+	if (value->type == jbvNumeric)
+		return DatumGetCString(
+			DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	*decimal = part->values.decimal;
+	return value->type == jbvString ? pnstrdup(value->val.string.val, value->val.string.len) : "";
 }
 
-static char *
-string_text(const JsonbValue *value)
+/* null and an empty text are as if they were not given. */
+static bool
+is_given(const JsonbValue *value)
 {
-	return pnstrdup(value->val.string.val, value->val.string.len);
+	return value->type != jbvNull && (value->type != jbvString || value->val.string.len > 0);
 }
 
-/* NULL if the item is good, else what is wrong with it. */
-static char *
+/* A member by its name or the other one that DESIGN fixes. */
+static bool
+find_member(JsonbContainer *object, const char *name, const char *other, JsonbValue *value)
+{
+	return (json_member(object, name, value) && is_given(value)) ||
+		   (other != NULL && json_member(object, other, value) && is_given(value));
+}
+
+static void
 parse_item(FeedPart *part, JsonbContainer *object, FeedItem *item)
 {
-	JsonbValue  id;
-	JsonbValue  count;
-	JsonbValue  value;
-	const char *id_field = json_member(object, "id", &id) ? "id" : "productId";
-	const char *count_field = json_member(object, "quantity", &count) ? "quantity" : "stock";
-	char       *price = NULL;
+	Written    written = {.quantity = NULL};
+	JsonbValue value;
 
-	if (*id_field == 'p' && !json_member(object, "productId", &id))
-		return "id (or productId) is missing";
-	if (id.type != jbvString)
-		return psprintf("%s must be a string", id_field);
-	if (*count_field == 's' && !json_member(object, "stock", &count))
-		return "quantity (or stock) is missing";
-	item->sku = string_text(&id);
-	if (*item->sku == '\0')
-		item->sku = NULL;
-	if (json_member(object, "price", &value))
-		price = value.type == jbvNumeric  ? number_text(&value)
-				: value.type == jbvString ? string_text(&value)
-										  : pstrdup("");
-	if (json_member(object, "name", &value))
-		item->name = value.type == jbvString ? string_text(&value) : NULL;
-	if (item->sku == NULL)
-		return psprintf("%s must be 1 to %d characters long", id_field, ID_CHARS_MAX);
-	return check_item(part, item, id_field, count_field,
-					  count.type == jbvNumeric ? number_text(&count) : NULL, price);
+	if (!find_member(object, "id", "productId", &value))
+	{
+		refuse_item(part, item, RULE_ID_MISSING, NULL);
+		return;
+	}
+	if (value.type != jbvString)
+	{
+		refuse_item(part, item, RULE_ID_UNREADABLE, NULL);
+		return;
+	}
+	item->sku = pnstrdup(value.val.string.val, value.val.string.len);
+	if (find_member(object, "quantity", "stock", &value))
+		written.quantity = value_text(part, &value, &written.quantity_decimal);
+	if (find_member(object, "price", NULL, &value))
+		written.price = value_text(part, &value, &written.price_decimal);
+	if (find_member(object, "name", NULL, &value))
+	{
+		if (value.type == jbvString)
+			item->name = pnstrdup(value.val.string.val, value.val.string.len);
+		else
+			feed_note(part, item, RULE_NAME_UNREADABLE, NULL);
+	}
+	add_item(part, item, &written);
 }
 
 void
@@ -275,14 +390,18 @@ feed_items_from_jsonb(FeedPart *part, Jsonb *json)
 	JsonWalk walk;
 
 	make_room(part, JB_ROOT_COUNT(json));
+	part->skus = MemoryContextAllocHuge(CurrentMemoryContext,
+										sizeof(char *) * Max(JB_ROOT_COUNT(json), 1));
 	json_walk_begin(&walk, &json->root);
 	while (json_walk_next(&walk))
 	{
 		FeedItem        item = {.index = part->total++};
 		JsonbContainer *object = json_object_of(&walk.value);
 
-		add_item(part, &item,
-				 object == NULL ? "must be an object" : parse_item(part, object, &item));
+		if (object == NULL)
+			refuse_item(part, &item, RULE_NOT_AN_OBJECT, NULL);
+		else
+			parse_item(part, object, &item);
 	}
 	sort_items(part);
 }
@@ -315,6 +434,29 @@ element(const TextArray *array, int index)
 	return array->nulls[index] ? NULL : TextDatumGetCString(array->values[index]);
 }
 
+/* The rule of that name; RULE_NOT_AN_OBJECT if there is none: then it is words. */
+static FeedRule
+rule_by_name(const char *name)
+{
+	for (int rule = 0; rule < RULE_COUNT; rule++)
+	{
+		if (strcmp(rules[rule].name, name) == 0)
+			return rule;
+	}
+	return RULE_NOT_AN_OBJECT;
+}
+
+/* Whoever took the feed apart complains of the item: it says nothing of what there is. */
+static void
+add_refused_item(FeedPart *part, FeedItem *item, const char *complaint)
+{
+	FeedRule rule = rule_by_name(complaint);
+
+	refuse_item(part, item, rule, strcmp(rules[rule].name, complaint) == 0 ? NULL : complaint);
+	if (item->sku != NULL)
+		part->items[part->nitems++] = *item;
+}
+
 void
 feed_items_from_arrays(FeedPart *part, ArrayType *indexes, ArrayType *skus, ArrayType *names,
 					   ArrayType *quantities, ArrayType *prices, ArrayType *complaints)
@@ -335,17 +477,15 @@ feed_items_from_arrays(FeedPart *part, ArrayType *indexes, ArrayType *skus, Arra
 	part->total = sku.count;
 	for (int i = 0; i < sku.count; i++)
 	{
-		FeedItem    item = {.index = index[i], .sku = element(&sku, i), .name = element(&name, i)};
-		const char *wrong = element(&complaint, i);
+		FeedItem item = {.index = index[i], .sku = element(&sku, i), .name = element(&name, i)};
+		Written  written = {element(&quantity, i), element(&price, i), JSON_DECIMAL, JSON_DECIMAL};
 
-		if (wrong == NULL && item.sku == NULL)
-			wrong = "id is missing";
-		if (wrong == NULL && quantity.nulls[i])
-			wrong = "quantity is missing";
-		if (wrong == NULL)
-			wrong = check_item(part, &item, "id", "quantity", element(&quantity, i),
-							   element(&price, i));
-		add_item(part, &item, wrong);
+		if (!complaint.nulls[i])
+			add_refused_item(part, &item, element(&complaint, i));
+		else if (item.sku == NULL)
+			refuse_item(part, &item, RULE_ID_MISSING, NULL);
+		else
+			add_item(part, &item, &written);
 	}
 	sort_items(part);
 }

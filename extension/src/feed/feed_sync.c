@@ -13,70 +13,27 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "feed/feed.h"
 #include "outbox/events.h"
 #include "store/caller.h"
 #include "store/check.h"
 #include "store/errors.h"
+#include "store/json.h"
 #include "store/plans.h"
 #include "utils/builtins.h"
-#include "store/json.h"
 
 PG_FUNCTION_INFO_V1(oa_sync_vendor_stock);
 PG_FUNCTION_INFO_V1(oa_begin_feed);
 PG_FUNCTION_INFO_V1(oa_apply_feed_part);
 PG_FUNCTION_INFO_V1(oa_finish_feed);
 
-/* Columns of the result of PLAN_FINISH_FEED. */
-enum
-{
-	FEED_VENDOR_ID = 1,
-	FEED_AS_OF,
-	FEED_STATUS,
-	FEED_ITEMS,
-	FEED_NEW,
-	FEED_CHANGED,
-	FEED_INACTIVE,
-	FEED_SKIPPED,
-	FEED_SKIPPED_LIST,
-	FEED_OVERSOLD_LIST
-};
-
 /* ---------- the history's row ---------- */
-
-/*
- * Locks the vendor and begins a feed: returns its id; *is_stale if a later one
- * has been applied or begun already, which the history then tells.
- */
-static int64
-begin_feed(const char *vendor_id, TimestampTz as_of, bool *is_stale)
-{
-	Datum values[3] = {CStringGetTextDatum(vendor_id), TimestampTzGetDatum(as_of),
-					   CStringGetTextDatum("running")};
-	Datum synced_as_of;
-	bool  is_null;
-
-	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
-	synced_as_of = spi_datum(0, 1, &is_null);
-	*is_stale = !is_null && DatumGetTimestampTz(synced_as_of) > as_of;
-	if (*is_stale)
-		values[2] = CStringGetTextDatum("stale");
-	else
-	{
-		plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
-		plan_execute(PLAN_VENDOR_BEGINS, values, NULL, SPI_OK_UPDATE);
-	}
-	plan_execute(PLAN_BEGIN_FEED, values, NULL, SPI_OK_INSERT_RETURNING);
-	return spi_int64(0, 1);
-}
 
 static void
 add_to_feed(int64 sync_id, const FeedPart *part)
 {
-	Datum values[9] = {
+	Datum values[10] = {
 		Int64GetDatum(sync_id),
 		Int64GetDatum(part->total),
 		Int64GetDatum(part->nnew),
@@ -86,47 +43,54 @@ add_to_feed(int64 sync_id, const FeedPart *part)
 		Int64GetDatum(part->noversold),
 		CStringGetTextDatum(psprintf("[%s]", part->skipped.data)),
 		CStringGetTextDatum(psprintf("[%s]", part->oversold.data)),
+		CStringGetTextDatum(feed_rules_json(part)),
 	};
 
 	plan_execute(PLAN_ADD_TO_FEED, values, NULL, SPI_OK_UPDATE);
 }
 
-/* The result of PLAN_FINISH_FEED as JSON. */
+/* A row of the history as JSON. */
 static char *
 feed_result(void)
 {
 	bool           is_null;
+	const char    *error = spi_string(0, FEED_ERROR);
 	StringInfoData json;
 
 	initStringInfo(&json);
 	appendStringInfo(
 		&json,
-		"{\"vendorId\": \"%s\", \"status\": \"%s\", \"asOf\": \"%s\", \"items\": " INT64_FORMAT
-		", \"new\": " INT64_FORMAT ", \"changed\": " INT64_FORMAT ", \"inactive\": " INT64_FORMAT
-		", \"skippedItems\": " INT64_FORMAT ", \"skipped\": %s, \"oversold\": %s}",
+		"{\"vendorId\": \"%s\", \"status\": \"%s\", \"asOf\": \"%s\", \"asOfRule\": \"%s\""
+		", \"items\": " INT64_FORMAT ", \"new\": " INT64_FORMAT ", \"changed\": " INT64_FORMAT
+		", \"inactive\": " INT64_FORMAT ", \"skippedItems\": " INT64_FORMAT
+		", \"skipped\": %s, \"rules\": %s, \"oversold\": %s",
 		spi_string(0, FEED_VENDOR_ID), spi_string(0, FEED_STATUS),
 		utc_timestamp(DatumGetTimestampTz(spi_datum(0, FEED_AS_OF, &is_null))),
-		spi_int64(0, FEED_ITEMS), spi_int64(0, FEED_NEW), spi_int64(0, FEED_CHANGED),
-		spi_int64(0, FEED_INACTIVE), spi_int64(0, FEED_SKIPPED), spi_string(0, FEED_SKIPPED_LIST),
+		spi_string(0, FEED_AS_OF_RULE), spi_int64(0, FEED_ITEMS), spi_int64(0, FEED_NEW),
+		spi_int64(0, FEED_CHANGED), spi_int64(0, FEED_INACTIVE), spi_int64(0, FEED_SKIPPED),
+		spi_string(0, FEED_SKIPPED_LIST), spi_string(0, FEED_RULES_USED),
 		spi_string(0, FEED_OVERSOLD_LIST));
+	if (error != NULL)
+	{
+		appendStringInfoString(&json, ", \"error\": ");
+		json_append_string(&json, error);
+	}
+	appendStringInfoChar(&json, '}');
 	return json.data;
 }
 
-/* Ends the feed, and tells that the vendor was synced unless the feed was stale; returns what
- * became of it. */
+/* Ends the feed, and tells that the vendor was synced; returns what became of it. */
 static char *
-finish_feed(int64 sync_id, const char *etag, const char *last_modified, bool is_stale)
+finish_feed(int64 sync_id, const char *etag, const char *last_modified)
 {
-	Datum values[4] = {Int64GetDatum(sync_id), CStringGetTextDatum(is_stale ? "stale" : "applied")};
-	char *result;
+	Datum       values[4] = {Int64GetDatum(sync_id)};
+	char       *result;
 	EventBatch *events;
 	Event      *event;
 	char        nulls[4] = {' ', ' ', etag ? ' ' : 'n', last_modified ? ' ' : 'n'};
 
 	plan_execute(PLAN_FINISH_FEED, values, NULL, SPI_OK_UPDATE_RETURNING);
 	result = feed_result();
-	if (is_stale)
-		return result;
 	events = event_batch_create(1);
 	event = event_batch_add(events);
 	event->routing_key = psprintf("stock.synced.%s", spi_string(0, FEED_VENDOR_ID));
@@ -175,13 +139,13 @@ jsonb_result(const char *text)
 Datum
 oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 {
-	TimestampTz as_of = as_of_argument(fcinfo, 2);
-	FeedPart   *part;
-	Jsonb      *json;
-	int64       sync_id;
-	bool        is_stale;
-	Datum       result;
-	Caller      caller;
+	FeedFacts     facts = {.as_of = as_of_argument(fcinfo, 2), .as_of_rule = "caller"};
+	FeedPart     *part;
+	VendorFeeds   vendor;
+	FeedBeginning begun;
+	Jsonb        *json;
+	Datum         result;
+	Caller        caller;
 
 	begin_writing("sync_vendor_stock()");
 	require_argument(fcinfo, 0, "vendor_id");
@@ -193,37 +157,97 @@ oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 
 	caller = caller_begin(fcinfo);
 	SPI_connect();
-	part = feed_part_create(text_argument(fcinfo, 0), as_of);
-	require_answers_for(&caller, part->vendor_id);
-	sync_id = begin_feed(part->vendor_id, as_of, &is_stale);
-	if (!is_stale)
+	facts.vendor_id = text_argument(fcinfo, 0);
+	require_answers_for(&caller, facts.vendor_id);
+	vendor = feed_lock_vendor(facts.vendor_id);
+	part = feed_part_create(facts.vendor_id, facts.as_of, vendor.values);
+	feed_items_from_jsonb(part, json);
+	facts.items = part->total;
+	facts.nunreadable = part->nunreadable;
+	facts.complaint = feed_main_complaint(part);
+	facts.noffers = facts.nskus = part->nskus;
+	facts.skus = part->skus;
+	begun = feed_begin(&vendor, &facts);
+	if (begun.is_running)
 	{
-		feed_items_from_jsonb(part, json);
-		apply_part(sync_id, part);
+		part->as_of = begun.as_of;
+		apply_part(begun.sync_id, part);
+		result = jsonb_result(finish_feed(begun.sync_id, NULL, NULL));
 	}
-	result = jsonb_result(finish_feed(sync_id, NULL, NULL, is_stale));
+	else
+		result = jsonb_result(feed_result());
 	SPI_finish();
 	caller_end(&caller);
 	return result;
 }
 
+/* The elements of an array of text, none of them null. */
+static const char **
+texts_argument(FunctionCallInfo fcinfo, int argument, const char *name, int *count)
+{
+	Datum       *values;
+	bool        *nulls;
+	const char **texts;
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(argument), TEXTOID, -1, false, TYPALIGN_INT, &values,
+					  &nulls, count);
+	texts = palloc(sizeof(char *) * Max(*count, 1));
+	for (int i = 0; i < *count; i++)
+	{
+		if (nulls[i])
+			argument_error(name, "must not have a null in it");
+		texts[i] = TextDatumGetCString(values[i]);
+	}
+	return texts;
+}
+
+/* 1.0 had the first two arguments. */
+static FeedFacts
+facts_of_arguments(FunctionCallInfo fcinfo)
+{
+	FeedFacts facts = {.as_of = as_of_argument(fcinfo, 1), .as_of_rule = "caller", .items = -1};
+	int64    *digest = palloc(sizeof(int64));
+
+	require_argument(fcinfo, 0, "vendor_id");
+	facts.vendor_id = text_argument(fcinfo, 0);
+	if (PG_NARGS() < 11)
+		return facts;
+	if (!PG_ARGISNULL(2))
+		facts.as_of_rule = text_argument(fcinfo, 2);
+	facts.told = text_argument(fcinfo, 3);
+	if (!PG_ARGISNULL(4))
+		facts.pulled_at = Min(PG_GETARG_TIMESTAMPTZ(4), GetCurrentTimestamp());
+	if (!PG_ARGISNULL(5))
+	{
+		*digest = PG_GETARG_INT64(5);
+		facts.digest = digest;
+	}
+	if (PG_ARGISNULL(6) || PG_ARGISNULL(9))
+		return facts;
+	facts.items = Max(PG_GETARG_INT32(6), 0);
+	facts.nunreadable = PG_ARGISNULL(7) ? 0 : PG_GETARG_INT32(7);
+	facts.noffers = PG_ARGISNULL(8) ? 0 : PG_GETARG_INT32(8);
+	facts.skus = texts_argument(fcinfo, 9, "skus", &facts.nskus);
+	facts.complaint = text_argument(fcinfo, 10);
+	return facts;
+}
+
 Datum
 oa_begin_feed(PG_FUNCTION_ARGS)
 {
-	TimestampTz as_of = as_of_argument(fcinfo, 1);
-	int64       sync_id;
-	bool        is_stale;
+	FeedFacts     facts;
+	VendorFeeds   vendor;
+	FeedBeginning begun;
 
 	begin_writing("begin_feed()");
-	require_argument(fcinfo, 0, "vendor_id");
+	facts = facts_of_arguments(fcinfo);
 	SPI_connect();
-	sync_id = begin_feed(text_argument(fcinfo, 0), as_of, &is_stale);
-	if (is_stale)
-		(void) finish_feed(sync_id, NULL, NULL, true);
+	vendor = feed_lock_vendor(facts.vendor_id);
+	begun = feed_begin(&vendor, &facts);
 	SPI_finish();
-	if (is_stale)
+	if (!begun.is_running)
 		PG_RETURN_NULL();
-	PG_RETURN_INT64(sync_id);
+	PG_RETURN_INT64(begun.sync_id);
 }
 
 /* Locks the feed's row; ERROR unless the feed is running. */
@@ -242,7 +266,8 @@ lock_feed(int64 sync_id)
 	if (strcmp(status, "running") != 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
 						errmsg("feed " INT64_FORMAT " is %s", sync_id, status)));
-	return feed_part_create(spi_string(0, 1), DatumGetTimestampTz(spi_datum(0, 2, &is_null)));
+	return feed_part_create(spi_string(0, 1), DatumGetTimestampTz(spi_datum(0, 2, &is_null)),
+							value_rules(NULL, spi_string(0, 4)));
 }
 
 static void
@@ -296,7 +321,7 @@ oa_finish_feed(PG_FUNCTION_ARGS)
 	lock_vendor_of_feed(PG_GETARG_INT64(0)); /* the vendor before the feed, as begin_feed does */
 	(void) lock_feed(PG_GETARG_INT64(0));
 	result = jsonb_result(
-		finish_feed(PG_GETARG_INT64(0), text_argument(fcinfo, 1), text_argument(fcinfo, 2), false));
+		finish_feed(PG_GETARG_INT64(0), text_argument(fcinfo, 1), text_argument(fcinfo, 2)));
 	SPI_finish();
 	return result;
 }

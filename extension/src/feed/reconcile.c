@@ -102,7 +102,7 @@ claim_by_sku(FeedPart *part, FeedItem *item, RowScan *claims)
 		if (row_scan_next(claims) != NULL)
 		{
 			if (!item->is_bad)
-				feed_skip(part, item->index,
+				feed_note(part, item, RULE_PRODUCT_MAPPED,
 						  psprintf("product \"%s\" is mapped from \"%s\"", item->sku,
 								   row_text(claims->found, PRODUCT_MAP_COLUMN_VENDOR_SKU)));
 			item->is_bad = true;
@@ -178,16 +178,20 @@ static void
 compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 {
 	Price price;
+	bool  was_priced;
 
 	item->exists = true;
 	if (item->is_bad)
 		return;
 	if (!price_from_numeric(DatumGetNumeric(row_column(slot, STOCK_COLUMN_PRICE)), &price))
 		elog(ERROR, "price of product \"%s\" is out of range", item->product_id);
+	was_priced = row_bool(slot, STOCK_COLUMN_IS_PRICED, true);
+	item->is_priced = item->has_price || was_priced;
 	if (!item->has_price)
 		item->price = price;
 	item->changes = !DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) ||
 					item->price.amount != price.amount ||
+					item->is_priced != was_priced ||
 					DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND)) !=
 						on_hand_after(work, item, row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0));
 	if (item->changes)
@@ -285,7 +289,11 @@ compare(Reconciliation *work)
 		FeedItem *item = &part->items[i];
 
 		/* no offer begins with a price that nobody can read: it would be sold for nothing */
-		item->is_bad |= !item->exists && item->price_is_bad;
+		if (!item->exists && !item->is_bad && item->price_is_bad && !item->has_price)
+		{
+			feed_note(part, item, RULE_OFFER_NOT_BEGUN, NULL);
+			item->is_bad = true;
+		}
 		part->nchanged += item->exists && item->changes;
 		part->nnew += !item->exists && !item->is_bad;
 	}
@@ -323,7 +331,7 @@ set_available(StockRows *stock, StockRow *row, int64 on_hand, bool is_active)
 {
 	row->free = on_hand - row->reserved - row->buffer;
 	row->is_active = is_active && row->vendor_is_active;
-	stock->offers[row - stock->rows].available = row->is_active ? Max(0, row->free) : 0;
+	stock_set_offer(stock, row);
 }
 
 static void
@@ -332,14 +340,16 @@ write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *
 {
 	int64 on_hand = on_hand_after(work, item, row->last_shipped_at);
 	int   columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND,
-					   STOCK_COLUMN_IS_ACTIVE, STOCK_COLUMN_AS_OF};
+					   STOCK_COLUMN_IS_ACTIVE,  STOCK_COLUMN_AS_OF, STOCK_COLUMN_IS_PRICED};
 	bool  nulls[lengthof(columns)] = {false};
 	Datum values[] = {
 		CStringGetTextDatum(item->sku),
 		NumericGetDatum(amount_to_numeric((Amount){item->price.amount, item->price.decimals})),
-		Int64GetDatum(on_hand), BoolGetDatum(true), TimestampTzGetDatum(work->part->as_of)};
+		Int64GetDatum(on_hand), BoolGetDatum(true), TimestampTzGetDatum(work->part->as_of),
+		BoolGetDatum(item->is_priced)};
 
 	row_update(update, row->tuple, lengthof(columns), columns, values, nulls);
+	row->is_priced = item->is_priced;
 	set_available(stock, row, on_hand, true);
 	if (row->reserved > on_hand)
 		oversold_note(work->part, row, on_hand);

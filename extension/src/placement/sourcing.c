@@ -3,7 +3,9 @@
  *		Choosing which vendors' stock serves an order: exactly for few vendors, greedily beyond.
  *
  * A line is served by the best offer that can serve it whole, else split over
- * the offers, best first; "best" is what a strategy says.
+ * the offers, best first; "best" is what a strategy says. Whatever it says, an offer whose
+ * price nobody has told comes after those that have one, and a set of vendors that needs
+ * fewer of its units before one that needs more.
  *
  * fewest_vendors, and any strategy whose own choice needs more vendors than the
  * limit, looks at the whole order: it is the set cover problem, solved exactly
@@ -114,6 +116,17 @@ split_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *
 	return left;
 }
 
+static bool
+has_priced_offer(const VendorSet *set, const SourcingLine *line, const SourcingOffer *offers)
+{
+	for (int o = line->first_offer; o < line->first_offer + line->noffers; o++)
+	{
+		if (!offers[o].is_unpriced && may_serve(&offers[o], set))
+			return true;
+	}
+	return false;
+}
+
 /* Serves one line; returns the units left unserved and adds to *npicks. */
 static int64_t
 serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line,
@@ -121,7 +134,12 @@ serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *
 {
 	int64_t left = line->quantity;
 	int     offer = best_offer(strategy, set, line, offers, left);
+	bool    is_unpriced = offer >= 0 && offers[offer].is_unpriced;
 
+	/* what others have a price for goes first, even if the line is split for it */
+	if (is_unpriced && strategy != SOURCING_SINGLE_VENDOR &&
+		has_priced_offer(set, line, offers))
+		offer = -1;
 	if (offer >= 0)
 	{
 		picks[(*npicks)++] = (SourcingPick){line_index, offer, left};
@@ -202,12 +220,21 @@ servable_of_all(const VendorSet *set, const SourcingLine *lines, int nlines,
 	return sum;
 }
 
-/* How well a set of vendors serves an order: more units first, then lower costs, then fewer
- * vendors. */
+enum
+{
+	COST_UNPRICED, /* units whose price nobody has told */
+	COST_OWN,      /* the strategy's */
+	COST_MONEY,
+	COST_VENDORS,
+	COSTS
+};
+
+/* How well a set of vendors serves an order: more units first, then lower costs, the first before
+ * the second. */
 typedef struct Score
 {
 	int64_t served;
-	int64_t costs[3];
+	int64_t costs[COSTS];
 } Score;
 
 static int64_t
@@ -253,15 +280,17 @@ score_set(SourcingStrategy strategy, const VendorSet *set, int size, const Sourc
 		score.served += picks[p].quantity;
 		money = saturating_add(money, picks[p].quantity, offers[picks[p].offer].price);
 		priority = saturating_add(priority, picks[p].quantity, offers[picks[p].offer].priority);
+		if (offers[picks[p].offer].is_unpriced)
+			score.costs[COST_UNPRICED] += picks[p].quantity;
 	}
 	if (strategy == SOURCING_FEWEST_VENDORS)
-		score.costs[0] = size;
+		score.costs[COST_OWN] = size;
 	else if (strategy == SOURCING_PRIORITY)
-		score.costs[0] = priority;
+		score.costs[COST_OWN] = priority;
 	else if (strategy == SOURCING_MOST_STOCK)
-		score.costs[0] = -stock_of(set, lines, nlines, offers);
-	score.costs[1] = money;
-	score.costs[2] = size;
+		score.costs[COST_OWN] = -stock_of(set, lines, nlines, offers);
+	score.costs[COST_MONEY] = money;
+	score.costs[COST_VENDORS] = size;
 	return score;
 }
 
@@ -270,7 +299,7 @@ is_better(const Score *a, const Score *b)
 {
 	if (a->served != b->served)
 		return a->served > b->served;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < COSTS; i++)
 	{
 		if (a->costs[i] != b->costs[i])
 			return a->costs[i] < b->costs[i];
@@ -301,7 +330,8 @@ choose_set_exactly(SourcingStrategy strategy, VendorSet *set, int room, const So
 		Score score;
 
 		if (size > room || (strategy == SOURCING_FEWEST_VENDORS && best_score.served == all &&
-							size > best_score.costs[0]))
+							best_score.costs[COST_UNPRICED] == 0 &&
+							size > best_score.costs[COST_OWN]))
 			continue;
 		choose_mask(set, mask);
 		if (servable_of_all(set, lines, nlines, offers) < best_score.served)
@@ -326,10 +356,12 @@ count_offers(const SourcingLine *lines, int nlines)
 	return count;
 }
 
-/* Adds up, for each vendor that is not chosen, what it could serve of what the chosen ones leave.
+/*
+ * Adds up, for each vendor that is not chosen, what it could serve of what the chosen ones leave:
+ * by offers that have a price, else by those that have none.
  */
 static void
-add_up_gains(const VendorSet *set, const SourcingLine *lines, int nlines,
+add_up_gains(const VendorSet *set, bool unpriced, const SourcingLine *lines, int nlines,
 			 const SourcingOffer *offers, int64_t *gains)
 {
 	memset(gains, 0, sizeof(int64_t) * set->count);
@@ -340,7 +372,9 @@ add_up_gains(const VendorSet *set, const SourcingLine *lines, int nlines,
 		for (int o = lines[i].first_offer; left > 0 && o < lines[i].first_offer + lines[i].noffers;
 			 o++)
 		{
-			int v = may_serve(&offers[o], NULL) ? vendor_set_place(set, offers[o].vendor) : -1;
+			int v = offers[o].is_unpriced == unpriced && may_serve(&offers[o], NULL)
+						? vendor_set_place(set, offers[o].vendor)
+						: -1;
 
 			if (v >= 0 && !set->chosen[v])
 				gains[v] += offers[o].available < left ? offers[o].available : left;
@@ -390,15 +424,25 @@ choose_set_greedily(VendorSet *set, int room, const SourcingLimit *limit, const 
 	int64_t gains[VENDORS_MAX];
 	int64_t cost = count_offers(lines, nlines);
 	int64_t effort = SOURCING_EFFORT_ORDER;
+	bool    unpriced = false;
 	int     best;
 
-	add_up_gains(set, lines, nlines, offers, gains);
-	for (; room > 0 && (best = largest_gain(set, gains)) >= 0; room--)
+	add_up_gains(set, unpriced, lines, nlines, offers, gains);
+	while (room > 0)
 	{
-		set->chosen[best] = true;
+		best = largest_gain(set, gains);
+		if (best < 0 && unpriced)
+			break;
+		if (best < 0)
+			unpriced = true;
+		else
+		{
+			set->chosen[best] = true;
+			room--;
+		}
 		/* the rounds of a small order are free one by one, and no more than there are vendors */
-		if (spend(cost, &effort, limit->effort))
-			add_up_gains(set, lines, nlines, offers, gains);
+		if (best < 0 || spend(cost, &effort, limit->effort))
+			add_up_gains(set, unpriced, lines, nlines, offers, gains);
 	}
 }
 

@@ -43,8 +43,10 @@ compare_int64(int64_t a, int64_t b)
 int
 offer_compare(SourcingStrategy strategy, const SourcingOffer *a, const SourcingOffer *b)
 {
-	int order = 0;
+	int order = a->is_unpriced - b->is_unpriced;
 
+	if (order != 0)
+		return order;
 	if (strategy == SOURCING_PRIORITY)
 		order = compare_int64(a->priority, b->priority);
 	else if (strategy == SOURCING_MOST_STOCK)

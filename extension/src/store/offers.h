@@ -27,6 +27,7 @@ typedef struct SourcingOffer
 	int32_t vendor;    /* any number that names the vendor; breaks ties */
 	int32_t priority;  /* the vendor's; lower is asked first */
 	bool    excluded;  /* may not serve: it has refused this line already */
+	bool    is_unpriced; /* nobody has told its price: it comes after all that have one */
 } SourcingOffer;
 
 /* sourcing_strategy_by_name sets *strategy; false if there is none of that name. */

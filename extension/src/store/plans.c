@@ -35,6 +35,12 @@
 	"10)::pg_catalog.float8))) "                                                                   \
 	"    OPERATOR(pg_catalog.>) pg_catalog.now()) "
 
+/* A row of the history of feeds, as feed.h counts its columns. */
+#define FEED_ROW                                                                                   \
+	"f.sync_id, f.vendor_id, f.as_of, f.status, f.error, f.items, f.new_items, "                   \
+	"f.changed_items, f.inactive_items, f.skipped_items, f.skipped::pg_catalog.text, "             \
+	"f.oversold::pg_catalog.text, f.as_of_rule, f.rules::pg_catalog.text"
+
 typedef struct PlanText
 {
 	const char *sql;
@@ -183,8 +189,28 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "SET name = EXCLUDED.name, stock_url = EXCLUDED.stock_url, priority = EXCLUDED.priority",
 		 4,
 		 {TEXTOID, TEXTOID, TEXTOID, INT4OID}},
-	[PLAN_LOCK_VENDOR] = {"SELECT v.synced_as_of FROM order_aggregator.vendor AS v "
-						  "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+	[PLAN_LOCK_VENDOR] =
+		{"SELECT v.synced_as_of, v.feed_held_at IS NOT NULL, v.drop_accepted, "
+		 "v.drop_limit::pg_catalog.int8, v.last_sync_items::pg_catalog.int8, v.feed_told, "
+		 "v.feed_digest, v.feed_pulled_at, v.stale_feeds::pg_catalog.int8, "
+		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'decimal', "
+		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'repeated' "
+		 "FROM order_aggregator.vendor AS v "
+		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+		 1,
+		 {TEXTOID}},
+	[PLAN_LIMIT_FEEDS] =
+		{"UPDATE order_aggregator.vendor AS v SET "
+		 "  stale_after = COALESCE($2, v.stale_after), drop_limit = COALESCE($3, v.drop_limit), "
+		 "  stale_at = v.confirmed_at OPERATOR(pg_catalog.+) "
+		 "    NULLIF(COALESCE($2, v.stale_after), '0'::pg_catalog.interval), "
+		 "  stale_told_at = CASE WHEN $2 IS NULL THEN v.stale_told_at END "
+		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+		 3,
+		 {TEXTOID, INTERVALOID, INT4OID}},
+	[PLAN_ACCEPT_FEED] = {"UPDATE order_aggregator.vendor AS v "
+						  "SET drop_accepted = true, next_sync_at = '-infinity' "
+						  "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 						  1,
 						  {TEXTOID}},
 	[PLAN_CONFIGURE_VENDOR] =
@@ -274,22 +300,48 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							 {TEXTOID},
 							 true},
 	/* the tags of the last feed say nothing of one that is half applied */
-	[PLAN_VENDOR_BEGINS] = {"UPDATE order_aggregator.vendor AS v SET synced_as_of = $2, feed_etag "
-							"= NULL, feed_last_modified = NULL "
-							"WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
-							2,
-							{TEXTOID, TIMESTAMPTZOID}},
-	[PLAN_BEGIN_FEED] = {"INSERT INTO order_aggregator.feed_sync AS f (vendor_id, as_of, status) "
-						 "VALUES ($1, $2, $3) RETURNING sync_id",
-						 3,
-						 {TEXTOID, TIMESTAMPTZOID, TEXTOID}},
+	[PLAN_VENDOR_BEGINS] =
+		{"UPDATE order_aggregator.vendor AS v "
+		 "SET synced_as_of = $2, feed_etag = NULL, feed_last_modified = NULL, "
+		 "  feed_told = $3, feed_digest = $4, feed_pulled_at = $5, stale_feeds = 0, "
+		 "  feed_held_at = NULL, drop_accepted = false "
+		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+		 5,
+		 {TEXTOID, TIMESTAMPTZOID, TEXTOID, INT8OID, TIMESTAMPTZOID}},
+	/* one that is only stale says nothing of how the last one went */
+	[PLAN_VENDOR_REFUSED] =
+		{"UPDATE order_aggregator.vendor AS v SET "
+		 "  stale_feeds = CASE WHEN $4 THEN v.stale_feeds OPERATOR(pg_catalog.+) 1 "
+		 "    ELSE v.stale_feeds END, "
+		 "  feed_held_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'held' "
+		 "    THEN pg_catalog.clock_timestamp() ELSE v.feed_held_at END, "
+		 "  last_sync_at = CASE WHEN $3 IS NULL THEN v.last_sync_at "
+		 "    ELSE pg_catalog.clock_timestamp() END, "
+		 "  last_sync_status = CASE WHEN $3 IS NULL THEN v.last_sync_status ELSE $2 END, "
+		 "  last_sync_error = COALESCE($3, v.last_sync_error) "
+		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+		 4,
+		 {TEXTOID, TEXTOID, TEXTOID, BOOLOID}},
+	[PLAN_BEGIN_FEED] =
+		{"INSERT INTO order_aggregator.feed_sync AS f (vendor_id, as_of, status, error, "
+		 "  as_of_rule, items, finished_at) "
+		 "VALUES ($1, $2, $3, $4, $5, $6, "
+		 "  CASE WHEN $3 OPERATOR(pg_catalog.<>) 'running' "
+		 "    THEN pg_catalog.clock_timestamp() END) "
+		 "RETURNING " FEED_ROW,
+		 6,
+		 {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, INT4OID}},
 	[PLAN_VENDOR_OF_FEED] = {"SELECT f.vendor_id FROM order_aggregator.feed_sync AS f WHERE "
 							 "f.sync_id OPERATOR(pg_catalog.=) $1",
 							 1,
 							 {INT8OID},
 							 true},
 	[PLAN_LOCK_FEED] =
-		{"SELECT f.vendor_id, f.as_of, f.status FROM order_aggregator.feed_sync AS f "
+		{"SELECT f.vendor_id, f.as_of, f.status, "
+		 "  (SELECT v.feed_mapping OPERATOR(pg_catalog.->>) 'repeated' "
+		 "   FROM order_aggregator.vendor AS v "
+		 "   WHERE v.vendor_id OPERATOR(pg_catalog.=) f.vendor_id) "
+		 "FROM order_aggregator.feed_sync AS f "
 		 "WHERE f.sync_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
 		 1,
 		 {INT8OID},
@@ -308,30 +360,49 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "    THEN f.skipped OPERATOR(pg_catalog.||) $8::pg_catalog.jsonb ELSE f.skipped END, "
 		 "  oversold = CASE WHEN pg_catalog.jsonb_array_length(f.oversold) OPERATOR(pg_catalog.<) "
 		 "1000 "
-		 "    THEN f.oversold OPERATOR(pg_catalog.||) $9::pg_catalog.jsonb ELSE f.oversold END "
+		 "    THEN f.oversold OPERATOR(pg_catalog.||) $9::pg_catalog.jsonb ELSE f.oversold END, "
+		 "  rules = CASE WHEN $10 OPERATOR(pg_catalog.=) '{}' THEN f.rules ELSE "
+		 "    (SELECT pg_catalog.jsonb_object_agg(r.rule, r.times) FROM "
+		 "      (SELECT u.key AS rule, pg_catalog.sum(u.value::pg_catalog.int8) AS times "
+		 "       FROM (SELECT * FROM pg_catalog.jsonb_each_text(f.rules) UNION ALL "
+		 "             SELECT * FROM pg_catalog.jsonb_each_text($10::pg_catalog.jsonb)) AS u "
+		 "       GROUP BY u.key) AS r) END "
 		 "WHERE f.sync_id OPERATOR(pg_catalog.=) $1",
-		 9,
-		 {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID},
+		 10,
+		 {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID,
+		  TEXTOID},
 		 true},
-	[PLAN_FINISH_FEED] = {"UPDATE order_aggregator.feed_sync AS f SET status = $2, finished_at = "
-						  "pg_catalog.clock_timestamp() "
+	[PLAN_FINISH_FEED] = {"UPDATE order_aggregator.feed_sync AS f SET status = 'applied', "
+						  "finished_at = pg_catalog.clock_timestamp() "
 						  "WHERE f.sync_id OPERATOR(pg_catalog.=) $1 "
-						  "RETURNING f.vendor_id, f.as_of, f.status, f.items, f.new_items, "
-						  "f.changed_items, f.inactive_items, f.skipped_items, "
-						  "  f.skipped::pg_catalog.text, f.oversold::pg_catalog.text",
-						  2,
-						  {INT8OID, TEXTOID},
+						  "RETURNING " FEED_ROW,
+						  1,
+						  {INT8OID},
 						  true},
 	[PLAN_VENDOR_SYNCED] =
-		{"UPDATE order_aggregator.vendor AS v SET last_sync_at = pg_catalog.clock_timestamp(), "
+		{"UPDATE order_aggregator.vendor AS v SET last_sync_at = n.at, "
 		 "last_sync_status = 'applied', "
 		 "  last_sync_error = NULL, last_sync_items = $1::pg_catalog.int4, feed_etag = $3, "
 		 "feed_last_modified = $4, "
 		 "  sync_failures = 0, circuit_open_until = NULL, "
-		 "  next_sync_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) v.sync_interval "
+		 "  next_sync_at = n.at OPERATOR(pg_catalog.+) v.sync_interval, confirmed_at = n.at, "
+		 "  stale_at = n.at OPERATOR(pg_catalog.+) "
+		 "    NULLIF(v.stale_after, '0'::pg_catalog.interval), stale_told_at = NULL "
+		 "FROM (SELECT pg_catalog.clock_timestamp() AS at) AS n "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $2",
 		 4,
 		 {INT8OID, TEXTOID, TEXTOID, TEXTOID}},
+	/* what is for sale at a vendor whose time is over is not, whether it is told of or not */
+	[PLAN_TELL_STALE] =
+		{"UPDATE order_aggregator.vendor AS v SET stale_told_at = pg_catalog.clock_timestamp() "
+		 "FROM (SELECT o.vendor_id FROM order_aggregator.vendor AS o "
+		 "  WHERE o.is_active AND o.stale_told_at IS NULL "
+		 "    AND o.stale_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() "
+		 "  ORDER BY o.vendor_id LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) AS d "
+		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) d.vendor_id "
+		 "RETURNING v.vendor_id, v.confirmed_at, v.stale_at",
+		 0,
+		 {InvalidOid}},
 	[PLAN_UNNAMED_PRODUCTS] =
 		{"SELECT p.product_id FROM order_aggregator.product AS p "
 		 "WHERE p.name OPERATOR(pg_catalog.=) p.product_id AND p.product_id "

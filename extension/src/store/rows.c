@@ -153,13 +153,32 @@ row_column(TupleTableSlot *slot, int column)
 	return slot_getattr(slot, column, &is_null);
 }
 
+/* False if it is null, or if the table of an earlier version of the extension has no such column. */
+static bool
+find_column(TupleTableSlot *slot, int column, Datum *value)
+{
+	bool is_null;
+
+	if (column > slot->tts_tupleDescriptor->natts)
+		return false;
+	*value = slot_getattr(slot, column, &is_null);
+	return !is_null;
+}
+
 int64
 row_int64(TupleTableSlot *slot, int column, int64 if_null)
 {
-	bool  is_null;
-	Datum value = slot_getattr(slot, column, &is_null);
+	Datum value;
 
-	return is_null ? if_null : DatumGetInt64(value);
+	return find_column(slot, column, &value) ? DatumGetInt64(value) : if_null;
+}
+
+bool
+row_bool(TupleTableSlot *slot, int column, bool if_null)
+{
+	Datum value;
+
+	return find_column(slot, column, &value) ? DatumGetBool(value) : if_null;
 }
 
 char *

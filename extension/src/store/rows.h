@@ -58,9 +58,13 @@ extern void row_scan_find_int8(RowScan *scan, int64 key);
 extern TupleTableSlot *row_scan_next(RowScan *scan);
 extern TupleTableSlot *row_scan_next_locked(RowScan *scan);
 
-/* Columns of a slot; text is palloc'd, and NULL if null. Of row_int64 a null is if_null. */
+/*
+ * Columns of a slot; text is palloc'd, and NULL if null. Of row_int64 and row_bool a null is
+ * if_null, and so is a column that the table does not have before ALTER EXTENSION UPDATE.
+ */
 extern Datum row_column(TupleTableSlot *slot, int column);
 extern int64 row_int64(TupleTableSlot *slot, int column, int64 if_null);
+extern bool row_bool(TupleTableSlot *slot, int column, bool if_null);
 extern char *row_text(TupleTableSlot *slot, int column);
 
 /* Updates of rows that this transaction has locked. */

@@ -19,6 +19,7 @@ int   guc_max_attempts = 3;
 int   guc_expiry_grace_s = 300;
 int   guc_max_vendors_per_order = 0;
 int   guc_low_stock = -1;
+bool  guc_sell_unpriced = true;
 char *guc_traceparent = NULL;
 
 static const struct config_enum_entry strategy_options[] = {
@@ -62,6 +63,10 @@ settings_define(void)
 							"this; -1: never. A product's "
 							"own threshold goes before.",
 							NULL, &guc_low_stock, -1, -1, INT_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("order_aggregator.sell_unpriced",
+							 "Whether offers whose price nobody has told are sold, for 0, after "
+							 "all that have one.",
+							 NULL, &guc_sell_unpriced, true, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable(
 		"order_aggregator.traceparent",
 		"W3C trace context of the caller, carried into the events of its orders.", NULL,

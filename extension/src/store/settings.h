@@ -13,6 +13,7 @@ extern int   guc_max_attempts;
 extern int   guc_expiry_grace_s;
 extern int   guc_max_vendors_per_order; /* 0: any number */
 extern int   guc_low_stock;             /* -1: never */
+extern bool  guc_sell_unpriced;
 extern char *guc_traceparent;
 
 /* settings_define makes them known to the server; once, when the module is loaded. */

@@ -20,7 +20,7 @@ typedef struct VendorFacts
 	const char *vendor_id;
 	int32       vendor_no;
 	int32       priority;
-	bool        is_active;
+	bool        is_active; /* and a feed has confirmed its offers of late */
 	int64       buffer;
 	uint32      hash;
 	char        status;
@@ -53,6 +53,7 @@ typedef struct Locking
 	StockRows    *rows;
 	int           room;
 	int           busy_room;
+	TimestampTz   now;
 } Locking;
 
 static const VendorFacts *
@@ -68,9 +69,21 @@ find_vendor(Locking *locking, const char *vendor_id)
 		elog(ERROR, "vendor \"%s\" of a stock row does not exist", vendor_id);
 	facts->vendor_no = DatumGetInt32(row_column(locking->vendor.found, VENDOR_COLUMN_VENDOR_NO));
 	facts->priority = DatumGetInt32(row_column(locking->vendor.found, VENDOR_COLUMN_PRIORITY));
-	facts->is_active = DatumGetBool(row_column(locking->vendor.found, VENDOR_COLUMN_IS_ACTIVE));
+	facts->is_active =
+		DatumGetBool(row_column(locking->vendor.found, VENDOR_COLUMN_IS_ACTIVE)) &&
+		row_int64(locking->vendor.found, VENDOR_COLUMN_STALE_AT, PG_INT64_MAX) > locking->now;
 	facts->buffer = DatumGetInt64(row_column(locking->vendor.found, VENDOR_COLUMN_BUFFER));
 	return facts;
+}
+
+void
+stock_set_offer(StockRows *stock, const StockRow *row)
+{
+	SourcingOffer *offer = &stock->offers[row - stock->rows];
+	bool           is_sold = row->is_active && (row->is_priced || guc_sell_unpriced);
+
+	offer->available = is_sold ? Max(0, row->free) : 0;
+	offer->is_unpriced = !row->is_priced;
 }
 
 static void
@@ -110,8 +123,9 @@ add_locked_row(Locking *locking)
 	row->last_shipped_at = row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0);
 	row->vendor_is_active = vendor->is_active;
 	row->is_active = DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) && vendor->is_active;
+	row->is_priced = row_bool(slot, STOCK_COLUMN_IS_PRICED, true);
 	offer->price = row->price.amount;
-	offer->available = row->is_active ? Max(0, row->free) : 0;
+	stock_set_offer(stock, row);
 	offer->vendor = vendor->vendor_no;
 	offer->priority = vendor->priority;
 }
@@ -152,6 +166,7 @@ locking_begin(Locking *locking, int expected, bool skip_locked)
 	row_scan_begin(&locking->stock, "stock", NULL, RowExclusiveLock);
 	locking->stock.skip_locked = skip_locked;
 	locking->busy_room = 0;
+	locking->now = GetCurrentTimestamp();
 	row_scan_begin(&locking->vendor, "vendor", NULL, AccessShareLock);
 	locking->vendors = vendors_create(CurrentMemoryContext, 16, NULL);
 	locking->room = Max(expected, 8);
@@ -312,8 +327,7 @@ static void
 add_free(StockRows *stock, StockRow *row, int64 quantity)
 {
 	row->free += quantity;
-	if (row->is_active)
-		stock->offers[row - stock->rows].available = Max(0, row->free);
+	stock_set_offer(stock, row);
 }
 
 void

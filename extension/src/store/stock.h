@@ -29,8 +29,9 @@ typedef struct StockRow
 	int64 free; /* on_hand - reserved - buffer, with the changes so far; negative if oversold */
 	int64 low_threshold; /* the product's, else the setting's; LOW_THRESHOLD_NONE: nobody asks */
 	TimestampTz last_shipped_at; /* 0: never */
-	bool        vendor_is_active;
-	bool        is_active; /* the offer and its vendor */
+	bool        vendor_is_active; /* and a feed has confirmed its offers of late */
+	bool        is_active;        /* the offer and its vendor */
+	bool        is_priced;        /* somebody has told its price */
 	int64       on_hand_change;
 	int64       reserved_change;
 	bool        ships;
@@ -76,6 +77,9 @@ extern void stock_find_offers(const StockRows *stock, const char *product_id, in
 
 /* stock_available adds up what can be taken of those rows. */
 extern int64 stock_available(const StockRows *stock, int first, int count);
+
+/* stock_set_offer makes what sourcing sees of a row agree with it. */
+extern void stock_set_offer(StockRows *stock, const StockRow *row);
 
 /* stock_find returns the row of a product at a vendor; NULL if it is not among those locked. */
 extern StockRow *stock_find(const StockRows *stock, const char *product_id, const char *vendor_id);

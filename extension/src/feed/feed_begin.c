@@ -1,0 +1,288 @@
+/*
+ * feed_begin.c
+ *		Whether a feed may begin: its time, how much of it is readable, what it lacks.
+ *
+ *		older than what was applied          stale; too often in a row: failed
+ *		mostly unreadable                    failed
+ *		lacks almost all that is offered     held, until the next one lacks it too, or somebody
+ *		                                     has said that it is right (accept_feed)
+ *		else                                 running
+ *
+ * A feed that does not begin changes no stock row: what it would do is known before anything
+ * of it is applied. The history says what became of it.
+ */
+#include "postgres.h"
+
+#include "feed/feed.h"
+#include "outbox/events.h"
+#include "store/errors.h"
+#include "store/plans.h"
+#include "store/rows.h"
+#include "store/tables.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+#define STALE_FEEDS_MAX    3 /* in a row: the one that makes it so many has failed */
+#define UNREADABLE_ONE     1 /* a single bad item makes no feed a bad one */
+#define DROP_QUICK_PERCENT 50
+#define DROP_FEW           10 /* offers: who has so few may change them all, but not offer none */
+
+/* Columns of the result of PLAN_LOCK_VENDOR. */
+enum
+{
+	VENDOR_SYNCED_AS_OF = 1,
+	VENDOR_IS_HELD,
+	VENDOR_DROP_ACCEPTED,
+	VENDOR_DROP_LIMIT,
+	VENDOR_LAST_ITEMS,
+	VENDOR_TOLD,
+	VENDOR_DIGEST,
+	VENDOR_PULLED_AT,
+	VENDOR_STALE_FEEDS,
+	VENDOR_DECIMAL,
+	VENDOR_REPEATED
+};
+
+typedef struct Verdict
+{
+	const char *status;
+	const char *error; /* NULL: none */
+} Verdict;
+
+/* ---------- the vendor ---------- */
+
+static int64
+int64_or(int column, int64 if_null)
+{
+	bool is_null;
+
+	(void) spi_datum(0, column, &is_null);
+	return is_null ? if_null : spi_int64(0, column);
+}
+
+static TimestampTz
+time_or_never(int column)
+{
+	bool  is_null;
+	Datum time = spi_datum(0, column, &is_null);
+
+	return is_null ? 0 : DatumGetTimestampTz(time);
+}
+
+static bool
+is_true(int column)
+{
+	bool  is_null;
+	Datum value = spi_datum(0, column, &is_null);
+
+	return !is_null && DatumGetBool(value);
+}
+
+VendorFeeds
+feed_lock_vendor(const char *vendor_id)
+{
+	Datum       values[1] = {CStringGetTextDatum(vendor_id)};
+	VendorFeeds vendor = {0};
+
+	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+	vendor.synced_as_of = time_or_never(VENDOR_SYNCED_AS_OF);
+	vendor.pulled_at = time_or_never(VENDOR_PULLED_AT);
+	vendor.told = spi_string(0, VENDOR_TOLD);
+	(void) spi_datum(0, VENDOR_DIGEST, &vendor.has_digest);
+	vendor.has_digest = !vendor.has_digest;
+	vendor.digest = int64_or(VENDOR_DIGEST, 0);
+	vendor.is_held = is_true(VENDOR_IS_HELD);
+	vendor.drop_accepted = is_true(VENDOR_DROP_ACCEPTED);
+	vendor.drop_limit = int64_or(VENDOR_DROP_LIMIT, 100);
+	vendor.last_items = int64_or(VENDOR_LAST_ITEMS, -1);
+	vendor.stale_feeds = int64_or(VENDOR_STALE_FEEDS, 0);
+	vendor.values = value_rules(spi_string(0, VENDOR_DECIMAL), spi_string(0, VENDOR_REPEATED));
+	return vendor;
+}
+
+/* ---------- its time ---------- */
+
+/*
+ * A time that stands still says nothing of when something was counted. The same feed again is the
+ * one that was applied. Another one under the same time was counted after we had been given
+ * the one before: what was confirmed until then is in its counts, and must not be subtracted again.
+ */
+static void
+judge_time(const VendorFeeds *vendor, FeedFacts *facts)
+{
+	if (facts->told == NULL || vendor->told == NULL || strcmp(facts->told, vendor->told) != 0 ||
+		facts->digest == NULL || !vendor->has_digest)
+		return;
+	if (*facts->digest == vendor->digest)
+		facts->as_of = Max(facts->as_of, vendor->synced_as_of);
+	else if (vendor->pulled_at > facts->as_of)
+	{
+		facts->as_of = vendor->pulled_at;
+		facts->as_of_rule = "previous pull";
+	}
+}
+
+static Verdict
+judge_stale(const VendorFeeds *vendor, const FeedFacts *facts)
+{
+	if (vendor->stale_feeds + 1 < STALE_FEEDS_MAX)
+		return (Verdict){"stale", NULL};
+	return (Verdict){
+		"failed", psprintf("the feed's time has gone back: it was counted at %s (%s), what was "
+						   "applied at %s; " INT64_FORMAT " times in a row",
+						   utc_timestamp(facts->as_of), facts->as_of_rule,
+						   utc_timestamp(vendor->synced_as_of), vendor->stale_feeds + 1)};
+}
+
+/* ---------- what it lacks ---------- */
+
+static int64
+count_known(const FeedFacts *facts, RowScan *offers)
+{
+	int64 count = 0;
+
+	for (int i = 0; i < facts->nskus; i++)
+	{
+		TupleTableSlot *slot;
+		bool            is_known = false;
+
+		row_scan_find_texts(offers, facts->vendor_id, facts->skus[i]);
+		while ((slot = row_scan_next(offers)) != NULL)
+			is_known |= DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE));
+		count += is_known;
+	}
+	return count;
+}
+
+static int64
+count_active(const FeedFacts *facts, RowScan *offers)
+{
+	TupleTableSlot *slot;
+	int64           count = 0;
+
+	row_scan_find_text(offers, facts->vendor_id);
+	while ((slot = row_scan_next(offers)) != NULL)
+		count += DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE));
+	return count;
+}
+
+/*
+ * How many offers the vendor has, *active, and how many of them are in the feed: of a sample of its
+ * SKUs as many as in the whole. An ordinary feed, of which much is what it was the last
+ * time, is not worth counting the offers for: *active is then 0.
+ */
+static int64
+count_offers(const FeedFacts *facts, const VendorFeeds *vendor, int64 *active)
+{
+	RowScan offers;
+	int64   known;
+
+	rows_see_latest();
+	row_scan_begin(&offers, "stock", "stock_vendor_sku_idx", AccessShareLock);
+	known = count_known(facts, &offers);
+	if (facts->nskus > 0)
+		known = known * Max(facts->noffers, facts->nskus) / facts->nskus;
+	*active = 0;
+	if (vendor->last_items < 0 || known * 100 < vendor->last_items * DROP_QUICK_PERCENT)
+		*active = count_active(facts, &offers);
+	row_scan_end(&offers);
+	PopActiveSnapshot();
+	return known;
+}
+
+static Verdict
+judge_drop(const VendorFeeds *vendor, const FeedFacts *facts)
+{
+	int64 active;
+	int64 known;
+
+	if (vendor->is_held || vendor->drop_accepted || vendor->drop_limit >= 100)
+		return (Verdict){"running", NULL};
+	known = count_offers(facts, vendor, &active);
+	if ((active - known) * 100 <= vendor->drop_limit * active ||
+		(active - known < DROP_FEW && facts->noffers > 0))
+		return (Verdict){"running", NULL};
+	return (Verdict){
+		"held", psprintf("held back: of " INT64_FORMAT " offers the feed has " INT64_FORMAT
+						 "; applied if the next one lacks them too, or after accept_feed('%s')",
+						 active, known, facts->vendor_id)};
+}
+
+/* ---------- the whole ---------- */
+
+static Verdict
+judge(const VendorFeeds *vendor, const FeedFacts *facts)
+{
+	if (vendor->synced_as_of > facts->as_of)
+		return judge_stale(vendor, facts);
+	if (facts->items < 0)
+		return (Verdict){"running", NULL};
+	if (facts->nunreadable > UNREADABLE_ONE && facts->nunreadable > facts->items / 2)
+		return (Verdict){"failed",
+						 psprintf("%d of the feed's %d items say nothing of what there is (%s)",
+								  facts->nunreadable, facts->items,
+								  facts->complaint ? facts->complaint : "unknown why")};
+	return judge_drop(vendor, facts);
+}
+
+static void
+vendor_begins(const FeedFacts *facts)
+{
+	Datum values[5] = {CStringGetTextDatum(facts->vendor_id), TimestampTzGetDatum(facts->as_of),
+					   facts->told ? CStringGetTextDatum(facts->told) : (Datum) 0,
+					   Int64GetDatum(facts->digest ? *facts->digest : 0),
+					   TimestampTzGetDatum(facts->pulled_at)};
+	char  nulls[5] = {' ', ' ', facts->told ? ' ' : 'n', facts->digest ? ' ' : 'n',
+					  facts->pulled_at ? ' ' : 'n'};
+
+	plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
+	plan_execute(PLAN_VENDOR_BEGINS, values, nulls, SPI_OK_UPDATE);
+}
+
+static void
+vendor_refused(const FeedFacts *facts, const Verdict *verdict, bool is_stale)
+{
+	Datum values[4] = {CStringGetTextDatum(facts->vendor_id), CStringGetTextDatum(verdict->status),
+					   verdict->error ? CStringGetTextDatum(verdict->error) : (Datum) 0,
+					   BoolGetDatum(is_stale)};
+	char  nulls[4] = {' ', ' ', verdict->error ? ' ' : 'n', ' '};
+
+	plan_execute(PLAN_VENDOR_REFUSED, values, nulls, SPI_OK_UPDATE);
+}
+
+static void
+write_history(const FeedFacts *facts, const Verdict *verdict, bool is_running)
+{
+	Datum values[6] = {CStringGetTextDatum(facts->vendor_id),
+					   TimestampTzGetDatum(facts->as_of),
+					   CStringGetTextDatum(verdict->status),
+					   verdict->error ? CStringGetTextDatum(verdict->error) : (Datum) 0,
+					   CStringGetTextDatum(facts->as_of_rule),
+					   Int32GetDatum(is_running ? 0 : Max(facts->items, 0))};
+	char  nulls[6] = {' ', ' ', ' ', verdict->error ? ' ' : 'n', ' ', ' '};
+
+	plan_execute(PLAN_BEGIN_FEED, values, nulls, SPI_OK_INSERT_RETURNING);
+}
+
+FeedBeginning
+feed_begin(const VendorFeeds *vendor, const FeedFacts *facts)
+{
+	FeedFacts judged = *facts;
+	Verdict   verdict;
+	bool      is_running;
+
+	judge_time(vendor, &judged);
+	verdict = judge(vendor, &judged);
+	is_running = strcmp(verdict.status, "running") == 0;
+	if (is_running)
+		vendor_begins(&judged);
+	else
+		vendor_refused(&judged, &verdict, vendor->synced_as_of > judged.as_of);
+	write_history(&judged, &verdict, is_running);
+	return (FeedBeginning){
+		.sync_id = spi_int64(0, FEED_SYNC_ID), .as_of = judged.as_of, .is_running = is_running};
+}

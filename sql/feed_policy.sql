@@ -1,0 +1,163 @@
+-- what is readable is applied, what is unreadable is not sold, a feed that cannot be right is a failure
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS order_aggregator;
+CREATE EXTENSION order_aggregator;
+RESET client_min_messages;
+SET search_path = order_aggregator, public;
+SELECT register_vendor('a', 'Vendor A'), register_vendor('b', 'Vendor B'), register_vendor('c', 'Vendor C');
+
+-- numbers as people write them, without and with a declared mark; JSON's own are JSON's
+CREATE FUNCTION reads(VARIADIC quantities text[]) RETURNS TABLE (written text, on_hand bigint, is_active boolean, rule text)
+LANGUAGE plpgsql AS $$
+DECLARE
+	result jsonb;
+BEGIN
+	-- good ones beside them, so that no feed is mostly unreadable
+	result := sync_vendor_stock('a', (
+		SELECT jsonb_agg(jsonb_build_object('id', 'q' || n, 'quantity', q)) FROM unnest(quantities) WITH ORDINALITY AS u(q, n))
+		|| (SELECT jsonb_agg(jsonb_build_object('id', 'good' || n, 'quantity', 7)) FROM generate_series(1, 60) AS n));
+	RETURN QUERY
+	SELECT q, s.on_hand, s.is_active, (SELECT string_agg(e->>'rule', ', ') FROM jsonb_array_elements(result->'skipped') AS e WHERE e->>'id' = 'q' || n)
+	FROM unnest(quantities) WITH ORDINALITY AS u(q, n) LEFT JOIN stock AS s ON s.vendor_id = 'a' AND s.product_id = 'q' || n ORDER BY n;
+END
+$$;
+CREATE FUNCTION forget() RETURNS void LANGUAGE sql AS $$ DELETE FROM stock WHERE vendor_id = 'a' $$;
+SELECT * FROM reads('5', '+5', '-3', '5.0', '5,00', '1.000', '1,000', '1.299,00', '15,550.00', '1.234.567', '1 200', '1''000', '1234.000', '0.500',
+	'1e3', '1.5e1', '1.23457E+12', '10+', '5 pcs', 'true', ' 5 ', '5.', '.0', '1.00.000', '12 34', '--5', '0x10', 'Infinity', 'NaN', '1000000000000', '1000000000001');
+SELECT forget();
+SELECT configure_vendor('a', feed_mapping => '{"decimal": ","}');
+SELECT * FROM reads('1.000', '1.299,00', '1 200', '1''000', '5,0', '5.0', '1,5', '1,000', '1.000.000');
+SELECT forget();
+SELECT configure_vendor('a', feed_mapping => '{"decimal": "."}');
+SELECT * FROM reads('1.000', '1,299.00', '1 200', '5,0', '1,000,000');
+SELECT forget();
+SELECT configure_vendor('a', feed_mapping => '{}');
+SELECT sync_vendor_stock('a', '[{"id": "j1", "quantity": 1.000, "price": 1.299}, {"id": "j2", "quantity": 1e3}, {"id": "j3", "quantity": 5.0, "price": "1.299"}, {"id": "j4", "quantity": 2, "price": "15.00"}]') - 'asOf' AS synced;
+SELECT product_id, on_hand, price, is_priced FROM stock WHERE vendor_id = 'a' AND product_id LIKE 'j%' ORDER BY 1;
+SELECT forget();
+
+-- several rows of one SKU: the first readable one, the last, the sum; at the highest price
+CREATE FUNCTION repeats(rule text) RETURNS TABLE (product_id text, on_hand bigint, price numeric, rules jsonb) LANGUAGE plpgsql AS $$
+DECLARE
+	result jsonb;
+BEGIN
+	PERFORM configure_vendor('a', feed_mapping => jsonb_strip_nulls(jsonb_build_object('repeated', rule)));
+	result := sync_vendor_stock('a', '[{"id": "r", "quantity": "?", "price": 9}, {"id": "r", "quantity": 3, "price": 2}, {"id": "s", "quantity": 1}, {"id": "r", "quantity": -1, "price": 5}, {"id": "r", "quantity": 4, "price": 1}, {"id": "s", "quantity": 2}]');
+	RETURN QUERY SELECT s.product_id, s.on_hand, s.price, result->'rules' FROM stock AS s WHERE vendor_id = 'a' ORDER BY 1;
+END
+$$;
+SELECT * FROM repeats(NULL);
+SELECT * FROM repeats('first');
+SELECT * FROM repeats('last');
+SELECT * FROM repeats('sum');
+SELECT forget();
+SELECT configure_vendor('a', feed_mapping => '{}');
+
+-- mostly unreadable: it has failed, and changes nothing; a single bad item is only that
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 5, "price": 1}, {"id": "y", "quantity": 5, "price": 1}, {"id": "z", "quantity": 5, "price": 1}]') ->> 'status' AS status;
+SELECT sync_vendor_stock('a', '[{"id": "x", "qty": 1}, {"id": "y", "qty": 1}, {"id": "z", "quantity": 1}]') - 'asOf' AS synced;
+SELECT product_id, on_hand, is_active FROM stock WHERE vendor_id = 'a' ORDER BY 1;
+SELECT last_sync_status, last_sync_error FROM vendor WHERE vendor_id = 'a';
+SELECT sync_vendor_stock('a', '[{"id": "x", "qty": 1}, {"id": "y", "quantity": 1}]') ->> 'status' AS half, sync_vendor_stock('a', '[{"id": "x", "qty": 1}]') ->> 'status' AS single;
+SELECT product_id, on_hand, is_active FROM stock WHERE vendor_id = 'a' ORDER BY 1;
+
+-- one that suddenly lacks almost everything is held back until it is seen twice, or said to be right
+SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', 'p' || n, 'quantity', 5, 'price', 1)) FROM generate_series(1, 100) AS n)) -> 'new' AS new;
+SELECT sync_vendor_stock('b', '[{"id": "p1", "quantity": 4}]') - 'asOf' AS synced;
+SELECT count(*) FILTER (WHERE is_active) AS active, sum(on_hand) FROM stock WHERE vendor_id = 'b';
+SELECT feed_held_at IS NOT NULL AS held, last_sync_status, drop_limit FROM vendor_sync WHERE vendor_id = 'b';
+SELECT sync_vendor_stock('b', '[{"id": "p1", "quantity": 4}]') -> 'inactive' AS inactive;
+SELECT feed_held_at, last_sync_status FROM vendor_sync WHERE vendor_id = 'b';
+SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', 'p' || n, 'quantity', 5)) FROM generate_series(1, 100) AS n)) -> 'changed' AS back;
+-- a good one in between, a tenth that is left, other ids, a limit of its own
+SELECT sync_vendor_stock('b', '[]') ->> 'status' AS status;
+SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', 'p' || n, 'quantity', 6)) FROM generate_series(1, 100) AS n)) ->> 'status' AS status;
+SELECT sync_vendor_stock('b', '[]') ->> 'status' AS status, feed_held_at IS NOT NULL AS held FROM vendor WHERE vendor_id = 'b';
+SELECT accept_feed('b');
+SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', 'p' || n, 'quantity', 6)) FROM generate_series(1, 10) AS n)) -> 'inactive' AS inactive;
+SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', 'p' || n, 'quantity', 6)) FROM generate_series(1, 100) AS n)) ->> 'status' AS status;
+SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', '0p' || n, 'quantity', 6)) FROM generate_series(1, 100) AS n)) ->> 'status' AS other_ids;
+SELECT configure_vendor('b', drop_limit => 100);
+SELECT sync_vendor_stock('b', '[]') -> 'inactive' AS inactive;
+SELECT configure_vendor('b', drop_limit => 101);
+SELECT accept_feed('nobody');
+
+-- an offer whose price nobody has told comes after all others, whatever the strategy, and is shown so
+SELECT sync_vendor_stock('b', '[{"productId": "n", "stock": 10}, {"productId": "only", "stock": 3}]') ->> 'status' AS status;
+SELECT sync_vendor_stock('c', '[{"id": "n", "quantity": 2, "price": 100}, {"id": "free", "quantity": 1, "price": 0}]') ->> 'status' AS status;
+SELECT product_id, vendor_id, price, is_priced, available FROM vendor_offer WHERE product_id IN ('n', 'only', 'free') ORDER BY 1, 2;
+SELECT product_id, lowest_price, available FROM product_stock WHERE product_id IN ('n', 'only', 'free') ORDER BY 1;
+CREATE FUNCTION chooses(strategy text, quantity int) RETURNS TABLE (vendors text) LANGUAGE plpgsql AS $$
+DECLARE
+	id bigint := place_order('c', jsonb_build_array(jsonb_build_object('productId', 'n', 'quantity', quantity)), strategy => strategy);
+BEGIN
+	RETURN QUERY SELECT string_agg(h.quantity || ' of ' || vendor_id, ', ' ORDER BY vendor_id) FROM hold AS h WHERE order_id = id;
+	PERFORM cancel_order(id, 'only asked');
+END
+$$;
+SELECT strategy, chooses(strategy, 1) AS one, chooses(strategy, 5) AS five
+FROM unnest('{priority,most_stock,fewest_vendors,cheapest,single_vendor}'::text[]) AS strategy;
+SELECT place_order('c', '[{"productId": "n", "quantity": 5}]', strategy => s) AS id FROM unnest('{most_stock}'::text[]) AS s \gset
+SELECT vendor_id, quantity, unit_price FROM hold WHERE order_id = :id ORDER BY 1;
+SELECT place_order('c', '[{"productId": "only", "quantity": 1}]') > 0 AS sold;
+SET order_aggregator.sell_unpriced = off;
+SELECT place_order('c', '[{"productId": "only", "quantity": 1}]');
+SELECT product_id, available FROM vendor_offer WHERE product_id = 'only';
+RESET order_aggregator.sell_unpriced;
+-- a price that is told later stays told
+SELECT sync_vendor_stock('b', '[{"id": "n", "quantity": 10, "price": 0}, {"productId": "only", "stock": 3}]') -> 'changed' AS changed;
+SELECT sync_vendor_stock('b', '[{"productId": "n", "stock": 10}, {"productId": "only", "stock": 3}]') -> 'changed' AS changed;
+SELECT product_id, price, is_priced FROM vendor_offer WHERE vendor_id = 'b' AND product_id IN ('n', 'only') ORDER BY 1;
+
+-- offers that no feed has confirmed for long are not sold, which is told once; the next feed brings them back
+SELECT configure_vendor('b', stale_after => '1 hour');
+SELECT stale_at - confirmed_at AS after, is_stale FROM vendor_sync WHERE vendor_id = 'b';
+UPDATE vendor SET confirmed_at = now() - interval '2 hours', stale_at = now() - interval '1 hour' WHERE vendor_id = 'b';
+SELECT product_id, available, is_active FROM vendor_offer WHERE vendor_id = 'b' AND product_id = 'only';
+SELECT place_order('c', '[{"productId": "only", "quantity": 1}]');
+SELECT tell_stale_vendors(), tell_stale_vendors();
+SELECT routing_key, payload::jsonb ? 'confirmedAt' AS told FROM outbox WHERE routing_key LIKE 'stock.stale.%';
+SELECT vendor_id, is_stale FROM vendor_sync WHERE is_stale;
+SELECT sync_vendor_stock('b', '[{"productId": "n", "stock": 10}, {"productId": "only", "stock": 3}]') ->> 'status' AS status;
+SELECT place_order('c', '[{"productId": "only", "quantity": 1}]') > 0 AS sold;
+UPDATE vendor SET confirmed_at = now() - interval '2 hours', stale_at = now() - interval '1 hour' WHERE vendor_id = 'b';
+SELECT record_feed_pull('b', NULL, 'unchanged', NULL, 5, '1 hour');
+SELECT tell_stale_vendors(), is_stale FROM vendor_sync WHERE vendor_id = 'b';
+SELECT configure_vendor('b', stale_after => '0');
+SELECT stale_at FROM vendor WHERE vendor_id = 'b';
+SELECT configure_vendor('b', stale_after => '-1 hour');
+
+-- a time that has gone back is ignored, and after three feeds in a row a failure
+SELECT sync_vendor_stock('c', '[{"id": "n", "quantity": 1, "price": 1}]', '2026-01-01 10:00Z') ->> 'status' AS status;
+SELECT register_vendor('d', 'Vendor D');
+SELECT sync_vendor_stock('d', '[{"id": "t", "quantity": 1, "price": 1}]', '2026-01-01 12:00Z') ->> 'status' AS one,
+	sync_vendor_stock('d', '[{"id": "t", "quantity": 2}]', '2026-01-01 11:00Z') ->> 'status' AS two,
+	sync_vendor_stock('d', '[{"id": "t", "quantity": 2}]', '2026-01-01 11:00Z') ->> 'status' AS three;
+SELECT r ->> 'status' AS four, r ->> 'error' AS error FROM sync_vendor_stock('d', '[{"id": "t", "quantity": 2}]', '2026-01-01 11:00Z') AS r;
+SELECT sync_vendor_stock('d', '[{"id": "t", "quantity": 3}]', '2026-01-01 12:00Z') ->> 'status' AS five,
+	sync_vendor_stock('d', '[{"id": "t", "quantity": 2}]', '2026-01-01 11:00Z') ->> 'status' AS six;
+-- a time that stands still while the count changes: what was confirmed is subtracted once
+SELECT begin_feed('d', '2026-01-01 12:00Z', 'Last-Modified', 'Thu', '2026-01-02 10:00Z', 1, 1, 0, 1, '{t}') AS feed \gset
+SELECT apply_feed_part(:feed, NULL, NULL, '{0}', '{t}', '{NULL}', '{10}', '{1}', '{NULL}');
+SELECT finish_feed(:feed) ->> 'status' AS status;
+SELECT place_order('c', '[{"productId": "t", "quantity": 4}]') AS order_id \gset
+SELECT confirm_order(:order_id);
+SELECT on_hand FROM stock WHERE product_id = 't';
+-- the same feed again: the units it does not know of are still subtracted, once
+SELECT begin_feed('d', '2026-01-01 12:00Z', 'Last-Modified', 'Thu', now(), 1, 1, 0, 1, '{t}') AS feed \gset
+SELECT apply_feed_part(:feed, NULL, NULL, '{0}', '{t}', '{NULL}', '{10}', '{1}', '{NULL}');
+SELECT finish_feed(:feed) ->> 'asOf' AS as_of;
+SELECT on_hand FROM stock WHERE product_id = 't';
+-- another count under the same time was made after we were given the one before, and knows of them
+SELECT begin_feed('d', '2026-01-01 12:00Z', 'Last-Modified', 'Thu', now(), 2, 1, 0, 1, '{t}') AS feed \gset
+SELECT apply_feed_part(:feed, NULL, NULL, '{0}', '{t}', '{NULL}', '{6}', '{1}', '{NULL}');
+SELECT finish_feed(:feed) ->> 'asOfRule' AS rule;
+SELECT on_hand FROM stock WHERE product_id = 't';
+
+-- a mapping says what values mean, and no more
+SELECT configure_vendor('a', feed_mapping => '{"decimal": ";"}');
+SELECT configure_vendor('a', feed_mapping => '{"repeated": "max"}');
+SELECT configure_vendor('a', feed_mapping => '{"timeZone": "Mars/Olympus"}');
+SELECT configure_vendor('a', feed_mapping => '{"charset": "utf-16//IGNORE"}');
+SELECT configure_vendor('a', feed_mapping => '{"timeZone": "Europe/Berlin", "charset": "windows-1252", "decimal": ",", "repeated": "sum"}');
+SELECT * FROM check_consistency();

@@ -53,7 +53,8 @@ every_byte_matters(void **state)
 	}
 	/* zeros at the end, too, and words that change their places */
 	assert_int_not_equal(digest_of(text, 63, 7), before);
-	assert_int_not_equal(digest_of("abcdefghABCDEFGH", 16, 5), digest_of("ABCDEFGHabcdefgh", 16, 5));
+	assert_int_not_equal(digest_of("abcdefghABCDEFGH", 16, 5),
+						 digest_of("ABCDEFGHabcdefgh", 16, 5));
 }
 
 int

@@ -108,7 +108,8 @@ bad_items_carry_a_complaint(void **state)
 	expect(NULL, false, "[{\"id\": \"a\\u0000b\", \"quantity\": 1}]", "0:-/-/-/-/id_unreadable ");
 	expect(NULL, false, "[{\"id\": \"caf\xe9\", \"quantity\": 1}]", "0:-/-/-/-/id_unreadable ");
 	/* of a field that nobody asks for they are nobody's trouble, of a name only the name's */
-	expect(NULL, false, "[{\"id\": \"a\", \"quantity\": 1, \"x\": \"caf\xe9\", \"name\": \"caf\xe9\"}]",
+	expect(NULL, false,
+		   "[{\"id\": \"a\", \"quantity\": 1, \"x\": \"caf\xe9\", \"name\": \"caf\xe9\"}]",
 		   "0:a//1/-/- ");
 }
 
@@ -224,7 +225,8 @@ static void
 what_office_programs_do_to_values(void **state)
 {
 	(void) state;
-	expect(NULL, true, "id,quantity,name\n\"=\"\"007\"\"\",1,x\n=\"008\",2,\n", "0:007/x/1/-/- 1:008/-/2/-/- ");
+	expect(NULL, true, "id,quantity,name\n\"=\"\"007\"\"\",1,x\n=\"008\",2,\n",
+		   "0:007/x/1/-/- 1:008/-/2/-/- ");
 	expect(NULL, true, "id,quantity\n1.23457E+12,1\n12E3,2\n1E+12,3\n",
 		   "1:12E3/-/2/-/- 0:-/-/-/-/id_rounded 2:-/-/-/-/id_rounded ");
 	expect(NULL, true, "id,quantity\n17.0,1\n17.50,2\n", "0:17/-/1/-/- 1:17.50/-/2/-/- ");
@@ -240,18 +242,21 @@ numbers_by_the_mapping(void **state)
 	const char *comma = "{\"decimal\": \",\"}";
 
 	(void) state;
-	expect(NULL, false,
-		   "[{\"id\": \"a\", \"quantity\": 1.000, \"price\": 1.299}, {\"id\": \"b\", \"quantity\": "
-		   "\"1.000\"}, {\"id\": \"c\", \"quantity\": \"5\", \"price\": \"1.299\"}, {\"id\": \"d\", "
-		   "\"quantity\": 1, \"price\": \"15.00 USD\"}, {\"id\": \"e\", \"quantity\": 1, \"price\": {}}]",
-		   "0:a/-/1.000/1.299/- 1:b/-/-/-/quantity_ambiguous 2:c/-/5/price_ambiguous/- "
-		   "3:d/-/1/price_unreadable/- 4:e/-/1/price_unreadable/- ");
+	expect(
+		NULL, false,
+		"[{\"id\": \"a\", \"quantity\": 1.000, \"price\": 1.299}, {\"id\": \"b\", \"quantity\": "
+		"\"1.000\"}, {\"id\": \"c\", \"quantity\": \"5\", \"price\": \"1.299\"}, {\"id\": \"d\", "
+		"\"quantity\": 1, \"price\": \"15.00 USD\"}, {\"id\": \"e\", \"quantity\": 1, \"price\": "
+		"{}}]",
+		"0:a/-/1.000/1.299/- 1:b/-/-/-/quantity_ambiguous 2:c/-/5/price_ambiguous/- "
+		"3:d/-/1/price_unreadable/- 4:e/-/1/price_unreadable/- ");
 	expect(comma, false,
 		   "[{\"id\": \"a\", \"quantity\": \"1.000\", \"price\": \"1.299,00\"}, {\"id\": \"b\", "
 		   "\"quantity\": 5.0, \"price\": 1.5}]",
 		   "0:a/-/1000/1299.00/- 1:b/-/5.0/1.5/- ");
 	/* an empty text is as if it were not given */
-	expect(NULL, false, "[{\"id\": \"a\", \"quantity\": \"\", \"stock\": 3, \"price\": \"\", \"name\": \"\"}]",
+	expect(NULL, false,
+		   "[{\"id\": \"a\", \"quantity\": \"\", \"stock\": 3, \"price\": \"\", \"name\": \"\"}]",
 		   "0:a/-/3/-/- ");
 }
 
@@ -263,7 +268,8 @@ encodings_are_decoded(void **state)
 	(void) state;
 	expect(latin, false, "id,quantity,name\ncaf\xe9,5,\x80\n", "0:caf\xc3\xa9/\xe2\x82\xac/5/-/- ");
 	expect_bytes(NULL, false, "\xff\xfe[\0]\0", 6, "");
-	expect("{\"charset\": \"klingon\"}", false, "[]", "the feed's charset \"klingon\" is not known");
+	expect("{\"charset\": \"klingon\"}", false, "[]",
+		   "the feed's charset \"klingon\" is not known");
 }
 
 static void
@@ -276,7 +282,9 @@ a_page_is_no_feed(void **state)
 	expect(mapping, false, "{\"data\": [], \"next\": \"/?page=2\"}", page);
 	expect(mapping, false, "{\"links\": {\"next\": \"/?page=2\"}, \"data\": []}", page);
 	expect(mapping, false, "{\"@odata.nextLink\": \"/?page=2\", \"data\": []}", page);
-	expect(mapping, false, "{\"next\": null, \"data\": [{\"id\": \"a\", \"quantity\": 1, \"next\": \"x\"}]}", "0:a/-/1/-/- ");
+	expect(mapping, false,
+		   "{\"next\": null, \"data\": [{\"id\": \"a\", \"quantity\": 1, \"next\": \"x\"}]}",
+		   "0:a/-/1/-/- ");
 	expect(mapping, false, "{\"next\": \"\", \"nextRun\": \"noon\", \"data\": []}", "");
 }
 
@@ -285,10 +293,11 @@ a_sample_is_spread_evenly(void **state)
 {
 	const char *skus[3];
 	size_t      unreadable;
-	const char *text = "[{\"id\": \"c\", \"quantity\": 1}, {\"id\": \"a\"}, {\"id\": \"a\", \"quantity\": 1}, "
-					   "{\"id\": \"b\", \"quantity\": 1}, {\"id\": \"e\", \"quantity\": 1}, {}, {\"id\": \"d\", "
-					   "\"quantity\": 1}, {\"id\": \"f\", \"quantity\": 1}]";
-	Feed       *feed = feed_create(NULL, false, NULL, 100);
+	const char *text =
+		"[{\"id\": \"c\", \"quantity\": 1}, {\"id\": \"a\"}, {\"id\": \"a\", \"quantity\": 1}, "
+		"{\"id\": \"b\", \"quantity\": 1}, {\"id\": \"e\", \"quantity\": 1}, {}, {\"id\": \"d\", "
+		"\"quantity\": 1}, {\"id\": \"f\", \"quantity\": 1}]";
+	Feed *feed = feed_create(NULL, false, NULL, 100);
 
 	(void) state;
 	assert_true(feed_add(feed, text, strlen(text)) && feed_finish(feed));
@@ -344,10 +353,12 @@ a_time_that_is_none(void **state)
 		   "the feed's time is no time");
 	expect(mapping, false, "{\"i\": [], \"at\": null}", "");
 	expect(mapping, false, "{\"i\": [], \"at\": \"today\"}",
-		   "the feed's time \"today\" is in no form that says one time: ISO 8601, RFC 9110, seconds or "
+		   "the feed's time \"today\" is in no form that says one time: ISO 8601, RFC 9110, "
+		   "seconds or "
 		   "milliseconds since 1970");
-	expect(mapping, false, "{\"i\": [], \"at\": \"2026-01-02 03:04\"}",
-		   "the feed's time \"2026-01-02 03:04\" names no zone: say which with feed_mapping.timeZone");
+	expect(
+		mapping, false, "{\"i\": [], \"at\": \"2026-01-02 03:04\"}",
+		"the feed's time \"2026-01-02 03:04\" names no zone: say which with feed_mapping.timeZone");
 	expect("{\"items\": \"$.i\", \"asOf\": \"$.at\", \"timeZone\": \"Europe/Berlin\"}", false,
 		   "{\"i\": [], \"at\": \"2026-01-02 03:04\"}", "at 2026-01-02 03:04");
 	expect(mapping, false, "{\"i\": [], \"at\": 1767225600}", "at 1767225600");

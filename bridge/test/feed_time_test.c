@@ -126,8 +126,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(iso_8601),   cmocka_unit_test(without_a_zone),
-		cmocka_unit_test(rfc_9110),   cmocka_unit_test(since_1970),
+		cmocka_unit_test(iso_8601),
+		cmocka_unit_test(without_a_zone),
+		cmocka_unit_test(rfc_9110),
+		cmocka_unit_test(since_1970),
 		cmocka_unit_test(what_says_no_one_time),
 	};
 

@@ -57,9 +57,22 @@ def shell(*words, **more):
     return subprocess.run(words, check=True, capture_output=True, **more)
 
 
-def busy_world(world, return_key="'r1'"):
+def stock_by_hand(world, **vendors):
+    """world.stock() for the tables of 1.0, which a newer library brings no feed into."""
+    for priority, (vendor, items) in enumerate(vendors.items()):
+        world.db.execute("SELECT order_aggregator.register_vendor(%s, %s, NULL, %s)", [vendor, vendor, priority])
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="an earlier version"):
+            world.db.execute("SELECT order_aggregator.sync_vendor_stock(%s, '[]')", [vendor])
+        for product, quantity in items.items():
+            world.db.execute("INSERT INTO order_aggregator.product (product_id, name) VALUES (%s, %s)", [product, product])
+            world.db.execute("INSERT INTO order_aggregator.stock (product_id, vendor_id, vendor_sku, price, on_hand) VALUES (%s, %s, %s, %s, %s)",
+                             [product, vendor, product, 1 + priority, quantity])
+
+
+def busy_world(world, return_key="'r1'", stock=None):
     """Rows in every table that a dump has to take along."""
-    world.stock(a={f"p{n}": 5 for n in range(300)}, b={"x": 100, "y": 100})
+    vendors = {"a": {f"p{n}": 5 for n in range(300)}, "b": {"x": 100, "y": 100}}
+    (stock or type(world).stock)(world, **vendors)
     world.db.execute("SELECT order_aggregator.map_product('a', 'sku-1', 'p1')")
     assert world.place(20) == 20
     world.db.execute("SELECT order_aggregator.confirm_order(n) FROM generate_series(1, 5) AS n")
@@ -122,7 +135,8 @@ def test_upgrading_keeps_every_row_and_goes_on(world):
     afresh(world)
     world.connect()
     world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
-    busy_world(world, "NULL")      # the new library with the old schema, as between installing and updating
+    busy_world(world, "NULL", stock_by_hand)      # the new library with the old schema, as between installing and updating
+    world.db.execute("INSERT INTO order_aggregator.stock (product_id, vendor_id, vendor_sku, price, on_hand) VALUES ('y', 'a', 'y', 0, 7)")
     old = {table: world.value(f"SELECT count(*) FROM order_aggregator.{table}") for table in TABLES}
     queue = world.listen("order.placed.b")
     bridge = world.bridge()
@@ -130,6 +144,8 @@ def test_upgrading_keeps_every_row_and_goes_on(world):
     assert set(requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).json()["roles"].values()) == {"not ready"}
     world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
     bridge.wait_for("/readyz")
+    # what 1.0 had no price for comes last now
+    assert world.value("SELECT is_priced FROM order_aggregator.vendor_offer WHERE product_id = 'y' AND vendor_id = 'a'") is False
     wait_until(lambda: world.depth(queue) == 21, what="the events of before")
     assert {table: world.value(f"SELECT count(*) FROM order_aggregator.{table}") for table in TABLES} == old
     world.consistent()

@@ -64,7 +64,8 @@ whole_numbers(void **state)
 	expect_all("\xc2\xa0"
 			   "5\xc2\xa0",
 			   "5");
-	expect_all("9999999999999999999999999999999999999999", "9999999999999999999999999999999999999999");
+	expect_all("9999999999999999999999999999999999999999",
+			   "9999999999999999999999999999999999999999");
 }
 
 static void
@@ -149,11 +150,32 @@ exponents_move_the_point(void **state)
 static void
 what_is_no_number(void **state)
 {
-	static const char *const texts[] = {"",    " ",    "-",    "+",        ".",     ",",    "5.",
-										"5,",  "--5",  "+-5",  "5-",       "10+",   ">10",  "5 pcs",
-										"pcs", "true", "null", "15.00 USD", "\xe2\x82\xac"
-																		   "5",
-										"0x10", "1_000", "NaN", "Infinity", "5\n6", "5e3.5",
+	static const char *const texts[] = {"",
+										" ",
+										"-",
+										"+",
+										".",
+										",",
+										"5.",
+										"5,",
+										"--5",
+										"+-5",
+										"5-",
+										"10+",
+										">10",
+										"5 pcs",
+										"pcs",
+										"true",
+										"null",
+										"15.00 USD",
+										"\xe2\x82\xac"
+										"5",
+										"0x10",
+										"1_000",
+										"NaN",
+										"Infinity",
+										"5\n6",
+										"5e3.5",
 										"99999999999999999999999999999999999999999"};
 
 	(void) state;

@@ -219,8 +219,8 @@ take(Outcome *outcome, SourcingStrategy strategy, const SourcingOffer *offer, in
 	outcome->own += strategy == SOURCING_PRIORITY ? units * offer->priority : 0;
 }
 
-/* One line by the rule: whole from the preferred offer that has it, else split, preferred first. What
- * has a price goes before what has none, even if the line is split for it. */
+/* One line by the rule: whole from the preferred offer that has it, else split, preferred first.
+ * What has a price goes before what has none, even if the line is split for it. */
 static void
 serve_by_rule(SourcingStrategy strategy, const SourcingLine *line, const SourcingOffer *offers,
 			  unsigned mask, Outcome *outcome)
@@ -242,14 +242,14 @@ serve_by_rule(SourcingStrategy strategy, const SourcingLine *line, const Sourcin
 	}
 	for (int i = 0; i < count; i++)
 	{
-		if (sorted[i]->available >= left &&
-			(strategy == SOURCING_SINGLE_VENDOR || sorted[i]->is_unpriced == sorted[0]->is_unpriced))
+		if (sorted[i]->available >= left && (strategy == SOURCING_SINGLE_VENDOR ||
+											 sorted[i]->is_unpriced == sorted[0]->is_unpriced))
 		{
 			take(outcome, strategy, sorted[i], left);
 			return;
 		}
-		if (most == NULL || (sorted[i]->available > most->available &&
-							 sorted[i]->is_unpriced == most->is_unpriced))
+		if (most == NULL ||
+			(sorted[i]->available > most->available && sorted[i]->is_unpriced == most->is_unpriced))
 			most = sorted[i];
 	}
 	if (strategy == SOURCING_SINGLE_VENDOR && most != NULL)

@@ -200,9 +200,12 @@ ask_again(const Task *task, Db *db)
 static bool
 measure(const Task *task, Db *db)
 {
-	static const Metric gauges[] = {METRIC_OUTBOX_BACKLOG_EVENTS, METRIC_OUTBOX_BACKLOG_SECONDS,
-									METRIC_PARKED_EVENTS, METRIC_DEFERRED_EVENTS,
-									METRIC_CIRCUITS_OPEN, METRIC_VENDORS_STALE,
+	static const Metric gauges[] = {METRIC_OUTBOX_BACKLOG_EVENTS,
+									METRIC_OUTBOX_BACKLOG_SECONDS,
+									METRIC_PARKED_EVENTS,
+									METRIC_DEFERRED_EVENTS,
+									METRIC_CIRCUITS_OPEN,
+									METRIC_VENDORS_STALE,
 									METRIC_FEEDS_HELD};
 	PGresult           *result;
 	bool                ok = db_query(db, task->doing, task->sql, 0, NULL, &result) == DB_OK;

@@ -51,14 +51,10 @@ static const struct
 {
 	const char *said;
 	const char *meant;
-} aliases[] = {{"utf8", "UTF-8"},
-			   {"us-ascii", "UTF-8"},
-			   {"ascii", "UTF-8"},
-			   {"iso-8859-1", "WINDOWS-1252"},
-			   {"latin1", "WINDOWS-1252"},
-			   {"latin-1", "WINDOWS-1252"},
-			   {"cp1252", "WINDOWS-1252"},
-			   {"ansi", "WINDOWS-1252"}};
+} aliases[] = {{"utf8", "UTF-8"},          {"us-ascii", "UTF-8"},
+			   {"ascii", "UTF-8"},         {"iso-8859-1", "WINDOWS-1252"},
+			   {"latin1", "WINDOWS-1252"}, {"latin-1", "WINDOWS-1252"},
+			   {"cp1252", "WINDOWS-1252"}, {"ansi", "WINDOWS-1252"}};
 
 Charset *
 charset_create(const char *said, CharsetSink sink, void *context)
@@ -109,8 +105,8 @@ open_encoding(Charset *charset, const char *name)
 	if (*name == '\0' || strcasecmp(name, "UTF-8") == 0)
 		return true;
 	charset->unit = strncasecmp(name, "UTF-16", 6) == 0 || strncasecmp(name, "UCS-2", 5) == 0 ? 2
-					: strncasecmp(name, "UTF-32", 6) == 0                                      ? 4
-																							   : 1;
+					: strncasecmp(name, "UTF-32", 6) == 0                                     ? 4
+																							  : 1;
 	if (is_name(name))
 		charset->iconv = iconv_open("UTF-8", name);
 	charset->is_unknown = charset->iconv == (iconv_t) -1;

@@ -344,8 +344,8 @@ parse(void *context, const char *data, size_t bytes)
 		return false;
 	if (feed->is_csv)
 		return feed_reader_add_csv(feed, data, bytes);
-	return feed_reader_check_json(
-		feed, yajl_parse(feed->json, (const unsigned char *) data, bytes), data, bytes);
+	return feed_reader_check_json(feed, yajl_parse(feed->json, (const unsigned char *) data, bytes),
+								  data, bytes);
 }
 
 /* Whether the text could be decoded; if not, the feed has failed. */

@@ -33,7 +33,8 @@ typedef struct Feed Feed;
  * feed_create begins a feed of at most items_max items. mapping is the vendor's feed_mapping as
  * JSON text, or NULL: then an array of {"id", "name", "quantity", "price"} or {"productId",
  * "stock"}, or CSV with such columns where is_csv. charset is what the text is said to be
- * encoded in, or NULL; the mapping's goes before it. NULL if memory is short or the mapping is none.
+ * encoded in, or NULL; the mapping's goes before it. NULL if memory is short or the mapping is
+ * none.
  */
 extern Feed *feed_create(const char *mapping, bool is_csv, const char *charset, int items_max);
 extern void  feed_free(Feed *feed);
@@ -51,7 +52,8 @@ extern const char *feed_error(const Feed *feed);
  */
 extern const FeedItem *feed_items(const Feed *feed, size_t *count);
 
-/* feed_count_offers: how many different SKUs they have; *unreadable: how many items have a complaint.
+/* feed_count_offers: how many different SKUs they have; *unreadable: how many items have a
+ * complaint.
  */
 extern size_t feed_count_offers(const Feed *feed, size_t *unreadable);
 

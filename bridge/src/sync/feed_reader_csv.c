@@ -150,7 +150,7 @@ trim(const char *text, size_t *bytes)
 
 	for (;;)
 	{
-		size_t cut = *bytes > 0 && (*text == ' ' || *text == '\t') ? 1
+		size_t cut = *bytes > 0 && (*text == ' ' || *text == '\t')                   ? 1
 					 : *bytes >= length && memcmp(text, NO_BREAK_SPACE, length) == 0 ? length
 																					 : 0;
 

@@ -22,9 +22,8 @@ static bool
 is_rounded(const char *text)
 {
 	size_t whole = strspn(text, "0123456789");
-	size_t decimals = text[whole] == '.' || text[whole] == ','
-						  ? 1 + strspn(text + whole + 1, "0123456789")
-						  : 0;
+	size_t decimals =
+		text[whole] == '.' || text[whole] == ',' ? 1 + strspn(text + whole + 1, "0123456789") : 0;
 	const char *exponent = text + whole + decimals;
 
 	return whole == 1 && strncmp(exponent, "E+", 2) == 0 && exponent[2] != '\0' &&
@@ -52,12 +51,10 @@ read_id(Feed *feed, const Value *id, FeedItem *item)
 		return RULE_ID_MISSING;
 	if (id->kind != VALUE_STRING && !is_number)
 		return RULE_ID_UNREADABLE;
-	if ((feed->is_csv && is_rounded(id->text)) ||
-		(is_number && strpbrk(id->text, "eE") != NULL))
+	if ((feed->is_csv && is_rounded(id->text)) || (is_number && strpbrk(id->text, "eE") != NULL))
 		return RULE_ID_ROUNDED;
 	length = is_number || feed->is_csv ? whole_length(id->text) : strlen(id->text);
-	item->sku = id->text[length] == '\0' ? id->text
-										 : feed_reader_keep_text(feed, id->text, length);
+	item->sku = id->text[length] == '\0' ? id->text : feed_reader_keep_text(feed, id->text, length);
 	return RULE_COUNT;
 }
 
@@ -109,8 +106,8 @@ read_price(Feed *feed, const Value *price, FeedItem *item)
 	if (reading == NUMBER_READ)
 		item->price = keep_number(feed, price, plain);
 	else
-		item->price = rule_names[reading == NUMBER_AMBIGUOUS ? RULE_PRICE_AMBIGUOUS
-															 : RULE_PRICE_UNREADABLE];
+		item->price =
+			rule_names[reading == NUMBER_AMBIGUOUS ? RULE_PRICE_AMBIGUOUS : RULE_PRICE_UNREADABLE];
 }
 
 /* ---------- the item ---------- */

@@ -15,14 +15,14 @@
 #include "sync/feed_reader.h"
 #include "sync/feed_time.h"
 
-#define DEPTH_MAX        64
-#define SEGMENTS_MAX     16
-#define BLOCK_BYTES      65536
-#define CSV_COLUMNS_MAX  1000
-#define ERROR_BYTES_MAX  256
-#define ZONE_BYTES_MAX   256
-#define TIME_BYTES_MAX   64
-#define HEAD_BYTES_MAX   65536 /* of a CSV, before its first line has ended */
+#define DEPTH_MAX       64
+#define SEGMENTS_MAX    16
+#define BLOCK_BYTES     65536
+#define CSV_COLUMNS_MAX 1000
+#define ERROR_BYTES_MAX 256
+#define ZONE_BYTES_MAX  256
+#define TIME_BYTES_MAX  64
+#define HEAD_BYTES_MAX  65536 /* of a CSV, before its first line has ended */
 
 /* Where to look: two from the top of the feed, the others from an item. */
 typedef enum PathId
@@ -86,8 +86,8 @@ struct Feed
 	Path paths[PATH_COUNT];
 	bool is_mapped;
 	bool is_csv;
-	char delimiter; /* 0: what the first line looks as if it had */
-	char decimal;   /* the mark of numbers that are texts; 0: nobody has said */
+	char delimiter;            /* 0: what the first line looks as if it had */
+	char decimal;              /* the mark of numbers that are texts; 0: nobody has said */
 	char zone[ZONE_BYTES_MAX]; /* of a time that names none; "": nobody has said */
 	char error[ERROR_BYTES_MAX];
 
@@ -131,15 +131,15 @@ struct Feed
 
 extern const yajl_callbacks feed_reader_json_callbacks;
 
-extern bool feed_reader_fail(Feed *feed, const char *why);
-extern void feed_reader_set_value(Feed *feed, PathId path, ValueKind kind, const char *text,
-								  size_t bytes);
+extern bool        feed_reader_fail(Feed *feed, const char *why);
+extern void        feed_reader_set_value(Feed *feed, PathId path, ValueKind kind, const char *text,
+										 size_t bytes);
 extern const char *feed_reader_keep_text(Feed *feed, const char *text, size_t bytes);
-extern void feed_reader_add_item(Feed *feed, const FeedItem *item);
-extern void feed_reader_refuse_element(Feed *feed);
-extern void feed_reader_finish_item(Feed *feed);
-extern bool feed_reader_add_csv(Feed *feed, const char *text, size_t bytes);
-extern bool feed_reader_finish_csv(Feed *feed);
+extern void        feed_reader_add_item(Feed *feed, const FeedItem *item);
+extern void        feed_reader_refuse_element(Feed *feed);
+extern void        feed_reader_finish_item(Feed *feed);
+extern bool        feed_reader_add_csv(Feed *feed, const char *text, size_t bytes);
+extern bool        feed_reader_finish_csv(Feed *feed);
 extern bool feed_reader_check_json(Feed *feed, yajl_status status, const char *data, size_t bytes);
 extern void feed_reader_on_csv_field(void *text, size_t bytes, void *context);
 extern void feed_reader_on_csv_row(int end, void *context);

@@ -22,15 +22,15 @@ typedef enum PullStatus
 /* What became of a pull. */
 typedef struct PullResult
 {
-	char      *vendor_id;
-	PullStatus status;
-	char       error[PULL_ERROR_BYTES_MAX];
-	Feed      *feed;         /* PULL_BROUGHT only */
-	double     as_of_latest; /* seconds since 1970: the feed was counted then or before */
-	const char *as_of_rule;  /* who says so: Last-Modified, Date, request */
-	const char *told;        /* that time as the vendor wrote it; NULL: request */
-	double      began_at;    /* when it was asked for */
-	double retry_after_s; /* how long the vendor wants to be left alone; 0: it does not say */
+	char       *vendor_id;
+	PullStatus  status;
+	char        error[PULL_ERROR_BYTES_MAX];
+	Feed       *feed;          /* PULL_BROUGHT only */
+	double      as_of_latest;  /* seconds since 1970: the feed was counted then or before */
+	const char *as_of_rule;    /* who says so: Last-Modified, Date, request */
+	const char *told;          /* that time as the vendor wrote it; NULL: request */
+	double      began_at;      /* when it was asked for */
+	double      retry_after_s; /* how long the vendor wants to be left alone; 0: it does not say */
 	double clock_ahead; /* seconds that the vendor's clock is ahead of ours, at least; to take off
 						   its own as_of */
 	char etag[PULL_TAG_BYTES_MAX];

@@ -53,8 +53,8 @@ sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id, const ch
 	char        open_s[12];
 	char        short_error[PULL_ERROR_BYTES_MAX];
 	char        retry_after[32];
-	const char *params[7] = {vendor_id, sync_id,  status, error ? short_error : NULL,
-							 failures,  open_s, retry_after};
+	const char *params[7] = {vendor_id, sync_id, status,     error ? short_error : NULL,
+							 failures,  open_s,  retry_after};
 	PGresult   *result;
 
 	if (error != NULL)

@@ -5,12 +5,12 @@
 
 #include "postgres.h"
 
+#include "feed/mapping.h"
 #include "store/check.h"
 #include "store/json.h"
 #include "store/errors.h"
 #include "store/plans.h"
 #include "utils/acl.h"
-#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -23,8 +23,6 @@ PG_FUNCTION_INFO_V1(oa_map_products);
 
 #define VENDOR_NAME_CHARS_MAX 500
 #define URL_CHARS_MAX         2000
-#define PATH_CHARS_MAX        200
-#define CHARSET_CHARS_MAX     40
 #define MAPPINGS_MAX          1000000
 
 /* ---------- arguments ---------- */
@@ -130,97 +128,6 @@ oa_register_vendor(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* "$", "$.a.b" from the top of the feed; "a.b" from an item, or the name of a CSV column. */
-static void
-check_path(const char *field, const char *path, bool from_top)
-{
-	if (strlen(path) == 0 || strlen(path) > PATH_CHARS_MAX)
-		argument_error(field, psprintf("must be a path of 1 to %d characters", PATH_CHARS_MAX));
-	if (from_top && strcmp(path, "$") != 0 && (strncmp(path, "$.", 2) != 0 || path[2] == '\0'))
-		argument_error(field, "must be $ or begin with $.");
-	if (strstr(path, "..") != NULL || path[strlen(path) - 1] == '.' || *path == '.')
-		argument_error(field, "must not have an empty name in it");
-}
-
-static void
-check_one_of(const char *field, const char *value, const char *const *allowed,
-			 const char *complaint)
-{
-	for (; *allowed != NULL; allowed++)
-	{
-		if (strcmp(value, *allowed) == 0)
-			return;
-	}
-	argument_error(field, complaint);
-}
-
-static void
-check_time_zone(const char *field, const char *value)
-{
-	if (pg_tzset(value) == NULL)
-		argument_error(field, "must be a time zone that the server knows, as Europe/Berlin");
-}
-
-static void
-check_charset(const char *field, const char *value)
-{
-	if (*value == '\0' || strlen(value) > CHARSET_CHARS_MAX ||
-		strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:") !=
-			strlen(value))
-		argument_error(field, "must be the name of an encoding, as windows-1252");
-}
-
-static void
-check_mapping_member(const char *key, const char *value)
-{
-	static const char *const formats[] = {"json", "csv", NULL};
-	static const char *const decimals[] = {".", ",", NULL};
-	static const char *const repeats[] = {"first", "last", "sum", NULL};
-	const char              *field = psprintf("feed_mapping.%s", key);
-
-	if (strcmp(key, "format") == 0)
-		check_one_of(field, value, formats, "must be json or csv");
-	else if (strcmp(key, "decimal") == 0)
-		check_one_of(field, value, decimals, "must be . or ,");
-	else if (strcmp(key, "repeated") == 0)
-		check_one_of(field, value, repeats, "must be first, last or sum");
-	else if (strcmp(key, "timeZone") == 0)
-		check_time_zone(field, value);
-	else if (strcmp(key, "charset") == 0)
-		check_charset(field, value);
-	else if (strcmp(key, "delimiter") == 0)
-	{
-		if (strlen(value) != 1 || *value == '"' || *value == '\n' || *value == '\r')
-			argument_error(field, "must be one character");
-	}
-	else if (strcmp(key, "items") == 0 || strcmp(key, "asOf") == 0)
-		check_path(field, value, true);
-	else if (strcmp(key, "id") == 0 || strcmp(key, "quantity") == 0 || strcmp(key, "price") == 0 ||
-			 strcmp(key, "name") == 0)
-		check_path(field, value, false);
-	else
-		argument_error(field, "is not known; there are format, delimiter, charset, items, asOf, "
-							  "timeZone, id, quantity, price, name, decimal and repeated");
-}
-
-static void
-check_mapping(Jsonb *mapping)
-{
-	JsonWalk walk;
-
-	if (!JB_ROOT_IS_OBJECT(mapping))
-		argument_error("feed_mapping", "must be a JSON object");
-	json_walk_begin(&walk, &mapping->root);
-	while (json_walk_next(&walk))
-	{
-		char *key = pnstrdup(walk.key.val.string.val, walk.key.val.string.len);
-
-		if (walk.value.type != jbvString)
-			argument_error(psprintf("feed_mapping.%s", key), "must be a string");
-		check_mapping_member(key, pnstrdup(walk.value.val.string.val, walk.value.val.string.len));
-	}
-}
-
 /* Whatever month it is added to. */
 static bool
 is_at_most_a_year(const Interval *interval)
@@ -296,11 +203,11 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	char  nulls[6] = {' '};
 
 	begin_writing("configure_vendor()");
-	if (!PG_ARGISNULL(1) && (!is_at_most_a_year(PG_GETARG_INTERVAL_P(1)) ||
-							 is_nothing(PG_GETARG_INTERVAL_P(1))))
+	if (!PG_ARGISNULL(1) &&
+		(!is_at_most_a_year(PG_GETARG_INTERVAL_P(1)) || is_nothing(PG_GETARG_INTERVAL_P(1))))
 		argument_error("sync_interval", "must be longer than nothing and at most a year");
 	if (!PG_ARGISNULL(2))
-		check_mapping(PG_GETARG_JSONB_P(2));
+		mapping_check(PG_GETARG_JSONB_P(2));
 	check_units(fcinfo, 3, "buffer", 0);
 	if (on_shortage != NULL && strcmp(on_shortage, "keep") != 0 &&
 		strcmp(on_shortage, "resource") != 0 && strcmp(on_shortage, "reject") != 0)

@@ -68,8 +68,8 @@ typedef struct FeedPart
 	FeedItem   *items; /* by sku, byte for byte, each once */
 	int         nitems;
 
-	int            total;       /* items given, skipped ones too */
-	int            nunreadable; /* of them: those that say nothing of what there is */
+	int            total;             /* items given, skipped ones too */
+	int            nunreadable;       /* of them: those that say nothing of what there is */
 	int            rules[RULE_COUNT]; /* how often each was used */
 	const char   **skus; /* each SKU once, those of bad items too; NULL: nobody asks for them */
 	int            nskus;
@@ -133,7 +133,7 @@ typedef struct FeedFacts
 	int          nunreadable;
 	const char  *complaint; /* the rule of most of these; NULL: unknown */
 	int          noffers;   /* different SKUs */
-	const char **skus;    /* of them all, or a sample */
+	const char **skus;      /* of them all, or a sample */
 	int          nskus;
 } FeedFacts;
 

@@ -28,7 +28,7 @@
 #define DROP_QUICK_PERCENT 50
 #define DROP_FEW           10 /* offers: who has so few may change them all, but not offer none */
 
-/* Columns of the result of PLAN_LOCK_VENDOR. */
+/* Columns of the result of PLAN_LOCK_VENDOR_FEEDS. */
 enum
 {
 	VENDOR_SYNCED_AS_OF = 1,
@@ -85,7 +85,8 @@ feed_lock_vendor(const char *vendor_id)
 	Datum       values[1] = {CStringGetTextDatum(vendor_id)};
 	VendorFeeds vendor = {0};
 
-	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
+	require_column("vendor", VENDOR_COLUMN_FEED_PULLED_AT);
+	plan_execute(PLAN_LOCK_VENDOR_FEEDS, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
@@ -131,11 +132,11 @@ judge_stale(const VendorFeeds *vendor, const FeedFacts *facts)
 {
 	if (vendor->stale_feeds + 1 < STALE_FEEDS_MAX)
 		return (Verdict){"stale", NULL};
-	return (Verdict){
-		"failed", psprintf("the feed's time has gone back: it was counted at %s (%s), what was "
-						   "applied at %s; " INT64_FORMAT " times in a row",
-						   utc_timestamp(facts->as_of), facts->as_of_rule,
-						   utc_timestamp(vendor->synced_as_of), vendor->stale_feeds + 1)};
+	return (Verdict){"failed",
+					 psprintf("the feed's time has gone back: it was counted at %s (%s), what was "
+							  "applied at %s; " INT64_FORMAT " times in a row",
+							  utc_timestamp(facts->as_of), facts->as_of_rule,
+							  utc_timestamp(vendor->synced_as_of), vendor->stale_feeds + 1)};
 }
 
 /* ---------- what it lacks ---------- */
@@ -237,7 +238,7 @@ vendor_begins(const FeedFacts *facts)
 					   Int64GetDatum(facts->digest ? *facts->digest : 0),
 					   TimestampTzGetDatum(facts->pulled_at)};
 	char  nulls[5] = {' ', ' ', facts->told ? ' ' : 'n', facts->digest ? ' ' : 'n',
-					  facts->pulled_at ? ' ' : 'n'};
+                     facts->pulled_at ? ' ' : 'n'};
 
 	plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
 	plan_execute(PLAN_VENDOR_BEGINS, values, nulls, SPI_OK_UPDATE);

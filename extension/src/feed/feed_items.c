@@ -200,10 +200,9 @@ read_count(FeedPart *part, FeedItem *item, const char *quantity, char decimal)
 
 	if (reading != NUMBER_READ || !number_is_count(plain, &item->count))
 	{
-		refuse_item(part, item,
-					reading == NUMBER_AMBIGUOUS ? RULE_QUANTITY_AMBIGUOUS
-												: RULE_QUANTITY_UNREADABLE,
-					NULL);
+		refuse_item(
+			part, item,
+			reading == NUMBER_AMBIGUOUS ? RULE_QUANTITY_AMBIGUOUS : RULE_QUANTITY_UNREADABLE, NULL);
 		return false;
 	}
 	if (item->count < 0)
@@ -390,8 +389,8 @@ feed_items_from_jsonb(FeedPart *part, Jsonb *json)
 	JsonWalk walk;
 
 	make_room(part, JB_ROOT_COUNT(json));
-	part->skus = MemoryContextAllocHuge(CurrentMemoryContext,
-										sizeof(char *) * Max(JB_ROOT_COUNT(json), 1));
+	part->skus =
+		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * Max(JB_ROOT_COUNT(json), 1));
 	json_walk_begin(&walk, &json->root);
 	while (json_walk_next(&walk))
 	{

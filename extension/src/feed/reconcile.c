@@ -190,8 +190,7 @@ compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 	if (!item->has_price)
 		item->price = price;
 	item->changes = !DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) ||
-					item->price.amount != price.amount ||
-					item->is_priced != was_priced ||
+					item->price.amount != price.amount || item->is_priced != was_priced ||
 					DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND)) !=
 						on_hand_after(work, item, row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0));
 	if (item->changes)
@@ -345,7 +344,9 @@ write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *
 	Datum values[] = {
 		CStringGetTextDatum(item->sku),
 		NumericGetDatum(amount_to_numeric((Amount){item->price.amount, item->price.decimals})),
-		Int64GetDatum(on_hand), BoolGetDatum(true), TimestampTzGetDatum(work->part->as_of),
+		Int64GetDatum(on_hand),
+		BoolGetDatum(true),
+		TimestampTzGetDatum(work->part->as_of),
 		BoolGetDatum(item->is_priced)};
 
 	row_update(update, row->tuple, lengthof(columns), columns, values, nulls);

@@ -16,8 +16,7 @@
 	X(ID_MISSING, id_missing, "id (or productId) is missing")                                      \
 	X(ID_UNREADABLE, id_unreadable, "id must be a string")                                         \
 	X(ID_ROUNDED, id_rounded, "id was rounded by whoever wrote it: nobody knows which it was")     \
-	X(QUANTITY_MISSING, quantity_missing,                                                          \
-	  "quantity (or stock) is missing: nothing of it is sold")                                     \
+	X(QUANTITY_MISSING, quantity_missing, "quantity (or stock) is missing: nothing of it is sold") \
 	X(QUANTITY_UNREADABLE, quantity_unreadable,                                                    \
 	  "quantity must be a whole number up to 1000000000000: nothing of it is sold")                \
 	X(QUANTITY_AMBIGUOUS, quantity_ambiguous,                                                      \

@@ -29,10 +29,10 @@ add_event(EventBatch *events, uint64 row)
 	bool        is_null;
 
 	event->routing_key = psprintf("stock.stale.%s", vendor_id);
-	event->payload = psprintf(
-		"{\"vendorId\": \"%s\", \"confirmedAt\": \"%s\", \"staleAt\": \"%s\"}", vendor_id,
-		utc_timestamp(DatumGetTimestampTz(spi_datum(row, STALE_CONFIRMED_AT, &is_null))),
-		utc_timestamp(DatumGetTimestampTz(spi_datum(row, STALE_STALE_AT, &is_null))));
+	event->payload =
+		psprintf("{\"vendorId\": \"%s\", \"confirmedAt\": \"%s\", \"staleAt\": \"%s\"}", vendor_id,
+				 utc_timestamp(DatumGetTimestampTz(spi_datum(row, STALE_CONFIRMED_AT, &is_null))),
+				 utc_timestamp(DatumGetTimestampTz(spi_datum(row, STALE_STALE_AT, &is_null))));
 }
 
 Datum

@@ -125,11 +125,11 @@ insufficient_stock(Placement *placement, OrderRequest *request, const OrderLine 
 	{
 		const StockRow *row = &placement->stock->rows[product->first + i];
 
-		appendStringInfo(
-			&detail, "%s{\"vendorId\": \"%s\", \"available\": " INT64_FORMAT ", \"price\": %s}",
-			i == 0 ? "" : ", ", row->vendor_id,
-			placement->stock->offers[product->first + i].available,
-			row->is_priced ? psprintf("\"%s\"", price_to_string(row->price)) : "null");
+		appendStringInfo(&detail,
+						 "%s{\"vendorId\": \"%s\", \"available\": " INT64_FORMAT ", \"price\": %s}",
+						 i == 0 ? "" : ", ", row->vendor_id,
+						 placement->stock->offers[product->first + i].available,
+						 row->is_priced ? psprintf("\"%s\"", price_to_string(row->price)) : "null");
 	}
 	appendStringInfoString(&detail, "]}");
 	request_error(request, ERRCODE_OA_INSUFFICIENT_STOCK,

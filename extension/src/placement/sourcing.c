@@ -2,16 +2,14 @@
  * sourcing.c
  *		Choosing which vendors' stock serves an order: exactly for few vendors, greedily beyond.
  *
- * A line is served by the best offer that can serve it whole, else split over
- * the offers, best first; "best" is what a strategy says. Whatever it says, an offer whose
- * price nobody has told comes after those that have one, and a set of vendors that needs
- * fewer of its units before one that needs more.
+ * How the lines are served from a set of vendors is serve_lines.c's.
  *
  * fewest_vendors, and any strategy whose own choice needs more vendors than the
  * limit, looks at the whole order: it is the set cover problem, solved exactly
  * by trying all sets of vendors, up to EXACT_VENDORS_MAX of them and to what that
  * may cost an order and a batch (SOURCING_EFFORT_...). Of the sets
- * that serve the order (of a partial one, the most units) it takes the one with
+ * that serve the order (of a partial one, the most units) it takes, after those that need the
+ * fewest units whose price nobody has told, the one with
  * the fewest vendors (fewest_vendors), the lowest sum of priority times units
  * (priority) or the most stock of the order's products (most_stock), then the
  * cheapest. Beyond that it goes greedily, always to the vendor that
@@ -24,157 +22,11 @@
 
 #include <string.h>
 
-#include "placement/vendor_set.h"
+#include "placement/serve_lines.h"
 
 #define EXACT_VENDORS_MAX 12
 
-/* ---------- lines ---------- */
-
-static inline bool
-may_serve(const SourcingOffer *offer, const VendorSet *set)
-{
-	return !offer->excluded && offer->available > 0 && vendor_set_allows(set, offer->vendor);
-}
-
-/* The best offer of a line that has at least "quantity" units; -1 if there is none. */
-static int
-best_offer(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line,
-		   const SourcingOffer *offers, int64_t quantity)
-{
-	int best = -1;
-
-	for (int i = line->first_offer; i < line->first_offer + line->noffers; i++)
-	{
-		if (offers[i].available < quantity || !may_serve(&offers[i], set))
-			continue;
-		if (best < 0 || offer_compare(strategy, &offers[i], &offers[best]) < 0)
-			best = i;
-	}
-	return best;
-}
-
-/* Moves the pick at "parent" of a heap down to where the strategy prefers it to none below it. */
-static void
-sift_down(SourcingStrategy strategy, const SourcingOffer *offers, SourcingPick *heap, int count,
-		  int parent)
-{
-	for (int child; (child = 2 * parent + 1) < count; parent = child)
-	{
-		SourcingPick moved = heap[parent];
-
-		if (child + 1 < count &&
-			offer_compare(strategy, &offers[heap[child + 1].offer], &offers[heap[child].offer]) > 0)
-			child++;
-		if (offer_compare(strategy, &offers[moved.offer], &offers[heap[child].offer]) >= 0)
-			break;
-		heap[parent] = heap[child];
-		heap[child] = moved;
-	}
-}
-
-/* The best first (heapsort: qsort() has no place for the offers). */
-static void
-sort_by_preference(SourcingStrategy strategy, const SourcingOffer *offers, SourcingPick *picks,
-				   int count)
-{
-	for (int parent = count / 2 - 1; parent >= 0; parent--)
-		sift_down(strategy, offers, picks, count, parent);
-	while (--count > 0)
-	{
-		SourcingPick last = picks[0];
-
-		picks[0] = picks[count];
-		picks[count] = last;
-		sift_down(strategy, offers, picks, count, 0);
-	}
-}
-
-/* Serves a line from as many offers as it takes, the best first; returns the units left unserved.
- */
-static int64_t
-split_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line,
-		   int line_index, const SourcingOffer *offers, SourcingPick *picks, int *npicks)
-{
-	SourcingPick *split = &picks[*npicks];
-	int64_t       left = line->quantity;
-	int           count = 0;
-	int           used;
-
-	for (int o = line->first_offer; o < line->first_offer + line->noffers; o++)
-	{
-		if (may_serve(&offers[o], set))
-			split[count++] = (SourcingPick){line_index, o, offers[o].available};
-	}
-	sort_by_preference(strategy, offers, split, count);
-	for (used = 0; used < count && left > 0; used++)
-	{
-		if (split[used].quantity > left)
-			split[used].quantity = left;
-		left -= split[used].quantity;
-	}
-	*npicks += used;
-	return left;
-}
-
-static bool
-has_priced_offer(const VendorSet *set, const SourcingLine *line, const SourcingOffer *offers)
-{
-	for (int o = line->first_offer; o < line->first_offer + line->noffers; o++)
-	{
-		if (!offers[o].is_unpriced && may_serve(&offers[o], set))
-			return true;
-	}
-	return false;
-}
-
-/* Serves one line; returns the units left unserved and adds to *npicks. */
-static int64_t
-serve_line(SourcingStrategy strategy, const VendorSet *set, const SourcingLine *line,
-		   int line_index, const SourcingOffer *offers, SourcingPick *picks, int *npicks)
-{
-	int64_t left = line->quantity;
-	int     offer = best_offer(strategy, set, line, offers, left);
-	bool    is_unpriced = offer >= 0 && offers[offer].is_unpriced;
-
-	/* what others have a price for goes first, even if the line is split for it */
-	if (is_unpriced && strategy != SOURCING_SINGLE_VENDOR &&
-		has_priced_offer(set, line, offers))
-		offer = -1;
-	if (offer >= 0)
-	{
-		picks[(*npicks)++] = (SourcingPick){line_index, offer, left};
-		return 0;
-	}
-
-	if (strategy == SOURCING_SINGLE_VENDOR)
-	{
-		/* never split: the offer with the most units, if a part will do */
-		offer = best_offer(SOURCING_MOST_STOCK, set, line, offers, 1);
-		if (offer < 0)
-			return left;
-		picks[(*npicks)++] = (SourcingPick){line_index, offer, offers[offer].available};
-		return left - offers[offer].available;
-	}
-
-	return split_line(strategy, set, line, line_index, offers, picks, npicks);
-}
-
-/* Serves every line from the vendors of the set; see sourcing_choose. */
-static int
-serve_lines(SourcingStrategy strategy, bool allow_partial, const VendorSet *set,
-			const SourcingLine *lines, int nlines, const SourcingOffer *offers, SourcingPick *picks)
-{
-	int npicks = 0;
-
-	for (int i = 0; i < nlines; i++)
-	{
-		int64_t left = serve_line(strategy, set, &lines[i], i, offers, picks, &npicks);
-
-		if (left > 0 && !allow_partial)
-			return -1 - i;
-	}
-	return npicks > 0 ? npicks : -1;
-}
+/* ---------- sets of vendors ---------- */
 
 static void
 collect_vendors(VendorSet *set, const SourcingLimit *limit, const SourcingLine *lines, int nlines,
@@ -329,9 +181,9 @@ choose_set_exactly(SourcingStrategy strategy, VendorSet *set, int room, const So
 		int   size = __builtin_popcount(mask);
 		Score score;
 
-		if (size > room || (strategy == SOURCING_FEWEST_VENDORS && best_score.served == all &&
-							best_score.costs[COST_UNPRICED] == 0 &&
-							size > best_score.costs[COST_OWN]))
+		if (size > room ||
+			(strategy == SOURCING_FEWEST_VENDORS && best_score.served == all &&
+			 best_score.costs[COST_UNPRICED] == 0 && size > best_score.costs[COST_OWN]))
 			continue;
 		choose_mask(set, mask);
 		if (servable_of_all(set, lines, nlines, offers) < best_score.served)

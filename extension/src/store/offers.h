@@ -22,11 +22,11 @@ typedef enum SourcingStrategy
 /* One vendor's offer of one product. */
 typedef struct SourcingOffer
 {
-	int64_t price;     /* in 1/10000 of the currency's unit */
-	int64_t available; /* units free to take */
-	int32_t vendor;    /* any number that names the vendor; breaks ties */
-	int32_t priority;  /* the vendor's; lower is asked first */
-	bool    excluded;  /* may not serve: it has refused this line already */
+	int64_t price;       /* in 1/10000 of the currency's unit */
+	int64_t available;   /* units free to take */
+	int32_t vendor;      /* any number that names the vendor; breaks ties */
+	int32_t priority;    /* the vendor's; lower is asked first */
+	bool    excluded;    /* may not serve: it has refused this line already */
 	bool    is_unpriced; /* nobody has told its price: it comes after all that have one */
 } SourcingOffer;
 

@@ -189,7 +189,11 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "SET name = EXCLUDED.name, stock_url = EXCLUDED.stock_url, priority = EXCLUDED.priority",
 		 4,
 		 {TEXTOID, TEXTOID, TEXTOID, INT4OID}},
-	[PLAN_LOCK_VENDOR] =
+	[PLAN_LOCK_VENDOR] = {"SELECT v.vendor_id FROM order_aggregator.vendor AS v "
+						  "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+						  1,
+						  {TEXTOID}},
+	[PLAN_LOCK_VENDOR_FEEDS] =
 		{"SELECT v.synced_as_of, v.feed_held_at IS NOT NULL, v.drop_accepted, "
 		 "v.drop_limit::pg_catalog.int8, v.last_sync_items::pg_catalog.int8, v.feed_told, "
 		 "v.feed_digest, v.feed_pulled_at, v.stale_feeds::pg_catalog.int8, "
@@ -336,16 +340,15 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							 1,
 							 {INT8OID},
 							 true},
-	[PLAN_LOCK_FEED] =
-		{"SELECT f.vendor_id, f.as_of, f.status, "
-		 "  (SELECT v.feed_mapping OPERATOR(pg_catalog.->>) 'repeated' "
-		 "   FROM order_aggregator.vendor AS v "
-		 "   WHERE v.vendor_id OPERATOR(pg_catalog.=) f.vendor_id) "
-		 "FROM order_aggregator.feed_sync AS f "
-		 "WHERE f.sync_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
-		 1,
-		 {INT8OID},
-		 true},
+	[PLAN_LOCK_FEED] = {"SELECT f.vendor_id, f.as_of, f.status, "
+						"  (SELECT v.feed_mapping OPERATOR(pg_catalog.->>) 'repeated' "
+						"   FROM order_aggregator.vendor AS v "
+						"   WHERE v.vendor_id OPERATOR(pg_catalog.=) f.vendor_id) "
+						"FROM order_aggregator.feed_sync AS f "
+						"WHERE f.sync_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+						1,
+						{INT8OID},
+						true},
 	[PLAN_ADD_TO_FEED] =
 		{"UPDATE order_aggregator.feed_sync AS f "
 		 "SET progressed_at = pg_catalog.clock_timestamp(), items = f.items OPERATOR(pg_catalog.+) "
@@ -369,8 +372,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "       GROUP BY u.key) AS r) END "
 		 "WHERE f.sync_id OPERATOR(pg_catalog.=) $1",
 		 10,
-		 {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID,
-		  TEXTOID},
+		 {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID},
 		 true},
 	[PLAN_FINISH_FEED] = {"UPDATE order_aggregator.feed_sync AS f SET status = 'applied', "
 						  "finished_at = pg_catalog.clock_timestamp() "

@@ -153,7 +153,8 @@ row_column(TupleTableSlot *slot, int column)
 	return slot_getattr(slot, column, &is_null);
 }
 
-/* False if it is null, or if the table of an earlier version of the extension has no such column. */
+/* False if it is null, or if the table of an earlier version of the extension has no such column.
+ */
 static bool
 find_column(TupleTableSlot *slot, int column, Datum *value)
 {

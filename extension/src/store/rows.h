@@ -64,7 +64,7 @@ extern TupleTableSlot *row_scan_next_locked(RowScan *scan);
  */
 extern Datum row_column(TupleTableSlot *slot, int column);
 extern int64 row_int64(TupleTableSlot *slot, int column, int64 if_null);
-extern bool row_bool(TupleTableSlot *slot, int column, bool if_null);
+extern bool  row_bool(TupleTableSlot *slot, int column, bool if_null);
 extern char *row_text(TupleTableSlot *slot, int column);
 
 /* Updates of rows that this transaction has locked. */

@@ -28,7 +28,7 @@ typedef struct StockRow
 	int64       buffer; /* the offer's or its vendor's, whichever is larger */
 	int64 free; /* on_hand - reserved - buffer, with the changes so far; negative if oversold */
 	int64 low_threshold; /* the product's, else the setting's; LOW_THRESHOLD_NONE: nobody asks */
-	TimestampTz last_shipped_at; /* 0: never */
+	TimestampTz last_shipped_at;  /* 0: never */
 	bool        vendor_is_active; /* and a feed has confirmed its offers of late */
 	bool        is_active;        /* the offer and its vendor */
 	bool        is_priced;        /* somebody has told its price */

@@ -18,3 +18,12 @@ table_oid(const char *table_name)
 		elog(ERROR, "table \"%s.%s\" does not exist", OA_SCHEMA, table_name);
 	return oid;
 }
+
+void
+require_column(const char *table_name, int column)
+{
+	if (get_attname(table_oid(table_name), (AttrNumber) column, true) == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the tables are those of an earlier version of order_aggregator"),
+						errhint("Run ALTER EXTENSION order_aggregator UPDATE.")));
+}

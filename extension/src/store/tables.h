@@ -14,6 +14,10 @@
  * none. */
 extern Oid table_oid(const char *table_name);
 
+/* require_column raises 55000 if the table has no such column: the library is newer than the
+ * tables, as between installing a version and ALTER EXTENSION UPDATE. */
+extern void require_column(const char *table_name, int column);
+
 /* Advisory locks. In pg_locks: locktype advisory, classid 28513, objid the number, objsubid 3. */
 #define OWN_LOCK_CLASS 28513
 
@@ -31,7 +35,8 @@ enum VendorColumn
 	VENDOR_COLUMN_PRIORITY = 5,
 	VENDOR_COLUMN_IS_ACTIVE,
 	VENDOR_COLUMN_BUFFER,
-	VENDOR_COLUMN_STALE_AT = 23
+	VENDOR_COLUMN_STALE_AT = 23,
+	VENDOR_COLUMN_FEED_PULLED_AT = 32
 };
 
 enum ProductColumn

@@ -1,0 +1,305 @@
+/*
+ * pull_answer.c
+ *		What a vendor answers to a pull: its headers, its body, what comes of it.
+ *
+ * When the vendor counted is the time in the feed, else its Last-Modified, else
+ * its Date, else when we asked; never later than that, and a clock that
+ * is ahead of ours is set back by as much as its Date is. Too early a time costs a
+ * sale at worst; too late a time would sell units twice.
+ */
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "sync/link_header.h"
+#include "sync/pull_state.h"
+
+#define RETRY_AFTER_S_MAX   3600
+#define CHARSET_BYTES_MAX   64
+#define HTTP_STATUS_OK      200
+#define HTTP_STATUS_MANY    429
+#define HTTP_STATUS_UNAVAIL 503
+
+double
+pull_wall_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+void
+pull_fail(PullResult *result, const char *why)
+{
+	result->status = PULL_FAILED;
+	if (result->error[0] == '\0')
+		snprintf(result->error, sizeof(result->error), "%s", why);
+}
+
+/* ---------- as it arrives ---------- */
+
+/* The value of Content-Type's charset; false if it has none. */
+static bool
+find_charset(const char *type, char charset[CHARSET_BYTES_MAX])
+{
+	const char *at = strcasestr(type, "charset=");
+	size_t      bytes;
+
+	if (at == NULL)
+		return false;
+	at += strlen("charset=");
+	at += *at == '"' || *at == '\'';
+	bytes = strcspn(at, "\"'; \t");
+	if (bytes == 0 || bytes >= CHARSET_BYTES_MAX)
+		return false;
+	memcpy(charset, at, bytes);
+	charset[bytes] = '\0';
+	return true;
+}
+
+/* A feed of what the answer says it is; NULL if memory is short. */
+static Feed *
+begin_feed(Pull *pull)
+{
+	const char *type = NULL;
+	char        charset[CHARSET_BYTES_MAX];
+	bool        has_charset;
+
+	curl_easy_getinfo(pull->curl, CURLINFO_CONTENT_TYPE, &type);
+	has_charset = type != NULL && find_charset(type, charset);
+	return feed_create(pull->mapping,
+					   type != NULL && strncasecmp(type, "text/csv", strlen("text/csv")) == 0,
+					   has_charset ? charset : NULL, config.feed_items_max);
+}
+
+size_t
+pull_on_body(char *data, size_t size, size_t count, void *context)
+{
+	Pull       *pull = context;
+	PullResult *result = pull->result;
+	size_t      bytes = size * count;
+	long        status = 0;
+
+	(void) sched_yield(); /* what customers wait for goes first */
+	pull->bytes += bytes;
+	if (pull->bytes > (size_t) config.feed_bytes_max)
+	{
+		pull_fail(result, "the feed is larger than FEED_BYTES_MAX");
+		return CURL_WRITEFUNC_ERROR;
+	}
+	curl_easy_getinfo(pull->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (status != HTTP_STATUS_OK)
+		return bytes; /* of no interest */
+	if (result->feed == NULL)
+		result->feed = begin_feed(pull);
+	if (result->feed == NULL)
+	{
+		pull_fail(result, "out of memory");
+		return CURL_WRITEFUNC_ERROR;
+	}
+	if (feed_add(result->feed, data, bytes))
+		return bytes;
+	pull_fail(result, feed_error(result->feed));
+	return CURL_WRITEFUNC_ERROR;
+}
+
+/* A header line's value and its length if the line has that name, else NULL. */
+static const char *
+header_value(const char *line, size_t *bytes, const char *name)
+{
+	size_t length = strlen(name);
+
+	if (*bytes <= length || strncasecmp(line, name, length) != 0)
+		return NULL;
+	line += length;
+	*bytes -= length;
+	while (*bytes > 0 && (*line == ' ' || *line == '\t'))
+	{
+		line++;
+		(*bytes)--;
+	}
+	while (*bytes > 0 && (line[*bytes - 1] == '\r' || line[*bytes - 1] == '\n'))
+		(*bytes)--;
+	return line;
+}
+
+/* Copies a header's value if it has that name; values that would not go into the database are left
+ * out. */
+static bool
+copy_header(char *to, size_t room, const char *line, size_t bytes, const char *name)
+{
+	const char *value = header_value(line, &bytes, name);
+
+	if (value == NULL)
+		return false;
+	for (size_t i = 0; i < bytes; i++)
+	{
+		if (value[i] < ' ' || value[i] > '~')
+			return false;
+	}
+	if (bytes >= room)
+		return false;
+	memcpy(to, value, bytes);
+	to[bytes] = '\0';
+	return true;
+}
+
+/* Another answer begins: the one before was a redirect. */
+static void
+forget_answer(Pull *pull)
+{
+	PullResult *result = pull->result;
+
+	pull->has_connected = pull->is_address_refused = false;
+	*result->etag = *result->last_modified = *result->date = *pull->encoding = '\0';
+	pull->date = pull->received_at = 0;
+	pull->has_next_page = pull->is_chunked = false;
+}
+
+static void
+see_length(Pull *pull, const char *line, size_t bytes)
+{
+	const char *coding = header_value(line, &bytes, "Transfer-Encoding:");
+
+	if (coding != NULL && memmem(coding, bytes, "chunked", strlen("chunked")) != NULL)
+		pull->is_chunked = true;
+}
+
+static void
+see_pages(Pull *pull, const char *line, size_t bytes)
+{
+	const char *links = header_value(line, &bytes, "Link:");
+
+	if (links != NULL && link_header_has_next(links, bytes))
+		pull->has_next_page = true;
+}
+
+size_t
+pull_on_header(char *data, size_t size, size_t count, void *context)
+{
+	Pull       *pull = context;
+	PullResult *result = pull->result;
+	size_t      bytes = size * count;
+
+	if (bytes >= strlen("HTTP/") && memcmp(data, "HTTP/", strlen("HTTP/")) == 0)
+		forget_answer(pull);
+	see_pages(pull, data, bytes);
+	see_length(pull, data, bytes);
+	(void) copy_header(result->etag, PULL_TAG_BYTES_MAX, data, bytes, "ETag:");
+	(void) copy_header(result->last_modified, PULL_TAG_BYTES_MAX, data, bytes, "Last-Modified:");
+	(void) copy_header(pull->encoding, ENCODING_BYTES_MAX, data, bytes, "Content-Encoding:");
+	if (copy_header(result->date, PULL_TAG_BYTES_MAX, data, bytes, "Date:"))
+	{
+		pull->date = (double) curl_getdate(result->date, NULL);
+		pull->received_at = pull_wall_clock();
+	}
+	return bytes;
+}
+
+/* ---------- when it is there ---------- */
+
+/* When the vendor counted, as far as its headers and our clock tell. */
+void
+pull_set_times(Pull *pull)
+{
+	PullResult *result = pull->result;
+	double      modified =
+        *result->last_modified ? (double) curl_getdate(result->last_modified, NULL) : -1;
+	double header = modified > 0 ? modified : pull->date;
+
+	result->clock_ahead = pull->date > pull->received_at ? pull->date - pull->received_at : 0;
+	result->as_of_latest = result->began_at;
+	result->as_of_rule = "request";
+	result->told = NULL;
+	if (header <= 0)
+		return;
+	result->told = modified > 0 ? result->last_modified : result->date;
+	if (header - result->clock_ahead >= result->began_at)
+		return;
+	result->as_of_latest = header - result->clock_ahead;
+	result->as_of_rule = modified > 0 ? "Last-Modified" : "Date";
+}
+
+/* Is what a vendor names as Content-Encoding the encoding of its text, which is another thing? */
+bool
+pull_names_charset(const char *encoding)
+{
+	static const char *const names[] = {"utf",      "iso-8859", "latin",  "windows-",
+										"us-ascii", "ascii",    "binary", "8bit",
+										"7bit",     "text",     "none"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	{
+		if (strncasecmp(encoding, names[i], strlen(names[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+fail_with_status(Pull *pull, long status)
+{
+	curl_off_t retry_after_s = 0;
+	char       why[128];
+	int        length = snprintf(why, sizeof(why), "the vendor answered with status %ld", status);
+
+	if (status == HTTP_STATUS_MANY || status == HTTP_STATUS_UNAVAIL)
+		curl_easy_getinfo(pull->curl, CURLINFO_RETRY_AFTER, &retry_after_s);
+	if (retry_after_s > 0)
+	{
+		pull->result->retry_after_s =
+			retry_after_s < RETRY_AFTER_S_MAX ? (double) retry_after_s : RETRY_AFTER_S_MAX;
+		snprintf(why + length, sizeof(why) - (size_t) length,
+				 " and wants to be left alone for %ld s", (long) retry_after_s);
+	}
+	pull_fail(pull->result, why);
+}
+
+/* Could it have been cut at the end of a line, and nobody know? */
+static bool
+has_open_end(const Pull *pull)
+{
+	curl_off_t length = -1;
+	long       version = 0;
+
+	curl_easy_getinfo(pull->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+	curl_easy_getinfo(pull->curl, CURLINFO_HTTP_VERSION, &version);
+	return feed_is_csv(pull->result->feed) && length < 0 && !pull->is_chunked &&
+		   version < CURL_HTTP_VERSION_2_0;
+}
+
+void
+pull_finish(Pull *pull, CURLcode code)
+{
+	PullResult *result = pull->result;
+	long        status = 0;
+
+	pull->is_done = true;
+	curl_easy_getinfo(pull->curl, CURLINFO_RESPONSE_CODE, &status);
+	pull_set_times(pull);
+	if (code != CURLE_OK && pull->is_address_refused && !pull->has_connected)
+		pull_fail(result,
+			 "the feed's host has an address that is not allowed: see FEED_ALLOW_ADDRESSES");
+	else if (code != CURLE_OK)
+		pull_fail(result, pull->reason[0] != '\0' ? pull->reason : curl_easy_strerror(code));
+	else if (status == 304 && !pull->is_conditional)
+		pull_fail(result, "the vendor answered with status 304 to a question without a condition");
+	else if (status == 304)
+		result->status = PULL_UNCHANGED;
+	else if (status != HTTP_STATUS_OK)
+		fail_with_status(pull, status);
+	else if (pull->has_next_page)
+		pull_fail(result, "the feed goes on in a next page (Link: rel=next): pages are not "
+						  "followed");
+	else if (result->feed == NULL)
+		pull_fail(result, "the feed is empty");
+	else if (has_open_end(pull))
+		pull_fail(result, "the CSV ends with its connection: without Content-Length or chunks "
+						  "nobody knows whether it is whole");
+	else if (!feed_finish(result->feed))
+		pull_fail(result, feed_error(result->feed));
+	else
+		result->status = PULL_BROUGHT;
+}

@@ -1,0 +1,55 @@
+/*
+ * pull_state.h
+ *		What the files of a pull share.
+ */
+#ifndef PULL_STATE_H
+#define PULL_STATE_H
+
+#include <curl/curl.h>
+
+#include "sync/pull.h"
+
+#define ENCODING_BYTES_MAX 64
+
+typedef struct Pull
+{
+	struct Pull       *next;
+	PullResult        *result;
+	CURL              *curl;
+	struct curl_slist *headers;
+	char              *mapping;
+	long long          deadline_us; /* of monotonic_us() */
+	double             date;
+	double             received_at; /* the Date */
+	size_t             bytes;
+	char               encoding[ENCODING_BYTES_MAX]; /* Content-Encoding */
+	bool               is_conditional; /* asked only if the feed is another than ours */
+	bool               is_undecoded;   /* asked again, for Content-Encoding is none */
+	bool               is_chunked;
+	bool               has_next_page;
+	bool               is_done;
+	bool               is_address_refused;
+	bool               has_connected; /* or tried to, at another address */
+	char               reason[CURL_ERROR_SIZE];
+} Pull;
+
+/* Seconds since 1970. */
+extern double pull_wall_clock(void);
+
+/* The first reason counts. */
+extern void pull_fail(PullResult *result, const char *why);
+
+/* libcurl's callbacks; context is the Pull. */
+extern size_t pull_on_header(char *data, size_t size, size_t count, void *context);
+extern size_t pull_on_body(char *data, size_t size, size_t count, void *context);
+
+/* When the vendor counted, as far as its headers and our clock tell. */
+extern void pull_set_times(Pull *pull);
+
+/* Is what a vendor names as Content-Encoding the encoding of its text, which is another thing? */
+extern bool pull_names_charset(const char *encoding);
+
+/* The transfer has ended, with that code: the result says what came of it. */
+extern void pull_finish(Pull *pull, CURLcode code);
+
+#endif /* PULL_STATE_H */

@@ -281,7 +281,7 @@ pull_finish(Pull *pull, CURLcode code)
 	pull_set_times(pull);
 	if (code != CURLE_OK && pull->is_address_refused && !pull->has_connected)
 		pull_fail(result,
-			 "the feed's host has an address that is not allowed: see FEED_ALLOW_ADDRESSES");
+				  "the feed's host has an address that is not allowed: see FEED_ALLOW_ADDRESSES");
 	else if (code != CURLE_OK)
 		pull_fail(result, pull->reason[0] != '\0' ? pull->reason : curl_easy_strerror(code));
 	else if (status == 304 && !pull->is_conditional)

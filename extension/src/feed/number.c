@@ -50,6 +50,8 @@ mark_at(const char *text, char *kind)
 		*kind = *text;
 		return 1;
 	}
+	if (*text != ' ' && *text != '\'' && (unsigned char) *text < 0x80)
+		return 0;
 	for (size_t i = 0; i < sizeof(group_marks) / sizeof(group_marks[0]); i++)
 	{
 		size_t bytes = strlen(group_marks[i].text);
@@ -230,6 +232,16 @@ write_plain(const Number *number, char plain[NUMBER_ROOM])
 	return true;
 }
 
+/* Almost all are: digits, and nothing to think about. */
+static bool
+is_plain_already(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return digits > 0 && digits <= NUMBER_BYTES_MAX && text[digits] == '\0' &&
+		   (*text != '0' || digits == 1);
+}
+
 NumberReading
 number_read(const char *text, char decimal, char plain[NUMBER_ROOM])
 {
@@ -239,6 +251,11 @@ number_read(const char *text, char decimal, char plain[NUMBER_ROOM])
 	NumberReading reading;
 	bool          has_exponent;
 
+	if (is_plain_already(text))
+	{
+		strcpy(plain, text);
+		return NUMBER_READ;
+	}
 	text = skip_blanks(text);
 	if (strlen(text) > NUMBER_BYTES_MAX)
 		return NUMBER_NONE;

@@ -232,13 +232,22 @@ write_plain(const Number *number, char plain[NUMBER_ROOM])
 	return true;
 }
 
-/* Almost all are: digits, and nothing to think about. */
+/* Almost all are: digits, with decimals behind a point that is known to be one. */
 static bool
-is_plain_already(const char *text)
+is_plain_already(const char *text, char decimal)
 {
 	size_t digits = strspn(text, "0123456789");
+	size_t length = digits;
 
-	return digits > 0 && digits <= NUMBER_BYTES_MAX && text[digits] == '\0' &&
+	if (decimal == '.' && text[digits] == '.')
+	{
+		size_t decimals = strspn(text + digits + 1, "0123456789");
+
+		if (decimals == 0)
+			return false;
+		length += 1 + decimals;
+	}
+	return digits > 0 && length <= NUMBER_BYTES_MAX && text[length] == '\0' &&
 		   (*text != '0' || digits == 1);
 }
 
@@ -251,7 +260,7 @@ number_read(const char *text, char decimal, char plain[NUMBER_ROOM])
 	NumberReading reading;
 	bool          has_exponent;
 
-	if (is_plain_already(text))
+	if (is_plain_already(text, decimal))
 	{
 		strcpy(plain, text);
 		return NUMBER_READ;

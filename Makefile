@@ -1,6 +1,8 @@
 # order_aggregator: every command a person types. "make help" lists them.
 
-PACKAGES = postgresql-15 postgresql-client-15 postgresql-server-dev-15 rabbitmq-server \
+PG_CONFIG ?= pg_config
+PG_MAJOR := $(shell PG_CONFIG=$(PG_CONFIG) scripts/postgresql-major)
+PACKAGES = postgresql-$(PG_MAJOR) postgresql-client-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) rabbitmq-server \
 	librabbitmq-dev libpq-dev libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libyajl-dev libcsv-dev libcmocka-dev \
 	pkg-config gcc libc6-dev make procps curl openssl \
 	nginx-light python3 python3-pytest python3-psycopg python3-pika python3-requests python3-jsonschema

@@ -9,8 +9,7 @@
  * WINDOW of them be unconfirmed. Prints the seconds from the first publish to the
  * last confirm.
  */
-#include <amqp.h>
-#include <amqp_tcp_socket.h>
+#include "link/broker_library.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>

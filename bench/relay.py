@@ -136,7 +136,7 @@ def doorbell(figures, db, alone_name, listening_name, pinned):
 def main():
     figures = Figures("relay")
     fresh()
-    subprocess.run(["gcc", "-O2", "-o", OUT / "raw_publish", TOP / "bench" / "raw_publish.c", "-lrabbitmq"], check=True)
+    subprocess.run(["gcc", "-O2", "-iquote", TOP / "bridge" / "src", "-o", OUT / "raw_publish", TOP / "bench" / "raw_publish.c", "-lrabbitmq"], check=True)
     try:
         servers("base")
         with connect() as db:

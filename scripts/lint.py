@@ -28,7 +28,8 @@ FUNCTION_LINES_MAX = 70
 SAME_LINES = 6
 # what only one room may know
 ONLY = [
-    (r"#include <amqp", "bridge/src/link/broker", "rabbitmq-c"),
+    (r"#include <(?:rabbitmq-c/)?amqp", "bridge/src/link/broker_library.h", "rabbitmq-c"),
+    (r"PG_VERSION_NUM", "extension/src/store/compat.h", "the server's version"),
     (r"#include <microhttpd", "bridge/src/http/server", "libmicrohttpd"),
     (r"#include <curl/", ("bridge/src/sync/", "bridge/src/link/broker_url", "bridge/src/main.c"), "libcurl"),
     (r'"\s*(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH) [^"]*order_aggregator\.', ("extension/src/store/plans.c", "bridge/src/link/statements.c"), "SQL text"),

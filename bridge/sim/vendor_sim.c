@@ -389,7 +389,7 @@ work(void *unused)
 	{
 		worker->amqp =
 			amqp_client_open(options.rabbitmq_url, "vendor-sim", CONFIRM_TIMEOUT_MS, &events);
-		if (worker->amqp != NULL && amqp_client_declare(worker->amqp) &&
+		if (worker->amqp != NULL && amqp_client_declare(worker->amqp, NULL) &&
 			amqp_client_consume(worker->amqp, QUEUE_PLACED, options.prefetch))
 		{
 			backoff_reset(&backoff);

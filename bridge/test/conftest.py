@@ -237,6 +237,10 @@ class World:
         connection = pika.BlockingConnection(pika.URLParameters(self.env["RABBITMQ_URL"]))
         return connection.channel()
 
+    def broker_major(self):
+        """The major version of RabbitMQ."""
+        return int(self.channel().connection._impl.server_properties["version"].split(".")[0])
+
     def purge(self):
         for queue in QUEUES:
             channel = self.channel()

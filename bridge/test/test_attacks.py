@@ -566,7 +566,7 @@ def test_large_replies_are_buried_unread(target):
     bridge = target.world.programs[0] if not ATTACK else None
     before = memory_kb(bridge.process.pid, "VmRSS") if bridge else 0
     for _ in range(8):
-        channel.basic_publish("", "orders.replies", start.encode() + b', "reason": "' + b"x" * 20_000_000 + b'"}')
+        channel.basic_publish("", "orders.replies", start.encode() + b', "reason": "' + b"x" * 15_000_000 + b'"}')
     channel.connection.close()
     reasons = [p.headers["x-reason"] for p in dead(target, 8)]
     assert len(reasons) == 8 and all("REPLY_BYTES_MAX" in reason for reason in reasons)

@@ -1,13 +1,15 @@
 """Things break in the middle of the work: nothing lost, nothing done twice, nothing oversold."""
 
 import json
+import os
 import signal
 import threading
 import time
 
 import psycopg
+import pytest
 import requests
-from conftest import PATIENCE_S, wait_until
+from conftest import PATIENCE_S, QUEUES, wait_until
 
 
 def place_in_background(world, orders, batch=100):
@@ -193,6 +195,34 @@ def test_redrive_moves_what_is_dead_once_even_if_it_dies_again(world):
     wait_until(lambda: world.depth("orders.replies.dead") == 2, what="the dead ones")
     assert "dead replies redriven: 2" in world.command("redrive").stdout
     wait_until(lambda: world.depth("orders.replies.dead") == 2, what="them to die again")
+
+
+@pytest.mark.parametrize("queues", ["ours", "of an earlier version"])
+def test_replies_that_come_back_again_and_again_are_not_lost(world, queues):
+    """RabbitMQ 4 drops what has come back 20 times; a bridge that is killed gives back all that it holds. COME_BACK times."""
+    channel = world.channel()
+    for queue in QUEUES:
+        channel.queue_delete(queue)
+        if queues != "ours":    # which had no limit
+            channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+    world.stock(a={"x": 100})
+    world.place(20)
+    renewed = 0
+    with psycopg.connect(world.url) as foreign:
+        foreign.execute("SELECT FROM order_aggregator.orders FOR UPDATE")
+        bridge = world.ready_bridge("--roles=http,replies")
+        world.reply(*(json.dumps({"orderId": order, "vendorId": "a", "attempt": 1, "status": "confirmed"}) for order in range(1, 21)))
+        for _ in range(int(os.environ.get("COME_BACK", 25))):
+            wait_until(lambda: bridge.metric("replies_set_aside") == 20, what="the replies in its hands")
+            renewed += bridge.metric("replies_renewed_total")
+            bridge.kill()
+            bridge = world.ready_bridge("--roles=http,replies")
+    wait_until(lambda: world.statuses() == {"confirmed": 20}, what="all answers")
+    assert renewed >= 20
+    assert bridge.metric("queues_with_delivery_limit") == (len(QUEUES) if queues != "ours" and world.broker_major() >= 4 else 0)
+    world.consistent()
+    for queue in QUEUES:
+        channel.queue_delete(queue)
 
 
 def test_a_row_locked_by_someone_else_holds_up_no_other_request_for_ever(world):

@@ -66,6 +66,14 @@ static const Description descriptions[METRIC_COUNT] = {
 	[METRIC_FEEDS_HELD] = {"feeds_held", "gauge",
 						   "Vendors whose last feed lacks so much that it is held back.",
 						   "above 0 for long"},
+	[METRIC_REPLIES_RENEWED] = {"replies_renewed_total", "counter",
+								"Replies that came back often and were published anew, before the "
+								"broker could drop them.",
+								"often: bridges die, or the database hangs"},
+	[METRIC_QUEUES_LIMITED] = {"queues_with_delivery_limit", "gauge",
+							   "Queues without our delivery limit on a broker that drops what "
+							   "comes back 20 times, unless a policy says otherwise.",
+							   "above 0"},
 	[METRIC_DEAD_LETTERS] = {"dead_letters", "gauge", "Messages in the queue orders.replies.dead.",
 							 "above 0"},
 	[METRIC_REPLIES_APPLIED] = {"replies_applied_total", "counter", "Vendors' replies applied.",

@@ -2,14 +2,12 @@
  * broker.c
  *		One connection and channel to RabbitMQ, with publisher confirms.
  *
- * rabbitmq-c 0.11. What must be kept in mind: it serves heartbeats only while
+ * rabbitmq-c, 0.11 and later. What must be kept in mind: it serves heartbeats only while
  * it is called; frames may lie in its buffers when the socket is quiet; what
  * a frame points to dies with amqp_maybe_release_buffers().
  */
 #include "link/broker.h"
 
-#include <amqp_ssl_socket.h>
-#include <amqp_tcp_socket.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +15,10 @@
 #include "base/log.h"
 #include "link/broker_state.h"
 #include "link/broker_url.h"
+
+/* 3.10 takes no larger one for endless: -1 would drop a message at its first redelivery there. */
+#define DELIVERY_LIMIT   1000000
+#define MAJOR_THAT_DROPS 4
 
 /* ---------- errors ---------- */
 
@@ -235,38 +237,97 @@ survive_refusal(Amqp *amqp, const char *what, bool *refused)
 		   broker_open_channel(amqp, CHANNEL_DECLARE);
 }
 
-static bool
-declare_quorum_queue(Amqp *amqp, const char *queue)
+/* The major version of the broker; 0 if it does not say. */
+static int
+broker_major(Amqp *amqp)
 {
-	amqp_table_entry_t type = {
-		amqp_cstring_bytes("x-queue-type"),
-		{.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes("quorum")}};
+	const amqp_table_t *properties = amqp_get_server_properties(amqp->connection);
+
+	for (int i = 0; properties != NULL && i < properties->num_entries; i++)
+	{
+		const amqp_table_entry_t *entry = &properties->entries[i];
+		char                      version[SHORT_STRING_MAX];
+
+		if (entry->value.kind != AMQP_FIELD_KIND_UTF8 || entry->key.len != strlen("version") ||
+			memcmp(entry->key.bytes, "version", entry->key.len) != 0)
+			continue;
+		broker_copy_bytes(version, sizeof(version), entry->value.value.bytes);
+		return atoi(version);
+	}
+	return 0;
+}
+
+/* *refused may be NULL. False if the connection is lost. */
+static bool
+declare_quorum_queue(Amqp *amqp, const char *queue, bool with_limit, bool *refused)
+{
+	amqp_table_entry_t arguments[] = {
+		{amqp_cstring_bytes("x-queue-type"),
+		 {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes("quorum")}},
+		{amqp_cstring_bytes("x-delivery-limit"),
+		 {.kind = AMQP_FIELD_KIND_I32, .value.i32 = DELIVERY_LIMIT}}};
 	char what[SHORT_STRING_MAX];
 
 	snprintf(what, sizeof(what), "declaring queue %s", queue);
 	amqp_queue_declare(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(queue), 0, 1, 0, 0,
-					   (amqp_table_t){.num_entries = 1, .entries = &type});
-	return survive_refusal(amqp, what, NULL);
+					   (amqp_table_t){.num_entries = with_limit ? 2 : 1, .entries = arguments});
+	return survive_refusal(amqp, what, refused);
 }
 
-bool
-amqp_client_declare(Amqp *amqp)
+/*
+ * Without a limit of its own a queue has the broker's: since RabbitMQ 4 a message that has come
+ * back 20 times is dropped. A queue that is there without keeps what it has, for arguments cannot
+ * be changed: *has_limit is then false.
+ */
+static bool
+declare_with_limit(Amqp *amqp, const char *queue, bool *has_limit)
+{
+	bool refused;
+
+	if (!declare_quorum_queue(amqp, queue, true, &refused))
+		return false;
+	*has_limit = !refused;
+	return !refused || declare_quorum_queue(amqp, queue, false, NULL);
+}
+
+static bool
+declare_queues(Amqp *amqp, int *limited)
 {
 	static const char *const queues[] = {QUEUE_PLACED, QUEUE_PLACED_DEAD, QUEUE_REPLIES,
 										 QUEUE_REPLIES_DEAD};
-	bool                     refused;
+	bool                     drops = broker_major(amqp) >= MAJOR_THAT_DROPS;
+
+	*limited = 0;
+	for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++)
+	{
+		bool has_limit;
+
+		if (!declare_with_limit(amqp, queues[i], &has_limit))
+			return false;
+		if (has_limit || !drops)
+			continue;
+		(*limited)++;
+		log_warning("queue %s has no delivery limit of ours: unless a policy says otherwise, "
+					"RabbitMQ drops a message that has come back 20 times (docs/operations.md, "
+					"RabbitMQ 4)",
+					queues[i]);
+	}
+	return true;
+}
+
+bool
+amqp_client_declare(Amqp *amqp, int *limited)
+{
+	bool refused;
+	int  ignored;
 
 	if (!broker_open_channel(amqp, CHANNEL_DECLARE))
 		return false;
 	amqp_exchange_declare(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(EXCHANGE_ORDERS),
 						  amqp_cstring_bytes("topic"), 0, 1, 0, 0, amqp_empty_table);
-	if (!survive_refusal(amqp, "declaring exchange " EXCHANGE_ORDERS, NULL))
+	if (!survive_refusal(amqp, "declaring exchange " EXCHANGE_ORDERS, NULL) ||
+		!declare_queues(amqp, limited != NULL ? limited : &ignored))
 		return false;
-	for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++)
-	{
-		if (!declare_quorum_queue(amqp, queues[i]))
-			return false;
-	}
 	amqp_queue_bind(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(QUEUE_PLACED),
 					amqp_cstring_bytes(EXCHANGE_ORDERS), amqp_cstring_bytes(PLACED_BINDING),
 					amqp_empty_table);

@@ -52,7 +52,8 @@ typedef struct AmqpMessage
 	const char *traceparent; /* of a delivered message only; may be NULL */
 	const char *user_id; /* who published it, vouched for by the broker, or by us if we copied it;
 							NULL: nobody is */
-	bool              is_copy; /* of a message that user_id, or nobody known, published */
+	int64_t           redeliveries; /* of a delivered message only: how often it came back before */
+	bool              is_copy;      /* of a message that user_id, or nobody known, published */
 	const AmqpHeader *headers;
 	int               nheaders;
 	const void       *body;
@@ -93,9 +94,11 @@ extern void amqp_client_close(Amqp *amqp);
 /*
  * amqp_client_declare declares the exchange and queues of the contract. Where
  * one exists with other arguments it logs the broker's words about what differs
- * and goes on with the one that is there. False if the connection is lost.
+ * and goes on with the one that is there. False if the connection is lost. *limited, which may be
+ * NULL, is how many of the queues have not got our delivery limit from a broker that drops messages
+ * without one: RabbitMQ 4, unless a policy says otherwise.
  */
-extern bool amqp_client_declare(Amqp *amqp) __attribute__((warn_unused_result));
+extern bool amqp_client_declare(Amqp *amqp, int *limited) __attribute__((warn_unused_result));
 
 /*
  * amqp_client_bind_again has the broker see to it that the queue of placed orders

@@ -92,6 +92,37 @@ copy_header(char *to, size_t size, const amqp_basic_properties_t *properties, co
 	return false;
 }
 
+/* A header that is a whole number, of whatever size; 0 if there is none of that name. */
+static int64_t
+number_header(const amqp_basic_properties_t *properties, const char *name)
+{
+	if (!(properties->_flags & AMQP_BASIC_HEADERS_FLAG))
+		return 0;
+	for (int i = 0; i < properties->headers.num_entries; i++)
+	{
+		const amqp_table_entry_t *entry = &properties->headers.entries[i];
+
+		if (entry->key.len != strlen(name) || memcmp(entry->key.bytes, name, entry->key.len) != 0)
+			continue;
+		switch (entry->value.kind)
+		{
+			case AMQP_FIELD_KIND_I8:
+				return entry->value.value.i8;
+			case AMQP_FIELD_KIND_U8:
+				return entry->value.value.u8;
+			case AMQP_FIELD_KIND_I16:
+				return entry->value.value.i16;
+			case AMQP_FIELD_KIND_I32:
+				return entry->value.value.i32;
+			case AMQP_FIELD_KIND_I64:
+				return entry->value.value.i64;
+			default:
+				return 0;
+		}
+	}
+	return 0;
+}
+
 /*
  * Who published a message: the broker sees to it that user_id is the publisher's own. A
  * copy of ours is ours to the broker, and says in a header whose message it was.
@@ -145,14 +176,16 @@ on_deliver(Amqp *amqp, amqp_channel_t channel, const amqp_basic_deliver_t *deliv
 	(void) copy_header(traceparent, sizeof(traceparent), &content.properties, "traceparent");
 	copy_user_id(amqp, user_id, sizeof(user_id), &content.properties);
 	if (amqp->events.on_delivery != NULL)
-		amqp->events.on_delivery(amqp->events.context, tag,
-								 &(AmqpMessage){.exchange = "",
-												.routing_key = routing_key,
-												.message_id = message_id,
-												.traceparent = *traceparent ? traceparent : NULL,
-												.user_id = *user_id ? user_id : NULL,
-												.body = content.body.bytes,
-												.body_bytes = content.body.len});
+		amqp->events.on_delivery(
+			amqp->events.context, tag,
+			&(AmqpMessage){.exchange = "",
+						   .routing_key = routing_key,
+						   .message_id = message_id,
+						   .traceparent = *traceparent ? traceparent : NULL,
+						   .user_id = *user_id ? user_id : NULL,
+						   .redeliveries = number_header(&content.properties, HEADER_DELIVERIES),
+						   .body = content.body.bytes,
+						   .body_bytes = content.body.len});
 	amqp_destroy_message(&content);
 	return true;
 }
@@ -218,7 +251,8 @@ on_method(Amqp *amqp, amqp_channel_t channel, const amqp_method_t *method)
 			log_info("RabbitMQ takes messages again");
 			return true;
 		case AMQP_BASIC_CANCEL_METHOD:
-			log_warning("RabbitMQ cancelled our consumer: its queue was deleted or moved");
+			log_warning("RabbitMQ cancelled our consumer: its queue was deleted or moved, or a "
+						"message was held for longer than the broker's consumer_timeout");
 			amqp->is_lost = true;
 			return false;
 		default:

@@ -5,9 +5,8 @@
 #ifndef BROKER_STATE_H
 #define BROKER_STATE_H
 
-#include <amqp.h>
-
 #include "link/broker.h"
+#include "link/broker_library.h"
 #include "link/watchdog.h"
 
 #define PLACED_BINDING "order.placed.*"
@@ -19,6 +18,7 @@
 #define HEADERS_MAX       32
 #define SHORT_STRING_MAX  255
 #define HEADER_USER_ID    "x-user-id"
+#define HEADER_DELIVERIES "x-delivery-count"
 #define CONSUMER_RENEW_MS 10000
 #define RPC_TIMEOUT_S     20
 #define CLASS_BASIC       60

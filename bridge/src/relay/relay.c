@@ -132,7 +132,7 @@ connect_broker(Relay *relay)
 	amqp_client_close(relay->amqp);
 	relay->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge relay", publish_timeout_ms(),
 								   relay_broker_events(relay));
-	if (relay->amqp != NULL && amqp_client_declare(relay->amqp))
+	if (relay->amqp != NULL && amqp_client_declare(relay->amqp, NULL))
 		return true;
 	amqp_client_close(relay->amqp);
 	relay->amqp = NULL;

@@ -84,7 +84,7 @@ relay_publish_again(Relay *relay, Page *page)
 	if (!page->declared)
 	{
 		page->declared = true;
-		if (!amqp_client_declare(relay->amqp))
+		if (!amqp_client_declare(relay->amqp, NULL))
 			return false;
 	}
 	return !stop_requested() && relay_publish_page(relay, page);

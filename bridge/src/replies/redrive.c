@@ -48,7 +48,7 @@ replies_redrive(int max)
 	redrive.amqp = amqp_client_open(config.rabbitmq_url, "order-bridge redrive",
 									config.broker_timeout_s * 1000, &events);
 	/* one at a time: a delivery must not arrive while another waits for its confirm */
-	if (redrive.amqp == NULL || !amqp_client_declare(redrive.amqp) ||
+	if (redrive.amqp == NULL || !amqp_client_declare(redrive.amqp, NULL) ||
 		(waiting = amqp_client_message_count(redrive.amqp, QUEUE_REPLIES_DEAD)) < 0 ||
 		!amqp_client_consume(redrive.amqp, QUEUE_REPLIES_DEAD, 1))
 		redrive.failed = true;

@@ -129,7 +129,8 @@ replies_on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 
 	assert(replies->count < replies->room); /* the prefetch is the room */
 	delivery = &replies->deliveries[replies->count];
-	*delivery = (Delivery){.tag = tag, .bytes = message->body_bytes};
+	*delivery =
+		(Delivery){.tag = tag, .bytes = message->body_bytes, .redeliveries = message->redeliveries};
 	delivery->body = malloc(is_large ? 1 : message->body_bytes + 1);
 	delivery->user_id = message->user_id ? strdup(message->user_id) : NULL;
 	if (delivery->body == NULL || (message->user_id != NULL && delivery->user_id == NULL))
@@ -147,62 +148,6 @@ replies_on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 	if (is_large)
 		dead_letter_large(replies, delivery, message);
 	replies->count++;
-}
-
-/* ---------- set aside ---------- */
-
-void
-replies_set_aside(Delivery *delivery)
-{
-	long long delay = ASIDE_MS_MIN;
-
-	for (int i = 0; i < delivery->tries && delay < ASIDE_MS_MAX; i++)
-		delay *= 2;
-	delivery->tries++;
-	delivery->retry_ms = monotonic_ms() + (delay < ASIDE_MS_MAX ? delay : ASIDE_MS_MAX);
-}
-
-bool
-replies_is_to_be_tried(const Delivery *delivery)
-{
-	return !delivery->is_done && (delivery->retry_ms == 0 || delivery->retry_ms <= monotonic_ms());
-}
-
-static int
-count_aside(const Replies *replies)
-{
-	int count = 0;
-
-	for (int i = 0; i < replies->count; i++)
-		count += replies->deliveries[i].retry_ms != 0 && !replies->deliveries[i].is_done;
-	return count;
-}
-
-/*
- * If much of what we may hold is set aside, it goes to the end of the queue, and
- * others come. Not over and over again if there are no others.
- */
-static bool
-put_back(Replies *replies)
-{
-	int count = replies->count; /* more may come while we wait */
-
-	if (count_aside(replies) < replies->room / 2 ||
-		(!replies->has_progressed && monotonic_ms() < replies->put_back_ms + PUT_BACK_EVERY_MS))
-		return true;
-	replies->put_back_ms = monotonic_ms();
-	replies->has_progressed = false;
-	for (int i = 0; i < count; i++)
-	{
-		Delivery *delivery = &replies->deliveries[i];
-
-		if (delivery->retry_ms == 0 || delivery->is_done)
-			continue;
-		if (!publish_copy(replies, delivery, QUEUE_REPLIES, delivery->body))
-			return false;
-		delivery->is_done = true;
-	}
-	return amqp_client_wait_confirms(replies->amqp, config.broker_timeout_s * 1000);
 }
 
 /* ---------- acknowledging ---------- */
@@ -248,6 +193,89 @@ forget_done(Replies *replies, int count)
 	replies->count = kept;
 }
 
+/* ---------- set aside ---------- */
+
+void
+replies_set_aside(Delivery *delivery)
+{
+	long long delay = ASIDE_MS_MIN;
+
+	for (int i = 0; i < delivery->tries && delay < ASIDE_MS_MAX; i++)
+		delay *= 2;
+	delivery->tries++;
+	delivery->retry_ms = monotonic_ms() + (delay < ASIDE_MS_MAX ? delay : ASIDE_MS_MAX);
+}
+
+bool
+replies_is_to_be_tried(const Delivery *delivery)
+{
+	return !delivery->is_done && (delivery->retry_ms == 0 || delivery->retry_ms <= monotonic_ms());
+}
+
+static int
+count_aside(const Replies *replies)
+{
+	int count = 0;
+
+	for (int i = 0; i < replies->count; i++)
+		count += replies->deliveries[i].retry_ms != 0 && !replies->deliveries[i].is_done;
+	return count;
+}
+
+/*
+ * What has come back often, because bridges died with it in their hands, becomes a new message: the
+ * broker may drop one that comes back too often, without a word.
+ */
+static bool
+renew_worn(Replies *replies)
+{
+	int count = replies->count; /* more may come while we wait */
+	int renewed = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		Delivery *delivery = &replies->deliveries[i];
+
+		if (delivery->redeliveries < REDELIVERIES_MAX || delivery->is_done)
+			continue;
+		if (!publish_copy(replies, delivery, QUEUE_REPLIES, delivery->body))
+			return false;
+		delivery->is_done = true;
+		renewed++;
+	}
+	metric_add(METRIC_REPLIES_RENEWED, renewed);
+	return renewed == 0 ||
+		   (amqp_client_wait_confirms(replies->amqp, config.broker_timeout_s * 1000) &&
+			acknowledge(replies, count));
+}
+
+/*
+ * If much of what we may hold is set aside, it goes to the end of the queue, and
+ * others come. Not over and over again if there are no others.
+ */
+static bool
+put_back(Replies *replies)
+{
+	int count = replies->count; /* more may come while we wait */
+
+	if (count_aside(replies) < replies->room / 2 ||
+		(!replies->has_progressed && monotonic_ms() < replies->put_back_ms + PUT_BACK_EVERY_MS))
+		return true;
+	replies->put_back_ms = monotonic_ms();
+	replies->has_progressed = false;
+	for (int i = 0; i < count; i++)
+	{
+		Delivery *delivery = &replies->deliveries[i];
+
+		if (delivery->retry_ms == 0 || delivery->is_done)
+			continue;
+		if (!publish_copy(replies, delivery, QUEUE_REPLIES, delivery->body))
+			return false;
+		delivery->is_done = true;
+	}
+	return amqp_client_wait_confirms(replies->amqp, config.broker_timeout_s * 1000);
+}
+
 /* Applies all that has arrived and is to be tried; what is done goes to the dead queue, or is done,
  * and is acknowledged. */
 static bool
@@ -261,6 +289,10 @@ settle_deliveries(Replies *replies)
 	if (count == 0)
 		return true;
 	role_begins(ROLE_REPLIES);
+	if (!renew_worn(replies))
+		return false;
+	forget_done(replies, count);
+	count = replies->count;
 	replies_read_bodies(replies);
 	ok = replies_apply_all(replies) && publish_dead(replies, count);
 	FAULT_POINT("replies.before_ack");
@@ -315,13 +347,16 @@ static bool
 connect_broker(Replies *replies)
 {
 	const AmqpEvents events = {.context = replies, .on_delivery = replies_on_delivery};
+	int              limited;
 
 	amqp_client_close(replies->amqp);
 	forget_deliveries(replies); /* the broker delivers them again */
 	replies->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge replies",
 									 config.broker_timeout_s * 1000, &events);
-	return replies->amqp != NULL && amqp_client_declare(replies->amqp) &&
-		   amqp_client_consume(replies->amqp, QUEUE_REPLIES, replies->room);
+	if (replies->amqp == NULL || !amqp_client_declare(replies->amqp, &limited))
+		return false;
+	metric_set(METRIC_QUEUES_LIMITED, limited);
+	return amqp_client_consume(replies->amqp, QUEUE_REPLIES, replies->room);
 }
 
 void *

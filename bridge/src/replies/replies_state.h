@@ -21,6 +21,7 @@
 #define ASIDE_MS_MIN      100
 #define ASIDE_MS_MAX      10000
 #define PUT_BACK_EVERY_MS 1000
+#define REDELIVERIES_MAX  10 /* of the 20 after which a broker may drop a message */
 #define REFUSALS_MAX                                                                               \
 	3 /* of a batch, for reasons that are not the messages', before it is halved all the same */
 
@@ -36,8 +37,9 @@ typedef struct Delivery
 	char     *dead_reason; /* NULL: not dead */
 	bool      is_sent;     /* to the dead queue */
 	bool      is_done;     /* applied, or dead: to be acknowledged */
-	int       tries;       /* how often it was set aside */
-	long long retry_ms;    /* 0: not set aside */
+	int64_t   redeliveries;
+	int       tries;    /* how often it was set aside */
+	long long retry_ms; /* 0: not set aside */
 } Delivery;
 
 typedef struct Replies

@@ -15,6 +15,7 @@
 #include "store/plans.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 

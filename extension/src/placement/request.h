@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 
+#include "store/compat.h"
 #include "store/offers.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -108,7 +109,7 @@ extern void request_error(OrderRequest *request, int sqlstate, char *message, ch
 extern void request_busy(OrderRequest *request, char *message);
 
 /* request_error_raise raises it as an ERROR of its own SQLSTATE. */
-extern void request_error_raise(const RequestError *error) pg_attribute_noreturn();
+pg_noreturn extern void request_error_raise(const RequestError *error);
 
 /* {"code", "message", "detail", "field"} and back. */
 extern Jsonb        *request_error_to_jsonb(const RequestError *error);

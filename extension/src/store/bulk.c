@@ -13,8 +13,7 @@
 #include <sched.h>
 
 #include "access/table.h"
-#include "access/tableam.h"
-#include "executor/executor.h"
+#include "store/compat.h"
 #include "utils/builtins.h"
 
 #define ROWS_MAX 1000
@@ -73,8 +72,8 @@ flush(BulkInsert *bulk)
 		if (bulk->yield_rows > 0 && i % bulk->yield_rows == 0)
 			(void) sched_yield();
 		if (bulk->result_rel->ri_NumIndices > 0)
-			ExecInsertIndexTuples(bulk->result_rel, bulk->slots[i], bulk->estate, false, false,
-								  NULL, NIL);
+			compat_insert_index_entries(bulk->result_rel, bulk->slots[i], bulk->estate, false,
+										false);
 		ExecClearTuple(bulk->slots[i]);
 	}
 	ResetPerTupleExprContext(bulk->estate);

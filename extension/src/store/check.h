@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "store/compat.h"
 #include "utils/numeric.h"
 
 /* what is taken at most */
@@ -34,7 +35,7 @@ extern bool text_to_whole(const char *text, int64 min, int64 max, int64 *result)
 extern bool numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result);
 
 /* argument_error raises 22023, "<name> <complaint>". */
-extern void argument_error(const char *name, const char *complaint) pg_attribute_noreturn();
+pg_noreturn extern void argument_error(const char *name, const char *complaint);
 
 /* require_argument raises 22023 if the argument is null. */
 extern void require_argument(FunctionCallInfo fcinfo, int argument, const char *name);

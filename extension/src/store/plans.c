@@ -10,7 +10,9 @@
 
 #include "store/plans.h"
 
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
 #define ARGS_MAX 10
 

@@ -14,9 +14,8 @@
 #include "store/rows.h"
 
 #include "access/table.h"
-#include "access/tableam.h"
-#include "executor/executor.h"
 #include "miscadmin.h"
+#include "store/compat.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -37,9 +36,8 @@ row_scan_begin(RowScan *scan, const char *table_name, const char *index_name, LO
 	scan->table = table_open(table_oid(table_name), mode);
 	/* makes the table know its primary key */
 	(void) RelationGetIndexList(scan->table);
-	scan->index =
-		index_open(index_name ? table_oid(index_name) : RelationGetPrimaryKeyIndex(scan->table),
-				   AccessShareLock);
+	scan->index = index_open(index_name ? table_oid(index_name) : compat_primary_key(scan->table),
+							 AccessShareLock);
 	scan->scan = NULL;
 	scan->snapshot = NULL;
 	scan->skip_locked = scan->is_busy = false;
@@ -68,9 +66,8 @@ row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys)
 		scan->scan = NULL;
 	}
 	if (scan->scan == NULL)
-		scan->scan =
-			index_beginscan(scan->table, scan->index,
-							scan->snapshot ? scan->snapshot : GetActiveSnapshot(), nkeys, 0);
+		scan->scan = compat_index_beginscan(
+			scan->table, scan->index, scan->snapshot ? scan->snapshot : GetActiveSnapshot(), nkeys);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 
@@ -204,7 +201,7 @@ row_update_begin(RowUpdate *update, const char *table_name)
 }
 
 static void
-insert_into_indexes(RowUpdate *update)
+insert_into_indexes(RowUpdate *update, bool only_summarizing)
 {
 	if (update->result_rel == NULL)
 	{
@@ -214,7 +211,8 @@ insert_into_indexes(RowUpdate *update)
 						  0); /* of no query: it has no range table */
 		ExecOpenIndices(update->result_rel, false);
 	}
-	ExecInsertIndexTuples(update->result_rel, update->slot, update->estate, true, false, NULL, NIL);
+	compat_insert_index_entries(update->result_rel, update->slot, update->estate, true,
+								only_summarizing);
 	ResetPerTupleExprContext(update->estate);
 }
 
@@ -223,17 +221,17 @@ row_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *
 {
 	HeapTuple changed = heap_modify_tuple_by_cols(row, RelationGetDescr(update->table), ncolumns,
 												  columns, values, nulls);
-	TM_FailureData failure;
-	LockTupleMode  mode;
-	bool           update_indexes;
+	TM_FailureData  failure;
+	LockTupleMode   mode;
+	IndexesToUpdate indexes;
 
 	ExecStoreHeapTuple(changed, update->slot, false);
 	if (table_tuple_update(update->table, &row->t_self, update->slot, GetCurrentCommandId(true),
 						   GetActiveSnapshot(), InvalidSnapshot, true, &failure, &mode,
-						   &update_indexes) != TM_Ok)
+						   &indexes) != TM_Ok)
 		serialization_failure(update->table);
-	if (update_indexes)
-		insert_into_indexes(update);
+	if (indexes != INDEXES_NONE)
+		insert_into_indexes(update, compat_only_summarizing(indexes));
 	ExecClearTuple(update->slot);
 	heap_freetuple(changed);
 }

@@ -1,0 +1,78 @@
+/*
+ * compat.h
+ *		What differs between the server's versions, 15 to 18.
+ *
+ * Nothing else looks at PG_VERSION_NUM. What 19 is known to change is written at its place.
+ */
+#ifndef OA_COMPAT_H
+#define OA_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "executor/executor.h"
+#include "utils/array.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+
+/* 18 puts it before the declaration, and has no pg_attribute_noreturn() behind it any more. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
+/* What an update leaves to be done in the indexes: nothing, all, or, since 16, only in those that
+ * summarize. */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes IndexesToUpdate;
+#define INDEXES_NONE TU_None
+#else
+typedef bool IndexesToUpdate;
+#define INDEXES_NONE false
+#endif
+
+static inline bool
+compat_only_summarizing(IndexesToUpdate indexes)
+{
+#if PG_VERSION_NUM >= 160000
+	return indexes == TU_Summarizing;
+#else
+	return false;
+#endif
+}
+
+/* compat_insert_index_entries makes the row of the slot known to its table's indexes. */
+static inline void
+compat_insert_index_entries(ResultRelInfo *result_rel, TupleTableSlot *slot, EState *estate,
+							bool is_update, bool only_summarizing)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) ExecInsertIndexTuples(result_rel, slot, estate, is_update, false, NULL, NIL,
+								 only_summarizing);
+#else
+	(void) ExecInsertIndexTuples(result_rel, slot, estate, is_update, false, NULL, NIL);
+#endif
+}
+
+static inline IndexScanDesc
+compat_index_beginscan(Relation table, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(table, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(table, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* The table's primary key, which is none that could be deferred. */
+static inline Oid
+compat_primary_key(Relation table)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(table, false);
+#else
+	return RelationGetPrimaryKeyIndex(table);
+#endif
+}
+
+#endif /* OA_COMPAT_H */

@@ -20,6 +20,7 @@
 #include "http/queries.h"
 #include "http/routes.h"
 #include "http/tokens.h"
+#include "link/broker.h"
 #include "link/broker_url.h"
 #include "link/statements.h"
 #include "relay/relay.h"
@@ -122,6 +123,13 @@ check_settings(void)
 	if (complaint != NULL)
 	{
 		fprintf(stderr, "RABBITMQ_URL %s\n", complaint);
+		known = false;
+	}
+	complaint = amqp_client_set_tls(
+		&(AmqpTls){config.amqp_ca_file, config.amqp_cert_file, config.amqp_key_file});
+	if (complaint != NULL)
+	{
+		fprintf(stderr, "%s\n", complaint);
 		known = false;
 	}
 	complaint = addresses_allow(config.feed_allow_addresses);

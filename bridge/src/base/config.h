@@ -13,6 +13,9 @@ typedef struct Config
 {
 	const char *database_url;
 	const char *rabbitmq_url;
+	const char *amqp_ca_file;
+	const char *amqp_cert_file;
+	const char *amqp_key_file;
 	const char *http_listen;
 	int         port;
 	const char *http_tokens_file;

@@ -100,23 +100,20 @@ static bool
 open_socket(Amqp *amqp, const AmqpUrl *url)
 {
 	amqp_socket_t *socket =
-		url->is_tls ? amqp_ssl_socket_new(amqp->connection) : amqp_tcp_socket_new(amqp->connection);
+		url->is_tls ? broker_tls_socket(amqp) : amqp_tcp_socket_new(amqp->connection);
 	struct timeval timeout = {.tv_sec = url->connect_timeout_ms / 1000,
 							  .tv_usec = url->connect_timeout_ms % 1000 * 1000L};
 	int            status;
 
 	if (socket == NULL)
-	{
-		log_error("cannot make a socket for RabbitMQ");
 		return false;
-	}
 	amqp_set_handshake_timeout(amqp->connection, &timeout);
 	amqp_set_rpc_timeout(amqp->connection, &(struct timeval){.tv_sec = RPC_TIMEOUT_S});
 	status = amqp_socket_open_noblock(socket, url->host, url->port, &timeout);
 	if (status != AMQP_STATUS_OK)
 	{
-		log_warning("cannot connect to RabbitMQ at %s:%d: %s", url->host, url->port,
-					amqp_error_string2(status));
+		log_warning("cannot connect to RabbitMQ at %s:%d: %s%s", url->host, url->port,
+					amqp_error_string2(status), broker_tls_hint(url, status));
 		return false;
 	}
 	return true;

@@ -80,6 +80,20 @@ typedef struct AmqpRefusal
 	bool is_of_publish; /* because of something published */
 } AmqpRefusal;
 
+/* How amqps:// is spoken. The broker's certificate and name are verified always. Borrowed. */
+typedef struct AmqpTls
+{
+	const char *ca_file;   /* "": the system's */
+	const char *cert_file; /* ours; "": none */
+	const char *key_file;
+} AmqpTls;
+
+/*
+ * amqp_client_set_tls is for main(), before anything connects. NULL, or what is wrong, as what
+ * follows the names of the settings, if a file cannot be read.
+ */
+extern const char *amqp_client_set_tls(const AmqpTls *tls);
+
 /*
  * amqp_client_open connects, logs in and opens a channel in confirm mode; NULL,
  * and a line in the log, if that fails. Each of its steps may take some seconds. A publish

@@ -7,6 +7,7 @@
 
 #include "link/broker.h"
 #include "link/broker_library.h"
+#include "link/broker_url.h"
 #include "link/watchdog.h"
 
 #define PLACED_BINDING "order.placed.*"
@@ -46,6 +47,12 @@ struct Amqp
 	bool           is_lost;
 	bool           is_blocked;
 };
+
+/* A socket that trusts whom it should, and names us; NULL, and a line in the log, if it cannot. */
+extern amqp_socket_t *broker_tls_socket(Amqp *amqp);
+
+/* What may be the matter with a connection by TLS, where the library's words do not say. */
+extern const char *broker_tls_hint(const AmqpUrl *url, int status);
 
 extern void broker_copy_bytes(char *to, size_t size, amqp_bytes_t from);
 extern void broker_note_close(Amqp *amqp, const char *doing, const amqp_method_t *method);

@@ -77,6 +77,14 @@ SELECT accept_feed('b');
 SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', 'p' || n, 'quantity', 6)) FROM generate_series(1, 10) AS n)) -> 'inactive' AS inactive;
 SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', 'p' || n, 'quantity', 6)) FROM generate_series(1, 100) AS n)) ->> 'status' AS status;
 SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', '0p' || n, 'quantity', 6)) FROM generate_series(1, 100) AS n)) ->> 'status' AS other_ids;
+-- one that is worse than what was held is held anew; a limit of its own
+SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', 'p' || n, 'quantity', 6)) FROM generate_series(1, 100) AS n)) ->> 'status' AS status,
+	sync_vendor_stock('b', '[{"id": "p1", "quantity": 4}]') ->> 'status' AS held, sync_vendor_stock('b', '[]') ->> 'status' AS worse;
+SELECT sync_vendor_stock('b', '[{"id": "p1", "quantity": 4}]') ->> 'status' AS no_worse;
+SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', 'p' || n, 'quantity', 6)) FROM generate_series(1, 100) AS n)) ->> 'status' AS status;
+SELECT configure_vendor('b', drop_limit => 20);
+SELECT sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', 'p' || n, 'quantity', 6)) FROM generate_series(1, 79) AS n)) ->> 'status' AS fewer,
+	sync_vendor_stock('b', (SELECT jsonb_agg(jsonb_build_object('id', 'p' || n, 'quantity', 6)) FROM generate_series(1, 80) AS n)) ->> 'status' AS enough;
 SELECT configure_vendor('b', drop_limit => 100);
 SELECT sync_vendor_stock('b', '[]') -> 'inactive' AS inactive;
 SELECT configure_vendor('b', drop_limit => 101);
@@ -153,6 +161,36 @@ SELECT begin_feed('d', '2026-01-01 12:00Z', 'Last-Modified', 'Thu', now(), 2, 1,
 SELECT apply_feed_part(:feed, NULL, NULL, '{0}', '{t}', '{NULL}', '{6}', '{1}', '{NULL}');
 SELECT finish_feed(:feed) ->> 'asOfRule' AS rule;
 SELECT on_hand FROM stock WHERE product_id = 't';
+
+-- under one time some counts are new and some are not: those that are not are subtracted from as before
+SELECT register_vendor('e', 'Vendor E');
+CREATE FUNCTION still(told text, as_of timestamptz, digest bigint, quantities text[], says text DEFAULT 'Last-Modified') RETURNS TABLE (product_id text, on_hand bigint, rule text)
+LANGUAGE plpgsql AS $$
+DECLARE
+	id bigint := begin_feed('e', as_of, says, told, clock_timestamp(), digest, 2, 0, 2, '{d,o}');
+BEGIN
+	IF id IS NULL THEN
+		RETURN QUERY SELECT r.status, NULL::bigint, r.error FROM refused_feed() AS r;
+		RETURN;
+	END IF;
+	PERFORM apply_feed_part(id, NULL, NULL, '{0,1}', '{d,o}', '{NULL,NULL}', quantities, '{1,1}', '{NULL,NULL}');
+	RETURN QUERY SELECT s.product_id, s.on_hand, r.r ->> 'asOfRule' FROM stock AS s, finish_feed(id) AS r(r) WHERE s.vendor_id = 'e' ORDER BY 1;
+END
+$$;
+SELECT * FROM still('T0', '2026-01-01 10:00Z', 1, '{10,10}');
+SELECT place_order('c', '[{"productId": "d", "quantity": 4}, {"productId": "o", "quantity": 3}]') AS order_id \gset
+SELECT confirm_order(:order_id);
+-- o was counted off, d was not: what is new was made after the pull before, so o has less rather than too much
+SELECT * FROM still('T0', '2026-01-01 10:00Z', 2, '{10,7}');
+-- now d was, too
+SELECT * FROM still('T0', '2026-01-01 10:00Z', 3, '{6,7}');
+-- a later time is never stale, however far behind our clock it is
+SELECT * FROM still('T1', '2026-01-01 11:00Z', 4, '{9,9}');
+SELECT * FROM still('T0', '2026-01-01 10:00Z', 5, '{9,9}');
+-- what the feed itself tells is believed: what was confirmed after it is not in it
+SELECT * FROM still('T1', '2026-01-01 11:00Z', 6, '{9,8}', 'asOf');
+-- what was pulled from another URL, or was to be read otherwise, is not applied
+SELECT begin_feed('e', now(), config_no => 0) IS NULL AS refused, (SELECT status FROM refused_feed()) AS status;
 
 -- a mapping says what values mean, and no more
 SELECT configure_vendor('a', feed_mapping => '{"decimal": ";"}');

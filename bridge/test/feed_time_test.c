@@ -87,6 +87,7 @@ what_says_no_one_time(void **state)
 										"-infinity",
 										"epoch",
 										"noon",
+										"2026010203",
 										"01/02/2026",
 										"01.02.2026 10:00",
 										"01-02-2026",

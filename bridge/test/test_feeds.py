@@ -31,8 +31,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response_only(case.get("code", 200))
         for name, value in {"Content-Type": "application/json", **case.get("headers", {})}.items():
             self.send_header(name, value)
-        if length == "chunked":
-            self.send_header("Transfer-Encoding", "chunked")
+        if length.lower() == "chunked":
+            self.send_header("Transfer-Encoding", length)
             body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:9], body[9:])) + b"0\r\n\r\n"
         elif length != "none":
             self.send_header("Content-Length", str(len(body) + (length == "longer")))

@@ -251,7 +251,7 @@ def test_the_time_of_the_count(world, feeds):
 
     def age(headers):
         Handler.pages["/dated"] = ([{"id": "x", "quantity": 5}], headers)
-        world.db.execute("UPDATE order_aggregator.vendor SET synced_as_of = NULL")
+        world.db.execute("UPDATE order_aggregator.vendor SET synced_as_of = NULL, feed_told_at = NULL")
         assert sync(bridge, "dated")["status"] == "applied"
         return world.value("SELECT extract(epoch FROM finished_at - as_of)::float FROM order_aggregator.feed_sync ORDER BY sync_id DESC LIMIT 1")
 
@@ -266,7 +266,7 @@ def test_the_time_of_the_count(world, feeds):
     assert 0 < age({"Date": http_date(0), "Last-Modified": http_date(3600)}) < 3000
     world.db.execute("SELECT order_aggregator.configure_vendor('dated', feed_mapping => '{\"asOf\": \"$.at\", \"items\": \"$.items\"}')")
     Handler.pages["/dated"] = ({"items": [], "at": email.utils.format_datetime(email.utils.localtime())}, {})
-    world.db.execute("UPDATE order_aggregator.vendor SET synced_as_of = NULL")
+    world.db.execute("UPDATE order_aggregator.vendor SET synced_as_of = NULL, feed_told_at = NULL")
     assert sync(bridge, "dated")["status"] == "held"
     assert sync(bridge, "dated")["status"] == "applied"
     # older than what was applied: it changes nothing

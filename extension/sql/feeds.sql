@@ -53,7 +53,7 @@ COMMENT ON FUNCTION sync_vendor_stock(text, jsonb, timestamptz) IS
 'Applies one whole stock feed, [{"id","name","quantity","price"}] or [{"productId","stock"}], counted by the vendor at as_of (default: now). Returns {"vendorId","status","asOf","asOfRule","items","new","changed","inactive","skippedItems","skipped","rules","oversold","error"}; status: applied, or why nothing was changed: stale, failed, held. OA005: unknown vendor; 22023: the feed is not an array; 42501: not the caller''s vendor.';
 
 CREATE OR REPLACE FUNCTION claim_due_feeds(lease interval, max_feeds int)
-RETURNS TABLE (vendor_id text, stock_url text, feed_mapping jsonb, etag text, last_modified text)
+RETURNS TABLE (vendor_id text, stock_url text, feed_mapping jsonb, etag text, last_modified text, config_no int)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	UPDATE order_aggregator.vendor AS v
@@ -66,22 +66,33 @@ AS $$
 							  AND f.progressed_at > pg_catalog.now() - interval '30 seconds')
 		  ORDER BY d.next_sync_at LIMIT claim_due_feeds.max_feeds FOR NO KEY UPDATE SKIP LOCKED) AS due
 	WHERE v.vendor_id OPERATOR(pg_catalog.=) due.vendor_id
-	RETURNING v.vendor_id, v.stock_url, v.feed_mapping, v.feed_etag, v.feed_last_modified
+	RETURNING v.vendor_id, v.stock_url, v.feed_mapping, v.feed_etag, v.feed_last_modified, v.feed_config_no
 $$;
 COMMENT ON FUNCTION claim_due_feeds(interval, int) IS
 'Vendors whose feeds are due, for the caller alone until the lease is over: several bridges share the work.';
 
 CREATE OR REPLACE FUNCTION begin_feed(vendor_id text, as_of timestamptz, as_of_rule text DEFAULT NULL, told text DEFAULT NULL,
 								pulled_at timestamptz DEFAULT NULL, digest bigint DEFAULT NULL, items int DEFAULT NULL,
-								unreadable int DEFAULT NULL, offers int DEFAULT NULL, skus text[] DEFAULT NULL, complaint text DEFAULT NULL)
+								unreadable int DEFAULT NULL, offers int DEFAULT NULL, skus text[] DEFAULT NULL, complaint text DEFAULT NULL,
+								config_no int DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'oa_begin_feed'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION begin_feed(text, timestamptz, text, text, timestamptz, bigint, int, int, int, text[], text) IS
-'Begins a feed that is applied in parts and returns its id; NULL if it is not to be applied: the vendor''s newest row of
-feed_sync says why. Supersedes a feed of the vendor that is still running. as_of_rule: who says when it was counted; told:
+COMMENT ON FUNCTION begin_feed(text, timestamptz, text, text, timestamptz, bigint, int, int, int, text[], text, int) IS
+'Begins a feed that is applied in parts and returns its id; NULL if it is not to be applied:
+refused_feed() says why. Supersedes a feed of the vendor that is still running. as_of_rule: who says when it was counted; told:
 as the vendor wrote it; pulled_at: when it was asked for; digest: of the feed as it came. items: how many it has;
-unreadable: of these, without a count; complaint: mostly why; offers: different SKUs; skus: these, or a sample. OA005: unknown vendor.';
+unreadable: of these, without a count; complaint: mostly why; offers: different SKUs; skus: these, or a sample; config_no: that of claim_due_feeds(). OA005: unknown vendor.';
+
+CREATE OR REPLACE FUNCTION refused_feed()
+RETURNS TABLE (sync_id bigint, status text, error text)
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT f.sync_id, f.status, f.error FROM order_aggregator.feed_sync AS f
+	WHERE f.sync_id OPERATOR(pg_catalog.=) pg_catalog.currval('order_aggregator.feed_sync_sync_id_seq')
+$$;
+COMMENT ON FUNCTION refused_feed() IS
+'What became of the feed that this session had begin_feed() judge last.';
 
 CREATE OR REPLACE FUNCTION accept_feed(vendor_id text)
 RETURNS void
@@ -107,7 +118,7 @@ COMMENT ON FUNCTION finish_feed(bigint, text, text) IS
 'Ends a feed whose parts have all been applied and returns what sync_vendor_stock() does.';
 
 CREATE OR REPLACE FUNCTION record_feed_pull(vendor_id text, sync_id bigint, status text, error text, circuit_failures int, circuit_open interval,
-								retry_after interval DEFAULT NULL)
+								retry_after interval DEFAULT NULL, config_no int DEFAULT NULL)
 RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -138,8 +149,10 @@ AS $$
 				record_feed_pull.retry_after) AS pause
 		  FROM order_aggregator.vendor AS w WHERE w.vendor_id OPERATOR(pg_catalog.=) record_feed_pull.vendor_id) AS n
 	WHERE v.vendor_id OPERATOR(pg_catalog.=) record_feed_pull.vendor_id
+	  -- of another URL or mapping it says nothing
+	  AND (record_feed_pull.config_no IS NULL OR v.feed_config_no OPERATOR(pg_catalog.=) record_feed_pull.config_no)
 $$;
-COMMENT ON FUNCTION record_feed_pull(text, bigint, text, text, int, interval, interval) IS
+COMMENT ON FUNCTION record_feed_pull(text, bigint, text, text, int, interval, interval, int) IS
 'Notes a pull of a vendor''s feed that brought nothing to finish: unchanged, stale, failed or held; sync_id: its row of the history, NULL if it has none yet. retry_after: how long the vendor wants to be left alone at least. After circuit_failures failures in a row the circuit opens: the vendor is left alone for circuit_open, then tried once.';
 
 CREATE OR REPLACE FUNCTION postpone_feed(vendor_id text, sync_id bigint, error text, by interval)

@@ -42,7 +42,10 @@ CREATE TABLE vendor (
 	stale_feeds			int NOT NULL DEFAULT 0,
 	feed_told			text,
 	feed_digest			bigint,
-	feed_pulled_at		timestamptz
+	feed_pulled_at		timestamptz,
+	feed_told_at		timestamptz,
+	held_offers			int,
+	feed_config_no		int NOT NULL DEFAULT 0
 );
 
 /* Which vendors a role of the database may answer for: what order_aggregator_vendor lets it do, it may do for these. */
@@ -123,7 +126,8 @@ CREATE TABLE feed_sync (
 	skipped			jsonb NOT NULL DEFAULT '[]',
 	oversold		jsonb NOT NULL DEFAULT '[]',
 	as_of_rule		text,
-	rules			jsonb NOT NULL DEFAULT '{}'
+	rules			jsonb NOT NULL DEFAULT '{}',
+	earlier_as_of	timestamptz
 );
 
 CREATE INDEX feed_sync_vendor_idx ON feed_sync (vendor_id, sync_id);

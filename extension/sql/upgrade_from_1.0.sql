@@ -26,9 +26,13 @@ ALTER TABLE vendor
 	ADD COLUMN stale_feeds		int NOT NULL DEFAULT 0,
 	ADD COLUMN feed_told		text,
 	ADD COLUMN feed_digest		bigint,
-	ADD COLUMN feed_pulled_at	timestamptz;
--- whoever had a feed has its time from now on
+	ADD COLUMN feed_pulled_at	timestamptz,
+	ADD COLUMN feed_told_at		timestamptz,
+	ADD COLUMN held_offers		int,
+	ADD COLUMN feed_config_no	int NOT NULL DEFAULT 0;
+-- whoever had a feed has its time from now on; what 1.0 made of it is not to be confirmed by a 304: each is pulled anew
 UPDATE vendor SET confirmed_at = now(), stale_at = now() + stale_after WHERE synced_as_of IS NOT NULL;
+UPDATE vendor SET feed_told_at = synced_as_of, feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity';
 
 -- 1.0 wrote 0 where nobody had told a price
 ALTER TABLE stock ADD COLUMN is_priced boolean NOT NULL DEFAULT true;
@@ -37,9 +41,11 @@ UPDATE stock SET is_priced = false WHERE price = 0;
 ALTER TABLE feed_sync
 	ADD COLUMN as_of_rule	text,
 	ADD COLUMN rules		jsonb NOT NULL DEFAULT '{}',
+	ADD COLUMN earlier_as_of	timestamptz,
 	DROP CONSTRAINT feed_sync_status_check,
 	ADD CONSTRAINT feed_sync_status_check
 		CHECK (status IN ('running', 'applied', 'unchanged', 'stale', 'failed', 'superseded', 'held'));
+UPDATE feed_sync SET status = 'superseded', finished_at = now() WHERE status = 'running';
 
 CREATE TABLE vendor_login (
 	login		name NOT NULL,
@@ -52,6 +58,7 @@ SELECT pg_catalog.pg_extension_config_dump('vendor_login', '');
 DROP FUNCTION configure_vendor(text, interval, jsonb, bigint, text, boolean);
 DROP FUNCTION apply_vendor_replies(jsonb);
 DROP FUNCTION begin_feed(text, timestamptz);
+DROP FUNCTION claim_due_feeds(interval, int);
 DROP FUNCTION record_feed_pull(text, bigint, text, text, int, interval);
 DROP FUNCTION relay_events(bigint, xid8, xid8[], pg_snapshot, int);
 

@@ -5,7 +5,7 @@ SELECT s.product_id, p.name AS product_name, s.vendor_id, v.name AS vendor_name,
 	CASE WHEN s.is_priced THEN s.price END AS price,
 	s.on_hand, s.reserved, greatest(s.buffer, v.buffer) AS buffer,
 	CASE WHEN s.is_active AND v.is_active AND (v.stale_at > now()) IS NOT FALSE
-			AND (s.is_priced OR current_setting('order_aggregator.sell_unpriced', true) IS DISTINCT FROM 'off')
+			AND (s.is_priced OR coalesce(nullif(current_setting('order_aggregator.sell_unpriced', true), '')::boolean, true))
 		THEN greatest(0, s.on_hand - s.reserved - greatest(s.buffer, v.buffer)) ELSE 0 END AS available,
 	s.is_active AND v.is_active AS is_active, s.as_of, s.is_priced, v.confirmed_at, v.stale_at
 FROM stock AS s JOIN vendor AS v USING (vendor_id) JOIN product AS p USING (product_id);
@@ -91,7 +91,8 @@ WHERE h.vendor_id IN (SELECT l.vendor_id FROM vendor_login AS l WHERE l.login = 
 COMMENT ON VIEW vendor_order IS 'The caller''s own parts of orders, one row a hold: what the vendors that vendor_login gives it were asked for, and what became of it.';
 
 CREATE OR REPLACE VIEW vendor_stock WITH (security_barrier) AS
-SELECT s.vendor_id, s.product_id, s.vendor_sku, s.price, s.on_hand, s.reserved, s.buffer, s.is_active, s.as_of
+SELECT s.vendor_id, s.product_id, s.vendor_sku, CASE WHEN s.is_priced THEN s.price END AS price, s.on_hand, s.reserved, s.buffer,
+	s.is_active, s.as_of, s.is_priced
 FROM stock AS s
 WHERE s.vendor_id IN (SELECT l.vendor_id FROM vendor_login AS l WHERE l.login = current_user);
 COMMENT ON VIEW vendor_stock IS 'The caller''s own offers: those of the vendors that vendor_login gives it.';

@@ -112,33 +112,34 @@ const char SQL_SETTLE_SHORTAGES[] = "SELECT order_aggregator.settle_shortages($1
 /* ---------- sync ---------- */
 
 const char SQL_VENDOR_FEEDS[] =
-	"SELECT vendor_id, stock_url, feed_mapping, feed_etag, feed_last_modified "
+	"SELECT vendor_id, stock_url, feed_mapping, feed_etag, feed_last_modified, feed_config_no "
 	"FROM order_aggregator.vendor WHERE is_active AND stock_url IS NOT NULL AND ($1::text IS NULL "
 	"OR "
 	"vendor_id = $1) ORDER BY vendor_id";
 
 const char SQL_CLAIM_FEEDS[] =
-	"SELECT vendor_id, stock_url, feed_mapping, etag, last_modified "
+	"SELECT vendor_id, stock_url, feed_mapping, etag, last_modified, config_no "
 	"FROM order_aggregator.claim_due_feeds(make_interval(secs => $1), $2)";
 
 /*
- * The time that the feed tells ($2, microseconds since 1970; in the time zone $3 if it is given) by
- * a clock that is ahead by $4, but no later than $5, which is what $6 says. $8: when it was asked
- * for.
+ * The time that the feed tells ($2, microseconds since 1970; in the time zone $3 if it is given,
+ * the earlier one of an hour that comes twice) by a clock that is ahead by $4, but no later than
+ * $5, which is what $6 says. $8: when it was asked for.
  */
 const char SQL_BEGIN_FEED[] =
 	"SELECT order_aggregator.begin_feed($1, least(t.at, l.at), "
 	"  CASE WHEN t.at <= l.at THEN 'asOf' ELSE $6::text END, $7, to_timestamp($8), $9, $10, $11, "
-	"$12, $13, $14) "
+	"$12, $13, $14, $15) "
 	"FROM (SELECT to_timestamp($5) AS at) AS l, "
-	"  (SELECT CASE WHEN $3::text IS NULL THEN u.at ELSE (u.at AT TIME ZONE 'UTC') AT TIME ZONE $3 "
-	"END - make_interval(secs => $4) AS at "
+	"  (SELECT CASE WHEN $3::text IS NULL THEN u.at ELSE least("
+	"      (u.at AT TIME ZONE 'UTC') AT TIME ZONE $3, "
+	"      ((u.at - interval '1 hour') AT TIME ZONE 'UTC') AT TIME ZONE $3 + interval '1 hour') "
+	"    END - make_interval(secs => $4) AS at "
 	"  FROM (SELECT to_timestamp($2::float8 / 1000000) AS at) AS u) AS t";
 
 /* why it was not begun */
 const char SQL_FEED_REFUSED[] =
-	"SELECT sync_id, status, error FROM order_aggregator.feed_sync WHERE vendor_id = $1 "
-	"ORDER BY sync_id DESC LIMIT 1";
+	"SELECT sync_id, status, error FROM order_aggregator.refused_feed()";
 
 /* a part that is lost in a crash comes again with the next feed */
 const char SQL_APPLY_FEED_PART[] =
@@ -153,7 +154,7 @@ const char SQL_POSTPONE_FEED[] =
 
 const char SQL_RECORD_PULL[] =
 	"SELECT order_aggregator.record_feed_pull($1, $2, $3, $4, $5, make_interval(secs => $6), "
-	"make_interval(secs => $7))";
+	"make_interval(secs => $7), $8)";
 
 const char SQL_TELL_STALE_VENDORS[] = "SELECT order_aggregator.tell_stale_vendors()";
 

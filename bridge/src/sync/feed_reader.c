@@ -178,7 +178,20 @@ feed_is_csv(const Feed *feed)
 int64_t
 feed_digest(const Feed *feed)
 {
-	return digest_value(&feed->digest);
+	Digest digest = {0};
+
+	for (size_t i = 0; i < feed->nitems; i++)
+	{
+		const FeedItem *item = &feed->items[i];
+
+		if (item->sku == NULL)
+			continue;
+		digest_add(&digest, item->sku, strlen(item->sku) + 1);
+		if (item->quantity != NULL)
+			digest_add(&digest, item->quantity, strlen(item->quantity));
+		digest_add(&digest, "", 1);
+	}
+	return digest_value(&digest);
 }
 
 const char *
@@ -370,7 +383,6 @@ feed_add(Feed *feed, const char *data, size_t bytes)
 {
 	if (feed->error[0] != '\0')
 		return false;
-	digest_add(&feed->digest, data, bytes);
 	return check_charset(feed, charset_add(feed->charset, data, bytes));
 }
 

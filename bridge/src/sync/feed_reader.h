@@ -74,7 +74,7 @@ extern long long   feed_as_of(const Feed *feed, const char **zone);
 /* feed_is_csv: a CSV that was cut at the end of a line looks whole. */
 extern bool feed_is_csv(const Feed *feed);
 
-/* feed_digest: whether this feed is the one that came before. */
+/* feed_digest: whether its counts are those of the feed that came before. */
 extern int64_t feed_digest(const Feed *feed);
 
 #endif /* BRIDGE_FEED_H */

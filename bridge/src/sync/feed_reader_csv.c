@@ -236,6 +236,8 @@ feed_reader_on_csv_field(void *text, size_t bytes, void *context)
 	}
 	value = unwrap(trim(value, &bytes), &bytes);
 	feed->row_has_text = feed->row_has_text || bytes > 0;
+	/* a decimal comma without quotes has moved what follows it */
+	feed->row_is_shifted = feed->row_is_shifted || (column >= feed->ncolumns && bytes > 0);
 	for (PathId path = PATH_ID; path < PATH_COUNT; path++)
 	{
 		if (feed->column_of[path] == column)

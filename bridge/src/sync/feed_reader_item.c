@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "feed/item_id.h"
 #include "feed/number.h"
 #include "sync/feed_reader_state.h"
 
@@ -16,19 +17,6 @@ static const char *const rule_names[RULE_COUNT] = {
 };
 
 /* ---------- the id ---------- */
-
-/* What a spreadsheet makes of a long number: 1.23457E+12. */
-static bool
-is_rounded(const char *text)
-{
-	size_t whole = strspn(text, "0123456789");
-	size_t decimals =
-		text[whole] == '.' || text[whole] == ',' ? 1 + strspn(text + whole + 1, "0123456789") : 0;
-	const char *exponent = text + whole + decimals;
-
-	return whole == 1 && strncmp(exponent, "E+", 2) == 0 && exponent[2] != '\0' &&
-		   exponent[2 + strspn(exponent + 2, "0123456789")] == '\0';
-}
 
 /* The length of a whole number without the decimals that programs put behind it: 17.0. */
 static size_t
@@ -51,9 +39,11 @@ read_id(Feed *feed, const Value *id, FeedItem *item)
 		return RULE_ID_MISSING;
 	if (id->kind != VALUE_STRING && !is_number)
 		return RULE_ID_UNREADABLE;
-	if ((feed->is_csv && is_rounded(id->text)) || (is_number && strpbrk(id->text, "eE") != NULL))
+	if (item_id_is_rounded(id->text) || (is_number && strpbrk(id->text, "eE") != NULL))
 		return RULE_ID_ROUNDED;
 	length = is_number || feed->is_csv ? whole_length(id->text) : strlen(id->text);
+	if (!item_id_is_text(id->text))
+		return RULE_ID_UNREADABLE;
 	item->sku = id->text[length] == '\0' ? id->text : feed_reader_keep_text(feed, id->text, length);
 	return RULE_COUNT;
 }
@@ -63,7 +53,8 @@ read_id(Feed *feed, const Value *id, FeedItem *item)
 static NumberReading
 read_number(const Feed *feed, const Value *value, char plain[NUMBER_ROOM])
 {
-	if (value->kind == VALUE_OTHER)
+	/* a spreadsheet that shows a number so has lost its last digits */
+	if (value->kind == VALUE_OTHER || (feed->is_csv && item_id_is_rounded(value->text)))
 		return NUMBER_NONE;
 	return number_read(value->text, value->kind == VALUE_NUMBER ? JSON_DECIMAL : feed->decimal,
 					   plain);
@@ -148,6 +139,8 @@ feed_reader_finish_item(Feed *feed)
 	FeedItem     item = {.index = feed->next_index++};
 	FeedRule     rule = read_id(feed, value_of(feed, PATH_ID, PATH_ID_ALT), &item);
 
+	if (rule == RULE_COUNT && feed->row_is_shifted)
+		rule = RULE_COLUMNS_SHIFTED;
 	if (rule == RULE_COUNT)
 		rule = read_quantity(feed, value_of(feed, PATH_QUANTITY, PATH_QUANTITY_ALT), &item);
 	if (rule != RULE_COUNT)
@@ -159,5 +152,6 @@ feed_reader_finish_item(Feed *feed)
 	if (name->kind != VALUE_NONE)
 		item.name = name->kind == VALUE_STRING ? name->text : "";
 	feed_reader_add_item(feed, &item);
+	feed->row_is_shifted = false;
 	memset(&feed->values[PATH_ID], 0, sizeof(Value) * (PATH_COUNT - PATH_ID));
 }

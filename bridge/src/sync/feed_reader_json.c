@@ -6,7 +6,7 @@
 
 #include "sync/feed_reader_state.h"
 
-#define NEXT_DEPTH_MAX 2
+#define NEXT_DEPTH_MAX 4
 
 /* The paths that the value which comes now is on, as bits. */
 static unsigned
@@ -52,6 +52,45 @@ on_scalar(Feed *feed, ValueKind kind, const char *text, size_t bytes)
 	return feed->error[0] == '\0';
 }
 
+static bool
+is_one_of(const char *const *names, const unsigned char *key, size_t bytes)
+{
+	for (; *names != NULL; names++)
+	{
+		if (strlen(*names) == bytes && memcmp(*names, key, bytes) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What the key says of further pages; of the feed, and not of an item. */
+static PageSign
+page_sign(const Feed *feed, const unsigned char *key, size_t bytes)
+{
+	static const char *const nexts[] = {"next",          "nextPage",        "next_page",
+										"nextLink",      "next_link",       "nextUrl",
+										"next_url",      "nextPageUrl",     "next_page_url",
+										"nextPageToken", "next_page_token", "nextCursor",
+										"next_cursor",   "@odata.nextLink", NULL};
+	static const char *const mores[] = {"hasMore",     "has_more",      "hasNext", "has_next",
+										"hasNextPage", "has_next_page", NULL};
+	static const char *const places[] = {"href", "url", "uri", "link", NULL};
+	const Level             *above = feed->nlevels > 1 ? &feed->levels[feed->nlevels - 2] : NULL;
+
+	if (feed->items_level >= 0 || feed->nlevels > NEXT_DEPTH_MAX)
+		return PAGE_SIGN_NONE;
+	if (is_one_of(nexts, key, bytes) ||
+		(above != NULL && above->sign == PAGE_SIGN_NEXT && is_one_of(places, key, bytes)))
+		return PAGE_SIGN_NEXT;
+	return is_one_of(mores, key, bytes) ? PAGE_SIGN_MORE : PAGE_SIGN_NONE;
+}
+
+static PageSign
+sign_here(const Feed *feed)
+{
+	return feed->nlevels > 0 ? feed->levels[feed->nlevels - 1].sign : PAGE_SIGN_NONE;
+}
+
 static int
 on_null(void *context)
 {
@@ -62,14 +101,21 @@ on_null(void *context)
 static int
 on_boolean(void *context, int value)
 {
-	(void) value;
-	return on_scalar(context, VALUE_OTHER, "", 0);
+	Feed *feed = context;
+
+	if (value != 0 && sign_here(feed) == PAGE_SIGN_MORE)
+		feed->has_next_page = true;
+	return on_scalar(feed, VALUE_OTHER, "", 0);
 }
 
 static int
 on_number(void *context, const char *text, size_t bytes)
 {
-	return on_scalar(context, VALUE_NUMBER, text, bytes);
+	Feed *feed = context;
+
+	if (sign_here(feed) == PAGE_SIGN_NEXT && strspn(text, "0") < bytes)
+		feed->has_next_page = true;
+	return on_scalar(feed, VALUE_NUMBER, text, bytes);
 }
 
 static int
@@ -77,7 +123,7 @@ on_string(void *context, const unsigned char *text, size_t bytes)
 {
 	Feed *feed = context;
 
-	if (bytes > 0 && feed->nlevels > 0 && feed->levels[feed->nlevels - 1].key_is_next)
+	if (bytes > 0 && sign_here(feed) == PAGE_SIGN_NEXT)
 		feed->has_next_page = true;
 	return on_scalar(feed, VALUE_STRING, (const char *) text, bytes);
 }
@@ -130,21 +176,6 @@ on_start_array(void *context)
 	return open_container(context, true);
 }
 
-/* What the place of the next page is called. */
-static bool
-is_next(const unsigned char *key, size_t bytes)
-{
-	static const char *const names[] = {"next", "nextPage", "next_page", "nextLink",
-										"@odata.nextLink"};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-	{
-		if (strlen(names[i]) == bytes && memcmp(names[i], key, bytes) == 0)
-			return true;
-	}
-	return false;
-}
-
 static int
 on_map_key(void *context, const unsigned char *key, size_t bytes)
 {
@@ -152,9 +183,7 @@ on_map_key(void *context, const unsigned char *key, size_t bytes)
 	Level *level = &feed->levels[feed->nlevels - 1];
 
 	level->key = 0;
-	/* of the feed, or of what it says of its pages, and not of an item */
-	level->key_is_next =
-		feed->items_level < 0 && feed->nlevels <= NEXT_DEPTH_MAX && is_next(key, bytes);
+	level->sign = page_sign(feed, key, bytes);
 	for (PathId path = 0; level->paths != 0 && path < PATH_COUNT; path++)
 	{
 		const Path *p = &feed->paths[path];

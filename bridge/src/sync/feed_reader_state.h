@@ -64,6 +64,13 @@ typedef struct Value
 	const char *text; /* of a string or number */
 } Value;
 
+typedef enum PageSign
+{
+	PAGE_SIGN_NONE,
+	PAGE_SIGN_NEXT, /* its value, unless it is nothing, is where the next one is */
+	PAGE_SIGN_MORE  /* true: there is one */
+} PageSign;
+
 /* One open container. */
 typedef struct Level
 {
@@ -71,7 +78,7 @@ typedef struct Level
 	unsigned paths; /* those that lead through it */
 	int      depth; /* how many of their segments do */
 	unsigned key;   /* those of them that the current key goes on with */
-	bool     key_is_next;
+	PageSign sign;  /* what the current key says of further pages */
 } Level;
 
 /* Texts are cut from blocks, which are freed together. */
@@ -92,7 +99,6 @@ struct Feed
 	char error[ERROR_BYTES_MAX];
 
 	Charset *charset;
-	Digest   digest;
 
 	yajl_handle json;
 	Level       levels[DEPTH_MAX];
@@ -112,6 +118,7 @@ struct Feed
 	int               column;
 	bool              header_seen;
 	bool              row_has_text;
+	bool              row_is_shifted; /* it has more values than there are columns */
 
 	Value     values[PATH_COUNT]; /* of the item at hand */
 	FeedItem *items;

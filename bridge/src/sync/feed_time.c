@@ -226,6 +226,20 @@ read_form(const char *text, void (*form)(Reader *, Parts *), FeedTime *time)
 	return true;
 }
 
+/* 2026010203 may be the third hour of a day, or a second of 2034. */
+static bool
+looks_like_a_date(const char *text)
+{
+	Reader reader = {.at = text, .ok = true};
+	int    year = digits(&reader, 4);
+	int    month = digits(&reader, 2);
+	int    day = digits(&reader, 2);
+	int    hour = digits(&reader, 2);
+
+	return year >= 2000 && year < 2100 && month >= 1 && month <= 12 && day >= 1 && day <= 31 &&
+		   hour < 24;
+}
+
 /* Seconds, milliseconds or microseconds since 1970, by how many digits they are. */
 static bool
 read_epoch(const char *text, FeedTime *time)
@@ -237,7 +251,7 @@ read_epoch(const char *text, FeedTime *time)
 
 	if (text[count] == '.' ? count != 10 || !reader.ok || *reader.at != '\0' : text[count] != '\0')
 		return false;
-	if (count != 10 && count != 13 && count != 16)
+	if ((count != 10 && count != 13 && count != 16) || (count == 10 && looks_like_a_date(text)))
 		return false;
 	*time = (FeedTime){.at_us = count == 10   ? number * US_A_SECOND + us
 								: count == 13 ? number * 1000

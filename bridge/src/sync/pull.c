@@ -83,6 +83,8 @@ set_options(Pull *pull, const char *url)
 	CURL *curl = pull->curl;
 	int   nkeys = feed_headers_each(pull->result->vendor_id, url, add_header, pull);
 
+	add_header(pull, "Accept-Encoding: gzip, deflate");
+
 	curl_easy_setopt(curl, CURLOPT_URL, url);
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, pull->headers);
 	curl_easy_setopt(curl, CURLOPT_PRIVATE, pull);
@@ -98,7 +100,8 @@ set_options(Pull *pull, const char *url)
 	curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
 	if (*config.feed_ca_file != '\0')
 		curl_easy_setopt(curl, CURLOPT_CAINFO, config.feed_ca_file);
-	curl_easy_setopt(curl, CURLOPT_ACCEPT_ENCODING, "");
+	/* decoded by us, who see whether all of it has come */
+	curl_easy_setopt(curl, CURLOPT_HTTP_CONTENT_DECODING, 0L);
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L); /* not to wait for a resolver that hangs */
 	curl_easy_setopt(curl, CURLOPT_USERAGENT, "order-bridge");
@@ -121,6 +124,7 @@ free_pull(Puller *puller, Pull *pull)
 		curl_easy_cleanup(pull->curl);
 	}
 	curl_slist_free_all(pull->headers);
+	inflate_free(pull->inflate);
 	pull_result_free(pull->result);
 	free(pull->mapping);
 	free(pull);
@@ -128,7 +132,7 @@ free_pull(Puller *puller, Pull *pull)
 
 bool
 puller_add(Puller *puller, const char *vendor_id, const char *url, const char *mapping,
-		   const char *etag, const char *last_modified)
+		   const char *etag, const char *last_modified, const char *config_no)
 {
 	Pull *pull = calloc(1, sizeof(Pull));
 
@@ -137,7 +141,10 @@ puller_add(Puller *puller, const char *vendor_id, const char *url, const char *m
 	pull->result = calloc(1, sizeof(PullResult));
 	pull->curl = curl_easy_init();
 	if (pull->result != NULL)
+	{
 		pull->result->vendor_id = strdup(vendor_id);
+		snprintf(pull->result->config_no, sizeof(pull->result->config_no), "%s", config_no);
+	}
 	pull->mapping = mapping ? strdup(mapping) : NULL;
 	if (pull->result == NULL || pull->curl == NULL || pull->result->vendor_id == NULL ||
 		(mapping != NULL && pull->mapping == NULL))
@@ -159,24 +166,6 @@ puller_add(Puller *puller, const char *vendor_id, const char *url, const char *m
 		pull->is_done = true;
 	}
 	return true;
-}
-
-/* Asks again for what could not be decoded, and needs not be; false if it is no such answer. */
-static bool
-ask_for_undecoded(Puller *puller, Pull *pull, CURLcode code)
-{
-	if (code != CURLE_BAD_CONTENT_ENCODING || pull->is_undecoded ||
-		!pull_names_charset(pull->encoding))
-		return false;
-	pull->is_undecoded = true;
-	pull->bytes = 0;
-	*pull->reason = '\0';
-	feed_free(pull->result->feed);
-	pull->result->feed = NULL;
-	curl_multi_remove_handle(puller->multi, pull->curl);
-	curl_easy_setopt(pull->curl, CURLOPT_ACCEPT_ENCODING, NULL);
-	curl_easy_setopt(pull->curl, CURLOPT_HTTP_CONTENT_DECODING, 0L);
-	return curl_multi_add_handle(puller->multi, pull->curl) == CURLM_OK;
 }
 
 /* ---------- many pulls ---------- */
@@ -269,7 +258,7 @@ perform(Puller *puller)
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &pull);
-		if (!pull->is_done && !ask_for_undecoded(puller, pull, message->data.result))
+		if (!pull->is_done)
 			pull_finish(pull, message->data.result);
 	}
 	give_up_overdue(puller);

@@ -36,6 +36,7 @@ typedef struct PullResult
 	char etag[PULL_TAG_BYTES_MAX];
 	char last_modified[PULL_TAG_BYTES_MAX];
 	char date[PULL_TAG_BYTES_MAX];
+	char config_no[12]; /* of the vendor, as it was asked for */
 } PullResult;
 
 extern void pull_result_free(PullResult *result);
@@ -46,11 +47,12 @@ extern Puller *puller_create(void);
 extern void    puller_free(Puller *puller);
 
 /*
- * puller_add begins a pull; mapping, etag and last_modified may be NULL. A
+ * puller_add begins a pull; mapping, etag and last_modified may be NULL; config_no comes back with
+ * the result. A
  * failure to begin is a result like any other; false only if memory is short.
  */
 extern bool puller_add(Puller *puller, const char *vendor_id, const char *url, const char *mapping,
-					   const char *etag, const char *last_modified)
+					   const char *etag, const char *last_modified, const char *config_no)
 	__attribute__((warn_unused_result));
 
 /* puller_count: how many pulls are under way, or their results not taken yet. */

@@ -74,34 +74,80 @@ begin_feed(Pull *pull)
 					   has_charset ? charset : NULL, config.feed_items_max);
 }
 
-size_t
-pull_on_body(char *data, size_t size, size_t count, void *context)
+/* Takes the next piece of the feed's text. */
+static bool
+take_text(void *context, const char *text, size_t bytes)
 {
 	Pull       *pull = context;
 	PullResult *result = pull->result;
-	size_t      bytes = size * count;
-	long        status = 0;
 
-	(void) sched_yield(); /* what customers wait for goes first */
 	pull->bytes += bytes;
 	if (pull->bytes > (size_t) config.feed_bytes_max)
-	{
 		pull_fail(result, "the feed is larger than FEED_BYTES_MAX");
-		return CURL_WRITEFUNC_ERROR;
+	else if (!feed_add(result->feed, text, bytes))
+		pull_fail(result, feed_error(result->feed));
+	else
+		return true;
+	return false;
+}
+
+/* Is what a vendor names as Content-Encoding the encoding of its text, which is another thing? */
+static bool
+is_charset(const char *encoding)
+{
+	static const char *const names[] = {"utf",      "iso-8859", "latin",  "windows-",
+										"us-ascii", "ascii",    "binary", "8bit",
+										"7bit",     "text",     "none",   "identity"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	{
+		if (strncasecmp(encoding, names[i], strlen(names[i])) == 0)
+			return true;
 	}
+	return *encoding == '\0';
+}
+
+/* Makes ready for the body; false, with the result's error, if it cannot be taken. */
+static bool
+begin_body(Pull *pull)
+{
+	if (!is_charset(pull->encoding) && !inflate_knows(pull->encoding))
+	{
+		pull_fail(pull->result, "the feed's Content-Encoding is not known: gzip and deflate are");
+		return false;
+	}
+	pull->result->feed = begin_feed(pull);
+	if (inflate_knows(pull->encoding))
+		pull->inflate = inflate_create(take_text, pull);
+	if (pull->result->feed != NULL && (pull->inflate != NULL || !inflate_knows(pull->encoding)))
+		return true;
+	pull_fail(pull->result, "out of memory");
+	return false;
+}
+
+size_t
+pull_on_body(char *data, size_t size, size_t count, void *context)
+{
+	Pull  *pull = context;
+	size_t bytes = size * count;
+	long   status = 0;
+	bool   is_corrupt = false;
+
+	(void) sched_yield(); /* what customers wait for goes first */
 	curl_easy_getinfo(pull->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (status != HTTP_STATUS_OK)
-		return bytes; /* of no interest */
-	if (result->feed == NULL)
-		result->feed = begin_feed(pull);
-	if (result->feed == NULL)
 	{
-		pull_fail(result, "out of memory");
-		return CURL_WRITEFUNC_ERROR;
+		/* of no interest, and not without end */
+		pull->bytes += bytes;
+		return pull->bytes > (size_t) config.feed_bytes_max ? CURL_WRITEFUNC_ERROR : bytes;
 	}
-	if (feed_add(result->feed, data, bytes))
+	if (pull->result->feed == NULL && !begin_body(pull))
+		return CURL_WRITEFUNC_ERROR;
+	if (pull->inflate == NULL ? take_text(pull, data, bytes)
+							  : inflate_add(pull->inflate, data, bytes, &is_corrupt))
 		return bytes;
-	pull_fail(result, feed_error(result->feed));
+	if (is_corrupt)
+		pull_fail(pull->result, "the feed is not what its Content-Encoding says");
 	return CURL_WRITEFUNC_ERROR;
 }
 
@@ -163,7 +209,8 @@ see_length(Pull *pull, const char *line, size_t bytes)
 {
 	const char *coding = header_value(line, &bytes, "Transfer-Encoding:");
 
-	if (coding != NULL && memmem(coding, bytes, "chunked", strlen("chunked")) != NULL)
+	if (coding != NULL && bytes >= strlen("chunked") &&
+		strncasecmp(coding + bytes - strlen("chunked"), "chunked", strlen("chunked")) == 0)
 		pull->is_chunked = true;
 }
 
@@ -222,22 +269,6 @@ pull_set_times(Pull *pull)
 	result->as_of_rule = modified > 0 ? "Last-Modified" : "Date";
 }
 
-/* Is what a vendor names as Content-Encoding the encoding of its text, which is another thing? */
-bool
-pull_names_charset(const char *encoding)
-{
-	static const char *const names[] = {"utf",      "iso-8859", "latin",  "windows-",
-										"us-ascii", "ascii",    "binary", "8bit",
-										"7bit",     "text",     "none"};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-	{
-		if (strncasecmp(encoding, names[i], strlen(names[i])) == 0)
-			return true;
-	}
-	return false;
-}
-
 static void
 fail_with_status(Pull *pull, long status)
 {
@@ -266,8 +297,8 @@ has_open_end(const Pull *pull)
 
 	curl_easy_getinfo(pull->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
 	curl_easy_getinfo(pull->curl, CURLINFO_HTTP_VERSION, &version);
-	return feed_is_csv(pull->result->feed) && length < 0 && !pull->is_chunked &&
-		   version < CURL_HTTP_VERSION_2_0;
+	return feed_is_csv(pull->result->feed) && pull->inflate == NULL && length < 0 &&
+		   !pull->is_chunked && version < CURL_HTTP_VERSION_2_0;
 }
 
 void
@@ -295,6 +326,8 @@ pull_finish(Pull *pull, CURLcode code)
 						  "followed");
 	else if (result->feed == NULL)
 		pull_fail(result, "the feed is empty");
+	else if (pull->inflate != NULL && !inflate_is_whole(pull->inflate))
+		pull_fail(result, "the feed is compressed, and its end is missing");
 	else if (has_open_end(pull))
 		pull_fail(result, "the CSV ends with its connection: without Content-Length or chunks "
 						  "nobody knows whether it is whole");

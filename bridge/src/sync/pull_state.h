@@ -7,6 +7,7 @@
 
 #include <curl/curl.h>
 
+#include "sync/inflate.h"
 #include "sync/pull.h"
 
 #define ENCODING_BYTES_MAX 64
@@ -20,11 +21,11 @@ typedef struct Pull
 	char              *mapping;
 	long long          deadline_us; /* of monotonic_us() */
 	double             date;
-	double             received_at; /* the Date */
-	size_t             bytes;
+	double             received_at;                  /* the Date */
+	size_t             bytes;                        /* of text */
+	Inflate           *inflate;                      /* NULL: it comes as it is */
 	char               encoding[ENCODING_BYTES_MAX]; /* Content-Encoding */
 	bool               is_conditional; /* asked only if the feed is another than ours */
-	bool               is_undecoded;   /* asked again, for Content-Encoding is none */
 	bool               is_chunked;
 	bool               has_next_page;
 	bool               is_done;
@@ -45,9 +46,6 @@ extern size_t pull_on_body(char *data, size_t size, size_t count, void *context)
 
 /* When the vendor counted, as far as its headers and our clock tell. */
 extern void pull_set_times(Pull *pull);
-
-/* Is what a vendor names as Content-Encoding the encoding of its text, which is another thing? */
-extern bool pull_names_charset(const char *encoding);
 
 /* The transfer has ended, with that code: the result says what came of it. */
 extern void pull_finish(Pull *pull, CURLcode code);

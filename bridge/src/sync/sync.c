@@ -47,14 +47,14 @@ sync_tell(Syncer *syncer, const char *vendor_id, const char *status, const char 
  * none was begun. */
 void
 sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *status,
-			const char *error, double retry_after_s)
+			const char *error, double retry_after_s, const char *config_no)
 {
 	char        failures[12];
 	char        open_s[12];
 	char        short_error[PULL_ERROR_BYTES_MAX];
 	char        retry_after[32];
-	const char *params[7] = {vendor_id, sync_id, status,     error ? short_error : NULL,
-							 failures,  open_s,  retry_after};
+	const char *params[8] = {vendor_id, sync_id, status,      error ? short_error : NULL,
+							 failures,  open_s,  retry_after, config_no};
 	PGresult   *result;
 
 	if (error != NULL)
@@ -66,7 +66,7 @@ sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id, const ch
 	snprintf(failures, sizeof(failures), "%d", config.circuit_failures);
 	snprintf(open_s, sizeof(open_s), "%d", config.circuit_open_s);
 	snprintf(retry_after, sizeof(retry_after), "%.0f", retry_after_s);
-	if (db_query(syncer->db, "recording a sync", SQL_RECORD_PULL, 7, params, &result) != DB_OK)
+	if (db_query(syncer->db, "recording a sync", SQL_RECORD_PULL, 8, params, &result) != DB_OK)
 		log_warning("the result of syncing vendor %s is not recorded", vendor_id);
 	PQclear(result);
 	sync_tell(syncer, vendor_id, status, NULL, params[3]);
@@ -141,7 +141,7 @@ sync_succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id, DbOut
 	else if (db_is_passing(result))
 		postpone(syncer, vendor_id, sync_id, message);
 	else
-		sync_record(syncer, vendor_id, sync_id, "failed", message, 0);
+		sync_record(syncer, vendor_id, sync_id, "failed", message, 0, NULL);
 	return false;
 }
 
@@ -172,14 +172,15 @@ take_pull(Syncer *syncer, PullResult *pull)
 			syncer->applying = applying;
 			return;
 		}
-		sync_record(syncer, pull->vendor_id, NULL, "failed", "out of memory", 0);
+		sync_record(syncer, pull->vendor_id, NULL, "failed", "out of memory", 0, NULL);
 		pull_result_free(pull);
 		return;
 	}
 	if (pull->status == PULL_UNCHANGED)
-		sync_record(syncer, pull->vendor_id, NULL, "unchanged", NULL, 0);
+		sync_record(syncer, pull->vendor_id, NULL, "unchanged", NULL, 0, pull->config_no);
 	else
-		sync_record(syncer, pull->vendor_id, NULL, "failed", pull->error, pull->retry_after_s);
+		sync_record(syncer, pull->vendor_id, NULL, "failed", pull->error, pull->retry_after_s,
+					pull->config_no);
 	pull_result_free(pull);
 }
 
@@ -281,8 +282,8 @@ pull_vendors(Syncer *syncer, const PGresult *vendors, int row)
 			continue;
 		if (!puller_add(syncer->puller, vendor_id, PQgetvalue(vendors, row, 1),
 						db_value(vendors, row, 2), db_value(vendors, row, 3),
-						db_value(vendors, row, 4)))
-			sync_record(syncer, vendor_id, NULL, "failed", "out of memory", 0);
+						db_value(vendors, row, 4), PQgetvalue(vendors, row, 5)))
+			sync_record(syncer, vendor_id, NULL, "failed", "out of memory", 0, NULL);
 	}
 	return row;
 }

@@ -205,7 +205,7 @@ sample_array(const Feed *feed, int *bytes)
 	return text;
 }
 
-#define BEGIN_PARAMS  14
+#define BEGIN_PARAMS  15
 #define BEGIN_SAMPLE  12 /* the one that is an array */
 #define NUMBER_LENGTH 32
 
@@ -213,8 +213,8 @@ static DbOutcome
 send_begin(Syncer *syncer, const PullResult *pull, PGresult **result)
 {
 	static const Oid types[BEGIN_PARAMS] = {
-		OID_TEXT,   OID_FLOAT8, OID_TEXT, OID_FLOAT8, OID_FLOAT8, OID_TEXT,  OID_TEXT,
-		OID_FLOAT8, OID_INT8,   OID_INT4, OID_INT4,   OID_INT4,   OID_TEXTS, OID_TEXT};
+		OID_TEXT, OID_FLOAT8, OID_TEXT, OID_FLOAT8, OID_FLOAT8, OID_TEXT, OID_TEXT, OID_FLOAT8,
+		OID_INT8, OID_INT4,   OID_INT4, OID_INT4,   OID_TEXTS,  OID_TEXT, OID_INT4};
 	static const int formats[BEGIN_PARAMS] = {[BEGIN_SAMPLE] = 1};
 	int              lengths[BEGIN_PARAMS] = {0};
 	char             numbers[BEGIN_PARAMS][NUMBER_LENGTH];
@@ -237,13 +237,13 @@ send_begin(Syncer *syncer, const PullResult *pull, PGresult **result)
 	snprintf(numbers[9], NUMBER_LENGTH, "%zu", items);
 	snprintf(numbers[11], NUMBER_LENGTH, "%zu", feed_count_offers(pull->feed, &unreadable));
 	snprintf(numbers[10], NUMBER_LENGTH, "%zu", unreadable);
-	outcome =
-		db_query_typed(syncer->db, "beginning a feed", SQL_BEGIN_FEED, BEGIN_PARAMS, types,
-					   (const char *[]){pull->vendor_id, told ? numbers[1] : NULL, zone, numbers[3],
-										numbers[4], pull->as_of_rule, told ? told : pull->told,
-										numbers[7], numbers[8], numbers[9], numbers[10],
-										numbers[11], sample, feed_main_complaint(pull->feed)},
-					   lengths, formats, result);
+	outcome = db_query_typed(syncer->db, "beginning a feed", SQL_BEGIN_FEED, BEGIN_PARAMS, types,
+							 (const char *[]){pull->vendor_id, told ? numbers[1] : NULL, zone,
+											  numbers[3], numbers[4], pull->as_of_rule,
+											  told ? told : pull->told, numbers[7], numbers[8],
+											  numbers[9], numbers[10], numbers[11], sample,
+											  feed_main_complaint(pull->feed), pull->config_no},
+							 lengths, formats, result);
 	free(sample);
 	return outcome;
 }
@@ -252,14 +252,13 @@ send_begin(Syncer *syncer, const PullResult *pull, PGresult **result)
 static void
 tell_refused(Syncer *syncer, const PullResult *pull)
 {
-	const char *params[1] = {pull->vendor_id};
-	PGresult   *result;
-	DbOutcome outcome = db_query(syncer->db, "reading why a feed is not begun", SQL_FEED_REFUSED, 1,
-								 params, &result);
+	PGresult *result;
+	DbOutcome outcome =
+		db_query(syncer->db, "reading why a feed is not begun", SQL_FEED_REFUSED, 0, NULL, &result);
 
 	if (sync_succeeded(syncer, pull->vendor_id, NULL, outcome, result) && PQntuples(result) == 1)
 		sync_record(syncer, pull->vendor_id, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1),
-					db_value(result, 0, 2), 0);
+					db_value(result, 0, 2), 0, pull->config_no);
 	PQclear(result);
 }
 

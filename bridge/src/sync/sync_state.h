@@ -67,7 +67,8 @@ typedef struct Syncer
 extern void sync_tell(Syncer *syncer, const char *vendor_id, const char *status, const char *items,
 					  const char *error);
 extern void sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id,
-						const char *status, const char *error, double retry_after_s);
+						const char *status, const char *error, double retry_after_s,
+						const char *config_no);
 extern bool sync_set_aside(Syncer *syncer, Applying *applying, DbOutcome outcome,
 						   const PGresult *result);
 extern bool sync_succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id,

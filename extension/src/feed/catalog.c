@@ -10,6 +10,7 @@
 #include "store/json.h"
 #include "store/errors.h"
 #include "store/plans.h"
+#include "store/tables.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -70,6 +71,8 @@ forget_feed(Datum *values)
 {
 	plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
 	plan_execute(PLAN_PULL_ANEW, values, NULL, SPI_OK_UPDATE);
+	if (has_column("vendor", VENDOR_COLUMN_FEED_CONFIG_NO))
+		plan_execute(PLAN_COUNT_CONFIG, values, NULL, SPI_OK_UPDATE);
 }
 
 /*

@@ -23,10 +23,9 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#define STALE_FEEDS_MAX    3 /* in a row: the one that makes it so many has failed */
-#define UNREADABLE_ONE     1 /* a single bad item makes no feed a bad one */
-#define DROP_QUICK_PERCENT 50
-#define DROP_FEW           10 /* offers: who has so few may change them all, but not offer none */
+#define STALE_FEEDS_MAX 3  /* in a row: the one that makes it so many has failed */
+#define UNREADABLE_ONE  1  /* a single bad item makes no feed a bad one */
+#define DROP_FEW        10 /* offers: who has so few may change them all, but not offer none */
 
 /* Columns of the result of PLAN_LOCK_VENDOR_FEEDS. */
 enum
@@ -41,7 +40,10 @@ enum
 	VENDOR_PULLED_AT,
 	VENDOR_STALE_FEEDS,
 	VENDOR_DECIMAL,
-	VENDOR_REPEATED
+	VENDOR_REPEATED,
+	VENDOR_TOLD_AT,
+	VENDOR_HELD_OFFERS,
+	VENDOR_CONFIG_NO
 };
 
 typedef struct Verdict
@@ -85,13 +87,16 @@ feed_lock_vendor(const char *vendor_id)
 	Datum       values[1] = {CStringGetTextDatum(vendor_id)};
 	VendorFeeds vendor = {0};
 
-	require_column("vendor", VENDOR_COLUMN_FEED_PULLED_AT);
+	require_column("vendor", VENDOR_COLUMN_FEED_CONFIG_NO);
 	plan_execute(PLAN_LOCK_VENDOR_FEEDS, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
 	vendor.synced_as_of = time_or_never(VENDOR_SYNCED_AS_OF);
 	vendor.pulled_at = time_or_never(VENDOR_PULLED_AT);
+	vendor.told_at = time_or_never(VENDOR_TOLD_AT);
+	vendor.held_offers = int64_or(VENDOR_HELD_OFFERS, 0);
+	vendor.config_no = int64_or(VENDOR_CONFIG_NO, 0);
 	vendor.told = spi_string(0, VENDOR_TOLD);
 	(void) spi_datum(0, VENDOR_DIGEST, &vendor.has_digest);
 	vendor.has_digest = !vendor.has_digest;
@@ -108,23 +113,28 @@ feed_lock_vendor(const char *vendor_id)
 /* ---------- its time ---------- */
 
 /*
- * A time that stands still says nothing of when something was counted. The same feed again is the
- * one that was applied. Another one under the same time was counted after we had been given
- * the one before: what was confirmed until then is in its counts, and must not be subtracted again.
+ * A header's time that stands still says nothing of when something was counted. The same counts
+ * again are those that were applied. Others under the same time were made after we had been given
+ * the ones before: what was confirmed until then is in them, and must not be subtracted again. But
+ * not all need be new: those that are as they were are of the time of the feed before
+ * (earlier_as_of, reconcile.c). What a feed itself tells is when it was counted, and is believed.
  */
-static void
+static TimestampTz
 judge_time(const VendorFeeds *vendor, FeedFacts *facts)
 {
 	if (facts->told == NULL || vendor->told == NULL || strcmp(facts->told, vendor->told) != 0 ||
-		facts->digest == NULL || !vendor->has_digest)
-		return;
+		facts->digest == NULL || !vendor->has_digest || strcmp(facts->as_of_rule, "asOf") == 0)
+		return 0;
 	if (*facts->digest == vendor->digest)
-		facts->as_of = Max(facts->as_of, vendor->synced_as_of);
-	else if (vendor->pulled_at > facts->as_of)
 	{
-		facts->as_of = vendor->pulled_at;
-		facts->as_of_rule = "previous pull";
+		facts->as_of = Max(facts->as_of, vendor->synced_as_of);
+		return 0;
 	}
+	if (vendor->pulled_at <= facts->as_of)
+		return 0;
+	facts->as_of = vendor->pulled_at;
+	facts->as_of_rule = "previous pull";
+	return vendor->synced_as_of;
 }
 
 static Verdict
@@ -136,7 +146,7 @@ judge_stale(const VendorFeeds *vendor, const FeedFacts *facts)
 					 psprintf("the feed's time has gone back: it was counted at %s (%s), what was "
 							  "applied at %s; " INT64_FORMAT " times in a row",
 							  utc_timestamp(facts->as_of), facts->as_of_rule,
-							  utc_timestamp(vendor->synced_as_of), vendor->stale_feeds + 1)};
+							  utc_timestamp(vendor->told_at), vendor->stale_feeds + 1)};
 }
 
 /* ---------- what it lacks ---------- */
@@ -173,7 +183,7 @@ count_active(const FeedFacts *facts, RowScan *offers)
 
 /*
  * How many offers the vendor has, *active, and how many of them are in the feed: of a sample of its
- * SKUs as many as in the whole. An ordinary feed, of which much is what it was the last
+ * SKUs as many as in the whole. An ordinary feed, of which enough is what it was the last
  * time, is not worth counting the offers for: *active is then 0.
  */
 static int64
@@ -188,7 +198,8 @@ count_offers(const FeedFacts *facts, const VendorFeeds *vendor, int64 *active)
 	if (facts->nskus > 0)
 		known = known * Max(facts->noffers, facts->nskus) / facts->nskus;
 	*active = 0;
-	if (vendor->last_items < 0 || known * 100 < vendor->last_items * DROP_QUICK_PERCENT)
+	if (vendor->last_items < 0 || known * 100 < vendor->last_items * (100 - vendor->drop_limit) ||
+		facts->nunreadable == facts->items)
 		*active = count_active(facts, &offers);
 	row_scan_end(&offers);
 	PopActiveSnapshot();
@@ -196,49 +207,64 @@ count_offers(const FeedFacts *facts, const VendorFeeds *vendor, int64 *active)
 }
 
 static Verdict
-judge_drop(const VendorFeeds *vendor, const FeedFacts *facts)
+judge_unreadable(const FeedFacts *facts)
+{
+	return (Verdict){"failed",
+					 psprintf("%d of the feed's %d items say nothing of what there is (%s)",
+							  facts->nunreadable, facts->items,
+							  facts->complaint ? facts->complaint : "unknown why")};
+}
+
+static Verdict
+judge_drop(const VendorFeeds *vendor, FeedFacts *facts)
 {
 	int64 active;
-	int64 known;
+	int64 known = count_offers(facts, vendor, &active);
 
-	if (vendor->is_held || vendor->drop_accepted || vendor->drop_limit >= 100)
+	facts->nknown = known;
+	/* a message in place of a feed */
+	if (facts->items > 0 && facts->nunreadable == facts->items && known == 0)
+		return judge_unreadable(facts);
+	if (vendor->drop_accepted || vendor->drop_limit >= 100 ||
+		(active - known) * 100 <= vendor->drop_limit * active ||
+		(active - known < DROP_FEW && facts->noffers > 0) ||
+		(vendor->is_held && known >= vendor->held_offers))
 		return (Verdict){"running", NULL};
-	known = count_offers(facts, vendor, &active);
-	if ((active - known) * 100 <= vendor->drop_limit * active ||
-		(active - known < DROP_FEW && facts->noffers > 0))
-		return (Verdict){"running", NULL};
-	return (Verdict){
-		"held", psprintf("held back: of " INT64_FORMAT " offers the feed has " INT64_FORMAT
-						 "; applied if the next one lacks them too, or after accept_feed('%s')",
-						 active, known, facts->vendor_id)};
+	return (Verdict){"held",
+					 psprintf("held back: of " INT64_FORMAT " offers the feed has " INT64_FORMAT
+							  "; applied if the next one lacks no more, or after accept_feed('%s')",
+							  active, known, facts->vendor_id)};
 }
 
 /* ---------- the whole ---------- */
 
 static Verdict
-judge(const VendorFeeds *vendor, const FeedFacts *facts)
+judge(const VendorFeeds *vendor, FeedFacts *facts, bool is_stale)
 {
-	if (vendor->synced_as_of > facts->as_of)
+	/* it was pulled from another place, or is to be read otherwise */
+	if (facts->config_no >= 0 && facts->config_no != vendor->config_no)
+		return (Verdict){"superseded", NULL};
+	if (is_stale)
 		return judge_stale(vendor, facts);
 	if (facts->items < 0)
 		return (Verdict){"running", NULL};
 	if (facts->nunreadable > UNREADABLE_ONE && facts->nunreadable > facts->items / 2)
-		return (Verdict){"failed",
-						 psprintf("%d of the feed's %d items say nothing of what there is (%s)",
-								  facts->nunreadable, facts->items,
-								  facts->complaint ? facts->complaint : "unknown why")};
+		return judge_unreadable(facts);
 	return judge_drop(vendor, facts);
 }
 
 static void
-vendor_begins(const FeedFacts *facts)
+vendor_begins(const FeedFacts *facts, TimestampTz told_at)
 {
-	Datum values[5] = {CStringGetTextDatum(facts->vendor_id), TimestampTzGetDatum(facts->as_of),
+	Datum values[6] = {CStringGetTextDatum(facts->vendor_id),
+					   TimestampTzGetDatum(facts->as_of),
 					   facts->told ? CStringGetTextDatum(facts->told) : (Datum) 0,
 					   Int64GetDatum(facts->digest ? *facts->digest : 0),
-					   TimestampTzGetDatum(facts->pulled_at)};
-	char  nulls[5] = {' ', ' ', facts->told ? ' ' : 'n', facts->digest ? ' ' : 'n',
-                     facts->pulled_at ? ' ' : 'n'};
+					   TimestampTzGetDatum(facts->pulled_at),
+					   TimestampTzGetDatum(told_at)};
+	char  nulls[6] = {
+		 ' ', ' ', facts->told ? ' ' : 'n', facts->digest ? ' ' : 'n', facts->pulled_at ? ' ' : 'n',
+		 ' '};
 
 	plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
 	plan_execute(PLAN_VENDOR_BEGINS, values, nulls, SPI_OK_UPDATE);
@@ -247,24 +273,27 @@ vendor_begins(const FeedFacts *facts)
 static void
 vendor_refused(const FeedFacts *facts, const Verdict *verdict, bool is_stale)
 {
-	Datum values[4] = {CStringGetTextDatum(facts->vendor_id), CStringGetTextDatum(verdict->status),
+	Datum values[5] = {CStringGetTextDatum(facts->vendor_id), CStringGetTextDatum(verdict->status),
 					   verdict->error ? CStringGetTextDatum(verdict->error) : (Datum) 0,
-					   BoolGetDatum(is_stale)};
-	char  nulls[4] = {' ', ' ', verdict->error ? ' ' : 'n', ' '};
+					   BoolGetDatum(is_stale), Int32GetDatum(facts->nknown)};
+	char  nulls[5] = {' ', ' ', verdict->error ? ' ' : 'n', ' ', ' '};
 
 	plan_execute(PLAN_VENDOR_REFUSED, values, nulls, SPI_OK_UPDATE);
 }
 
 static void
-write_history(const FeedFacts *facts, const Verdict *verdict, bool is_running)
+write_history(const FeedFacts *facts, const Verdict *verdict, bool is_running,
+			  TimestampTz earlier_as_of)
 {
-	Datum values[6] = {CStringGetTextDatum(facts->vendor_id),
+	Datum values[7] = {CStringGetTextDatum(facts->vendor_id),
 					   TimestampTzGetDatum(facts->as_of),
 					   CStringGetTextDatum(verdict->status),
 					   verdict->error ? CStringGetTextDatum(verdict->error) : (Datum) 0,
 					   CStringGetTextDatum(facts->as_of_rule),
-					   Int32GetDatum(is_running ? 0 : Max(facts->items, 0))};
-	char  nulls[6] = {' ', ' ', ' ', verdict->error ? ' ' : 'n', ' ', ' '};
+					   Int32GetDatum(is_running ? 0 : Max(facts->items, 0)),
+					   TimestampTzGetDatum(earlier_as_of)};
+	char  nulls[7] = {
+		 ' ', ' ', ' ', verdict->error ? ' ' : 'n', ' ', ' ', earlier_as_of ? ' ' : 'n'};
 
 	plan_execute(PLAN_BEGIN_FEED, values, nulls, SPI_OK_INSERT_RETURNING);
 }
@@ -272,18 +301,19 @@ write_history(const FeedFacts *facts, const Verdict *verdict, bool is_running)
 FeedBeginning
 feed_begin(const VendorFeeds *vendor, const FeedFacts *facts)
 {
-	FeedFacts judged = *facts;
-	Verdict   verdict;
-	bool      is_running;
+	FeedFacts   judged = *facts;
+	bool        is_stale = vendor->told_at > facts->as_of;
+	TimestampTz earlier_as_of = judge_time(vendor, &judged);
+	Verdict     verdict = judge(vendor, &judged, is_stale);
+	bool        is_running = strcmp(verdict.status, "running") == 0;
 
-	judge_time(vendor, &judged);
-	verdict = judge(vendor, &judged);
-	is_running = strcmp(verdict.status, "running") == 0;
 	if (is_running)
-		vendor_begins(&judged);
-	else
-		vendor_refused(&judged, &verdict, vendor->synced_as_of > judged.as_of);
-	write_history(&judged, &verdict, is_running);
-	return (FeedBeginning){
-		.sync_id = spi_int64(0, FEED_SYNC_ID), .as_of = judged.as_of, .is_running = is_running};
+		vendor_begins(&judged, facts->as_of);
+	else if (strcmp(verdict.status, "superseded") != 0)
+		vendor_refused(&judged, &verdict, is_stale);
+	write_history(&judged, &verdict, is_running, earlier_as_of);
+	return (FeedBeginning){.sync_id = spi_int64(0, FEED_SYNC_ID),
+						   .as_of = judged.as_of,
+						   .earlier_as_of = earlier_as_of,
+						   .is_running = is_running};
 }

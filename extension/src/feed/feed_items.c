@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "feed/feed.h"
+#include "feed/item_id.h"
 #include "feed/number.h"
 #include "outbox/events.h"
 #include "store/check.h"
@@ -20,6 +21,7 @@
 
 #define JSON_DECIMAL '.'
 
+StaticAssertDecl(ITEM_ID_CHARS_MAX == ID_CHARS_MAX, "a SKU may be a product's id");
 StaticAssertDecl(COUNT_MAX == ON_HAND_MAX, "what a feed may tell is what a stock row may have");
 
 /* ---------- rules ---------- */
@@ -166,7 +168,8 @@ price_of_plain(FeedPart *part, FeedItem *item, const char *plain)
 							DirectFunctionCall3(numeric_in, CStringGetDatum(plain),
 												ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)),
 							Int32GetDatum(MONEY_SCALE_MAX)));
-	if (!price_from_numeric(rounded, &item->price))
+	/* what is next to nothing is not nothing */
+	if (!price_from_numeric(rounded, &item->price) || item->price.amount == 0)
 		return false;
 	feed_note(part, item, RULE_PRICE_ROUNDED, NULL);
 	return true;
@@ -229,10 +232,10 @@ typedef struct Written
 static void
 add_item(FeedPart *part, FeedItem *item, const Written *written)
 {
-	char *complaint = check_text_id(item->sku, strlen(item->sku), ID_CHARS_MAX);
-
-	if (complaint != NULL)
-		refuse_item(part, item, RULE_ID_UNREADABLE, psprintf("id %s", complaint));
+	if (item_id_is_rounded(item->sku))
+		refuse_item(part, item, RULE_ID_ROUNDED, NULL);
+	else if (!item_id_is_text(item->sku))
+		refuse_item(part, item, RULE_ID_UNREADABLE, NULL);
 	else if (written->quantity == NULL)
 		refuse_item(part, item, RULE_QUANTITY_MISSING, NULL);
 	else if (read_count(part, item, written->quantity, written->quantity_decimal))

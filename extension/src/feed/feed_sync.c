@@ -139,8 +139,8 @@ jsonb_result(const char *text)
 Datum
 oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 {
-	FeedFacts     facts = {.as_of = as_of_argument(fcinfo, 2), .as_of_rule = "caller"};
-	FeedPart     *part;
+	FeedFacts facts = {.as_of = as_of_argument(fcinfo, 2), .as_of_rule = "caller", .config_no = -1};
+	FeedPart *part;
 	VendorFeeds   vendor;
 	FeedBeginning begun;
 	Jsonb        *json;
@@ -171,6 +171,7 @@ oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 	if (begun.is_running)
 	{
 		part->as_of = begun.as_of;
+		part->earlier_as_of = begun.earlier_as_of;
 		apply_part(begun.sync_id, part);
 		result = jsonb_result(finish_feed(begun.sync_id, NULL, NULL));
 	}
@@ -205,12 +206,13 @@ texts_argument(FunctionCallInfo fcinfo, int argument, const char *name, int *cou
 static FeedFacts
 facts_of_arguments(FunctionCallInfo fcinfo)
 {
-	FeedFacts facts = {.as_of = as_of_argument(fcinfo, 1), .as_of_rule = "caller", .items = -1};
-	int64    *digest = palloc(sizeof(int64));
+	FeedFacts facts = {
+		.as_of = as_of_argument(fcinfo, 1), .as_of_rule = "caller", .config_no = -1, .items = -1};
+	int64 *digest = palloc(sizeof(int64));
 
 	require_argument(fcinfo, 0, "vendor_id");
 	facts.vendor_id = text_argument(fcinfo, 0);
-	if (PG_NARGS() < 11)
+	if (PG_NARGS() < 12)
 		return facts;
 	if (!PG_ARGISNULL(2))
 		facts.as_of_rule = text_argument(fcinfo, 2);
@@ -222,6 +224,8 @@ facts_of_arguments(FunctionCallInfo fcinfo)
 		*digest = PG_GETARG_INT64(5);
 		facts.digest = digest;
 	}
+	if (!PG_ARGISNULL(11))
+		facts.config_no = PG_GETARG_INT32(11);
 	if (PG_ARGISNULL(6) || PG_ARGISNULL(9))
 		return facts;
 	facts.items = Max(PG_GETARG_INT32(6), 0);
@@ -254,9 +258,11 @@ oa_begin_feed(PG_FUNCTION_ARGS)
 static FeedPart *
 lock_feed(int64 sync_id)
 {
-	Datum values[1] = {Int64GetDatum(sync_id)};
-	char *status;
-	bool  is_null;
+	Datum     values[1] = {Int64GetDatum(sync_id)};
+	char     *status;
+	bool      is_null;
+	Datum     earlier_as_of;
+	FeedPart *part;
 
 	plan_execute(PLAN_LOCK_FEED, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
@@ -266,8 +272,11 @@ lock_feed(int64 sync_id)
 	if (strcmp(status, "running") != 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
 						errmsg("feed " INT64_FORMAT " is %s", sync_id, status)));
-	return feed_part_create(spi_string(0, 1), DatumGetTimestampTz(spi_datum(0, 2, &is_null)),
+	part = feed_part_create(spi_string(0, 1), DatumGetTimestampTz(spi_datum(0, 2, &is_null)),
 							value_rules(NULL, spi_string(0, 4)));
+	earlier_as_of = spi_datum(0, 5, &is_null);
+	part->earlier_as_of = is_null ? 0 : DatumGetTimestampTz(earlier_as_of);
+	return part;
 }
 
 static void

@@ -213,12 +213,13 @@ write_plain(const Number *number, char plain[NUMBER_ROOM])
 		if (i < number->decimal_run)
 			point = ndigits;
 	}
+	digits[ndigits] = '\0';
 	point += number->exponent;
 	while (from + 1 < point && (from >= ndigits || digits[from] == '0'))
 		from++;
 	if (point - from > NUMBER_BYTES_MAX || ndigits - point > NUMBER_BYTES_MAX)
 		return false;
-	if (number->is_negative)
+	if (number->is_negative && strspn(digits, "0") < (size_t) ndigits)
 		*to++ = '-';
 	if (point <= from)
 		*to++ = '0';

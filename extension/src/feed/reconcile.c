@@ -140,31 +140,44 @@ resolve_products(FeedPart *part)
 
 /* ---------- comparing ---------- */
 
-/* Units of the product that were confirmed since the feed was taken, as far as the active snapshot
- * sees. */
+/* Units of the product that were confirmed after that time, as far as the active snapshot sees. */
 static int64
-confirmed_since(Reconciliation *work, const char *product_id, TimestampTz last_shipped_at)
+confirmed_since(Reconciliation *work, const char *product_id, TimestampTz last_shipped_at,
+				TimestampTz since)
 {
-	const FeedPart *part = work->part;
-	ScanKeyData     keys[3];
-	int64           units = 0;
+	ScanKeyData keys[3];
+	int64       units = 0;
 
-	if (last_shipped_at <= part->as_of)
+	if (last_shipped_at <= since)
 		return 0;
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(part->vendor_id));
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(work->part->vendor_id));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(product_id));
-	ScanKeyInit(&keys[2], 3, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT,
-				TimestampTzGetDatum(part->as_of));
+	ScanKeyInit(&keys[2], 3, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT, TimestampTzGetDatum(since));
 	row_scan_find(&work->confirmed, keys, 3);
 	while (row_scan_next(&work->confirmed) != NULL)
 		units += DatumGetInt64(row_column(work->confirmed.found, HOLD_COLUMN_QUANTITY));
 	return units;
 }
 
+/*
+ * The vendor's count less what was confirmed since it was made. Of a feed whose time stood still
+ * only a count that is lower than what the vendor last told (what there is, and what was confirmed
+ * since) is known to be new: the vendor has counted off what it sold. All others are as old as
+ * the feed before.
+ */
 static int64
-on_hand_after(Reconciliation *work, const FeedItem *item, TimestampTz last_shipped_at)
+on_hand_after(Reconciliation *work, const FeedItem *item, int64 on_hand,
+			  TimestampTz last_shipped_at)
 {
-	return Max(0, item->count - confirmed_since(work, item->product_id, last_shipped_at));
+	const FeedPart *part = work->part;
+	TimestampTz     since = part->as_of;
+
+	if (part->earlier_as_of != 0 &&
+		item->count >=
+			on_hand + confirmed_since(work, item->product_id, last_shipped_at, part->earlier_as_of))
+		since = part->earlier_as_of;
+	return Max(0, item->count - confirmed_since(work, item->product_id, last_shipped_at, since));
 }
 
 static void
@@ -177,6 +190,7 @@ see_low_threshold(Reconciliation *work, TupleTableSlot *slot)
 static void
 compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 {
+	int64 on_hand = DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND));
 	Price price;
 	bool  was_priced;
 
@@ -191,8 +205,8 @@ compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 		item->price = price;
 	item->changes = !DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) ||
 					item->price.amount != price.amount || item->is_priced != was_priced ||
-					DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND)) !=
-						on_hand_after(work, item, row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0));
+					on_hand != on_hand_after(work, item, on_hand,
+											 row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0));
 	if (item->changes)
 		see_low_threshold(work, slot);
 }
@@ -337,7 +351,7 @@ static void
 write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *row,
 		   const FeedItem *item)
 {
-	int64 on_hand = on_hand_after(work, item, row->last_shipped_at);
+	int64 on_hand = on_hand_after(work, item, row->on_hand, row->last_shipped_at);
 	int   columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND,
 					   STOCK_COLUMN_IS_ACTIVE,  STOCK_COLUMN_AS_OF, STOCK_COLUMN_IS_PRICED};
 	bool  nulls[lengthof(columns)] = {false};

@@ -14,8 +14,11 @@
 #define FEED_RULES(X)                                                                              \
 	X(NOT_AN_OBJECT, not_an_object, "must be an object")                                           \
 	X(ID_MISSING, id_missing, "id (or productId) is missing")                                      \
-	X(ID_UNREADABLE, id_unreadable, "id must be a string")                                         \
+	X(ID_UNREADABLE, id_unreadable,                                                                \
+	  "id must be a string of 1 to 128 characters, none of them a control character")              \
 	X(ID_ROUNDED, id_rounded, "id was rounded by whoever wrote it: nobody knows which it was")     \
+	X(COLUMNS_SHIFTED, columns_shifted,                                                            \
+	  "the row has more values than there are columns: nothing of it is sold")                     \
 	X(QUANTITY_MISSING, quantity_missing, "quantity (or stock) is missing: nothing of it is sold") \
 	X(QUANTITY_UNREADABLE, quantity_unreadable,                                                    \
 	  "quantity must be a whole number up to 1000000000000: nothing of it is sold")                \

@@ -200,7 +200,8 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "v.drop_limit::pg_catalog.int8, v.last_sync_items::pg_catalog.int8, v.feed_told, "
 		 "v.feed_digest, v.feed_pulled_at, v.stale_feeds::pg_catalog.int8, "
 		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'decimal', "
-		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'repeated' "
+		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'repeated', v.feed_told_at, "
+		 "v.held_offers::pg_catalog.int8, v.feed_config_no::pg_catalog.int8 "
 		 "FROM order_aggregator.vendor AS v "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
 		 1,
@@ -297,6 +298,11 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 1,
 		 {TEXTOID}},
+	[PLAN_COUNT_CONFIG] = {"UPDATE order_aggregator.vendor AS v "
+						   "SET feed_config_no = v.feed_config_no OPERATOR(pg_catalog.+) 1 "
+						   "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+						   1,
+						   {TEXTOID}},
 
 	[PLAN_SUPERSEDE_FEED] = {"UPDATE order_aggregator.feed_sync AS f SET status = 'superseded', "
 							 "finished_at = pg_catalog.clock_timestamp() "
@@ -310,10 +316,11 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		{"UPDATE order_aggregator.vendor AS v "
 		 "SET synced_as_of = $2, feed_etag = NULL, feed_last_modified = NULL, "
 		 "  feed_told = $3, feed_digest = $4, feed_pulled_at = $5, stale_feeds = 0, "
-		 "  feed_held_at = NULL, drop_accepted = false "
+		 "  feed_held_at = NULL, held_offers = NULL, drop_accepted = false, "
+		 "  feed_told_at = $6, last_sync_items = NULL "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
-		 5,
-		 {TEXTOID, TIMESTAMPTZOID, TEXTOID, INT8OID, TIMESTAMPTZOID}},
+		 6,
+		 {TEXTOID, TIMESTAMPTZOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}},
 	/* one that is only stale says nothing of how the last one went */
 	[PLAN_VENDOR_REFUSED] =
 		{"UPDATE order_aggregator.vendor AS v SET "
@@ -321,22 +328,24 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "    ELSE v.stale_feeds END, "
 		 "  feed_held_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'held' "
 		 "    THEN pg_catalog.clock_timestamp() ELSE v.feed_held_at END, "
+		 "  held_offers = CASE WHEN $2 OPERATOR(pg_catalog.=) 'held' THEN $5 ELSE v.held_offers "
+		 "END, "
 		 "  last_sync_at = CASE WHEN $3 IS NULL THEN v.last_sync_at "
 		 "    ELSE pg_catalog.clock_timestamp() END, "
 		 "  last_sync_status = CASE WHEN $3 IS NULL THEN v.last_sync_status ELSE $2 END, "
 		 "  last_sync_error = COALESCE($3, v.last_sync_error) "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
-		 4,
-		 {TEXTOID, TEXTOID, TEXTOID, BOOLOID}},
+		 5,
+		 {TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT4OID}},
 	[PLAN_BEGIN_FEED] =
 		{"INSERT INTO order_aggregator.feed_sync AS f (vendor_id, as_of, status, error, "
-		 "  as_of_rule, items, finished_at) "
-		 "VALUES ($1, $2, $3, $4, $5, $6, "
+		 "  as_of_rule, items, earlier_as_of, finished_at) "
+		 "VALUES ($1, $2, $3, $4, $5, $6, $7, "
 		 "  CASE WHEN $3 OPERATOR(pg_catalog.<>) 'running' "
 		 "    THEN pg_catalog.clock_timestamp() END) "
 		 "RETURNING " FEED_ROW,
-		 6,
-		 {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, INT4OID}},
+		 7,
+		 {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TIMESTAMPTZOID}},
 	[PLAN_VENDOR_OF_FEED] = {"SELECT f.vendor_id FROM order_aggregator.feed_sync AS f WHERE "
 							 "f.sync_id OPERATOR(pg_catalog.=) $1",
 							 1,
@@ -345,7 +354,8 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_LOCK_FEED] = {"SELECT f.vendor_id, f.as_of, f.status, "
 						"  (SELECT v.feed_mapping OPERATOR(pg_catalog.->>) 'repeated' "
 						"   FROM order_aggregator.vendor AS v "
-						"   WHERE v.vendor_id OPERATOR(pg_catalog.=) f.vendor_id) "
+						"   WHERE v.vendor_id OPERATOR(pg_catalog.=) f.vendor_id), "
+						"  f.earlier_as_of "
 						"FROM order_aggregator.feed_sync AS f "
 						"WHERE f.sync_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
 						1,

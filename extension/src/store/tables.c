@@ -19,10 +19,16 @@ table_oid(const char *table_name)
 	return oid;
 }
 
+bool
+has_column(const char *table_name, int column)
+{
+	return get_attname(table_oid(table_name), (AttrNumber) column, true) != NULL;
+}
+
 void
 require_column(const char *table_name, int column)
 {
-	if (get_attname(table_oid(table_name), (AttrNumber) column, true) == NULL)
+	if (!has_column(table_name, column))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the tables are those of an earlier version of order_aggregator"),
 						errhint("Run ALTER EXTENSION order_aggregator UPDATE.")));

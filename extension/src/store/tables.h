@@ -14,6 +14,9 @@
  * none. */
 extern Oid table_oid(const char *table_name);
 
+/* has_column: a table of an earlier version may lack columns until ALTER EXTENSION UPDATE. */
+extern bool has_column(const char *table_name, int column);
+
 /* require_column raises 55000 if the table has no such column: the library is newer than the
  * tables, as between installing a version and ALTER EXTENSION UPDATE. */
 extern void require_column(const char *table_name, int column);
@@ -36,7 +39,7 @@ enum VendorColumn
 	VENDOR_COLUMN_IS_ACTIVE,
 	VENDOR_COLUMN_BUFFER,
 	VENDOR_COLUMN_STALE_AT = 23,
-	VENDOR_COLUMN_FEED_PULLED_AT = 32
+	VENDOR_COLUMN_FEED_CONFIG_NO = 35
 };
 
 enum ProductColumn

@@ -1,0 +1,35 @@
+/*
+ * item_id.c
+ *		What may be the id of a feed's item.
+ */
+#include "feed/item_id.h"
+
+#include <stddef.h>
+#include <string.h>
+
+bool
+item_id_is_text(const char *text)
+{
+	int chars = 0;
+
+	for (const unsigned char *c = (const unsigned char *) text; *c != '\0'; c++)
+	{
+		if (*c < 0x20 || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0))
+			return false;
+		chars += (*c & 0xc0) != 0x80;
+	}
+	return chars >= 1 && chars <= ITEM_ID_CHARS_MAX;
+}
+
+bool
+item_id_is_rounded(const char *text)
+{
+	size_t      whole = strspn(text, "0123456789");
+	size_t      decimals = text[whole] == '.' || text[whole] == ','
+							   ? 1 + strspn(text + whole + 1, "0123456789")
+							   : 0;
+	const char *exponent = text + whole + decimals;
+
+	return whole == 1 && strncmp(exponent, "E+", 2) == 0 && exponent[2] != '\0' &&
+		   exponent[2 + strspn(exponent + 2, "0123456789")] == '\0';
+}

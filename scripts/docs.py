@@ -21,6 +21,9 @@ def joined(literals):
 def settings(path):
     """A table of settings: (environment variable, flag, kind, default, minimum, maximum, meaning)."""
     source = (TOP / path).read_text()
+    # rows that both programs have
+    shared = (TOP / "bridge/src/base/tls_files.h").read_text().split("#define AMQP_TLS_SETTINGS(files)")[1].split("#endif")[0]
+    source = re.sub(r"AMQP_TLS_SETTINGS\([\w.]+\)", lambda _: shared.replace("\\\n", "\n").replace("&(files).", "&files."), source)
     entries = re.findall(rf'\{{\s*"([A-Z_]+)",\s*"([a-z-]+)",\s*SETTING_(\w+),\s*&[\w.]+,\s*"([^"]*)",\s*(-?\w+),\s*(-?\w+),\s*{TEXT}\}}', source)
     assert len(entries) == len(re.findall(r"SETTING_\w+,\s*&", source)), f"{path}: a setting is not understood"
     return [(env, flag, kind, default, low, high, joined(text)) for env, flag, kind, default, low, high, text in entries]

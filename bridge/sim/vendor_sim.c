@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/settings.h"
 #include "base/stop.h"
+#include "base/tls_files.h"
 #include "base/text.h"
 #include "http/server.h"
 #include "link/broker.h"
@@ -30,9 +31,7 @@
 static struct
 {
 	const char *rabbitmq_url;
-	const char *amqp_ca_file;
-	const char *amqp_cert_file;
-	const char *amqp_key_file;
+	TlsFiles    amqp_tls;
 	const char *http_listen;
 	int         port;
 	bool        worker;
@@ -51,14 +50,9 @@ static struct
 static const Setting settings[] = {
 	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &options.rabbitmq_url, "amqp://localhost", 0, 0,
 	 "AMQP URL"},
-	{"AMQP_CA_FILE", "amqp-ca-file", SETTING_TEXT, &options.amqp_ca_file, "", 0, 0,
-	 "certificates to trust for amqps://, in place of the system's"},
-	{"AMQP_CERT_FILE", "amqp-cert-file", SETTING_TEXT, &options.amqp_cert_file, "", 0, 0,
-	 "our certificate for amqps://, if the broker wants one"},
-	{"AMQP_KEY_FILE", "amqp-key-file", SETTING_TEXT, &options.amqp_key_file, "", 0, 0,
-	 "and its key"},
-	{"HTTP_LISTEN", "http-listen", SETTING_TEXT, &options.http_listen, "127.0.0.1", 0, 0,
-	 "IPv4 address to listen on"},
+	AMQP_TLS_SETTINGS(options.amqp_tls){"HTTP_LISTEN", "http-listen", SETTING_TEXT,
+										&options.http_listen, "127.0.0.1", 0, 0,
+										"IPv4 address to listen on"},
 	{"PORT", "port", SETTING_NUMBER, &options.port, "3001", 1, 65535, "port to listen on"},
 	{"WORKER", "worker", SETTING_FLAG, &options.worker, "yes", 0, 0,
 	 "work on orders.placed: yes or no"},
@@ -446,8 +440,7 @@ main(int argc, char **argv)
 		fprintf(stderr, "RABBITMQ_URL %s\n", complaint);
 		return EX_USAGE;
 	}
-	complaint = amqp_client_set_tls(
-		&(AmqpTls){options.amqp_ca_file, options.amqp_cert_file, options.amqp_key_file});
+	complaint = amqp_client_set_tls(&options.amqp_tls);
 	if (complaint != NULL)
 	{
 		fprintf(stderr, "%s\n", complaint);

@@ -125,8 +125,7 @@ check_settings(void)
 		fprintf(stderr, "RABBITMQ_URL %s\n", complaint);
 		known = false;
 	}
-	complaint = amqp_client_set_tls(
-		&(AmqpTls){config.amqp_ca_file, config.amqp_cert_file, config.amqp_key_file});
+	complaint = amqp_client_set_tls(&config.amqp_tls);
 	if (complaint != NULL)
 	{
 		fprintf(stderr, "%s\n", complaint);

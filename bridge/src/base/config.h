@@ -8,14 +8,13 @@
 #include <stdbool.h>
 
 #include "base/settings.h"
+#include "base/tls_files.h"
 
 typedef struct Config
 {
 	const char *database_url;
 	const char *rabbitmq_url;
-	const char *amqp_ca_file;
-	const char *amqp_cert_file;
-	const char *amqp_key_file;
+	TlsFiles    amqp_tls;
 	const char *http_listen;
 	int         port;
 	const char *http_tokens_file;

@@ -27,6 +27,14 @@
 #include "base/stop.h"
 #include "http/server_state.h"
 
+/* What 0.9.75 refuses by itself: since 0.9.77 values that go on in the next line, and blanks and
+ * NULs in a target, are only refused if one asks for it. */
+#if MHD_VERSION >= 0x00097701
+#define STRICTNESS MHD_OPTION_CLIENT_DISCIPLINE_LVL, 2,
+#else
+#define STRICTNESS
+#endif
+
 /* ---------- waking the server's thread ---------- */
 
 static void
@@ -374,7 +382,7 @@ start_daemon(HttpServer *server, struct sockaddr_in *address)
 		(size_t) limits->header_bytes_max * 2, MHD_OPTION_CONNECTION_TIMEOUT,
 		(unsigned) limits->idle_timeout_s, MHD_OPTION_NOTIFY_CONNECTION, server_on_connection,
 		server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_URI_LOG_CALLBACK,
-		on_target, server, MHD_OPTION_END);
+		on_target, server, STRICTNESS MHD_OPTION_END);
 }
 
 HttpServer *

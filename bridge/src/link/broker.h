@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/tls_files.h"
+
 #define EXCHANGE_ORDERS    "orders"
 #define QUEUE_PLACED       "orders.placed"
 #define QUEUE_PLACED_DEAD  "orders.placed.dead"
@@ -80,19 +82,12 @@ typedef struct AmqpRefusal
 	bool is_of_publish; /* because of something published */
 } AmqpRefusal;
 
-/* How amqps:// is spoken. The broker's certificate and name are verified always. Borrowed. */
-typedef struct AmqpTls
-{
-	const char *ca_file;   /* "": the system's */
-	const char *cert_file; /* ours; "": none */
-	const char *key_file;
-} AmqpTls;
-
 /*
- * amqp_client_set_tls is for main(), before anything connects. NULL, or what is wrong, as what
- * follows the names of the settings, if a file cannot be read.
+ * amqp_client_set_tls is for main(), before anything connects: how amqps:// is spoken. The broker's
+ * certificate and name are verified always. The texts are borrowed. NULL, or what is wrong with
+ * them.
  */
-extern const char *amqp_client_set_tls(const AmqpTls *tls);
+extern const char *amqp_client_set_tls(const TlsFiles *files);
 
 /*
  * amqp_client_open connects, logs in and opens a channel in confirm mode; NULL,

@@ -13,7 +13,7 @@ static const char *const system_ca_files[] = {"/etc/ssl/certs/ca-certificates.cr
 											  "/etc/pki/tls/certs/ca-bundle.crt",
 											  "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
 
-static AmqpTls tls = {"", "", ""};
+static TlsFiles tls = {"", "", ""};
 
 /* rabbitmq-c before 0.14 trusts nobody by itself. */
 static const char *
@@ -32,7 +32,7 @@ system_ca_file(void)
 }
 
 const char *
-amqp_client_set_tls(const AmqpTls *wanted)
+amqp_client_set_tls(const TlsFiles *wanted)
 {
 	tls = *wanted;
 	if (*tls.ca_file == '\0')

@@ -10,9 +10,9 @@
 #include <strings.h>
 #include <zlib.h>
 
-#define TEXT_BYTES     16384
-#define EITHER_HEAD    32 /* added to the window: gzip's head or zlib's */
-#define WINDOW_BITS    15
+#define TEXT_BYTES  16384
+#define EITHER_HEAD 32 /* added to the window: gzip's head or zlib's */
+#define WINDOW_BITS 15
 
 struct Inflate
 {

@@ -24,10 +24,9 @@ item_id_is_text(const char *text)
 bool
 item_id_is_rounded(const char *text)
 {
-	size_t      whole = strspn(text, "0123456789");
-	size_t      decimals = text[whole] == '.' || text[whole] == ','
-							   ? 1 + strspn(text + whole + 1, "0123456789")
-							   : 0;
+	size_t whole = strspn(text, "0123456789");
+	size_t decimals =
+		text[whole] == '.' || text[whole] == ',' ? 1 + strspn(text + whole + 1, "0123456789") : 0;
 	const char *exponent = text + whole + decimals;
 
 	return whole == 1 && strncmp(exponent, "E+", 2) == 0 && exponent[2] != '\0' &&

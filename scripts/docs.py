@@ -44,7 +44,7 @@ def metrics():
 
 def settings_page():
     lines = ["# Settings", "", "Made by `make docs` from the tables in `bridge/src/base/config.c` and `bridge/sim/vendor_sim.c`. Each is an",
-             "environment variable and a flag (`PORT=3000`, `--port=3000`); the flag wins. A bad one is refused at start by name.", ""]
+             "environment variable, a flag (`PORT=3000`, `--port=3000`) and a line of the file that `--config` names; the flag wins, then the environment. A bad one is refused at start by name.", ""]
     for title, path in (("order-bridge", "bridge/src/base/config.c"), ("vendor-sim", "bridge/sim/vendor_sim.c")):
         lines += [f"## {title}", "", "| setting | default | from, to | meaning |", "| --- | --- | --- | --- |"]
         for env, _, kind, default, low, high, text in settings(path):

@@ -13,6 +13,7 @@
 #include "base/metrics.h"
 #include "base/roles.h"
 #include "base/stop.h"
+#include "doctor.h"
 #include "housekeeping/housekeeping.h"
 #include "http/callers.h"
 #include "http/listeners.h"
@@ -36,7 +37,7 @@
 #define THREADS_MAX    16
 #define REDRIVE_MAX    100000
 
-static const char synopsis[] = "run | sync | status | redrive";
+static const char synopsis[] = "run | sync | status | redrive | check-config | doctor";
 static const char about[] =
 	"order-bridge - relays committed orders to RabbitMQ, takes vendors' replies back, pulls their "
 	"stock feeds and serves HTTP."
@@ -45,8 +46,11 @@ static const char about[] =
 	"  run      run the roles until SIGTERM; a second one leaves at once\n"
 	"  sync     pull every vendor's feed once, print the results, exit 1 if one failed\n"
 	"  status   print the relay's checkpoint, orders and vendors as JSON\n"
-	"  redrive  put parked events and dead replies back on their way\n\n"
-	"Each setting is an environment variable too; the flag wins.";
+	"  redrive  put parked events and dead replies back on their way\n"
+	"  check-config  say what is wrong with the settings, connect to nothing\n"
+	"  doctor   connect to everything and say what is missing\n\n"
+	"Each setting is an environment variable too, or a line of the file that --config names; the "
+	"flag wins, then the environment.";
 
 /* ---------- settings that need a closer look ---------- */
 
@@ -433,6 +437,24 @@ run_redrive(void)
 	return ok && replies >= 0 ? EX_OK : EXIT_FAILURE;
 }
 
+/* What run() would refuse, and main() has not looked at yet. */
+static int
+check_config(void)
+{
+	bool wanted[ROLE_COUNT] = {false};
+	bool ok = parse_roles(wanted);
+
+	ok = (*config.http_tokens_file == '\0' || tokens_load(config.http_tokens_file)) && ok;
+	if (*config.feed_ca_file != '\0' && access(config.feed_ca_file, R_OK) != 0)
+	{
+		fprintf(stderr, "FEED_CA_FILE cannot be read: %s\n", config.feed_ca_file);
+		ok = false;
+	}
+	if (ok)
+		puts("the settings are in order");
+	return ok ? EX_OK : EX_USAGE;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -462,6 +484,10 @@ main(int argc, char **argv)
 		return print_value("", SQL_STATUS, 0, NULL) ? EX_OK : EXIT_FAILURE;
 	if (strcmp(words[0], "redrive") == 0)
 		return run_redrive();
+	if (strcmp(words[0], "doctor") == 0)
+		return doctor_run() ? EX_OK : EXIT_FAILURE;
+	if (strcmp(words[0], "check-config") == 0)
+		return check_config();
 	fprintf(stderr, "order-bridge: there is no command \"%s\"; there are %s\n", words[0], synopsis);
 	return EX_USAGE;
 }

@@ -9,15 +9,18 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "base/settings_file.h"
 #include "base/text.h"
 
 #define SETTINGS_MAX 64
 #define FIRST_KEY    0x1000
+#define CONFIG_KEY   (FIRST_KEY + SETTINGS_MAX)
 
 typedef struct Parse
 {
 	const Setting *table;
 	const char    *given[SETTINGS_MAX]; /* by the command line */
+	const char    *file;                /* NULL: none */
 	char         **words;
 	int            words_max;
 	int           *nwords;
@@ -31,6 +34,11 @@ on_option(int key, char *argument, struct argp_state *state)
 	if (key >= FIRST_KEY && key < FIRST_KEY + SETTINGS_MAX)
 	{
 		parse->given[key - FIRST_KEY] = argument;
+		return 0;
+	}
+	if (key == CONFIG_KEY)
+	{
+		parse->file = argument;
 		return 0;
 	}
 	if (key == ARGP_KEY_ARG)
@@ -89,11 +97,36 @@ store(const Setting *setting, const char *text, const char *name)
 	return true;
 }
 
+/* Each from where it is given: flag, environment, file, default. All that are wrong are named. */
+static bool
+store_all(const Parse *parse, char *const *from_file)
+{
+	bool ok = true;
+
+	for (int i = 0; parse->table[i].env != NULL; i++)
+	{
+		const Setting *setting = &parse->table[i];
+		const char    *env = getenv(setting->env);
+		char           flag[64];
+
+		snprintf(flag, sizeof(flag), "--%s", setting->flag);
+		if (parse->given[i] != NULL)
+			ok &= store(setting, parse->given[i], flag);
+		else if (env != NULL && *env != '\0')
+			ok &= store(setting, env, setting->env);
+		else
+			ok &= store(setting, from_file[i] != NULL ? from_file[i] : setting->fallback,
+						setting->env);
+	}
+	return ok;
+}
+
 bool
 settings_load(const Setting *table, const char *synopsis, const char *about, int argc, char **argv,
 			  char **words, int words_max, int *nwords)
 {
-	struct argp_option options[SETTINGS_MAX + 1];
+	static char       *from_file[SETTINGS_MAX]; /* the settings point into it */
+	struct argp_option options[SETTINGS_MAX + 2];
 	char               help[SETTINGS_MAX][512];
 	Parse       parse = {.table = table, .words = words, .words_max = words_max, .nwords = nwords};
 	struct argp argp = {options, on_option, synopsis, about, NULL, NULL, NULL};
@@ -111,21 +144,16 @@ settings_load(const Setting *table, const char *synopsis, const char *about, int
 											  .doc = help[count]};
 	}
 
+	options[count] = (struct argp_option){.name = "config",
+										  .key = CONFIG_KEY,
+										  .arg = "FILE",
+										  .doc = "a file of lines KEY=value; the environment and "
+												 "flags win"};
+
 	*nwords = 0;
 	argp_err_exit_status = EX_USAGE;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &parse) != 0)
 		return false;
-	for (int i = 0; i < count; i++)
-	{
-		const char *env = getenv(table[i].env);
-		char        flag[64];
-
-		snprintf(flag, sizeof(flag), "--%s", table[i].flag);
-		if (parse.given[i] != NULL
-				? !store(&table[i], parse.given[i], flag)
-				: !store(&table[i], env != NULL && *env != '\0' ? env : table[i].fallback,
-						 table[i].env))
-			return false;
-	}
-	return true;
+	return (parse.file == NULL || settings_file_read(parse.file, table, from_file)) &&
+		   store_all(&parse, from_file);
 }

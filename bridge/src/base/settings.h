@@ -28,11 +28,11 @@ typedef struct Setting
 } Setting;
 
 /*
- * settings_load reads defaults, then the environment, then the command line
- * (which wins). "table" ends with an entry whose env is NULL. Words that are not
+ * settings_load reads defaults, then the file that --config names, then the environment, then the
+ * command line (which wins). "table" ends with an entry whose env is NULL. Words that are not
  * flags are left in *words, *nwords of them, at most words_max. Exits 0 after
  * --help and 64 (EX_USAGE) after a flag that does not exist, as argp does.
- * Returns false, and says on standard error which setting is wrong, if one is.
+ * Returns false, and says on standard error which settings are wrong, if any is.
  */
 extern bool settings_load(const Setting *table, const char *synopsis, const char *about, int argc,
 						  char **argv, char **words, int words_max, int *nwords)

@@ -16,9 +16,21 @@ typedef struct TlsFiles
 
 /* Rows of a program's table of settings. */
 #define AMQP_TLS_SETTINGS(files)                                                                   \
-	{"AMQP_CA_FILE", "amqp-ca-file", SETTING_TEXT, &(files).ca_file, "", 0, 0,                     \
+	{"AMQP_CA_FILE",                                                                               \
+	 "amqp-ca-file",                                                                               \
+	 SETTING_TEXT,                                                                                 \
+	 &(files).ca_file,                                                                             \
+	 "",                                                                                           \
+	 0,                                                                                            \
+	 0,                                                                                            \
 	 "certificates to trust for amqps://, in place of the system's"},                              \
-		{"AMQP_CERT_FILE", "amqp-cert-file", SETTING_TEXT, &(files).cert_file, "", 0, 0,           \
+		{"AMQP_CERT_FILE",                                                                         \
+		 "amqp-cert-file",                                                                         \
+		 SETTING_TEXT,                                                                             \
+		 &(files).cert_file,                                                                       \
+		 "",                                                                                       \
+		 0,                                                                                        \
+		 0,                                                                                        \
 		 "our certificate for amqps://, if the broker wants one"},                                 \
 		{"AMQP_KEY_FILE", "amqp-key-file", SETTING_TEXT, &(files).key_file, "", 0, 0,              \
 		 "and its key"},

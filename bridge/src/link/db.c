@@ -22,8 +22,6 @@
 #define SESSION_MS_MAX   5000 /* for the settings of a new session */
 
 /* the extension whose functions we call */
-#define EXTENSION_MAJOR 1
-#define EXTENSION_MINOR 1
 
 void
 db_init(Db *db, const char *url, const char *name, const char *session_sql)

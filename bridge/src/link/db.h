@@ -13,6 +13,10 @@
 #define DB_TIMEOUT_MS      30000
 #define DB_LOCK_TIMEOUT_MS 2000
 
+/* The extension that this bridge needs, or a later one. */
+#define EXTENSION_MAJOR 1
+#define EXTENSION_MINOR 1
+
 typedef struct Db
 {
 	const char *url;

@@ -263,3 +263,32 @@ const char SQL_STATUS[] =
 	"      (SELECT status, count(*) AS n FROM order_aggregator.orders GROUP BY status) AS s), "
 	"  'vendors', (SELECT json_agg(v ORDER BY v.vendor_id) FROM order_aggregator.vendor_sync AS "
 	"v))";
+
+/* ---------- doctor ---------- */
+
+const char SQL_DOCTOR_SERVER[] =
+	"SELECT current_database(), current_user, current_setting('server_version'), "
+	"  (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'), "
+	"  pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean, "
+	"  current_setting('synchronous_commit'), extract(epoch FROM clock_timestamp())";
+
+/* what order_aggregator_bridge may use, and we may not */
+const char SQL_DOCTOR_RIGHTS[] =
+	"SELECT CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN 'schema order_aggregator' ELSE "
+	"  (SELECT string_agg(t.name, ', ' ORDER BY t.name) FROM ("
+	"    SELECT p.proname AS name FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = n.oid "
+	"      AND has_function_privilege('order_aggregator_bridge', p.oid, 'EXECUTE') "
+	"      AND NOT has_function_privilege(p.oid, 'EXECUTE') "
+	"    UNION ALL "
+	"    SELECT c.relname FROM pg_catalog.pg_class AS c WHERE c.relnamespace = n.oid "
+	"      AND c.relkind IN ('r', 'v', 'p') "
+	"      AND has_table_privilege('order_aggregator_bridge', c.oid, 'SELECT') "
+	"      AND NOT has_table_privilege(c.oid, 'SELECT')) AS t) END, current_user "
+	"FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'order_aggregator'";
+
+const char SQL_DOCTOR_WORK[] =
+	"SELECT (SELECT count(*) FROM order_aggregator.unroutable_event), "
+	"  (SELECT string_agg(vendor_id, ', ' ORDER BY vendor_id) FROM order_aggregator.vendor_sync "
+	"   WHERE is_active AND is_stale), "
+	"  (SELECT string_agg(vendor_id, ', ' ORDER BY vendor_id) FROM order_aggregator.vendor_sync "
+	"   WHERE is_active AND last_sync_status IN ('failed', 'held'))";

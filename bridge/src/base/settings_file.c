@@ -1,0 +1,99 @@
+/*
+ * settings_file.c
+ *		Settings from a file, in the form of systemd's EnvironmentFile.
+ */
+#include "base/settings_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLANKS " \t\r\n"
+
+static char *
+trim(char *text)
+{
+	char *end;
+
+	text += strspn(text, BLANKS);
+	for (end = text + strlen(text); end > text && strchr(BLANKS, end[-1]) != NULL; end--)
+		;
+	*end = '\0';
+	return text;
+}
+
+/* Without its quotes; NULL if one is not closed, or there is more behind it. */
+static char *
+unquote(char *value)
+{
+	char  quote = *value;
+	char *to = value;
+	char *from;
+
+	if (quote != '"' && quote != '\'')
+		return value;
+	for (from = value + 1; *from != '\0' && *from != quote; from++)
+	{
+		if (quote == '"' && *from == '\\' && (from[1] == '"' || from[1] == '\\'))
+			from++;
+		*to++ = *from;
+	}
+	if (*from != quote || from[1] != '\0')
+		return NULL;
+	*to = '\0';
+	return value;
+}
+
+/* What is wrong with the line, or NULL. */
+static const char *
+read_line(char *line, const Setting *table, char **values)
+{
+	char *key = trim(line);
+	char *value;
+
+	if (*key == '\0' || *key == '#' || *key == ';')
+		return NULL;
+	value = strchr(key, '=');
+	if (value == NULL)
+		return "must be KEY=value";
+	*value++ = '\0';
+	value = unquote(trim(value));
+	if (value == NULL)
+		return "has a quote that is not closed, or more behind one";
+	key = trim(key);
+	for (int i = 0; table[i].env != NULL; i++)
+	{
+		if (strcmp(table[i].env, key) != 0)
+			continue;
+		free(values[i]);
+		values[i] = strdup(value);
+		return values[i] != NULL ? NULL : "cannot be kept: out of memory";
+	}
+	return "names no setting; --help lists them";
+}
+
+bool
+settings_file_read(const char *path, const Setting *table, char **values)
+{
+	FILE  *file = fopen(path, "re");
+	char  *line = NULL;
+	size_t size = 0;
+	bool   ok = file != NULL;
+
+	if (!ok)
+		fprintf(stderr, "--config: %s cannot be read: %s\n", path, strerror(errno));
+	for (int number = 1; file != NULL && getline(&line, &size, file) >= 0; number++)
+	{
+		const char *wrong = read_line(line, table, values);
+
+		/* the line itself is not shown: there may be a password in it */
+		if (wrong != NULL)
+			fprintf(stderr, "--config: line %d of %s %s\n", number, path, wrong);
+		ok = ok && wrong == NULL;
+	}
+	free(line);
+	if (file != NULL)
+		fclose(file);
+	return ok;
+}

@@ -1,0 +1,264 @@
+/*
+ * doctor.c
+ *		What is missing for the bridge to work, in words.
+ */
+#include "doctor.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/config.h"
+#include "link/broker.h"
+#include "link/db.h"
+#include "link/statements.h"
+
+#define CONNECT_TIMEOUT_S "5"
+#define CLOCK_S_MAX       2.0
+
+static bool is_well;
+
+static void say(const char *verdict, const char *format, va_list arguments)
+	__attribute__((format(printf, 2, 0)));
+static void fine(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void bad(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void
+say(const char *verdict, const char *format, va_list arguments)
+{
+	printf("%-4s ", verdict);
+	vprintf(format, arguments);
+	putchar('\n');
+}
+
+static void
+fine(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	say("ok", format, arguments);
+	va_end(arguments);
+}
+
+static void
+bad(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	say("BAD", format, arguments);
+	va_end(arguments);
+	is_well = false;
+}
+
+/* ---------- the database ---------- */
+
+static int
+first_line(const char *text)
+{
+	return (int) strcspn(text, "\n");
+}
+
+/* The one row of a statement; NULL, after saying why, if there is none. */
+static PGresult *
+ask(PGconn *connection, const char *about, const char *sql)
+{
+	PGresult *result = PQexec(connection, sql);
+
+	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+		return result;
+	bad("%s: %.*s", about, first_line(PQerrorMessage(connection)), PQerrorMessage(connection));
+	PQclear(result);
+	return NULL;
+}
+
+/* Columns of the result of SQL_DOCTOR_SERVER. */
+enum
+{
+	SERVER_DATABASE,
+	SERVER_ROLE,
+	SERVER_VERSION,
+	SERVER_EXTENSION,
+	SERVER_IS_STANDBY,
+	SERVER_IS_READ_ONLY,
+	SERVER_COMMIT,
+	SERVER_CLOCK
+};
+
+static void
+look_at_clock(const char *theirs)
+{
+	struct timespec now;
+	double          difference;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	difference = atof(theirs) - ((double) now.tv_sec + (double) now.tv_nsec / 1e9);
+	if (fabs(difference) > CLOCK_S_MAX)
+		bad("clock: the database's is %.1f s %s ours; times of feeds are compared with both",
+			fabs(difference), difference > 0 ? "ahead of" : "behind");
+	else
+		fine("clock: as the database's");
+}
+
+static bool
+is_new_enough(const char *version)
+{
+	int major = atoi(version);
+	int minor = strchr(version, '.') != NULL ? atoi(strchr(version, '.') + 1) : 0;
+
+	return major > EXTENSION_MAJOR || (major == EXTENSION_MAJOR && minor >= EXTENSION_MINOR);
+}
+
+/* True if our extension is there, and of this bridge's version. */
+static bool
+look_at_server(PGconn *connection)
+{
+	PGresult   *row = ask(connection, "DATABASE_URL", SQL_DOCTOR_SERVER);
+	const char *extension;
+	bool        is_ours;
+
+	if (row == NULL)
+		return false;
+	extension = db_value(row, 0, SERVER_EXTENSION);
+	is_ours = extension != NULL && is_new_enough(extension);
+	fine("database: %s as %s, PostgreSQL %s", PQgetvalue(row, 0, SERVER_DATABASE),
+		 PQgetvalue(row, 0, SERVER_ROLE), PQgetvalue(row, 0, SERVER_VERSION));
+	if (extension == NULL)
+		bad("extension: not in database %s: CREATE EXTENSION order_aggregator",
+			PQgetvalue(row, 0, SERVER_DATABASE));
+	else if (!is_ours)
+		bad("extension: %s, and this bridge needs %d.%d: ALTER EXTENSION order_aggregator UPDATE",
+			extension, EXTENSION_MAJOR, EXTENSION_MINOR);
+	else
+		fine("extension: %s", extension);
+	if (*PQgetvalue(row, 0, SERVER_IS_STANDBY) == 't')
+		bad("database: the server is a standby, and takes no orders: DATABASE_URL must lead to "
+			"the primary");
+	else if (*PQgetvalue(row, 0, SERVER_IS_READ_ONLY) == 't')
+		bad("database: transactions are read only (default_transaction_read_only)");
+	if (strcmp(PQgetvalue(row, 0, SERVER_COMMIT), "off") == 0)
+		bad("database: synchronous_commit is off: an order that was answered is lost if the "
+			"server crashes");
+	look_at_clock(PQgetvalue(row, 0, SERVER_CLOCK));
+	PQclear(row);
+	return is_ours;
+}
+
+static bool
+look_at_rights(PGconn *connection)
+{
+	PGresult *row = ask(connection, "rights", SQL_DOCTOR_RIGHTS);
+
+	bool      has_all;
+
+	if (row == NULL)
+		return false;
+	has_all = PQgetisnull(row, 0, 0);
+	if (!has_all)
+		bad("rights: role %s may not use %s: GRANT order_aggregator_bridge TO %s",
+			PQgetvalue(row, 0, 1), PQgetvalue(row, 0, 0), PQgetvalue(row, 0, 1));
+	else
+		fine("rights: role %s has what a bridge needs", PQgetvalue(row, 0, 1));
+	PQclear(row);
+	return has_all;
+}
+
+static void
+look_at_work(PGconn *connection)
+{
+	PGresult *row = ask(connection, "work", SQL_DOCTOR_WORK);
+
+	if (row == NULL)
+		return;
+	if (*PQgetvalue(row, 0, 0) != '0')
+		bad("events: %s are parked: the view unroutable_event says why; order-bridge redrive",
+			PQgetvalue(row, 0, 0));
+	if (!PQgetisnull(row, 0, 1))
+		bad("vendors: not sold, because no feed confirms them: %s", PQgetvalue(row, 0, 1));
+	if (!PQgetisnull(row, 0, 2))
+		bad("vendors: feeds that fail or are held back: %s: GET /vendors says why",
+			PQgetvalue(row, 0, 2));
+	PQclear(row);
+}
+
+static void
+look_at_database(void)
+{
+	const char *const keywords[] = {"dbname", "connect_timeout", "application_name", NULL};
+	const char *const values[] = {config.database_url, CONNECT_TIMEOUT_S, "order-bridge doctor",
+								  NULL};
+	PGconn           *connection = PQconnectdbParams(keywords, values, 1);
+
+	if (PQstatus(connection) != CONNECTION_OK)
+		bad("DATABASE_URL: %.*s", first_line(PQerrorMessage(connection)),
+			PQerrorMessage(connection));
+	else if (look_at_server(connection) && look_at_rights(connection))
+		look_at_work(connection);
+	PQfinish(connection);
+}
+
+/* ---------- the broker ---------- */
+
+static void
+look_at_queues(Amqp *amqp)
+{
+	int limited;
+	int dead;
+
+	if (!amqp_client_declare(amqp, &limited))
+	{
+		bad("RABBITMQ_URL: the exchange and queues cannot be declared: the log says why");
+		return;
+	}
+	if (limited > 0)
+		bad("queues: %d have no delivery limit of ours, and RabbitMQ 4 drops what comes back 20 "
+			"times: docs/operations.md, RabbitMQ 4",
+			limited);
+	else
+		fine("queues: as they should be");
+	dead = amqp_client_message_count(amqp, QUEUE_REPLIES_DEAD);
+	if (dead > 0)
+		bad("replies: %d in " QUEUE_REPLIES_DEAD ": their headers say why; order-bridge redrive",
+			dead);
+}
+
+static void
+look_at_broker(void)
+{
+	Amqp *amqp = amqp_client_open(config.rabbitmq_url, "order-bridge doctor",
+								  config.broker_timeout_s * 1000, NULL);
+
+	if (amqp == NULL)
+		bad("RABBITMQ_URL: the broker cannot be used: the log says why");
+	else
+	{
+		fine("broker: connected");
+		look_at_queues(amqp);
+	}
+	amqp_client_close(amqp);
+}
+
+/* ---------- files ---------- */
+
+static void
+look_at_file(const char *setting, const char *path)
+{
+	if (*path != '\0' && access(path, R_OK) != 0)
+		bad("%s: %s cannot be read", setting, path);
+}
+
+bool
+doctor_run(void)
+{
+	is_well = true;
+	look_at_database();
+	look_at_broker();
+	look_at_file("FEED_CA_FILE", config.feed_ca_file);
+	puts(is_well ? "all is well" : "not all is well");
+	return is_well;
+}

@@ -1,0 +1,123 @@
+"""Settings from a file, what check-config says of them, and what the doctor finds missing: each cause by its name."""
+
+import pathlib
+import urllib.parse
+
+import psycopg
+import pytest
+from conftest import free_port
+from test_tls import Authority, TlsProxy
+
+
+def config(tmp_path, text):
+    path = tmp_path / "bridge.conf"
+    path.write_text(text)
+    return f"--config={path}"
+
+
+def test_settings_from_a_file_come_after_the_environment_and_flags(world, tmp_path):
+    port = free_port()
+    words = config(tmp_path, f"# a comment\n; another\n\nLOG_LEVEL = 'warning'\n PORT={port}\nSTUCK_AFTER_S=\"7\"\nRABBITMQ_URL=amqp://nobody@nowhere\n")
+    bridge = world.bridge("--roles=http", words)       # PORT and RABBITMQ_URL are in the environment
+    bridge.wait_for("/readyz")
+    assert not bridge.logged("level=info") and bridge.port != port
+    result = world.command("check-config", words, "--log-level=nothing")
+    assert result.returncode == 64 and 'LOG_LEVEL must be debug, info, warning or error, not "nothing"' in result.stderr
+
+
+@pytest.mark.parametrize("text, complaint", [
+    ("PORT", "line 1 of {path} must be KEY=value"), ("PROT=3000", "line 1 of {path} names no setting"), ("\nPORT=\"3000", "line 2 of {path} has a quote that is not closed"),
+    ("LOG_LEVEL='info' # loud", "line 1 of {path} has a quote that is not closed, or more behind one"), ("STUCK_AFTER_S=soon\nREQUEST_TIMEOUT_S=never", "STUCK_AFTER_S must be a whole number")])
+def test_a_bad_file_names_its_lines(world, tmp_path, text, complaint):
+    result = world.command("check-config", config(tmp_path, text))
+    assert result.returncode == 64 and complaint.format(path=tmp_path / "bridge.conf") in result.stderr
+    if "never" in text:      # all that are wrong, not the first one
+        assert "REQUEST_TIMEOUT_S must be a whole number" in result.stderr
+
+
+def test_check_config(world, tmp_path):
+    result = world.command("check-config")
+    assert (result.returncode, result.stdout) == (0, "the settings are in order\n")
+    assert "--config: /nowhere cannot be read" in world.command("check-config", "--config=/nowhere").stderr
+    assert 'there is no role "cook"' in world.command("check-config", "--roles=cook").stderr
+    assert "FEED_CA_FILE cannot be read" in world.command("check-config", FEED_CA_FILE="/nowhere").stderr
+
+
+def lines(result):
+    return result.stdout.splitlines()
+
+
+def test_the_doctor_finds_nothing_where_nothing_is_missing(world):
+    result = world.command("doctor")
+    assert result.returncode == 0 and lines(result)[-1] == "all is well", result.stdout
+    assert all(line.startswith("ok ") for line in lines(result)[:-1])
+
+
+def with_url(world, **parts):
+    url = urllib.parse.urlsplit(world.env["DATABASE_URL"])
+    user, password, port = parts.get("user", url.username), parts.get("password", url.password), parts.get("port", url.port)
+    return url._replace(netloc=f"{user}:{password}@{url.hostname}:{port}", path=f"/{parts.get('database', url.path[1:])}").geturl()
+
+
+def broken(world, tmp_path, how):
+    """Breaks something; returns the doctor's settings and what he must say."""
+    broker = urllib.parse.urlsplit(world.env["RABBITMQ_URL"])
+    if how == "the database is away":
+        return {"DATABASE_URL": with_url(world, port=free_port())}, "DATABASE_URL: connection to server"
+    if how == "the password is another":
+        return {"DATABASE_URL": with_url(world, password="wrong")}, "password authentication failed"
+    if how == "there is no such database":
+        return {"DATABASE_URL": with_url(world, database="nowhere")}, 'database "nowhere" does not exist'
+    if how == "the extension is not there":
+        return {"DATABASE_URL": with_url(world, database="postgres")}, "extension: not in database postgres: CREATE EXTENSION order_aggregator"
+    if how == "the extension is an older one":
+        world.db.execute("DROP EXTENSION order_aggregator CASCADE")
+        world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+        return {}, "extension: 1.0, and this bridge needs 1.1: ALTER EXTENSION order_aggregator UPDATE"
+    if how == "the role has no rights":
+        role = f"poor_{world.name}"
+        world.db.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'poor'")
+        return {"DATABASE_URL": with_url(world, user=role, password="poor")}, f"may not use schema order_aggregator: GRANT order_aggregator_bridge TO {role}"
+    if how == "the role lacks one right":
+        role = f"poorer_{world.name}"
+        world.db.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'poor'")
+        world.db.execute(f"GRANT order_aggregator_reader TO {role}")
+        return {"DATABASE_URL": with_url(world, user=role, password="poor")}, "may not use apply_feed_part, "
+    if how == "commits are not waited for":
+        with psycopg.connect(world.url, autocommit=True) as db:
+            db.execute(f"ALTER DATABASE {db.info.dbname} SET synchronous_commit = off")
+        return {}, "synchronous_commit is off"
+    if how == "transactions are read only":
+        with psycopg.connect(world.url, autocommit=True) as db:
+            db.execute(f"ALTER DATABASE {db.info.dbname} SET default_transaction_read_only = on")
+        return {}, "transactions are read only"
+    if how == "the broker is away":
+        return {"RABBITMQ_URL": f"amqp://localhost:{free_port()}"}, "RABBITMQ_URL: the broker cannot be used"
+    if how == "the broker knows us not":
+        return {"RABBITMQ_URL": broker._replace(netloc=f"nobody:wrong@{broker.hostname}:{broker.port}").geturl()}, "RABBITMQ_URL: the broker cannot be used"
+    if how == "the broker is somebody else":
+        authority, other = (Authority(tmp_path, name) for name in ("authority", "other"))
+        world.proxy = TlsProxy(world.env["RABBITMQ_URL"], *authority.sign("broker"))
+        return {"RABBITMQ_URL": world.proxy.url, "AMQP_CA_FILE": str(other.certificate)}, "RABBITMQ_URL: the broker cannot be used"
+    if how == "a vendor is not confirmed":
+        world.stock(a={"x": 1})
+        world.db.execute("UPDATE order_aggregator.vendor SET stale_at = now()")
+        return {}, "vendors: not sold, because no feed confirms them: a"
+    if how == "a feed fails":
+        world.stock(a={"x": 1})
+        world.db.execute("SELECT order_aggregator.record_feed_pull('a', NULL, 'failed', 'no', 5, '1 hour')")
+        return {}, "feeds that fail or are held back: a"
+    assert how == "a file is gone"
+    return {"FEED_CA_FILE": str(pathlib.Path(tmp_path) / "gone")}, "FEED_CA_FILE:"
+
+
+@pytest.mark.parametrize("how", [
+    "the database is away", "the password is another", "there is no such database", "the extension is not there", "the extension is an older one", "the role has no rights",
+    "the role lacks one right", "commits are not waited for", "transactions are read only", "the broker is away", "the broker knows us not", "the broker is somebody else",
+    "a vendor is not confirmed", "a feed fails", "a file is gone"])
+def test_the_doctor_names_what_is_missing(world, tmp_path, how):
+    env, word = broken(world, tmp_path, how)
+    result = world.command("doctor", **env)
+    bad = [line for line in lines(result) if line.startswith("BAD")]
+    assert result.returncode == 1 and lines(result)[-1] == "not all is well"
+    assert len(bad) == 1 and word in bad[0], result.stdout

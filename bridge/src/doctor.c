@@ -154,7 +154,7 @@ look_at_rights(PGconn *connection)
 {
 	PGresult *row = ask(connection, "rights", SQL_DOCTOR_RIGHTS);
 
-	bool      has_all;
+	bool has_all;
 
 	if (row == NULL)
 		return false;

@@ -46,9 +46,12 @@ const char SQL_RELAY_HORIZON[] =
 	"SELECT order_aggregator.outbox_head(); SELECT order_aggregator.next_xid(), clock_timestamp(); "
 	"SELECT pg_current_snapshot()";
 
+/* when an order was placed, of the event that says it is confirmed */
+#define PLACED_AT "CASE WHEN routing_key = 'order.confirmed' THEN payload::json ->> 'placedAt' END "
+
 const char SQL_RELAY_EVENTS[] =
-	"SELECT event_id, message_id, routing_key, mandatory, headers, payload, created_at_us "
-	"FROM order_aggregator.relay_events($1, $2, $3, $4, $5, $6)";
+	"SELECT event_id, message_id, routing_key, mandatory, headers, payload, "
+	"created_at_us, " PLACED_AT "FROM order_aggregator.relay_events($1, $2, $3, $4, $5, $6)";
 
 const char SQL_RELAY_ADVANCE[] =
 	"SELECT order_aggregator.relay_advance($1, $2, $3, $4, $5, $6, $7)";
@@ -58,8 +61,8 @@ const char SQL_RELAY_PARK[] = "SELECT order_aggregator.park_event($1, $2, $3)";
 const char SQL_RELAY_DEFER[] = "SELECT order_aggregator.defer_events($1, $2, $3)";
 
 const char SQL_RELAY_DEFERRED[] =
-	"SELECT event_id, message_id, routing_key, mandatory, headers, payload, created_at_us "
-	"FROM order_aggregator.deferred_events($1, $2)";
+	"SELECT event_id, message_id, routing_key, mandatory, headers, payload, "
+	"created_at_us, " PLACED_AT "FROM order_aggregator.deferred_events($1, $2)";
 
 const char SQL_RELAY_DEFERRED_SENT[] = "SELECT order_aggregator.deferred_events_sent($1)";
 

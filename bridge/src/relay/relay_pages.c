@@ -318,17 +318,13 @@ relay_add_page(Relay *relay, PGresult *rows, bool is_deferred)
 
 /* ---------- what is done ---------- */
 
-/* The time in "placedAt", which order events have, as microseconds since 1970; 0 if there is none.
- */
+/* A time as the events have it, as microseconds since 1970; 0 if it is none. */
 static int64_t
-placed_at_us(const char *payload)
+time_us(const char *text)
 {
-	static const char name[] = "\"placedAt\": \"";
-	const char       *text = strstr(payload, name);
-	struct tm         tm = {0};
-	const char       *rest;
+	struct tm   tm = {0};
+	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
 
-	rest = text != NULL ? strptime(text + strlen(name), "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
 	return rest != NULL
 			   ? timegm(&tm) * INT64_C(1000000) + (*rest == '.' ? strtol(rest + 1, NULL, 10) : 0)
 			   : 0;
@@ -353,7 +349,7 @@ observe(const Page *page)
 		if (is_for_our_queue(routing_key))
 			metric_observe(HISTOGRAM_PUBLISHED_SECONDS, (double) (now_us - created_us) / 1e6);
 		else if (strcmp(routing_key, "order.confirmed") == 0 &&
-				 (placed_us = placed_at_us(event_column(page, i, COLUMN_PAYLOAD))) != 0)
+				 (placed_us = time_us(event_column(page, i, COLUMN_PLACED_AT))) != 0)
 			metric_observe(HISTOGRAM_CONFIRMED_SECONDS, (double) (created_us - placed_us) / 1e6);
 	}
 }

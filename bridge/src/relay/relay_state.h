@@ -136,7 +136,8 @@ enum EventColumn
 	COLUMN_MANDATORY,
 	COLUMN_HEADERS,
 	COLUMN_PAYLOAD,
-	COLUMN_CREATED_AT_US
+	COLUMN_CREATED_AT_US,
+	COLUMN_PLACED_AT /* of order.confirmed */
 };
 
 static inline const char *

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <string.h>
 
 char *
@@ -94,24 +93,12 @@ text_cut(char *text, size_t bytes)
 	text[bytes] = '\0';
 }
 
-bool
-text_is_utf8(const char *text, size_t bytes)
-{
-	size_t  ascii = 0;
-	json_t *string;
-
-	while (ascii < bytes && (unsigned char) text[ascii] < 0x80)
-		ascii++;
-	if (ascii == bytes)
-		return true;
-	string = json_stringn(text, bytes);
-	json_decref(string);
-	return string != NULL;
-}
-
-/* Takes one character off the text; *code is -1 and the length 1 if the first byte begins none. */
+/*
+ * Takes one character off the text, which has so many bytes at most; *code is -1 and the length 1
+ * if the first byte begins none.
+ */
 static int
-next_character(const unsigned char *text, int *code)
+next_character(const unsigned char *text, size_t bytes, int *code)
 {
 	int length = *text < 0x80                    ? 1
 				 : *text >= 0xc2 && *text < 0xe0 ? 2
@@ -122,7 +109,7 @@ next_character(const unsigned char *text, int *code)
 	*code = length == 1 ? *text : *text & (0x7f >> length);
 	for (int i = 1; i < length; i++)
 	{
-		if ((text[i] & 0xc0) != 0x80)
+		if ((size_t) i >= bytes || (text[i] & 0xc0) != 0x80)
 			length = 0;
 		else
 			*code = *code << 6 | (text[i] & 0x3f);
@@ -134,6 +121,23 @@ next_character(const unsigned char *text, int *code)
 		return 1;
 	}
 	return length;
+}
+
+bool
+text_is_utf8(const char *text, size_t bytes)
+{
+	for (size_t at = 0; at < bytes;)
+	{
+		int code = 0;
+
+		if ((unsigned char) text[at] < 0x80)
+			at++;
+		else
+			at += (size_t) next_character((const unsigned char *) text + at, bytes - at, &code);
+		if (code < 0)
+			return false;
+	}
+	return true;
 }
 
 /* What a reader does not see, or sees elsewhere than it stands. */
@@ -166,7 +170,7 @@ text_escape(const char *text, char *escaped, size_t size)
 		text += plain;
 		if (*text == '\0' || used + 1 >= size)
 			break;
-		length = next_character((const unsigned char *) text, &code);
+		length = next_character((const unsigned char *) text, SIZE_MAX, &code);
 
 		if (code < 0)
 			snprintf(piece, sizeof(piece), "\\x%02x", (unsigned char) *text);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,10 +100,38 @@ a_whole_number_and_nothing_more(void **state)
 	assert_false(text_read_number("9223372036854775808", 0, INT64_MAX, &number));
 }
 
+/* jansson takes as a string what is UTF-8, and nothing else. */
+static void
+utf_8_is_what_a_library_takes_for_it(void **state)
+{
+	static const unsigned char edges[] = {0x01, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf,
+										  0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xed, 0xef,
+										  0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff};
+	int                        taken = 0;
+
+	(void) state;
+	srand(7);
+	for (int n = 0; n < 500000; n++)
+	{
+		char    text[6];
+		size_t  bytes = (size_t) (rand() % 6);
+		json_t *string;
+
+		for (size_t i = 0; i < bytes; i++)
+			text[i] = (char) edges[rand() % (int) sizeof(edges)];
+		string = json_stringn(text, bytes);
+		assert_int_equal(text_is_utf8(text, bytes), string != NULL);
+		taken += string != NULL && bytes > 2;
+		json_decref(string);
+	}
+	assert_true(taken > 1000);
+}
+
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(a_whole_number_and_nothing_more),
+	const struct CMUnitTest tests[] = {cmocka_unit_test(utf_8_is_what_a_library_takes_for_it),
+									   cmocka_unit_test(a_whole_number_and_nothing_more),
 									   cmocka_unit_test(escaped_text_cannot_pretend),
 									   cmocka_unit_test(a_cut_leaves_whole_characters),
 									   cmocka_unit_test(array_elements_are_quoted)};

@@ -15,11 +15,11 @@ COMMENT ON COLUMN vendor.drop_accepted IS 'accept_feed() has said that the next 
 COMMENT ON COLUMN vendor.feed_held_at IS 'The last feed was held back then.';
 COMMENT ON COLUMN vendor.stale_feeds IS 'How many feeds in a row were older than what was applied.';
 COMMENT ON COLUMN vendor.feed_told IS 'The time of the last feed that began, as the vendor wrote it.';
-COMMENT ON COLUMN vendor.feed_digest IS 'Of that feed, as it came.';
+COMMENT ON COLUMN vendor.applied_told IS 'That of the last feed that was applied: one with the same has a time that stands still.';
 COMMENT ON COLUMN vendor.feed_told_at IS 'The time that it told: one that tells an earlier one is stale.';
 COMMENT ON COLUMN vendor.held_offers IS 'How many of the vendor''s offers the feed had that was held back.';
 COMMENT ON COLUMN vendor.feed_config_no IS 'Counts changes of the vendor''s URL and mapping: what was pulled before one is not applied after it.';
-COMMENT ON COLUMN vendor.feed_pulled_at IS 'When it was asked for.';
+COMMENT ON COLUMN vendor.feed_pulled_at IS 'When the last feed that was applied was asked for.';
 COMMENT ON COLUMN vendor.amqp_user IS 'The RabbitMQ user whose answers count; NULL: any.';
 COMMENT ON TABLE vendor_login IS 'Which vendors a role of the database, a member of order_aggregator_vendor, may answer for.';
 COMMENT ON TABLE product IS 'What can be ordered.';
@@ -30,9 +30,12 @@ COMMENT ON COLUMN stock.on_hand IS 'Units on the vendor''s shelf, as far as is k
 COMMENT ON COLUMN stock.reserved IS 'Units of those that open holds have.';
 COMMENT ON COLUMN stock.as_of IS 'When the vendor counted.';
 COMMENT ON COLUMN stock.last_shipped_at IS 'When units were last confirmed; a feed counted before does not know of them.';
+COMMENT ON COLUMN stock.counted IS 'What the vendor told last, at as_of; NULL: unknown.';
 COMMENT ON COLUMN stock.is_priced IS 'Somebody has told the price; else it is 0, and the offer comes after all others.';
 COMMENT ON COLUMN feed_sync.as_of_rule IS 'Who says that it was counted at as_of: asOf, Last-Modified, Date, request, previous pull, caller.';
-COMMENT ON COLUMN feed_sync.earlier_as_of IS 'Of a feed whose time stood still: when those of its items were counted that it has not changed.';
+COMMENT ON COLUMN feed_sync.told IS 'Its time as the vendor wrote it.';
+COMMENT ON COLUMN feed_sync.pulled_at IS 'When it was asked for.';
+COMMENT ON COLUMN feed_sync.previous_pull_at IS 'Of a feed whose time stands still: counts that are new in it were made after that.';
 COMMENT ON COLUMN feed_sync.rules IS 'What was done with its items, by rule, and how often.';
 COMMENT ON TABLE feed_sync IS 'The history of feeds, one row a pull; it is "running" while its parts are applied.';
 COMMENT ON TABLE shortage IS 'Offers of which more is held than the vendor says it has; settle_shortages() works on them.';

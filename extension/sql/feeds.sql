@@ -72,16 +72,16 @@ COMMENT ON FUNCTION claim_due_feeds(interval, int) IS
 'Vendors whose feeds are due, for the caller alone until the lease is over: several bridges share the work.';
 
 CREATE OR REPLACE FUNCTION begin_feed(vendor_id text, as_of timestamptz, as_of_rule text DEFAULT NULL, told text DEFAULT NULL,
-								pulled_at timestamptz DEFAULT NULL, digest bigint DEFAULT NULL, items int DEFAULT NULL,
+								pulled_at timestamptz DEFAULT NULL, items int DEFAULT NULL,
 								unreadable int DEFAULT NULL, offers int DEFAULT NULL, skus text[] DEFAULT NULL, complaint text DEFAULT NULL,
 								config_no int DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'oa_begin_feed'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION begin_feed(text, timestamptz, text, text, timestamptz, bigint, int, int, int, text[], text, int) IS
+COMMENT ON FUNCTION begin_feed(text, timestamptz, text, text, timestamptz, int, int, int, text[], text, int) IS
 'Begins a feed that is applied in parts and returns its id; NULL if it is not to be applied:
 refused_feed() says why. Supersedes a feed of the vendor that is still running. as_of_rule: who says when it was counted; told:
-as the vendor wrote it; pulled_at: when it was asked for; digest: of the feed as it came. items: how many it has;
+as the vendor wrote it; pulled_at: when it was asked for. items: how many it has;
 unreadable: of these, without a count; complaint: mostly why; offers: different SKUs; skus: these, or a sample; config_no: that of claim_due_feeds(). OA005: unknown vendor.';
 
 CREATE OR REPLACE FUNCTION refused_feed()
@@ -138,6 +138,8 @@ AS $$
 		next_sync_at = n.at + CASE WHEN n.opens THEN n.open_for WHEN n.failed THEN n.pause ELSE v.sync_interval END,
 		-- the vendor says that what was applied still holds
 		feed_held_at = CASE WHEN n.confirms THEN NULL ELSE v.feed_held_at END,
+		held_offers = CASE WHEN n.confirms THEN NULL ELSE v.held_offers END,
+		drop_accepted = v.drop_accepted AND NOT n.confirms,
 		confirmed_at = CASE WHEN n.confirms THEN n.at ELSE v.confirmed_at END,
 		stale_at = CASE WHEN n.confirms THEN n.at + nullif(v.stale_after, '0') ELSE v.stale_at END,
 		stale_told_at = CASE WHEN n.confirms THEN NULL ELSE v.stale_told_at END
@@ -150,7 +152,10 @@ AS $$
 		  FROM order_aggregator.vendor AS w WHERE w.vendor_id OPERATOR(pg_catalog.=) record_feed_pull.vendor_id) AS n
 	WHERE v.vendor_id OPERATOR(pg_catalog.=) record_feed_pull.vendor_id
 	  -- of another URL or mapping it says nothing
-	  AND (record_feed_pull.config_no IS NULL OR v.feed_config_no OPERATOR(pg_catalog.=) record_feed_pull.config_no)
+	  AND (record_feed_pull.config_no IS NULL OR v.feed_config_no OPERATOR(pg_catalog.=) record_feed_pull.config_no);
+	-- and the other one is still to be pulled
+	UPDATE order_aggregator.vendor AS v SET next_sync_at = '-infinity'
+	WHERE v.vendor_id OPERATOR(pg_catalog.=) record_feed_pull.vendor_id AND v.feed_config_no <> record_feed_pull.config_no
 $$;
 COMMENT ON FUNCTION record_feed_pull(text, bigint, text, text, int, interval, interval, int) IS
 'Notes a pull of a vendor''s feed that brought nothing to finish: unchanged, stale, failed or held; sync_id: its row of the history, NULL if it has none yet. retry_after: how long the vendor wants to be left alone at least. After circuit_failures failures in a row the circuit opens: the vendor is left alone for circuit_open, then tried once.';

@@ -53,7 +53,7 @@ GRANT EXECUTE ON FUNCTION place_order_documents(jsonb), place_order_documents_sk
 	expire_orders(int), expire_orders_skip_locked(int), settle_shortages(int), settle_shortages_skip_locked(int),
 	has_silent_vendors(interval), ask_silent_vendors(interval, int),
 	claim_due_feeds(interval, int),
-	begin_feed(text, timestamptz, text, text, timestamptz, bigint, int, int, int, text[], text, int), refused_feed(), tell_stale_vendors(),
+	begin_feed(text, timestamptz, text, text, timestamptz, int, int, int, text[], text, int), refused_feed(), tell_stale_vendors(),
 	apply_feed_part(bigint, text, text, int[], text[], text[], text[], text[], text[]), finish_feed(bigint, text, text),
 	record_feed_pull(text, bigint, text, text, int, interval, interval, int), postpone_feed(text, bigint, text, interval),
 	make_outbox_partitions(int), drop_outbox_partitions(interval), forget_idempotency_keys(interval), forget_feed_syncs(interval),

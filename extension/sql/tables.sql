@@ -41,7 +41,7 @@ CREATE TABLE vendor (
 	feed_held_at		timestamptz,
 	stale_feeds			int NOT NULL DEFAULT 0,
 	feed_told			text,
-	feed_digest			bigint,
+	applied_told		text,
 	feed_pulled_at		timestamptz,
 	feed_told_at		timestamptz,
 	held_offers			int,
@@ -74,6 +74,7 @@ CREATE INDEX product_unnamed_idx ON product (product_id) WHERE name = product_id
  *
  * Counters change with every order: room on each page keeps those updates HOT.
  * low_threshold is the product's; last_shipped_at is when units were last confirmed.
+ * counted is what the vendor told last, and as_of when that was made: on_hand is what is left of it.
  * is_priced: somebody has told the price, which else is 0 and comes after all others.
  */
 CREATE TABLE stock (
@@ -89,6 +90,7 @@ CREATE TABLE stock (
 	low_threshold	bigint CHECK (low_threshold >= 0),
 	last_shipped_at	timestamptz,
 	is_priced		boolean NOT NULL DEFAULT true,
+	counted			bigint,
 	PRIMARY KEY (product_id, vendor_id)
 ) WITH (fillfactor = 50);
 
@@ -127,7 +129,9 @@ CREATE TABLE feed_sync (
 	oversold		jsonb NOT NULL DEFAULT '[]',
 	as_of_rule		text,
 	rules			jsonb NOT NULL DEFAULT '{}',
-	earlier_as_of	timestamptz
+	told			text,
+	pulled_at		timestamptz,
+	previous_pull_at	timestamptz
 );
 
 CREATE INDEX feed_sync_vendor_idx ON feed_sync (vendor_id, sync_id);

@@ -25,7 +25,7 @@ ALTER TABLE vendor
 	ADD COLUMN feed_held_at		timestamptz,
 	ADD COLUMN stale_feeds		int NOT NULL DEFAULT 0,
 	ADD COLUMN feed_told		text,
-	ADD COLUMN feed_digest		bigint,
+	ADD COLUMN applied_told		text,
 	ADD COLUMN feed_pulled_at	timestamptz,
 	ADD COLUMN feed_told_at		timestamptz,
 	ADD COLUMN held_offers		int,
@@ -35,13 +35,15 @@ UPDATE vendor SET confirmed_at = now(), stale_at = now() + stale_after WHERE syn
 UPDATE vendor SET feed_told_at = synced_as_of, feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity';
 
 -- 1.0 wrote 0 where nobody had told a price
-ALTER TABLE stock ADD COLUMN is_priced boolean NOT NULL DEFAULT true;
+ALTER TABLE stock ADD COLUMN is_priced boolean NOT NULL DEFAULT true, ADD COLUMN counted bigint;
 UPDATE stock SET is_priced = false WHERE price = 0;
 
 ALTER TABLE feed_sync
 	ADD COLUMN as_of_rule	text,
 	ADD COLUMN rules		jsonb NOT NULL DEFAULT '{}',
-	ADD COLUMN earlier_as_of	timestamptz,
+	ADD COLUMN told			text,
+	ADD COLUMN pulled_at	timestamptz,
+	ADD COLUMN previous_pull_at	timestamptz,
 	DROP CONSTRAINT feed_sync_status_check,
 	ADD CONSTRAINT feed_sync_status_check
 		CHECK (status IN ('running', 'applied', 'unchanged', 'stale', 'failed', 'superseded', 'held'));

@@ -30,7 +30,7 @@
 /* What 0.9.75 refuses by itself: since 0.9.77 values that go on in the next line, and blanks and
  * NULs in a target, are only refused if one asks for it. */
 #if MHD_VERSION >= 0x00097701
-#define STRICTNESS MHD_OPTION_CLIENT_DISCIPLINE_LVL, 2,
+#define STRICTNESS MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
 #else
 #define STRICTNESS
 #endif

@@ -131,8 +131,8 @@ const char SQL_CLAIM_FEEDS[] =
  */
 const char SQL_BEGIN_FEED[] =
 	"SELECT order_aggregator.begin_feed($1, least(t.at, l.at), "
-	"  CASE WHEN t.at <= l.at THEN 'asOf' ELSE $6::text END, $7, to_timestamp($8), $9, $10, $11, "
-	"$12, $13, $14, $15) "
+	"  CASE WHEN t.at <= l.at THEN 'asOf' ELSE $6::text END, $7, to_timestamp($8), $9, $10, "
+	"$11, $12, $13, $14) "
 	"FROM (SELECT to_timestamp($5) AS at) AS l, "
 	"  (SELECT CASE WHEN $3::text IS NULL THEN u.at ELSE least("
 	"      (u.at AT TIME ZONE 'UTC') AT TIME ZONE $3, "

@@ -175,25 +175,6 @@ feed_is_csv(const Feed *feed)
 	return feed->is_csv;
 }
 
-int64_t
-feed_digest(const Feed *feed)
-{
-	Digest digest = {0};
-
-	for (size_t i = 0; i < feed->nitems; i++)
-	{
-		const FeedItem *item = &feed->items[i];
-
-		if (item->sku == NULL)
-			continue;
-		digest_add(&digest, item->sku, strlen(item->sku) + 1);
-		if (item->quantity != NULL)
-			digest_add(&digest, item->quantity, strlen(item->quantity));
-		digest_add(&digest, "", 1);
-	}
-	return digest_value(&digest);
-}
-
 const char *
 feed_error(const Feed *feed)
 {

@@ -11,7 +11,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 /* One item; any of the texts may be NULL: not given. */
 typedef struct FeedItem
@@ -73,8 +72,5 @@ extern long long   feed_as_of(const Feed *feed, const char **zone);
 
 /* feed_is_csv: a CSV that was cut at the end of a line looks whole. */
 extern bool feed_is_csv(const Feed *feed);
-
-/* feed_digest: whether its counts are those of the feed that came before. */
-extern int64_t feed_digest(const Feed *feed);
 
 #endif /* BRIDGE_FEED_H */

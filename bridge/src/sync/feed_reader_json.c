@@ -63,6 +63,18 @@ is_one_of(const char *const *names, const unsigned char *key, size_t bytes)
 	return false;
 }
 
+/* An element of some other list is not the feed. */
+static bool
+is_in_array(const Feed *feed)
+{
+	for (int i = 0; i < feed->nlevels; i++)
+	{
+		if (feed->levels[i].is_array)
+			return true;
+	}
+	return false;
+}
+
 /* What the key says of further pages; of the feed, and not of an item. */
 static PageSign
 page_sign(const Feed *feed, const unsigned char *key, size_t bytes)
@@ -77,7 +89,7 @@ page_sign(const Feed *feed, const unsigned char *key, size_t bytes)
 	static const char *const places[] = {"href", "url", "uri", "link", NULL};
 	const Level             *above = feed->nlevels > 1 ? &feed->levels[feed->nlevels - 2] : NULL;
 
-	if (feed->items_level >= 0 || feed->nlevels > NEXT_DEPTH_MAX)
+	if (feed->items_level >= 0 || feed->nlevels > NEXT_DEPTH_MAX || is_in_array(feed))
 		return PAGE_SIGN_NONE;
 	if (is_one_of(nexts, key, bytes) ||
 		(above != NULL && above->sign == PAGE_SIGN_NEXT && is_one_of(places, key, bytes)))
@@ -113,7 +125,7 @@ on_number(void *context, const char *text, size_t bytes)
 {
 	Feed *feed = context;
 
-	if (sign_here(feed) == PAGE_SIGN_NEXT && strspn(text, "0") < bytes)
+	if (sign_here(feed) == PAGE_SIGN_NEXT && *text >= '1' && *text <= '9')
 		feed->has_next_page = true;
 	return on_scalar(feed, VALUE_NUMBER, text, bytes);
 }

@@ -11,7 +11,6 @@
 
 #include "feed/rules.h"
 #include "sync/charset.h"
-#include "sync/digest.h"
 #include "sync/feed_reader.h"
 #include "sync/feed_time.h"
 

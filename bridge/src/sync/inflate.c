@@ -13,6 +13,7 @@
 #define TEXT_BYTES  16384
 #define EITHER_HEAD 32 /* added to the window: gzip's head or zlib's */
 #define WINDOW_BITS 15
+#define HEAD_BYTES  2
 
 struct Inflate
 {
@@ -20,6 +21,8 @@ struct Inflate
 	void       *context;
 	z_stream    stream;
 	bool        has_ended;
+	bool        has_text;   /* some has come before */
+	bool        may_be_raw; /* deflate, by those who leave its head out */
 };
 
 bool
@@ -30,7 +33,7 @@ inflate_knows(const char *encoding)
 }
 
 Inflate *
-inflate_create(InflateSink sink, void *context)
+inflate_create(const char *encoding, InflateSink sink, void *context)
 {
 	Inflate *inflate = calloc(1, sizeof(Inflate));
 
@@ -38,6 +41,7 @@ inflate_create(InflateSink sink, void *context)
 		return NULL;
 	inflate->sink = sink;
 	inflate->context = context;
+	inflate->may_be_raw = strcasecmp(encoding, "deflate") == 0;
 	if (inflateInit2(&inflate->stream, WINDOW_BITS + EITHER_HEAD) == Z_OK)
 		return inflate;
 	free(inflate);
@@ -74,11 +78,17 @@ inflate_add(Inflate *inflate, const char *data, size_t bytes, bool *is_corrupt)
 	*is_corrupt = false;
 	inflate->stream.next_in = (Bytef *) data;
 	inflate->stream.avail_in = (uInt) bytes;
-	for (;;)
+	for (;; inflate->has_text |= inflate->stream.total_in > HEAD_BYTES)
 	{
 		bool is_wanted;
 		int  status;
 
+		/* some fill up with zeros what is written in blocks */
+		while (inflate->has_ended && inflate->stream.avail_in > 0 && *inflate->stream.next_in == 0)
+		{
+			inflate->stream.next_in++;
+			inflate->stream.avail_in--;
+		}
 		if (inflate->has_ended && inflate->stream.avail_in > 0)
 		{
 			(void) inflateReset(&inflate->stream);
@@ -93,6 +103,15 @@ inflate_add(Inflate *inflate, const char *data, size_t bytes, bool *is_corrupt)
 			inflate->has_ended = true;
 		else if (status == Z_BUF_ERROR)
 			return true;
+		else if (status == Z_DATA_ERROR && inflate->may_be_raw && inflate->stream.total_out == 0 &&
+				 inflate->stream.total_in <= HEAD_BYTES && !inflate->has_text)
+		{
+			/* deflate without the head that the standard wants */
+			inflate->may_be_raw = false;
+			(void) inflateReset2(&inflate->stream, -WINDOW_BITS);
+			inflate->stream.next_in = (Bytef *) data;
+			inflate->stream.avail_in = (uInt) bytes;
+		}
 		else if (status != Z_OK)
 		{
 			*is_corrupt = true;

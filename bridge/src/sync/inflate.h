@@ -19,8 +19,8 @@ typedef bool (*InflateSink)(void *context, const char *text, size_t bytes);
 /* inflate_knows says whether a Content-Encoding is gzip or deflate. */
 extern bool inflate_knows(const char *encoding);
 
-/* inflate_create begins; NULL if memory is short. */
-extern Inflate *inflate_create(InflateSink sink, void *context);
+/* inflate_create begins a body of that encoding; NULL if memory is short. */
+extern Inflate *inflate_create(const char *encoding, InflateSink sink, void *context);
 extern void     inflate_free(Inflate *inflate);
 
 /* inflate_add takes the next bytes. False if they are no such text (*is_corrupt), or the sink wants

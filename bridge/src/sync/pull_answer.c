@@ -118,7 +118,7 @@ begin_body(Pull *pull)
 	}
 	pull->result->feed = begin_feed(pull);
 	if (inflate_knows(pull->encoding))
-		pull->inflate = inflate_create(take_text, pull);
+		pull->inflate = inflate_create(pull->encoding, take_text, pull);
 	if (pull->result->feed != NULL && (pull->inflate != NULL || !inflate_knows(pull->encoding)))
 		return true;
 	pull_fail(pull->result, "out of memory");
@@ -135,12 +135,14 @@ pull_on_body(char *data, size_t size, size_t count, void *context)
 
 	(void) sched_yield(); /* what customers wait for goes first */
 	curl_easy_getinfo(pull->curl, CURLINFO_RESPONSE_CODE, &status);
-	if (status != HTTP_STATUS_OK)
+	pull->raw_bytes += bytes;
+	if (pull->raw_bytes > (size_t) config.feed_bytes_max)
 	{
-		/* of no interest, and not without end */
-		pull->bytes += bytes;
-		return pull->bytes > (size_t) config.feed_bytes_max ? CURL_WRITEFUNC_ERROR : bytes;
+		pull_fail(pull->result, "the feed is larger than FEED_BYTES_MAX");
+		return CURL_WRITEFUNC_ERROR;
 	}
+	if (status != HTTP_STATUS_OK)
+		return bytes; /* of no interest */
 	if (pull->result->feed == NULL && !begin_body(pull))
 		return CURL_WRITEFUNC_ERROR;
 	if (pull->inflate == NULL ? take_text(pull, data, bytes)
@@ -166,7 +168,7 @@ header_value(const char *line, size_t *bytes, const char *name)
 		line++;
 		(*bytes)--;
 	}
-	while (*bytes > 0 && (line[*bytes - 1] == '\r' || line[*bytes - 1] == '\n'))
+	while (*bytes > 0 && strchr(" \t\r\n", line[*bytes - 1]) != NULL)
 		(*bytes)--;
 	return line;
 }
@@ -236,7 +238,9 @@ pull_on_header(char *data, size_t size, size_t count, void *context)
 	see_length(pull, data, bytes);
 	(void) copy_header(result->etag, PULL_TAG_BYTES_MAX, data, bytes, "ETag:");
 	(void) copy_header(result->last_modified, PULL_TAG_BYTES_MAX, data, bytes, "Last-Modified:");
-	(void) copy_header(pull->encoding, ENCODING_BYTES_MAX, data, bytes, "Content-Encoding:");
+	/* what names a charset takes nothing away from what names a coding */
+	if (!inflate_knows(pull->encoding))
+		(void) copy_header(pull->encoding, ENCODING_BYTES_MAX, data, bytes, "Content-Encoding:");
 	if (copy_header(result->date, PULL_TAG_BYTES_MAX, data, bytes, "Date:"))
 	{
 		pull->date = (double) curl_getdate(result->date, NULL);

@@ -23,6 +23,7 @@ typedef struct Pull
 	double             date;
 	double             received_at;                  /* the Date */
 	size_t             bytes;                        /* of text */
+	size_t             raw_bytes;                    /* as they came */
 	Inflate           *inflate;                      /* NULL: it comes as it is */
 	char               encoding[ENCODING_BYTES_MAX]; /* Content-Encoding */
 	bool               is_conditional; /* asked only if the feed is another than ours */

@@ -122,6 +122,20 @@ sync_set_aside(Syncer *syncer, Applying *applying, DbOutcome outcome, const PGre
 		   now_us + delay_us < applying->give_up_us && !stop_requested();
 }
 
+/* Another feed goes before this one, or it is to be read otherwise: the vendor is due at once, also
+ * if it was claimed meanwhile and not pulled, because this was under way. */
+static void
+pull_again(Syncer *syncer, const char *vendor_id)
+{
+	const char *params[4] = {vendor_id, NULL, NULL, "0"};
+	PGresult   *result;
+
+	if (db_query(syncer->db, "postponing a feed", SQL_POSTPONE_FEED, 4, params, &result) != DB_OK)
+		log_warning("vendor %s is due again only when its lease is over", vendor_id);
+	PQclear(result);
+	sync_tell(syncer, vendor_id, "superseded", NULL, NULL);
+}
+
 /* Judges a statement about a vendor's feed; if it failed, so has the feed. */
 bool
 sync_succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id, DbOutcome outcome,
@@ -136,8 +150,7 @@ sync_succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id, DbOut
 	if (outcome == DB_LOST)
 		sync_tell(syncer, vendor_id, "failed", NULL, "the database is away");
 	else if (strcmp(sqlstate, "OA004") == 0)
-		sync_tell(syncer, vendor_id, "superseded", NULL,
-				  NULL); /* whoever did so records what became of it */
+		pull_again(syncer, vendor_id); /* whoever did so records what became of it */
 	else if (db_is_passing(result))
 		postpone(syncer, vendor_id, sync_id, message);
 	else

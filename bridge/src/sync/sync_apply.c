@@ -205,16 +205,16 @@ sample_array(const Feed *feed, int *bytes)
 	return text;
 }
 
-#define BEGIN_PARAMS  15
-#define BEGIN_SAMPLE  12 /* the one that is an array */
+#define BEGIN_PARAMS  14
+#define BEGIN_SAMPLE  11 /* the one that is an array */
 #define NUMBER_LENGTH 32
 
 static DbOutcome
 send_begin(Syncer *syncer, const PullResult *pull, PGresult **result)
 {
 	static const Oid types[BEGIN_PARAMS] = {
-		OID_TEXT, OID_FLOAT8, OID_TEXT, OID_FLOAT8, OID_FLOAT8, OID_TEXT, OID_TEXT, OID_FLOAT8,
-		OID_INT8, OID_INT4,   OID_INT4, OID_INT4,   OID_TEXTS,  OID_TEXT, OID_INT4};
+		OID_TEXT,   OID_FLOAT8, OID_TEXT, OID_FLOAT8, OID_FLOAT8, OID_TEXT, OID_TEXT,
+		OID_FLOAT8, OID_INT4,   OID_INT4, OID_INT4,   OID_TEXTS,  OID_TEXT, OID_INT4};
 	static const int formats[BEGIN_PARAMS] = {[BEGIN_SAMPLE] = 1};
 	int              lengths[BEGIN_PARAMS] = {0};
 	char             numbers[BEGIN_PARAMS][NUMBER_LENGTH];
@@ -233,17 +233,16 @@ send_begin(Syncer *syncer, const PullResult *pull, PGresult **result)
 	snprintf(numbers[3], NUMBER_LENGTH, "%.6f", pull->clock_ahead);
 	snprintf(numbers[4], NUMBER_LENGTH, "%.6f", pull->as_of_latest);
 	snprintf(numbers[7], NUMBER_LENGTH, "%.6f", pull->began_at);
-	snprintf(numbers[8], NUMBER_LENGTH, "%lld", (long long) feed_digest(pull->feed));
-	snprintf(numbers[9], NUMBER_LENGTH, "%zu", items);
-	snprintf(numbers[11], NUMBER_LENGTH, "%zu", feed_count_offers(pull->feed, &unreadable));
-	snprintf(numbers[10], NUMBER_LENGTH, "%zu", unreadable);
-	outcome = db_query_typed(syncer->db, "beginning a feed", SQL_BEGIN_FEED, BEGIN_PARAMS, types,
-							 (const char *[]){pull->vendor_id, told ? numbers[1] : NULL, zone,
-											  numbers[3], numbers[4], pull->as_of_rule,
-											  told ? told : pull->told, numbers[7], numbers[8],
-											  numbers[9], numbers[10], numbers[11], sample,
-											  feed_main_complaint(pull->feed), pull->config_no},
-							 lengths, formats, result);
+	snprintf(numbers[8], NUMBER_LENGTH, "%zu", items);
+	snprintf(numbers[10], NUMBER_LENGTH, "%zu", feed_count_offers(pull->feed, &unreadable));
+	snprintf(numbers[9], NUMBER_LENGTH, "%zu", unreadable);
+	outcome =
+		db_query_typed(syncer->db, "beginning a feed", SQL_BEGIN_FEED, BEGIN_PARAMS, types,
+					   (const char *[]){pull->vendor_id, told ? numbers[1] : NULL, zone, numbers[3],
+										numbers[4], pull->as_of_rule, told ? told : pull->told,
+										numbers[7], numbers[8], numbers[9], numbers[10], sample,
+										feed_main_complaint(pull->feed), pull->config_no},
+					   lengths, formats, result);
 	free(sample);
 	return outcome;
 }

@@ -62,15 +62,17 @@ check_units(FunctionCallInfo fcinfo, int argument, const char *name, int64 min)
 /* ---------- vendors ---------- */
 
 /*
- * What is known of the last feed says nothing any more, and one that is being
- * applied is not to be finished: the next is pulled and looked at anew. The
- * vendor, values[0], is locked.
+ * The next feed is pulled and looked at anew. If it is another one, or is to be read otherwise,
+ * what is known of the last one says nothing any more, and one that is being applied is not to be
+ * finished. The vendor, values[0], is locked.
  */
 static void
-forget_feed(Datum *values)
+forget_feed(Datum *values, bool is_another)
 {
-	plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
 	plan_execute(PLAN_PULL_ANEW, values, NULL, SPI_OK_UPDATE);
+	if (!is_another)
+		return;
+	plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
 	if (has_column("vendor", VENDOR_COLUMN_FEED_CONFIG_NO))
 		plan_execute(PLAN_COUNT_CONFIG, values, NULL, SPI_OK_UPDATE);
 }
@@ -106,6 +108,16 @@ check_stock_url(const char *url)
 			"must have a port that is a number; what is special in a password is percent-encoded");
 }
 
+static bool
+has_stock_url(Datum vendor_id, Datum stock_url, bool is_given)
+{
+	Datum values[2] = {vendor_id, stock_url};
+	char  nulls[2] = {' ', is_given ? ' ' : 'n'};
+
+	plan_execute(PLAN_HAS_URL, values, nulls, SPI_OK_SELECT);
+	return SPI_processed > 0;
+}
+
 Datum
 oa_register_vendor(PG_FUNCTION_ARGS)
 {
@@ -114,6 +126,7 @@ oa_register_vendor(PG_FUNCTION_ARGS)
 	char *stock_url = id_argument(fcinfo, 2, "stock_url", URL_CHARS_MAX);
 	Datum values[4];
 	char  nulls[4] = {' ', ' ', stock_url ? ' ' : 'n', ' '};
+	bool  is_another;
 
 	begin_writing("register_vendor()");
 	if (!is_vendor_id(vendor_id, strlen(vendor_id)))
@@ -125,8 +138,9 @@ oa_register_vendor(PG_FUNCTION_ARGS)
 	values[1] = CStringGetTextDatum(name);
 	values[2] = stock_url ? CStringGetTextDatum(stock_url) : (Datum) 0;
 	values[3] = Int32GetDatum(PG_ARGISNULL(3) ? 100 : PG_GETARG_INT32(3));
+	is_another = !has_stock_url(values[0], values[2], stock_url != NULL);
 	plan_execute(PLAN_REGISTER_VENDOR, values, nulls, SPI_OK_INSERT);
-	forget_feed(values);
+	forget_feed(values, is_another);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -233,7 +247,7 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 		set_logins(vendor_id, PG_GETARG_ARRAYTYPE_P(7));
 	if (PG_NARGS() > 9 && (!PG_ARGISNULL(8) || !PG_ARGISNULL(9)))
 		limit_feeds(fcinfo, values);
-	forget_feed(values);
+	forget_feed(values, !PG_ARGISNULL(2));
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -346,7 +360,7 @@ write_mappings(const char *vendor_id, const char **skus, const char **product_id
 			 errhint(
 				 "One vendor offers a product under one SKU. Map the other SKU to NULL first.")));
 	plan_execute(PLAN_MAP_PRODUCTS, values, NULL, SPI_OK_INSERT);
-	forget_feed(values);
+	forget_feed(values, true);
 }
 
 Datum

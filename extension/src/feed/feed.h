@@ -62,7 +62,8 @@ typedef struct FeedPart
 {
 	const char *vendor_id;
 	TimestampTz as_of;
-	TimestampTz earlier_as_of; /* of items that are as they were in the feed before; 0: as_of */
+	TimestampTz previous_pull_at; /* its time stands still: what is new in it was counted after
+									 that; 0: all of it was counted at as_of */
 	ValueRules  values;
 	const char *after; /* NULL: from the first */
 	const char *upto;  /* NULL: to the last */
@@ -129,7 +130,6 @@ typedef struct FeedFacts
 	const char  *as_of_rule; /* who says so: asOf, Last-Modified, Date, request, caller */
 	const char  *told;       /* the time as the vendor wrote it; NULL: it did not */
 	TimestampTz  pulled_at;  /* when it was asked for; 0: it was not */
-	const int64 *digest;     /* of its counts; NULL: unknown */
 	int64        config_no;  /* of the vendor as it was pulled; -1: unknown */
 	int          items;      /* -1: unknown, and nothing of it can be judged */
 	int          nunreadable;
@@ -144,13 +144,12 @@ typedef struct FeedFacts
 typedef struct VendorFeeds
 {
 	TimestampTz synced_as_of; /* 0: nothing was applied yet */
-	TimestampTz pulled_at;    /* 0: never */
+	TimestampTz pulled_at;    /* when that was asked for; 0: never */
 	TimestampTz told_at;      /* the time that the last feed told; 0: none did */
 	const char *told;
-	int64       digest;
-	bool        has_digest;
-	bool        is_held;     /* the last feed was */
-	int64       held_offers; /* how many of the vendor's offers it had */
+	const char *applied_told; /* of the last one that was applied to its end */
+	bool        is_held;      /* the last feed was */
+	int64       held_offers;  /* how many of the vendor's offers it had */
 	int64       config_no;
 	bool        drop_accepted;
 	int64       drop_limit; /* percent */
@@ -182,8 +181,8 @@ typedef struct FeedBeginning
 {
 	int64       sync_id;
 	TimestampTz as_of;
-	TimestampTz earlier_as_of; /* FeedPart's */
-	bool        is_running;    /* else the history says why not: stale, failed, held */
+	TimestampTz previous_pull_at; /* FeedPart's */
+	bool        is_running;       /* else the history says why not: stale, failed, held */
 } FeedBeginning;
 
 /* feed_lock_vendor locks the vendor's row. ERROR OA005 if there is none. Needs SPI. */

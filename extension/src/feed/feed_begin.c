@@ -36,7 +36,7 @@ enum
 	VENDOR_DROP_LIMIT,
 	VENDOR_LAST_ITEMS,
 	VENDOR_TOLD,
-	VENDOR_DIGEST,
+	VENDOR_APPLIED_TOLD,
 	VENDOR_PULLED_AT,
 	VENDOR_STALE_FEEDS,
 	VENDOR_DECIMAL,
@@ -98,9 +98,7 @@ feed_lock_vendor(const char *vendor_id)
 	vendor.held_offers = int64_or(VENDOR_HELD_OFFERS, 0);
 	vendor.config_no = int64_or(VENDOR_CONFIG_NO, 0);
 	vendor.told = spi_string(0, VENDOR_TOLD);
-	(void) spi_datum(0, VENDOR_DIGEST, &vendor.has_digest);
-	vendor.has_digest = !vendor.has_digest;
-	vendor.digest = int64_or(VENDOR_DIGEST, 0);
+	vendor.applied_told = spi_string(0, VENDOR_APPLIED_TOLD);
 	vendor.is_held = is_true(VENDOR_IS_HELD);
 	vendor.drop_accepted = is_true(VENDOR_DROP_ACCEPTED);
 	vendor.drop_limit = int64_or(VENDOR_DROP_LIMIT, 100);
@@ -112,29 +110,33 @@ feed_lock_vendor(const char *vendor_id)
 
 /* ---------- its time ---------- */
 
+static bool
+is_same(const char *told, const char *other)
+{
+	return told != NULL && other != NULL && strcmp(told, other) == 0;
+}
+
+/* By the vendor's own clock, which may be set right by another second each time. */
+static bool
+is_stale(const VendorFeeds *vendor, const FeedFacts *facts)
+{
+	return vendor->told_at > facts->as_of && !is_same(facts->told, vendor->told);
+}
+
 /*
- * A header's time that stands still says nothing of when something was counted. The same counts
- * again are those that were applied. Others under the same time were made after we had been given
- * the ones before: what was confirmed until then is in them, and must not be subtracted again. But
- * not all need be new: those that are as they were are of the time of the feed before
- * (earlier_as_of, reconcile.c). What a feed itself tells is when it was counted, and is believed.
+ * A header's time that stands still says nothing of when something was counted. A count that is
+ * another than the last one was made after we had been given that: what was confirmed until then
+ * is in it, and must not be subtracted again; one that is the same is as old as it was
+ * (reconcile.c). What a feed itself tells is when it was counted, and is believed.
  */
 static TimestampTz
-judge_time(const VendorFeeds *vendor, FeedFacts *facts)
+previous_pull(const VendorFeeds *vendor, FeedFacts *facts)
 {
-	if (facts->told == NULL || vendor->told == NULL || strcmp(facts->told, vendor->told) != 0 ||
-		facts->digest == NULL || !vendor->has_digest || strcmp(facts->as_of_rule, "asOf") == 0)
+	if (!is_same(facts->told, vendor->applied_told) || strcmp(facts->as_of_rule, "asOf") == 0 ||
+		vendor->pulled_at <= facts->as_of)
 		return 0;
-	if (*facts->digest == vendor->digest)
-	{
-		facts->as_of = Max(facts->as_of, vendor->synced_as_of);
-		return 0;
-	}
-	if (vendor->pulled_at <= facts->as_of)
-		return 0;
-	facts->as_of = vendor->pulled_at;
 	facts->as_of_rule = "previous pull";
-	return vendor->synced_as_of;
+	return vendor->pulled_at;
 }
 
 static Verdict
@@ -239,12 +241,12 @@ judge_drop(const VendorFeeds *vendor, FeedFacts *facts)
 /* ---------- the whole ---------- */
 
 static Verdict
-judge(const VendorFeeds *vendor, FeedFacts *facts, bool is_stale)
+judge(const VendorFeeds *vendor, FeedFacts *facts)
 {
 	/* it was pulled from another place, or is to be read otherwise */
 	if (facts->config_no >= 0 && facts->config_no != vendor->config_no)
 		return (Verdict){"superseded", NULL};
-	if (is_stale)
+	if (is_stale(vendor, facts))
 		return judge_stale(vendor, facts);
 	if (facts->items < 0)
 		return (Verdict){"running", NULL};
@@ -254,28 +256,22 @@ judge(const VendorFeeds *vendor, FeedFacts *facts, bool is_stale)
 }
 
 static void
-vendor_begins(const FeedFacts *facts, TimestampTz told_at)
+vendor_begins(const FeedFacts *facts)
 {
-	Datum values[6] = {CStringGetTextDatum(facts->vendor_id),
-					   TimestampTzGetDatum(facts->as_of),
-					   facts->told ? CStringGetTextDatum(facts->told) : (Datum) 0,
-					   Int64GetDatum(facts->digest ? *facts->digest : 0),
-					   TimestampTzGetDatum(facts->pulled_at),
-					   TimestampTzGetDatum(told_at)};
-	char  nulls[6] = {
-		 ' ', ' ', facts->told ? ' ' : 'n', facts->digest ? ' ' : 'n', facts->pulled_at ? ' ' : 'n',
-		 ' '};
+	Datum values[3] = {CStringGetTextDatum(facts->vendor_id), TimestampTzGetDatum(facts->as_of),
+					   facts->told ? CStringGetTextDatum(facts->told) : (Datum) 0};
+	char  nulls[3] = {' ', ' ', facts->told ? ' ' : 'n'};
 
 	plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
 	plan_execute(PLAN_VENDOR_BEGINS, values, nulls, SPI_OK_UPDATE);
 }
 
 static void
-vendor_refused(const FeedFacts *facts, const Verdict *verdict, bool is_stale)
+vendor_refused(const VendorFeeds *vendor, const FeedFacts *facts, const Verdict *verdict)
 {
 	Datum values[5] = {CStringGetTextDatum(facts->vendor_id), CStringGetTextDatum(verdict->status),
 					   verdict->error ? CStringGetTextDatum(verdict->error) : (Datum) 0,
-					   BoolGetDatum(is_stale), Int32GetDatum(facts->nknown)};
+					   BoolGetDatum(is_stale(vendor, facts)), Int32GetDatum(facts->nknown)};
 	char  nulls[5] = {' ', ' ', verdict->error ? ' ' : 'n', ' ', ' '};
 
 	plan_execute(PLAN_VENDOR_REFUSED, values, nulls, SPI_OK_UPDATE);
@@ -283,17 +279,26 @@ vendor_refused(const FeedFacts *facts, const Verdict *verdict, bool is_stale)
 
 static void
 write_history(const FeedFacts *facts, const Verdict *verdict, bool is_running,
-			  TimestampTz earlier_as_of)
+			  TimestampTz previous_pull_at)
 {
-	Datum values[7] = {CStringGetTextDatum(facts->vendor_id),
+	Datum values[9] = {CStringGetTextDatum(facts->vendor_id),
 					   TimestampTzGetDatum(facts->as_of),
 					   CStringGetTextDatum(verdict->status),
 					   verdict->error ? CStringGetTextDatum(verdict->error) : (Datum) 0,
 					   CStringGetTextDatum(facts->as_of_rule),
 					   Int32GetDatum(is_running ? 0 : Max(facts->items, 0)),
-					   TimestampTzGetDatum(earlier_as_of)};
-	char  nulls[7] = {
-		 ' ', ' ', ' ', verdict->error ? ' ' : 'n', ' ', ' ', earlier_as_of ? ' ' : 'n'};
+					   TimestampTzGetDatum(previous_pull_at),
+					   facts->told ? CStringGetTextDatum(facts->told) : (Datum) 0,
+					   TimestampTzGetDatum(facts->pulled_at)};
+	char  nulls[9] = {' ',
+					  ' ',
+					  ' ',
+                     verdict->error ? ' ' : 'n',
+					  ' ',
+					  ' ',
+                     previous_pull_at ? ' ' : 'n',
+                     facts->told ? ' ' : 'n',
+                     facts->pulled_at ? ' ' : 'n'};
 
 	plan_execute(PLAN_BEGIN_FEED, values, nulls, SPI_OK_INSERT_RETURNING);
 }
@@ -302,18 +307,17 @@ FeedBeginning
 feed_begin(const VendorFeeds *vendor, const FeedFacts *facts)
 {
 	FeedFacts   judged = *facts;
-	bool        is_stale = vendor->told_at > facts->as_of;
-	TimestampTz earlier_as_of = judge_time(vendor, &judged);
-	Verdict     verdict = judge(vendor, &judged, is_stale);
+	Verdict     verdict = judge(vendor, &judged);
+	TimestampTz previous_pull_at = previous_pull(vendor, &judged);
 	bool        is_running = strcmp(verdict.status, "running") == 0;
 
 	if (is_running)
-		vendor_begins(&judged, facts->as_of);
+		vendor_begins(&judged);
 	else if (strcmp(verdict.status, "superseded") != 0)
-		vendor_refused(&judged, &verdict, is_stale);
-	write_history(&judged, &verdict, is_running, earlier_as_of);
+		vendor_refused(vendor, &judged, &verdict);
+	write_history(&judged, &verdict, is_running, previous_pull_at);
 	return (FeedBeginning){.sync_id = spi_int64(0, FEED_SYNC_ID),
 						   .as_of = judged.as_of,
-						   .earlier_as_of = earlier_as_of,
+						   .previous_pull_at = previous_pull_at,
 						   .is_running = is_running};
 }

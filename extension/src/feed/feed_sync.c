@@ -21,6 +21,7 @@
 #include "store/errors.h"
 #include "store/json.h"
 #include "store/plans.h"
+#include "store/tables.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(oa_sync_vendor_stock);
@@ -83,11 +84,11 @@ feed_result(void)
 static char *
 finish_feed(int64 sync_id, const char *etag, const char *last_modified)
 {
-	Datum       values[4] = {Int64GetDatum(sync_id)};
+	Datum       values[5] = {Int64GetDatum(sync_id)};
 	char       *result;
 	EventBatch *events;
 	Event      *event;
-	char        nulls[4] = {' ', ' ', etag ? ' ' : 'n', last_modified ? ' ' : 'n'};
+	char        nulls[5] = {' ', ' ', etag ? ' ' : 'n', last_modified ? ' ' : 'n', ' '};
 
 	plan_execute(PLAN_FINISH_FEED, values, NULL, SPI_OK_UPDATE_RETURNING);
 	result = feed_result();
@@ -100,6 +101,7 @@ finish_feed(int64 sync_id, const char *etag, const char *last_modified)
 	values[0] = Int64GetDatum(spi_int64(0, FEED_ITEMS));
 	values[2] = etag ? CStringGetTextDatum(etag) : (Datum) 0;
 	values[3] = last_modified ? CStringGetTextDatum(last_modified) : (Datum) 0;
+	values[4] = Int64GetDatum(sync_id);
 	plan_execute(PLAN_VENDOR_SYNCED, values, nulls, SPI_OK_UPDATE);
 	outbox_write(events);
 	return result;
@@ -171,7 +173,7 @@ oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 	if (begun.is_running)
 	{
 		part->as_of = begun.as_of;
-		part->earlier_as_of = begun.earlier_as_of;
+		part->previous_pull_at = begun.previous_pull_at;
 		apply_part(begun.sync_id, part);
 		result = jsonb_result(finish_feed(begun.sync_id, NULL, NULL));
 	}
@@ -208,31 +210,25 @@ facts_of_arguments(FunctionCallInfo fcinfo)
 {
 	FeedFacts facts = {
 		.as_of = as_of_argument(fcinfo, 1), .as_of_rule = "caller", .config_no = -1, .items = -1};
-	int64 *digest = palloc(sizeof(int64));
 
 	require_argument(fcinfo, 0, "vendor_id");
 	facts.vendor_id = text_argument(fcinfo, 0);
-	if (PG_NARGS() < 12)
+	if (PG_NARGS() < 11)
 		return facts;
 	if (!PG_ARGISNULL(2))
 		facts.as_of_rule = text_argument(fcinfo, 2);
 	facts.told = text_argument(fcinfo, 3);
 	if (!PG_ARGISNULL(4))
 		facts.pulled_at = Min(PG_GETARG_TIMESTAMPTZ(4), GetCurrentTimestamp());
-	if (!PG_ARGISNULL(5))
-	{
-		*digest = PG_GETARG_INT64(5);
-		facts.digest = digest;
-	}
-	if (!PG_ARGISNULL(11))
-		facts.config_no = PG_GETARG_INT32(11);
-	if (PG_ARGISNULL(6) || PG_ARGISNULL(9))
+	if (!PG_ARGISNULL(10))
+		facts.config_no = PG_GETARG_INT32(10);
+	if (PG_ARGISNULL(5) || PG_ARGISNULL(8))
 		return facts;
-	facts.items = Max(PG_GETARG_INT32(6), 0);
-	facts.nunreadable = PG_ARGISNULL(7) ? 0 : PG_GETARG_INT32(7);
-	facts.noffers = PG_ARGISNULL(8) ? 0 : PG_GETARG_INT32(8);
-	facts.skus = texts_argument(fcinfo, 9, "skus", &facts.nskus);
-	facts.complaint = text_argument(fcinfo, 10);
+	facts.items = Max(PG_GETARG_INT32(5), 0);
+	facts.nunreadable = PG_ARGISNULL(6) ? 0 : PG_GETARG_INT32(6);
+	facts.noffers = PG_ARGISNULL(7) ? 0 : PG_GETARG_INT32(7);
+	facts.skus = texts_argument(fcinfo, 8, "skus", &facts.nskus);
+	facts.complaint = text_argument(fcinfo, 9);
 	return facts;
 }
 
@@ -261,9 +257,10 @@ lock_feed(int64 sync_id)
 	Datum     values[1] = {Int64GetDatum(sync_id)};
 	char     *status;
 	bool      is_null;
-	Datum     earlier_as_of;
+	Datum     previous_pull_at;
 	FeedPart *part;
 
+	require_column("vendor", VENDOR_COLUMN_FEED_CONFIG_NO);
 	plan_execute(PLAN_LOCK_FEED, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
@@ -274,8 +271,8 @@ lock_feed(int64 sync_id)
 						errmsg("feed " INT64_FORMAT " is %s", sync_id, status)));
 	part = feed_part_create(spi_string(0, 1), DatumGetTimestampTz(spi_datum(0, 2, &is_null)),
 							value_rules(NULL, spi_string(0, 4)));
-	earlier_as_of = spi_datum(0, 5, &is_null);
-	part->earlier_as_of = is_null ? 0 : DatumGetTimestampTz(earlier_as_of);
+	previous_pull_at = spi_datum(0, 5, &is_null);
+	part->previous_pull_at = is_null ? 0 : DatumGetTimestampTz(previous_pull_at);
 	return part;
 }
 

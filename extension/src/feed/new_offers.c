@@ -75,6 +75,7 @@ store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, Tuple
 	bulk_set(slot, STOCK_COLUMN_IS_ACTIVE, BoolGetDatum(true));
 	bulk_set(slot, STOCK_COLUMN_AS_OF, TimestampTzGetDatum(part->as_of));
 	bulk_set(slot, STOCK_COLUMN_IS_PRICED, BoolGetDatum(item->has_price));
+	bulk_set(slot, STOCK_COLUMN_COUNTED, Int64GetDatum(item->count));
 	if (low_threshold != LOW_THRESHOLD_NONE)
 		bulk_set(slot, STOCK_COLUMN_LOW_THRESHOLD, Int64GetDatum(low_threshold));
 	bulk_store_row(stock);

@@ -161,22 +161,22 @@ confirmed_since(Reconciliation *work, const char *product_id, TimestampTz last_s
 }
 
 /*
- * The vendor's count less what was confirmed since it was made. Of a feed whose time stood still
- * only a count that is lower than what the vendor last told (what there is, and what was confirmed
- * since) is known to be new: the vendor has counted off what it sold. All others are as old as
- * the feed before.
+ * When the item was counted. Of a feed whose time stands still a count that is the same as the last
+ * one is as old as that; another one was made after the pull before.
  */
+static TimestampTz
+counted_at(const FeedPart *part, const FeedItem *item, int64 last_count, TimestampTz last_as_of)
+{
+	if (part->previous_pull_at == 0 || last_count < 0)
+		return part->as_of;
+	return item->count == last_count ? last_as_of : part->previous_pull_at;
+}
+
+/* The vendor's count less what was confirmed since it was made. */
 static int64
-on_hand_after(Reconciliation *work, const FeedItem *item, int64 on_hand,
+on_hand_after(Reconciliation *work, const FeedItem *item, TimestampTz since,
 			  TimestampTz last_shipped_at)
 {
-	const FeedPart *part = work->part;
-	TimestampTz     since = part->as_of;
-
-	if (part->earlier_as_of != 0 &&
-		item->count >=
-			on_hand + confirmed_since(work, item->product_id, last_shipped_at, part->earlier_as_of))
-		since = part->earlier_as_of;
 	return Max(0, item->count - confirmed_since(work, item->product_id, last_shipped_at, since));
 }
 
@@ -190,7 +190,7 @@ see_low_threshold(Reconciliation *work, TupleTableSlot *slot)
 static void
 compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 {
-	int64 on_hand = DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND));
+	int64 last_count = row_int64(slot, STOCK_COLUMN_COUNTED, -1);
 	Price price;
 	bool  was_priced;
 
@@ -205,8 +205,12 @@ compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 		item->price = price;
 	item->changes = !DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) ||
 					item->price.amount != price.amount || item->is_priced != was_priced ||
-					on_hand != on_hand_after(work, item, on_hand,
-											 row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0));
+					last_count != item->count ||
+					DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND)) !=
+						on_hand_after(work, item,
+									  counted_at(work->part, item, last_count,
+												 row_int64(slot, STOCK_COLUMN_AS_OF, 0)),
+									  row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0));
 	if (item->changes)
 		see_low_threshold(work, slot);
 }
@@ -351,17 +355,17 @@ static void
 write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *row,
 		   const FeedItem *item)
 {
-	int64 on_hand = on_hand_after(work, item, row->on_hand, row->last_shipped_at);
-	int   columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND,
-					   STOCK_COLUMN_IS_ACTIVE,  STOCK_COLUMN_AS_OF, STOCK_COLUMN_IS_PRICED};
-	bool  nulls[lengthof(columns)] = {false};
-	Datum values[] = {
-		CStringGetTextDatum(item->sku),
-		NumericGetDatum(amount_to_numeric((Amount){item->price.amount, item->price.decimals})),
-		Int64GetDatum(on_hand),
-		BoolGetDatum(true),
-		TimestampTzGetDatum(work->part->as_of),
-		BoolGetDatum(item->is_priced)};
+	TimestampTz since = counted_at(work->part, item, row->counted, row->as_of);
+	int64       on_hand = on_hand_after(work, item, since, row->last_shipped_at);
+	int         columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND,
+							 STOCK_COLUMN_IS_ACTIVE,  STOCK_COLUMN_AS_OF, STOCK_COLUMN_IS_PRICED,
+							 STOCK_COLUMN_COUNTED};
+	Amount      price = {item->price.amount, item->price.decimals};
+	bool        nulls[lengthof(columns)] = {false};
+	Datum values[] = {CStringGetTextDatum(item->sku), NumericGetDatum(amount_to_numeric(price)),
+					  Int64GetDatum(on_hand),         BoolGetDatum(true),
+					  TimestampTzGetDatum(since),     BoolGetDatum(item->is_priced),
+					  Int64GetDatum(item->count)};
 
 	row_update(update, row->tuple, lengthof(columns), columns, values, nulls);
 	row->is_priced = item->is_priced;
@@ -373,9 +377,9 @@ write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *
 static void
 write_inactive(const FeedPart *part, RowUpdate *update, StockRows *stock, StockRow *row)
 {
-	int   columns[] = {STOCK_COLUMN_IS_ACTIVE, STOCK_COLUMN_AS_OF};
-	bool  nulls[lengthof(columns)] = {false};
-	Datum values[] = {BoolGetDatum(false), TimestampTzGetDatum(part->as_of)};
+	int   columns[] = {STOCK_COLUMN_IS_ACTIVE, STOCK_COLUMN_AS_OF, STOCK_COLUMN_COUNTED};
+	bool  nulls[lengthof(columns)] = {false, false, true}; /* none was told */
+	Datum values[] = {BoolGetDatum(false), TimestampTzGetDatum(part->as_of), (Datum) 0};
 
 	row_update(update, row->tuple, lengthof(columns), columns, values, nulls);
 	set_available(stock, row, row->on_hand, false);

@@ -198,7 +198,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_LOCK_VENDOR_FEEDS] =
 		{"SELECT v.synced_as_of, v.feed_held_at IS NOT NULL, v.drop_accepted, "
 		 "v.drop_limit::pg_catalog.int8, v.last_sync_items::pg_catalog.int8, v.feed_told, "
-		 "v.feed_digest, v.feed_pulled_at, v.stale_feeds::pg_catalog.int8, "
+		 "v.applied_told, v.feed_pulled_at, v.stale_feeds::pg_catalog.int8, "
 		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'decimal', "
 		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'repeated', v.feed_told_at, "
 		 "v.held_offers::pg_catalog.int8, v.feed_config_no::pg_catalog.int8 "
@@ -298,11 +298,20 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 1,
 		 {TEXTOID}},
-	[PLAN_COUNT_CONFIG] = {"UPDATE order_aggregator.vendor AS v "
-						   "SET feed_config_no = v.feed_config_no OPERATOR(pg_catalog.+) 1 "
-						   "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
-						   1,
-						   {TEXTOID}},
+	/* what is known of its feeds was known of another one */
+	[PLAN_COUNT_CONFIG] =
+		{"UPDATE order_aggregator.vendor AS v "
+		 "SET feed_config_no = v.feed_config_no OPERATOR(pg_catalog.+) 1, applied_told = NULL, "
+		 "  feed_told = NULL, feed_told_at = NULL, stale_feeds = 0, feed_held_at = NULL, "
+		 "  held_offers = NULL, drop_accepted = false "
+		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+		 1,
+		 {TEXTOID}},
+	[PLAN_HAS_URL] = {"SELECT 1 FROM order_aggregator.vendor AS v "
+					  "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 AND (v.stock_url "
+					  "OPERATOR(pg_catalog.=) $2 OR (v.stock_url IS NULL AND $2 IS NULL))",
+					  2,
+					  {TEXTOID, TEXTOID}},
 
 	[PLAN_SUPERSEDE_FEED] = {"UPDATE order_aggregator.feed_sync AS f SET status = 'superseded', "
 							 "finished_at = pg_catalog.clock_timestamp() "
@@ -312,15 +321,14 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							 {TEXTOID},
 							 true},
 	/* the tags of the last feed say nothing of one that is half applied */
-	[PLAN_VENDOR_BEGINS] =
-		{"UPDATE order_aggregator.vendor AS v "
-		 "SET synced_as_of = $2, feed_etag = NULL, feed_last_modified = NULL, "
-		 "  feed_told = $3, feed_digest = $4, feed_pulled_at = $5, stale_feeds = 0, "
-		 "  feed_held_at = NULL, held_offers = NULL, drop_accepted = false, "
-		 "  feed_told_at = $6, last_sync_items = NULL "
-		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
-		 6,
-		 {TEXTOID, TIMESTAMPTZOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}},
+	[PLAN_VENDOR_BEGINS] = {"UPDATE order_aggregator.vendor AS v "
+							"SET synced_as_of = $2, feed_etag = NULL, feed_last_modified = NULL, "
+							"  feed_told = $3, feed_told_at = $2, stale_feeds = 0, "
+							"  feed_held_at = NULL, held_offers = NULL, drop_accepted = false, "
+							"  last_sync_items = NULL "
+							"WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+							3,
+							{TEXTOID, TIMESTAMPTZOID, TEXTOID}},
 	/* one that is only stale says nothing of how the last one went */
 	[PLAN_VENDOR_REFUSED] =
 		{"UPDATE order_aggregator.vendor AS v SET "
@@ -339,13 +347,14 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 {TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT4OID}},
 	[PLAN_BEGIN_FEED] =
 		{"INSERT INTO order_aggregator.feed_sync AS f (vendor_id, as_of, status, error, "
-		 "  as_of_rule, items, earlier_as_of, finished_at) "
-		 "VALUES ($1, $2, $3, $4, $5, $6, $7, "
+		 "  as_of_rule, items, previous_pull_at, told, pulled_at, finished_at) "
+		 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, "
 		 "  CASE WHEN $3 OPERATOR(pg_catalog.<>) 'running' "
 		 "    THEN pg_catalog.clock_timestamp() END) "
 		 "RETURNING " FEED_ROW,
-		 7,
-		 {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TIMESTAMPTZOID}},
+		 9,
+		 {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TIMESTAMPTZOID, TEXTOID,
+		  TIMESTAMPTZOID}},
 	[PLAN_VENDOR_OF_FEED] = {"SELECT f.vendor_id FROM order_aggregator.feed_sync AS f WHERE "
 							 "f.sync_id OPERATOR(pg_catalog.=) $1",
 							 1,
@@ -355,7 +364,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 						"  (SELECT v.feed_mapping OPERATOR(pg_catalog.->>) 'repeated' "
 						"   FROM order_aggregator.vendor AS v "
 						"   WHERE v.vendor_id OPERATOR(pg_catalog.=) f.vendor_id), "
-						"  f.earlier_as_of "
+						"  f.previous_pull_at "
 						"FROM order_aggregator.feed_sync AS f "
 						"WHERE f.sync_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
 						1,
@@ -401,11 +410,13 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "  sync_failures = 0, circuit_open_until = NULL, "
 		 "  next_sync_at = n.at OPERATOR(pg_catalog.+) v.sync_interval, confirmed_at = n.at, "
 		 "  stale_at = n.at OPERATOR(pg_catalog.+) "
-		 "    NULLIF(v.stale_after, '0'::pg_catalog.interval), stale_told_at = NULL "
-		 "FROM (SELECT pg_catalog.clock_timestamp() AS at) AS n "
+		 "    NULLIF(v.stale_after, '0'::pg_catalog.interval), stale_told_at = NULL, "
+		 "  applied_told = n.told, feed_pulled_at = n.pulled_at "
+		 "FROM (SELECT pg_catalog.clock_timestamp() AS at, f.told, f.pulled_at "
+		 "  FROM order_aggregator.feed_sync AS f WHERE f.sync_id OPERATOR(pg_catalog.=) $5) AS n "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $2",
-		 4,
-		 {INT8OID, TEXTOID, TEXTOID, TEXTOID}},
+		 5,
+		 {INT8OID, TEXTOID, TEXTOID, TEXTOID, INT8OID}},
 	/* what is for sale at a vendor whose time is over is not, whether it is told of or not */
 	[PLAN_TELL_STALE] =
 		{"UPDATE order_aggregator.vendor AS v SET stale_told_at = pg_catalog.clock_timestamp() "

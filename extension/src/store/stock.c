@@ -120,6 +120,8 @@ add_locked_row(Locking *locking)
 	row->buffer = Max(DatumGetInt64(row_column(slot, STOCK_COLUMN_BUFFER)), vendor->buffer);
 	row->free = row->on_hand - row->reserved - row->buffer;
 	row->low_threshold = row_int64(slot, STOCK_COLUMN_LOW_THRESHOLD, guc_low_stock);
+	row->counted = row_int64(slot, STOCK_COLUMN_COUNTED, -1);
+	row->as_of = row_int64(slot, STOCK_COLUMN_AS_OF, 0);
 	row->last_shipped_at = row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0);
 	row->vendor_is_active = vendor->is_active;
 	row->is_active = DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) && vendor->is_active;

@@ -26,7 +26,9 @@ typedef struct StockRow
 	int64       on_hand;
 	int64       reserved;
 	int64       buffer; /* the offer's or its vendor's, whichever is larger */
-	int64 free; /* on_hand - reserved - buffer, with the changes so far; negative if oversold */
+	int64 free;    /* on_hand - reserved - buffer, with the changes so far; negative if oversold */
+	int64 counted; /* what the vendor told last; -1: unknown */
+	TimestampTz as_of;   /* when that was */
 	int64 low_threshold; /* the product's, else the setting's; LOW_THRESHOLD_NONE: nobody asks */
 	TimestampTz last_shipped_at;  /* 0: never */
 	bool        vendor_is_active; /* and a feed has confirmed its offers of late */

@@ -314,6 +314,31 @@ def test_a_time_that_stands_still_subtracts_what_was_confirmed_once(world, feeds
     world.consistent()
 
 
+def test_a_clock_that_is_ahead_and_a_time_that_stands_still_are_not_stale(world, feeds):
+    """By how much the clock is ahead is known to a second only, and so the same time is another one each time."""
+    register(world, feeds, "ahead")
+    bridge = world.ready_bridge("--roles=http")
+
+    def pull():
+        Handler.pages["/ahead"] = ([{"id": "x", "quantity": 5, "price": 1}],
+                                   {"Date": email.utils.formatdate(time.time() + 3, usegmt=True), "Last-Modified": "Thu, 01 Jan 2026 12:00:00 GMT"})
+        time.sleep(0.15)        # another part of the second
+        return sync(bridge, "ahead")["status"]
+
+    assert {pull() for _ in range(12)} == {"applied"}
+
+
+def test_what_was_pulled_before_a_change_is_not_applied_after_it_and_the_vendor_is_due_at_once(world, feeds):
+    """Not only when the lease of the pull that was under way is over, which takes a minute more than a feed may."""
+    register(world, feeds, "late")
+    world.ready_bridge("--roles=http,sync", SYNC_TIMEOUT_S=str(2 * PATIENCE_S))
+    wait_until(lambda: any(path == "/late" for path, _ in Handler.seen), what="the pull")
+    world.db.execute("SELECT order_aggregator.configure_vendor('late', feed_mapping => '{\"price\": \"cost\"}')")
+    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.feed_sync WHERE status = 'applied'") == 1, what="the feed, as it is to be read")
+    assert [row[0] for row in world.db.execute("SELECT status FROM order_aggregator.feed_sync ORDER BY sync_id")] == ["superseded", "applied"]
+    assert world.value("SELECT is_priced FROM order_aggregator.stock") is False
+
+
 def test_a_feed_that_lacks_almost_everything_is_held_back_and_seen(world, feeds):
     everything = [{"id": f"p{n:03}", "quantity": 5, "price": 1} for n in range(2000)]
     Handler.pages["/shop"] = (everything, {"ETag": '"whole"'})

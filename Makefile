@@ -103,7 +103,7 @@ format-check:
 
 tidy: packages build
 	@scripts/install-packages clang-tidy
-	@clang-tidy --quiet $$(git ls-files "bridge/src/*.c" "bridge/sim/*.c") -- -std=gnu11 -D_GNU_SOURCE -iquote bridge/src \
+	@clang-tidy --quiet $$(git ls-files "bridge/src/*.c" "bridge/sim/*.c") -- -std=gnu11 -D_GNU_SOURCE -iquote bridge/src -iquote extension/src \
 		-iquote bridge/sim $$(pkg-config --cflags libpq jansson) 2>/dev/null
 	@# the server's own macros multiply int
 	@clang-tidy --quiet --checks=-bugprone-implicit-widening-of-multiplication-result $$(git ls-files "extension/src/*.c") \

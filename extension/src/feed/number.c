@@ -263,7 +263,7 @@ number_read(const char *text, char decimal, char plain[NUMBER_ROOM])
 
 	if (is_plain_already(text, decimal))
 	{
-		strcpy(plain, text);
+		memcpy(plain, text, strlen(text) + 1);
 		return NUMBER_READ;
 	}
 	text = skip_blanks(text);

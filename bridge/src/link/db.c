@@ -21,8 +21,6 @@
 #define GRACE_MS         3000 /* beyond the server's own time-out */
 #define SESSION_MS_MAX   5000 /* for the settings of a new session */
 
-/* the extension whose functions we call */
-
 void
 db_init(Db *db, const char *url, const char *name, const char *session_sql)
 {

@@ -4,8 +4,8 @@
  *
  *		older than what was applied          stale; too often in a row: failed
  *		mostly unreadable                    failed
- *		lacks almost all that is offered     held, until the next one lacks it too, or somebody
- *		                                     has said that it is right (accept_feed)
+ *		lacks almost all that is offered     held, until one comes that offers no fewer, or
+ *		                                     somebody has said that it is right (accept_feed)
  *		else                                 running
  *
  * A feed that does not begin changes no stock row: what it would do is known before anything

@@ -18,6 +18,7 @@
 #include "link/statements.h"
 
 #define CONNECT_TIMEOUT_S "5"
+#define TIMEOUT_MS        5000
 #define CLOCK_S_MAX       2.0
 
 static bool is_well;
@@ -66,13 +67,15 @@ first_line(const char *text)
 
 /* The one row of a statement; NULL, after saying why, if there is none. */
 static PGresult *
-ask(PGconn *connection, const char *about, const char *sql)
+ask(Db *db, const char *about, const char *sql)
 {
-	PGresult *result = PQexec(connection, sql);
+	PGresult   *result;
+	DbOutcome   outcome = db_query(db, about, sql, 0, NULL, &result);
+	const char *why = outcome == DB_ERROR ? PQresultErrorMessage(result) : "no answer";
 
-	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+	if (outcome == DB_OK && PQntuples(result) == 1)
 		return result;
-	bad("%s: %.*s", about, first_line(PQerrorMessage(connection)), PQerrorMessage(connection));
+	bad("%s: %.*s", about, first_line(why), why);
 	PQclear(result);
 	return NULL;
 }
@@ -105,27 +108,18 @@ look_at_clock(const char *theirs)
 		fine("clock: as the database's");
 }
 
-static bool
-is_new_enough(const char *version)
-{
-	int major = atoi(version);
-	int minor = strchr(version, '.') != NULL ? atoi(strchr(version, '.') + 1) : 0;
-
-	return major > EXTENSION_MAJOR || (major == EXTENSION_MAJOR && minor >= EXTENSION_MINOR);
-}
-
 /* True if our extension is there, and of this bridge's version. */
 static bool
-look_at_server(PGconn *connection)
+look_at_server(Db *db)
 {
-	PGresult   *row = ask(connection, "DATABASE_URL", SQL_DOCTOR_SERVER);
+	PGresult   *row = ask(db, "DATABASE_URL", SQL_DOCTOR_SERVER);
 	const char *extension;
 	bool        is_ours;
 
 	if (row == NULL)
 		return false;
 	extension = db_value(row, 0, SERVER_EXTENSION);
-	is_ours = extension != NULL && is_new_enough(extension);
+	is_ours = extension != NULL && db_is_version_enough(extension);
 	fine("database: %s as %s, PostgreSQL %s", PQgetvalue(row, 0, SERVER_DATABASE),
 		 PQgetvalue(row, 0, SERVER_ROLE), PQgetvalue(row, 0, SERVER_VERSION));
 	if (extension == NULL)
@@ -150,9 +144,9 @@ look_at_server(PGconn *connection)
 }
 
 static bool
-look_at_rights(PGconn *connection)
+look_at_rights(Db *db)
 {
-	PGresult *row = ask(connection, "rights", SQL_DOCTOR_RIGHTS);
+	PGresult *row = ask(db, "rights", SQL_DOCTOR_RIGHTS);
 
 	bool has_all;
 
@@ -169,9 +163,9 @@ look_at_rights(PGconn *connection)
 }
 
 static void
-look_at_work(PGconn *connection)
+look_at_work(Db *db)
 {
-	PGresult *row = ask(connection, "work", SQL_DOCTOR_WORK);
+	PGresult *row = ask(db, "work", SQL_DOCTOR_WORK);
 
 	if (row == NULL)
 		return;
@@ -192,14 +186,20 @@ look_at_database(void)
 	const char *const keywords[] = {"dbname", "connect_timeout", "application_name", NULL};
 	const char *const values[] = {config.database_url, CONNECT_TIMEOUT_S, "order-bridge doctor",
 								  NULL};
-	PGconn           *connection = PQconnectdbParams(keywords, values, 1);
+	Db                db;
 
-	if (PQstatus(connection) != CONNECTION_OK)
-		bad("DATABASE_URL: %.*s", first_line(PQerrorMessage(connection)),
-			PQerrorMessage(connection));
-	else if (look_at_server(connection) && look_at_rights(connection))
-		look_at_work(connection);
-	PQfinish(connection);
+	db_init(&db, config.database_url, "order-bridge doctor", NULL);
+	db.timeout_ms = TIMEOUT_MS;
+	if (!db_adopt(&db, PQconnectdbParams(keywords, values, 1)))
+	{
+		const char *error = PQerrorMessage(db.connection);
+		const char *why = *error != '\0' ? error : "no answer";
+
+		bad("DATABASE_URL: %.*s", first_line(why), why);
+	}
+	else if (look_at_server(&db) && look_at_rights(&db))
+		look_at_work(&db);
+	db_close(&db);
 }
 
 /* ---------- the broker ---------- */

@@ -24,13 +24,13 @@
 #include "base/text.h"
 #include "http/problems.h"
 #include "link/db.h"
+#include "link/sqlstate.h"
 #include "link/statements.h"
 
 #define LOCK_TIMEOUT_MS 250
 #define WARY_MS         2000 /* after a lock was met, batches do not wait for any that long */
 #define PASSING_MS_MAX                                                                             \
 	2000 /* a full disk and the like are waited for that long, then orders are refused */
-#define BUSY "55P03"
 
 /* so many bytes have fewer lines than the database takes at a time (200000) */
 #define BATCH_BYTES_MAX ((size_t) 4 << 20)
@@ -71,10 +71,10 @@ reply_refused(Job *job, const char *code, const char *error_text)
 	const char *message = json_string_value(json_object_get(error, "message"));
 	json_t     *detail = json_object_get(error, "detail");
 	char *details = detail != NULL ? json_dumps(detail, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-	const char *title;
-	int         status = problem_of_sqlstate(code, &title);
+	const Sqlstate *sqlstate = sqlstate_find(code);
 
-	http_problem(job->exchange, status, title, message ? message : title,
+	http_problem(job->exchange, sqlstate->http_status, sqlstate->title,
+				 message ? message : sqlstate->title,
 				 json_string_value(json_object_get(error, "field")), details);
 	free(details);
 	json_decref(error);
@@ -195,7 +195,7 @@ answer_batch(Placer *placer, Job *jobs, const PGresult *result)
 		const char *code = db_value(result, row, 2);
 
 		jobs = job->next;
-		if (order_id == NULL && strcmp(code, BUSY) == 0)
+		if (order_id == NULL && sqlstate_find(code)->kind == SQLSTATE_LOCKED)
 		{
 			placer->wary_until_ms = monotonic_ms() + WARY_MS;
 			set_aside(placer, job);
@@ -220,8 +220,8 @@ refuse_all(Job *jobs, const PGresult *result)
 		Job *job = jobs;
 
 		jobs = job->next;
-		/* class 22: the text itself, such as a NUL or an invalid character in it */
-		if (strncmp(db_sqlstate(result), "22", 2) == 0)
+		/* the text itself, such as a NUL or an invalid character in it */
+		if (sqlstate_find(db_sqlstate(result))->http_status == 400)
 			http_problem(job->exchange, 400, "Bad Request",
 						 "the body has text that the database cannot hold", "body", NULL);
 		else
@@ -263,7 +263,7 @@ handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long bega
 		reply_unavailable(jobs, "the database cannot do it now");
 		return NULL;
 	}
-	else if (!db_is_fault_of_input(result) || jobs->next == NULL)
+	else if ((!db_is_fault_of_input(result) && !db_is_defect(result)) || jobs->next == NULL)
 	{
 		refuse_all(jobs, result);
 		return NULL;

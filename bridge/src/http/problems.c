@@ -4,60 +4,26 @@
  */
 #include "http/problems.h"
 
-#include <string.h>
+#include <stdio.h>
 
 #include "base/metrics.h"
 #include "link/db.h"
-
-int
-problem_of_sqlstate(const char *sqlstate, const char **title)
-{
-	/* the first that the SQLSTATE begins with */
-	static const struct
-	{
-		const char *start;
-		int         status;
-		const char *title;
-	} known[] = {
-		{"OA001", 409, "Insufficient stock"},
-		{"OA002", 404, "Unknown product"},
-		{"OA003", 422, "Idempotency key reused"},
-		{"OA004", 409, "Conflict"},
-		{"OA005", 404, "Not Found"},
-		{"22", 400, "Bad Request"},
-		{"40", 503, "Service Unavailable"},
-		{"53", 503, "Service Unavailable"},
-		{"55P03", 503, "Service Unavailable"},
-		{"57", 503, "Service Unavailable"},
-		{"58", 503, "Service Unavailable"},
-	};
-
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-	{
-		if (strncmp(sqlstate, known[i].start, strlen(known[i].start)) == 0)
-		{
-			*title = known[i].title;
-			return known[i].status;
-		}
-	}
-	*title = "Internal Server Error";
-	return 500;
-}
+#include "link/sqlstate.h"
 
 void
 problem_reply(Job *job, const PGresult *result)
 {
-	const char *title;
-	int         status = problem_of_sqlstate(db_sqlstate(result), &title);
-	const char *message =
-		result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+	const Sqlstate *sqlstate = sqlstate_find(db_sqlstate(result));
+	const char     *message =
+        result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 
-	if (status == 503)
+	if (sqlstate->http_status == 503)
 		problem_unavailable(job, "the database cannot do it now");
 	else
-		http_problem(job->exchange, status, title,
-					 status == 500 || message == NULL ? "the database refused the request"
-													  : message,
+		http_problem(job->exchange, sqlstate->http_status, sqlstate->title,
+					 sqlstate->http_status == 500 || message == NULL
+						 ? "the database refused the request"
+						 : message,
 					 NULL, NULL);
 }
 

@@ -1,6 +1,6 @@
 /*
  * problems.h
- *		Errors of the database as answers over HTTP: the one map from SQLSTATE to status.
+ *		Errors of the database as answers over HTTP.
  */
 #ifndef BRIDGE_PROBLEMS_H
 #define BRIDGE_PROBLEMS_H
@@ -8,9 +8,6 @@
 #include <libpq-fe.h>
 
 #include "http/intake.h"
-
-/* problem_of_sqlstate returns the status of an error of our functions, and its title. */
-extern int problem_of_sqlstate(const char *sqlstate, const char **title);
 
 /* problem_reply answers a job whose statement the database has refused. */
 extern void problem_reply(Job *job, const PGresult *result);

@@ -32,6 +32,19 @@ broker_copy_bytes(char *to, size_t size, amqp_bytes_t from)
 	to[length] = '\0';
 }
 
+const amqp_field_value_t *
+broker_find_value(const amqp_table_t *table, const char *name)
+{
+	for (int i = 0; i < table->num_entries; i++)
+	{
+		const amqp_table_entry_t *entry = &table->entries[i];
+
+		if (entry->key.len == strlen(name) && memcmp(entry->key.bytes, name, entry->key.len) == 0)
+			return &entry->value;
+	}
+	return NULL;
+}
+
 static void
 note_refusal(Amqp *amqp, int code, amqp_bytes_t text, int class_id, int method_id)
 {
@@ -238,20 +251,15 @@ survive_refusal(Amqp *amqp, const char *what, bool *refused)
 static int
 broker_major(Amqp *amqp)
 {
-	const amqp_table_t *properties = amqp_get_server_properties(amqp->connection);
+	const amqp_table_t       *properties = amqp_get_server_properties(amqp->connection);
+	const amqp_field_value_t *value =
+		properties != NULL ? broker_find_value(properties, "version") : NULL;
+	char version[SHORT_STRING_MAX];
 
-	for (int i = 0; properties != NULL && i < properties->num_entries; i++)
-	{
-		const amqp_table_entry_t *entry = &properties->entries[i];
-		char                      version[SHORT_STRING_MAX];
-
-		if (entry->value.kind != AMQP_FIELD_KIND_UTF8 || entry->key.len != strlen("version") ||
-			memcmp(entry->key.bytes, "version", entry->key.len) != 0)
-			continue;
-		broker_copy_bytes(version, sizeof(version), entry->value.value.bytes);
-		return atoi(version);
-	}
-	return 0;
+	if (value == NULL || value->kind != AMQP_FIELD_KIND_UTF8)
+		return 0;
+	broker_copy_bytes(version, sizeof(version), value->value.bytes);
+	return atoi(version);
 }
 
 /* *refused may be NULL. False if the connection is lost. */

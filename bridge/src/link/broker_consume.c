@@ -71,56 +71,47 @@ amqp_client_requeue(Amqp *amqp, uint64_t tag)
 							   amqp_basic_nack(amqp->connection, amqp->consume_channel, tag, 0, 1));
 }
 
+/* The value of a header; NULL if there is none of that name. */
+static const amqp_field_value_t *
+find_header(const amqp_basic_properties_t *properties, const char *name)
+{
+	return properties->_flags & AMQP_BASIC_HEADERS_FLAG
+			   ? broker_find_value(&properties->headers, name)
+			   : NULL;
+}
+
 /* A header that is text; false, and an empty one, if there is none of that name. */
 static bool
 copy_header(char *to, size_t size, const amqp_basic_properties_t *properties, const char *name)
 {
-	*to = '\0';
-	if (!(properties->_flags & AMQP_BASIC_HEADERS_FLAG))
-		return false;
-	for (int i = 0; i < properties->headers.num_entries; i++)
-	{
-		const amqp_table_entry_t *entry = &properties->headers.entries[i];
+	const amqp_field_value_t *value = find_header(properties, name);
+	bool                      is_text = value != NULL && value->kind == AMQP_FIELD_KIND_UTF8;
 
-		if (entry->value.kind == AMQP_FIELD_KIND_UTF8 && entry->key.len == strlen(name) &&
-			memcmp(entry->key.bytes, name, entry->key.len) == 0)
-		{
-			broker_copy_bytes(to, size, entry->value.value.bytes);
-			return true;
-		}
-	}
-	return false;
+	broker_copy_bytes(to, size, is_text ? value->value.bytes : amqp_empty_bytes);
+	return is_text;
 }
 
 /* A header that is a whole number, of whatever size; 0 if there is none of that name. */
 static int64_t
 number_header(const amqp_basic_properties_t *properties, const char *name)
 {
-	if (!(properties->_flags & AMQP_BASIC_HEADERS_FLAG))
-		return 0;
-	for (int i = 0; i < properties->headers.num_entries; i++)
-	{
-		const amqp_table_entry_t *entry = &properties->headers.entries[i];
+	const amqp_field_value_t *value = find_header(properties, name);
 
-		if (entry->key.len != strlen(name) || memcmp(entry->key.bytes, name, entry->key.len) != 0)
-			continue;
-		switch (entry->value.kind)
-		{
-			case AMQP_FIELD_KIND_I8:
-				return entry->value.value.i8;
-			case AMQP_FIELD_KIND_U8:
-				return entry->value.value.u8;
-			case AMQP_FIELD_KIND_I16:
-				return entry->value.value.i16;
-			case AMQP_FIELD_KIND_I32:
-				return entry->value.value.i32;
-			case AMQP_FIELD_KIND_I64:
-				return entry->value.value.i64;
-			default:
-				return 0;
-		}
+	switch (value != NULL ? value->kind : AMQP_FIELD_KIND_VOID)
+	{
+		case AMQP_FIELD_KIND_I8:
+			return value->value.i8;
+		case AMQP_FIELD_KIND_U8:
+			return value->value.u8;
+		case AMQP_FIELD_KIND_I16:
+			return value->value.i16;
+		case AMQP_FIELD_KIND_I32:
+			return value->value.i32;
+		case AMQP_FIELD_KIND_I64:
+			return value->value.i64;
+		default:
+			return 0;
 	}
-	return 0;
 }
 
 /*

@@ -54,6 +54,9 @@ extern amqp_socket_t *broker_tls_socket(Amqp *amqp);
 /* What may be the matter with a connection by TLS, where the library's words do not say. */
 extern const char *broker_tls_hint(const AmqpUrl *url, int status);
 
+/* The value of that name; NULL if there is none. */
+extern const amqp_field_value_t *broker_find_value(const amqp_table_t *table, const char *name);
+
 extern void broker_copy_bytes(char *to, size_t size, amqp_bytes_t from);
 extern void broker_note_close(Amqp *amqp, const char *doing, const amqp_method_t *method);
 extern bool broker_check_reply(Amqp *amqp, const char *doing, amqp_rpc_reply_t reply);

@@ -15,6 +15,8 @@
 
 #include "base/log.h"
 #include "base/stop.h"
+#include "link/sqlstate.h"
+#include "link/statements.h"
 
 #define RECONNECT_MS_MIN 100
 #define RECONNECT_MS_MAX 5000
@@ -83,18 +85,28 @@ execute(Db *db, const char *sql)
 	return false;
 }
 
-static bool
-prepare_session(Db *db)
+bool
+db_adopt(Db *db, PGconn *connection)
 {
 	char sql[256];
 
+	db_close(db);
+	db->connection = connection;
+
 	PQsetNoticeReceiver(db->connection, on_notice, NULL);
-	snprintf(sql, sizeof(sql),
-			 "SET timezone = 'UTC'; SET client_encoding = 'UTF8'; SET extra_float_digits = 3; "
-			 "SET statement_timeout = %d; SET lock_timeout = %d",
-			 db->timeout_ms, db->lock_timeout_ms);
-	return PQsetnonblocking(db->connection, 1) == 0 && execute(db, sql) &&
-		   (db->session_sql == NULL || execute(db, db->session_sql));
+	snprintf(sql, sizeof(sql), SQL_SESSION, db->timeout_ms, db->lock_timeout_ms);
+	return PQstatus(connection) == CONNECTION_OK && PQsetnonblocking(connection, 1) == 0 &&
+		   execute(db, sql) && (db->session_sql == NULL || execute(db, db->session_sql));
+}
+
+bool
+db_is_version_enough(const char *version)
+{
+	int major;
+	int minor;
+
+	return sscanf(version, "%d.%d", &major, &minor) == 2 &&
+		   (major > EXTENSION_MAJOR || (major == EXTENSION_MAJOR && minor >= EXTENSION_MINOR));
 }
 
 /* Is the extension there, and new enough? Says what to do if not. */
@@ -102,27 +114,22 @@ static bool
 check_extension(Db *db)
 {
 	PGresult *result;
-	DbOutcome outcome = db_query(
-		db, "asking for the extension's version",
-		"SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'", 0,
-		NULL, &result);
+	DbOutcome outcome =
+		db_query(db, "asking for the extension's version", SQL_EXTENSION_VERSION, 0, NULL, &result);
 	const char *version =
 		outcome == DB_OK && PQntuples(result) == 1 ? PQgetvalue(result, 0, 0) : NULL;
-	int  major = 0, minor = 0;
-	bool is_new_enough =
-		version != NULL && sscanf(version, "%d.%d", &major, &minor) == 2 &&
-		(major > EXTENSION_MAJOR || (major == EXTENSION_MAJOR && minor >= EXTENSION_MINOR));
+	bool is_enough = version != NULL && db_is_version_enough(version);
 
 	if (outcome == DB_OK && version == NULL)
 		log_warning(
 			"database %s has no extension order_aggregator: run CREATE EXTENSION order_aggregator",
 			PQdb(db->connection));
-	else if (outcome == DB_OK && !is_new_enough)
+	else if (outcome == DB_OK && !is_enough)
 		log_warning("database %s has order_aggregator %s, and this bridge needs %d.%d: run ALTER "
 					"EXTENSION order_aggregator UPDATE",
 					PQdb(db->connection), version, EXTENSION_MAJOR, EXTENSION_MINOR);
 	PQclear(result);
-	return is_new_enough;
+	return is_enough;
 }
 
 /* libpq quotes the part of a connection string that it cannot read: a password may be in it. */
@@ -164,9 +171,7 @@ db_connect(Db *db)
 	const char *const values[] = {"5",          "10",    "5",      "3", "20000",
 								  "read-write", db->url, db->name, NULL};
 
-	db_close(db);
-	db->connection = PQconnectdbParams(keywords, values, 1);
-	if (PQstatus(db->connection) != CONNECTION_OK || !prepare_session(db))
+	if (!db_adopt(db, PQconnectdbParams(keywords, values, 1)))
 	{
 		log_connect_error(PQerrorMessage(db->connection));
 		db_close(db);
@@ -228,51 +233,52 @@ db_sqlstate(const PGresult *result)
 	return sqlstate != NULL ? sqlstate : "";
 }
 
-static bool
-begins_with_one_of(const char *sqlstate, const char *const *starts)
+static SqlstateKind
+kind_of(const PGresult *result)
 {
-	for (int i = 0; starts[i] != NULL; i++)
-	{
-		if (strncmp(sqlstate, starts[i], strlen(starts[i])) == 0)
-			return true;
-	}
-	return false;
+	return sqlstate_find(db_sqlstate(result))->kind;
 }
 
 bool
 db_is_locked_out(const PGresult *result)
 {
-	return strcmp(db_sqlstate(result), "55P03") == 0;
+	return kind_of(result) == SQLSTATE_LOCKED;
 }
 
 bool
 db_is_passing(const PGresult *result)
 {
-	/* class 40: conflicts; 53: resources; 55P03: a lock; 57: somebody's intervention, a time-out
-	 * among them; 58: the system's I/O */
-	static const char *const passing[] = {"40", "53", "55P03", "57", "58", NULL};
+	SqlstateKind kind = kind_of(result);
 
-	return begins_with_one_of(db_sqlstate(result), passing);
+	return kind == SQLSTATE_LOCKED || kind == SQLSTATE_PASSING || kind == SQLSTATE_LEAVING;
 }
 
 bool
 db_is_fault_of_input(const PGresult *result)
 {
-	/* class 22: data; 23: constraints; 54: limits; OA: our own; P0: raised by a trigger of the
-	 * user's; XX: what we did not think of */
-	static const char *const faults[] = {"22", "23", "54", "OA", "P0", "XX", NULL};
+	return kind_of(result) == SQLSTATE_INPUT;
+}
 
-	return begins_with_one_of(db_sqlstate(result), faults);
+bool
+db_is_defect(const PGresult *result)
+{
+	return kind_of(result) == SQLSTATE_DEFECT;
+}
+
+static bool
+is_lost(const PGresult *result)
+{
+	SqlstateKind kind = kind_of(result);
+
+	return *db_sqlstate(result) == '\0' || kind == SQLSTATE_LEAVING || kind == SQLSTATE_LOST;
 }
 
 /* Judges a result and logs an error; closes a connection that is of no use any more. */
 static DbOutcome
 judge(Db *db, const char *doing, const PGresult *result)
 {
-	/* 57P: the server is going away; 08: the connection is; 25006: it has become a standby */
-	static const char *const lost[] = {"57P", "08", "25006", NULL};
-	ExecStatusType           status = PQresultStatus(result);
-	const char              *sqlstate = db_sqlstate(result);
+	ExecStatusType status = PQresultStatus(result);
+	const char    *sqlstate = db_sqlstate(result);
 
 	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
 		return DB_OK;
@@ -280,7 +286,7 @@ judge(Db *db, const char *doing, const PGresult *result)
 				result != NULL && *PQresultErrorMessage(result) ? PQresultErrorMessage(result)
 																: PQerrorMessage(db->connection),
 				*sqlstate ? sqlstate : "none");
-	if (!db_is_connected(db) || *sqlstate == '\0' || begins_with_one_of(sqlstate, lost))
+	if (!db_is_connected(db) || is_lost(result))
 	{
 		db_close(db);
 		return DB_LOST;

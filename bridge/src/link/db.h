@@ -46,6 +46,10 @@ extern bool db_connect(Db *db) __attribute__((warn_unused_result));
 /* db_connect_until_stopped tries with backoff until connected, or until stop_requested(). */
 extern bool db_connect_until_stopped(Db *db) __attribute__((warn_unused_result));
 
+/* db_adopt takes over a connection that was made otherwise, and sets its time-outs; false if there
+ * is none, or it does not work: PQerrorMessage() of db->connection says why. */
+extern bool db_adopt(Db *db, PGconn *connection) __attribute__((warn_unused_result));
+
 extern bool db_is_connected(const Db *db);
 
 /* db_is_alive looks whether an idle connection has been closed by the other side, and closes it
@@ -53,6 +57,9 @@ extern bool db_is_connected(const Db *db);
 extern bool db_is_alive(Db *db);
 
 extern void db_close(Db *db);
+
+/* db_is_version_enough: can this bridge work with that version of the extension? */
+extern bool db_is_version_enough(const char *version);
 
 /*
  * db_query runs one statement with text parameters (NULL is null) and blocks
@@ -93,6 +100,9 @@ extern bool db_is_passing(const PGresult *result);
 /* db_is_fault_of_input: is it what was sent that is at fault: a value, its size, what it would do
  * to the rows? */
 extern bool db_is_fault_of_input(const PGresult *result);
+
+/* db_is_defect: is it what nobody has thought of (class XX)? It may be what was sent, too. */
+extern bool db_is_defect(const PGresult *result);
 
 /* The value, or NULL if it is null. */
 extern const char *db_value(const PGresult *result, int row, int column);

@@ -4,6 +4,9 @@
  */
 #include "link/statements.h"
 
+const char SQL_EXTENSION_VERSION[] =
+	"SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'";
+
 const char SQL_PLACE[] = "SELECT order_id, document, error->>'code', error FROM "
 						 "order_aggregator.place_order_documents($1::jsonb) "
 						 "ORDER BY request_no";

@@ -2,8 +2,14 @@
  * statements.h
  *		Every SQL statement of the bridge.
  */
-#ifndef BRIDGE_PLANS_H
-#define BRIDGE_PLANS_H
+#ifndef BRIDGE_STATEMENTS_H
+#define BRIDGE_STATEMENTS_H
+
+/* a format: the two time-outs, in milliseconds */
+#define SQL_SESSION                                                                                \
+	"SET timezone = 'UTC'; SET client_encoding = 'UTF8'; SET extra_float_digits = 3; "             \
+	"SET statement_timeout = %d; SET lock_timeout = %d"
+extern const char SQL_EXTENSION_VERSION[];
 
 extern const char SQL_PLACE[];
 extern const char SQL_PLACE_SKIP_LOCKED[];
@@ -66,4 +72,4 @@ extern const char SQL_DOCTOR_WORK[];
 extern const char SQL_PING[];
 extern const char SQL_STATUS[];
 
-#endif /* BRIDGE_PLANS_H */
+#endif /* BRIDGE_STATEMENTS_H */

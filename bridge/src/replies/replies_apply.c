@@ -123,7 +123,7 @@ judge_refusal(Replies *replies, const PGresult *result, int count)
 {
 	if (db_is_locked_out(result) && monotonic_ms() >= replies->wary_until_ms)
 		return REFUSAL_WARY;
-	if (db_is_fault_of_input(result) && strncmp(db_sqlstate(result), "XX", 2) != 0)
+	if (db_is_fault_of_input(result))
 		return count == 1 ? REFUSAL_OF_ONE : REFUSAL_HALVE;
 	/* a lock that even a batch that waits for none meets is one of a whole table */
 	if (result == NULL || (db_is_passing(result) && !db_is_locked_out(result)) ||

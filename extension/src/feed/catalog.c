@@ -35,13 +35,6 @@ required_id(FunctionCallInfo fcinfo, int argument, const char *name, int max_cha
 	return id_argument(fcinfo, argument, name, max_chars);
 }
 
-static void
-unknown_vendor(const char *vendor_id)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
-}
-
 /* Sets a parameter of a plan to the function's argument, null or not. */
 static void
 pass_on(FunctionCallInfo fcinfo, int argument, Datum *value, char *null)
@@ -236,7 +229,7 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	SPI_connect();
 	plan_execute(PLAN_CONFIGURE_VENDOR, values, nulls, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
-		unknown_vendor(vendor_id);
+		feed_unknown_vendor(vendor_id);
 	/* 1.0 had six arguments */
 	if (PG_NARGS() > 6 && !PG_ARGISNULL(6))
 	{
@@ -262,7 +255,7 @@ oa_accept_feed(PG_FUNCTION_ARGS)
 	SPI_connect();
 	plan_execute(PLAN_ACCEPT_FEED, values, NULL, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
-		unknown_vendor(vendor_id);
+		feed_unknown_vendor(vendor_id);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -347,7 +340,7 @@ write_mappings(const char *vendor_id, const char **skus, const char **product_id
 
 	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
-		unknown_vendor(vendor_id);
+		feed_unknown_vendor(vendor_id);
 	/* the old ones first: two SKUs may swap their products */
 	plan_execute(PLAN_UNMAP_PRODUCTS, values, NULL, SPI_OK_DELETE);
 	plan_execute(PLAN_CLAIMED_PRODUCT, values, NULL, SPI_OK_SELECT);

@@ -143,8 +143,7 @@ typedef struct FeedFacts
 /* What the vendor's row says of its feeds. */
 typedef struct VendorFeeds
 {
-	TimestampTz synced_as_of; /* 0: nothing was applied yet */
-	TimestampTz pulled_at;    /* when that was asked for; 0: never */
+	TimestampTz pulled_at;    /* when what was applied last was asked for; 0: never */
 	TimestampTz told_at;      /* the time that the last feed told; 0: none did */
 	const char *told;
 	const char *applied_told; /* of the last one that was applied to its end */
@@ -184,6 +183,9 @@ typedef struct FeedBeginning
 	TimestampTz previous_pull_at; /* FeedPart's */
 	bool        is_running;       /* else the history says why not: stale, failed, held */
 } FeedBeginning;
+
+/* feed_unknown_vendor raises OA005. */
+pg_noreturn extern void feed_unknown_vendor(const char *vendor_id);
 
 /* feed_lock_vendor locks the vendor's row. ERROR OA005 if there is none. Needs SPI. */
 extern VendorFeeds feed_lock_vendor(const char *vendor_id);

@@ -30,8 +30,7 @@
 /* Columns of the result of PLAN_LOCK_VENDOR_FEEDS. */
 enum
 {
-	VENDOR_SYNCED_AS_OF = 1,
-	VENDOR_IS_HELD,
+	VENDOR_IS_HELD = 1,
 	VENDOR_DROP_ACCEPTED,
 	VENDOR_DROP_LIMIT,
 	VENDOR_LAST_ITEMS,
@@ -49,7 +48,8 @@ enum
 typedef struct Verdict
 {
 	const char *status;
-	const char *error; /* NULL: none */
+	const char *error;    /* NULL: none */
+	bool        is_stale; /* its time is before that of the last feed */
 } Verdict;
 
 /* ---------- the vendor ---------- */
@@ -81,6 +81,13 @@ is_true(int column)
 	return !is_null && DatumGetBool(value);
 }
 
+void
+feed_unknown_vendor(const char *vendor_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+}
+
 VendorFeeds
 feed_lock_vendor(const char *vendor_id)
 {
@@ -90,9 +97,7 @@ feed_lock_vendor(const char *vendor_id)
 	require_column("vendor", VENDOR_COLUMN_FEED_CONFIG_NO);
 	plan_execute(PLAN_LOCK_VENDOR_FEEDS, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
-	vendor.synced_as_of = time_or_never(VENDOR_SYNCED_AS_OF);
+		feed_unknown_vendor(vendor_id);
 	vendor.pulled_at = time_or_never(VENDOR_PULLED_AT);
 	vendor.told_at = time_or_never(VENDOR_TOLD_AT);
 	vendor.held_offers = int64_or(VENDOR_HELD_OFFERS, 0);
@@ -143,12 +148,13 @@ static Verdict
 judge_stale(const VendorFeeds *vendor, const FeedFacts *facts)
 {
 	if (vendor->stale_feeds + 1 < STALE_FEEDS_MAX)
-		return (Verdict){"stale", NULL};
+		return (Verdict){"stale", NULL, true};
 	return (Verdict){"failed",
 					 psprintf("the feed's time has gone back: it was counted at %s (%s), what was "
 							  "applied at %s; " INT64_FORMAT " times in a row",
 							  utc_timestamp(facts->as_of), facts->as_of_rule,
-							  utc_timestamp(vendor->told_at), vendor->stale_feeds + 1)};
+							  utc_timestamp(vendor->told_at), vendor->stale_feeds + 1),
+					 true};
 }
 
 /* ---------- what it lacks ---------- */
@@ -214,7 +220,8 @@ judge_unreadable(const FeedFacts *facts)
 	return (Verdict){"failed",
 					 psprintf("%d of the feed's %d items say nothing of what there is (%s)",
 							  facts->nunreadable, facts->items,
-							  facts->complaint ? facts->complaint : "unknown why")};
+							  facts->complaint ? facts->complaint : "unknown why"),
+					 false};
 }
 
 static Verdict
@@ -231,11 +238,12 @@ judge_drop(const VendorFeeds *vendor, FeedFacts *facts)
 		(active - known) * 100 <= vendor->drop_limit * active ||
 		(active - known < DROP_FEW && facts->noffers > 0) ||
 		(vendor->is_held && known >= vendor->held_offers))
-		return (Verdict){"running", NULL};
+		return (Verdict){"running", NULL, false};
 	return (Verdict){"held",
 					 psprintf("held back: of " INT64_FORMAT " offers the feed has " INT64_FORMAT
 							  "; applied if the next one lacks no more, or after accept_feed('%s')",
-							  active, known, facts->vendor_id)};
+							  active, known, facts->vendor_id),
+					 false};
 }
 
 /* ---------- the whole ---------- */
@@ -245,11 +253,11 @@ judge(const VendorFeeds *vendor, FeedFacts *facts)
 {
 	/* it was pulled from another place, or is to be read otherwise */
 	if (facts->config_no >= 0 && facts->config_no != vendor->config_no)
-		return (Verdict){"superseded", NULL};
+		return (Verdict){"superseded", NULL, false};
 	if (is_stale(vendor, facts))
 		return judge_stale(vendor, facts);
 	if (facts->items < 0)
-		return (Verdict){"running", NULL};
+		return (Verdict){"running", NULL, false};
 	if (facts->nunreadable > UNREADABLE_ONE && facts->nunreadable > facts->items / 2)
 		return judge_unreadable(facts);
 	return judge_drop(vendor, facts);
@@ -267,11 +275,11 @@ vendor_begins(const FeedFacts *facts)
 }
 
 static void
-vendor_refused(const VendorFeeds *vendor, const FeedFacts *facts, const Verdict *verdict)
+vendor_refused(const FeedFacts *facts, const Verdict *verdict)
 {
 	Datum values[5] = {CStringGetTextDatum(facts->vendor_id), CStringGetTextDatum(verdict->status),
 					   verdict->error ? CStringGetTextDatum(verdict->error) : (Datum) 0,
-					   BoolGetDatum(is_stale(vendor, facts)), Int32GetDatum(facts->nknown)};
+					   BoolGetDatum(verdict->is_stale), Int32GetDatum(facts->nknown)};
 	char  nulls[5] = {' ', ' ', verdict->error ? ' ' : 'n', ' ', ' '};
 
 	plan_execute(PLAN_VENDOR_REFUSED, values, nulls, SPI_OK_UPDATE);
@@ -314,7 +322,7 @@ feed_begin(const VendorFeeds *vendor, const FeedFacts *facts)
 	if (is_running)
 		vendor_begins(&judged);
 	else if (strcmp(verdict.status, "superseded") != 0)
-		vendor_refused(vendor, &judged, &verdict);
+		vendor_refused(&judged, &verdict);
 	write_history(&judged, &verdict, is_running, previous_pull_at);
 	return (FeedBeginning){.sync_id = spi_int64(0, FEED_SYNC_ID),
 						   .as_of = judged.as_of,

@@ -7,18 +7,15 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "store/id_text.h"
+
 bool
 item_id_is_text(const char *text)
 {
-	int chars = 0;
+	size_t bytes = strlen(text);
+	size_t chars = id_text_chars(text, bytes);
 
-	for (const unsigned char *c = (const unsigned char *) text; *c != '\0'; c++)
-	{
-		if (*c < 0x20 || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0))
-			return false;
-		chars += (*c & 0xc0) != 0x80;
-	}
-	return chars >= 1 && chars <= ITEM_ID_CHARS_MAX;
+	return !id_text_has_control(text, bytes) && chars >= 1 && chars <= ITEM_ID_CHARS_MAX;
 }
 
 bool

@@ -8,6 +8,7 @@
 #include "funcapi.h"
 #include "placement/placement.h"
 #include "store/check.h"
+#include "store/status.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(oa_place_order);
@@ -109,7 +110,7 @@ static void
 fill_order(const Placement *placement, int request_index, Datum *values)
 {
 	values[1] = Int64GetDatum(placement->batch->requests[request_index].order_id);
-	values[2] = CStringGetTextDatum("pending");
+	values[2] = CStringGetTextDatum(order_status_name(ORDER_PENDING));
 	values[3] = NumericGetDatum(amount_to_numeric(placement->placed[request_index].total));
 }
 

@@ -23,6 +23,7 @@
 #include "store/plans.h"
 #include "store/settings.h"
 #include "store/tables.h"
+#include "store/status.h"
 
 static inline bool
 is_to_be_served(const OrderRequest *request)
@@ -283,7 +284,7 @@ write_orders(Placement *placement)
 		slot = bulk_next_row(bulk);
 		bulk_set(slot, ORDERS_COLUMN_ORDER_ID, Int64GetDatum(request->order_id));
 		bulk_set_text(slot, ORDERS_COLUMN_CUSTOMER_ID, request->customer_id);
-		bulk_set_text(slot, ORDERS_COLUMN_STATUS, "pending");
+		bulk_set_text(slot, ORDERS_COLUMN_STATUS, order_status_name(ORDER_PENDING));
 		bulk_set(slot, ORDERS_COLUMN_TOTAL_AMOUNT,
 				 NumericGetDatum(amount_to_numeric(placed->total)));
 		bulk_set_text(slot, ORDERS_COLUMN_STRATEGY, sourcing_strategy_name(request->strategy));

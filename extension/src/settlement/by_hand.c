@@ -42,10 +42,11 @@ require_pending(const Settlement *settlement, int64 order_id, bool is_known)
 	if (!is_known)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
 						errmsg("unknown order " INT64_FORMAT, order_id)));
-	if (strcmp(settlement->orders[0].status, "pending") != 0)
+	if (settlement->orders[0].status != ORDER_PENDING)
 		ereport(ERROR,
 				(errcode(ERRCODE_OA_STATE),
-				 errmsg("order " INT64_FORMAT " is %s", order_id, settlement->orders[0].status),
+				 errmsg("order " INT64_FORMAT " is %s", order_id,
+						order_status_name(settlement->orders[0].status)),
 				 errdetail("Only a pending order can be confirmed, rejected or cancelled.")));
 }
 
@@ -98,7 +99,7 @@ settle_by_hand(FunctionCallInfo fcinfo, const char *vendor_id, HoldStatus new_st
 							   vendor_id ? vendor_id : "", order_id)));
 	settlement_write(settlement);
 	status =
-		order->new_status ? order->new_status : "pending"; /* a literal: it outlives SPI's memory */
+		order_status_name(order->new_status != ORDER_UNCHANGED ? order->new_status : ORDER_PENDING);
 	SPI_finish();
 	caller_end(&caller);
 	PG_RETURN_TEXT_P(cstring_to_text(status));
@@ -129,7 +130,7 @@ cancel(int64 order_id, const char *reason)
 	Settlement *settlement = settlement_lock(&order_id, 1, false);
 
 	require_pending(settlement, order_id, settlement->norders > 0);
-	settlement->orders[0].new_status = "cancelled";
+	settlement->orders[0].new_status = ORDER_CANCELLED;
 	settlement->orders[0].new_reason = reason;
 	settlement_write(settlement);
 }
@@ -144,7 +145,7 @@ oa_cancel_order(PG_FUNCTION_ARGS)
 	SPI_connect();
 	cancel(PG_GETARG_INT64(0), reason);
 	SPI_finish();
-	PG_RETURN_TEXT_P(cstring_to_text("cancelled"));
+	PG_RETURN_TEXT_P(cstring_to_text(order_status_name(ORDER_CANCELLED)));
 }
 
 Datum
@@ -160,7 +161,7 @@ oa_cancel_order_once(PG_FUNCTION_ARGS)
 	if (idempotency_claim_action(key, "cancel", PG_GETARG_INT64(0), reason ? reason : ""))
 		cancel(PG_GETARG_INT64(0), reason);
 	SPI_finish();
-	PG_RETURN_TEXT_P(cstring_to_text("cancelled"));
+	PG_RETURN_TEXT_P(cstring_to_text(order_status_name(ORDER_CANCELLED)));
 }
 
 /*
@@ -175,7 +176,7 @@ expire(const int64 *order_ids, int count, bool skip_locked)
 
 	for (int i = 0; i < settlement->norders; i++)
 	{
-		settlement->orders[i].new_status = "expired";
+		settlement->orders[i].new_status = ORDER_EXPIRED;
 		settlement->orders[i].new_reason = "not confirmed in time";
 	}
 	settlement_write(settlement);

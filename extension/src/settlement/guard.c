@@ -17,6 +17,7 @@
 
 #include "store/errors.h"
 #include "store/plans.h"
+#include "store/status.h"
 #include "store/tables.h"
 #include "store/trigger.h"
 #include "utils/builtins.h"
@@ -50,7 +51,7 @@ oa_guard_order(PG_FUNCTION_ARGS)
 	bool         is_null;
 
 	tuple = trigger->tg_newtuple;
-	if (strcmp(column(trigger, trigger->tg_trigtuple, "status"), "pending") != 0)
+	if (order_status_by_name(column(trigger, trigger->tg_trigtuple, "status")) != ORDER_PENDING)
 		ereport(ERROR,
 				(errcode(ERRCODE_OA_STATE),
 				 errmsg("order %s is %s and cannot become %s", column(trigger, tuple, "order_id"),
@@ -66,6 +67,14 @@ oa_guard_order(PG_FUNCTION_ARGS)
 		heap_modify_tuple_by_cols(tuple, desc, 1, &closed_at_column, &now, &is_null));
 }
 
+static bool
+hold_may_become(HoldStatus before, HoldStatus after)
+{
+	if (before == HOLD_OPEN)
+		return after == HOLD_CONFIRMED || after == HOLD_REJECTED || after == HOLD_RELEASED;
+	return before == HOLD_CONFIRMED && after == HOLD_RETURNED;
+}
+
 Datum
 oa_guard_hold(PG_FUNCTION_ARGS)
 {
@@ -73,12 +82,8 @@ oa_guard_hold(PG_FUNCTION_ARGS)
 									   TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW, GUARD_UPDATE);
 	const char  *before = column(trigger, trigger->tg_trigtuple, "status");
 	const char  *after = column(trigger, trigger->tg_newtuple, "status");
-	bool         allowed = (strcmp(before, "open") == 0 &&
-                    (strcmp(after, "confirmed") == 0 || strcmp(after, "rejected") == 0 ||
-                     strcmp(after, "released") == 0)) ||
-				   (strcmp(before, "confirmed") == 0 && strcmp(after, "returned") == 0);
 
-	if (!allowed)
+	if (!hold_may_become(hold_status_by_name(before), hold_status_by_name(after)))
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
 						errmsg("a hold of order %s at vendor \"%s\" is %s and cannot become %s",
 							   column(trigger, trigger->tg_newtuple, "order_id"),

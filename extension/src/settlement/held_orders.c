@@ -14,29 +14,6 @@
 #include "store/trigger.h"
 #include "utils/snapmgr.h"
 
-static const char *const hold_status_names[] = {
-	[HOLD_OPEN] = "open",         [HOLD_CONFIRMED] = "confirmed", [HOLD_REJECTED] = "rejected",
-	[HOLD_RELEASED] = "released", [HOLD_RETURNED] = "returned",
-};
-
-const char *
-hold_status_name(HoldStatus status)
-{
-	return hold_status_names[status];
-}
-
-static HoldStatus
-hold_status_by_name(const char *name)
-{
-	for (HoldStatus status = HOLD_OPEN; status <= HOLD_RETURNED; status++)
-	{
-		if (strcmp(name, hold_status_names[status]) == 0)
-			return status;
-	}
-	elog(ERROR, "unknown hold status \"%s\"", name);
-	return HOLD_UNCHANGED;
-}
-
 /* ---------- reading ---------- */
 
 static int
@@ -71,7 +48,7 @@ read_order(SettledOrder *order, TupleTableSlot *slot)
 	order->facts.expires_at =
 		utc_timestamp(DatumGetTimestampTz(row_column(slot, ORDERS_COLUMN_EXPIRES_AT)));
 	order->facts.traceparent = row_text(slot, ORDERS_COLUMN_TRACEPARENT);
-	order->status = row_text(slot, ORDERS_COLUMN_STATUS);
+	order->status = order_status_by_name(row_text(slot, ORDERS_COLUMN_STATUS));
 	order->strategy = row_text(slot, ORDERS_COLUMN_STRATEGY);
 	order->total = DatumGetNumericCopy(row_column(slot, ORDERS_COLUMN_TOTAL_AMOUNT));
 	order->allow_partial = DatumGetBool(row_column(slot, ORDERS_COLUMN_ALLOW_PARTIAL));
@@ -82,8 +59,6 @@ read_order(SettledOrder *order, TupleTableSlot *slot)
 static void
 read_hold(Hold *hold, int64 order_id, TupleTableSlot *slot)
 {
-	char *status = row_text(slot, HOLD_COLUMN_STATUS);
-
 	memset(hold, 0, sizeof(Hold));
 	hold->order_id = order_id;
 	hold->line_no = DatumGetInt32(row_column(slot, HOLD_COLUMN_LINE_NO));
@@ -94,10 +69,9 @@ read_hold(Hold *hold, int64 order_id, TupleTableSlot *slot)
 	if (!price_from_numeric(DatumGetNumeric(row_column(slot, HOLD_COLUMN_UNIT_PRICE)),
 							&hold->price))
 		elog(ERROR, "price of a hold of order " INT64_FORMAT " is out of range", order_id);
-	hold->status = hold_status_by_name(status);
+	hold->status = hold_status_by_name(row_text(slot, HOLD_COLUMN_STATUS));
 	hold->reason = row_text(slot, HOLD_COLUMN_REASON);
 	hold->tuple = ExecCopySlotHeapTuple(slot);
-	pfree(status);
 }
 
 static void
@@ -247,8 +221,8 @@ settlement_lock_stock(const Settlement *settlement)
 		sources_anew |= rejection;
 		for (int h = 0; h < order->nholds; h++)
 		{
-			if (order->holds[h].new_status == HOLD_UNCHANGED && order->new_status == NULL &&
-				!rejection)
+			if (order->holds[h].new_status == HOLD_UNCHANGED &&
+				order->new_status == ORDER_UNCHANGED && !rejection)
 				continue;
 			product_ids[count] = order->holds[h].product_id;
 			vendor_ids[count] = order->holds[h].vendor_id;
@@ -270,7 +244,8 @@ needs_busy_stock(const SettledOrder *order, const StockRows *stock)
 	{
 		const Hold *hold = &order->holds[i];
 
-		if (hold->new_status == HOLD_UNCHANGED && order->new_status == NULL && !rejection)
+		if (hold->new_status == HOLD_UNCHANGED && order->new_status == ORDER_UNCHANGED &&
+			!rejection)
 			continue;
 		if (stock_is_busy(stock, hold->product_id, rejection ? NULL : hold->vendor_id))
 			return true;
@@ -289,7 +264,7 @@ settlement_set_busy_aside(Settlement *settlement, const StockRows *stock)
 		order->is_busy = needs_busy_stock(order, stock);
 		if (!order->is_busy)
 			continue;
-		order->new_status = NULL;
+		order->new_status = ORDER_UNCHANGED;
 		for (int h = 0; h < order->nholds; h++)
 		{
 			order->holds[h].new_status = HOLD_UNCHANGED;

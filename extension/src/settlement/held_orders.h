@@ -9,17 +9,8 @@
 
 #include "access/htup.h"
 #include "outbox/events.h"
+#include "store/status.h"
 #include "store/stock.h"
-
-typedef enum HoldStatus
-{
-	HOLD_UNCHANGED, /* as a new status only */
-	HOLD_OPEN,
-	HOLD_CONFIRMED,
-	HOLD_REJECTED,
-	HOLD_RELEASED,
-	HOLD_RETURNED
-} HoldStatus;
 
 /* How the reason of a hold begins that was released because its own vendor rejected it. */
 #define VENDOR_REJECTED "rejected by the vendor"
@@ -47,18 +38,16 @@ hold_current_status(const Hold *hold)
 	return hold->new_status != HOLD_UNCHANGED ? hold->new_status : hold->status;
 }
 
-extern const char *hold_status_name(HoldStatus status);
-
 /* A locked order with all its holds, by vendor, attempt and line. */
 typedef struct SettledOrder
 {
 	OrderFacts  facts;
-	char       *status;
+	OrderStatus status;
 	char       *strategy;
 	bool        allow_partial;
 	char       *close_reason;
-	const char *new_status; /* the end that the caller, or a settlement of all its holds, gives it;
-							   NULL: none */
+	OrderStatus new_status; /* the end that the caller, or a settlement of all its holds, gives it
+							 */
 	const char *new_reason;
 	bool        stays_if_unserved; /* what no other vendor can serve whole stays where it is */
 	bool        is_busy;           /* set aside: another transaction has locked stock of it */

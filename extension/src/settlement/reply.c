@@ -244,7 +244,7 @@ decide_settled(Settlement *settlement, const SettledOrder *order, const Hold *ho
 
 	reply->detail =
 		psprintf("order " INT64_FORMAT " is %s, and its part at %s was %s", order->facts.order_id,
-				 order->status, hold->vendor_id, hold_status_name(status));
+				 order_status_name(order->status), hold->vendor_id, hold_status_name(status));
 	if (same_answer)
 	{
 		reply->outcome = "duplicate";
@@ -254,8 +254,9 @@ decide_settled(Settlement *settlement, const SettledOrder *order, const Hold *ho
 	if (reply->is_confirmation)
 		event_vendor_cancelled(settlement->events, &order->facts, hold->vendor_id, hold->attempt,
 							   status == HOLD_REJECTED ? "the order has gone on without this vendor"
-							   : order->close_reason   ? order->close_reason
-													   : psprintf("order %s", order->status));
+							   : order->close_reason
+								   ? order->close_reason
+								   : psprintf("order %s", order_status_name(order->status)));
 }
 
 static void

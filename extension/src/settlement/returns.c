@@ -293,10 +293,10 @@ lock_confirmed_order(Return *back, int64 order_id)
 	if (back->settlement->norders == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
 						errmsg("unknown order " INT64_FORMAT, order_id)));
-	if (strcmp(back->settlement->orders[0].status, "confirmed") != 0)
+	if (back->settlement->orders[0].status != ORDER_CONFIRMED)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
 						errmsg("order " INT64_FORMAT " is %s", order_id,
-							   back->settlement->orders[0].status),
+							   order_status_name(back->settlement->orders[0].status)),
 						errdetail("Only units of a confirmed order can be returned.")));
 }
 

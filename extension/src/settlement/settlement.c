@@ -36,7 +36,7 @@ apply_holds_to_stock(StockRows *stock, const SettledOrder *order)
 static void
 fail_order(SettledOrder *order)
 {
-	order->new_status = "rejected";
+	order->new_status = ORDER_REJECTED;
 
 	for (int i = 0; i < order->nholds; i++)
 	{
@@ -58,7 +58,7 @@ static bool
 settle_hold_of_closed(const SettledOrder *order, Hold *hold)
 {
 	HoldStatus status = hold_current_status(hold);
-	bool       confirmed = strcmp(order->new_status, "confirmed") == 0;
+	bool       confirmed = order->new_status == ORDER_CONFIRMED;
 
 	if (status == HOLD_OPEN)
 		hold->new_status = confirmed ? HOLD_CONFIRMED : HOLD_RELEASED;
@@ -67,8 +67,9 @@ settle_hold_of_closed(const SettledOrder *order, Hold *hold)
 	else
 		return false;
 	if (!confirmed)
-		hold->reason =
-			order->new_reason ? order->new_reason : psprintf("order %s", order->new_status);
+		hold->reason = order->new_reason
+						   ? order->new_reason
+						   : psprintf("order %s", order_status_name(order->new_status));
 	return true;
 }
 
@@ -132,10 +133,10 @@ write_order(RowUpdate *update, const SettledOrder *order)
 		columns[count] = ORDERS_COLUMN_TOTAL_AMOUNT;
 		values[count++] = NumericGetDatum(order->new_total);
 	}
-	if (order->new_status != NULL)
+	if (order->new_status != ORDER_UNCHANGED)
 	{
 		columns[count] = ORDERS_COLUMN_STATUS;
-		values[count++] = CStringGetTextDatum(order->new_status);
+		values[count++] = CStringGetTextDatum(order_status_name(order->new_status));
 		columns[count] = ORDERS_COLUMN_CLOSED_AT;
 		values[count++] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 		columns[count] = ORDERS_COLUMN_CLOSE_REASON;
@@ -166,9 +167,9 @@ add_closing_events(const Settlement *settlement)
 		const SettledOrder *order = &settlement->orders[i];
 		Numeric             total = order->new_total ? order->new_total : order->total;
 
-		if (order->new_status != NULL)
+		if (order->new_status != ORDER_UNCHANGED)
 			event_order_closed(
-				settlement->events, &order->facts, order->new_status,
+				settlement->events, &order->facts, order_status_name(order->new_status),
 				DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(total))),
 				order->new_reason);
 	}
@@ -196,7 +197,7 @@ is_complete(const SettledOrder *order)
 static void
 settle_order(Settlement *settlement, SettledOrder *order, StockRows *stock, BulkInsert **new_holds)
 {
-	if (order->new_status == NULL && order_has_rejection(order))
+	if (order->new_status == ORDER_UNCHANGED && order_has_rejection(order))
 	{
 		Resourced resourced = resourcing_source_anew(settlement, order, stock, new_holds);
 
@@ -215,9 +216,9 @@ settle_order(Settlement *settlement, SettledOrder *order, StockRows *stock, Bulk
 		if (resourced == RESOURCE_FAILED)
 			fail_order(order);
 	}
-	if (order->new_status == NULL && is_complete(order))
-		order->new_status = "confirmed";
-	if (order->new_status != NULL)
+	if (order->new_status == ORDER_UNCHANGED && is_complete(order))
+		order->new_status = ORDER_CONFIRMED;
+	if (order->new_status != ORDER_UNCHANGED)
 		close_order(order, stock, settlement->events);
 }
 
@@ -278,6 +279,12 @@ settlement_touch_orders(Settlement *settlement)
 
 /* ---------- the trigger ---------- */
 
+static bool
+is_pending(TupleTableSlot *order)
+{
+	return order_status_by_name(row_text(order, ORDERS_COLUMN_STATUS)) == ORDER_PENDING;
+}
+
 /* The ids of the orders that were pending before the statement and are not any more. */
 static int64 *
 closed_order_ids(TriggerData *trigger, int *count)
@@ -294,8 +301,7 @@ closed_order_ids(TriggerData *trigger, int *count)
 	while (tuplestore_gettupleslot(trigger->tg_oldtable, true, false, old) &&
 		   tuplestore_gettupleslot(trigger->tg_newtable, true, false, new))
 	{
-		if (strcmp(row_text(old, ORDERS_COLUMN_STATUS), "pending") == 0 &&
-			strcmp(row_text(new, ORDERS_COLUMN_STATUS), "pending") != 0)
+		if (is_pending(old) && !is_pending(new))
 			order_ids[(*count)++] = DatumGetInt64(row_column(new, ORDERS_COLUMN_ORDER_ID));
 	}
 	ExecDropSingleTupleTableSlot(old);

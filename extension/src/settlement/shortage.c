@@ -118,7 +118,7 @@ take_from_vendor(Settlement *settlement, const AffectedOrder *affected_order)
 {
 	SettledOrder *order = settlement_find(settlement, affected_order->order_id);
 
-	if (order == NULL || strcmp(order->status, "pending") != 0)
+	if (order == NULL || order->status != ORDER_PENDING)
 		return;
 	/* of two vendors the one whose shortage rejects decides */
 	order->stays_if_unserved =

@@ -6,8 +6,8 @@
 
 #include "store/check.h"
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "store/id_text.h"
 #include "utils/builtins.h"
 
 /* ---------- values ---------- */
@@ -15,18 +15,10 @@
 char *
 check_text_id(const char *text, int len, int max_chars)
 {
-	int chars;
+	size_t chars = id_text_chars(text, len);
 
-	for (int i = 0; i < len; i++)
-	{
-		unsigned char c = (unsigned char) text[i];
-
-		if (c < 0x20 || c == 0x7f ||
-			(c == 0xc2 && GetDatabaseEncoding() == PG_UTF8 && i + 1 < len &&
-			 (unsigned char) text[i + 1] < 0xa0))
-			return pstrdup("must not contain control characters");
-	}
-	chars = pg_mbstrlen_with_len(text, len);
+	if (id_text_has_control(text, len))
+		return pstrdup("must not contain control characters");
 	if (chars < 1 || chars > max_chars)
 		return psprintf("must be 1 to %d characters long", max_chars);
 	return NULL;

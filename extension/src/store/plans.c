@@ -196,7 +196,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 						  1,
 						  {TEXTOID}},
 	[PLAN_LOCK_VENDOR_FEEDS] =
-		{"SELECT v.synced_as_of, v.feed_held_at IS NOT NULL, v.drop_accepted, "
+		{"SELECT v.feed_held_at IS NOT NULL, v.drop_accepted, "
 		 "v.drop_limit::pg_catalog.int8, v.last_sync_items::pg_catalog.int8, v.feed_told, "
 		 "v.applied_told, v.feed_pulled_at, v.stale_feeds::pg_catalog.int8, "
 		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'decimal', "

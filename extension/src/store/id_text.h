@@ -1,0 +1,20 @@
+/*
+ * id_text.h
+ *		What a text must be to name something: UTF-8 without control characters, so long and no longer.
+ *
+ * Pure C, without the server's headers: the bridge reads feeds by the same rule.
+ */
+#ifndef OA_ID_TEXT_H
+#define OA_ID_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* id_text_has_control says whether one of the characters of the text, which is UTF-8, is a control
+ * character. */
+extern bool id_text_has_control(const char *text, size_t bytes);
+
+/* id_text_chars returns how many characters it has. */
+extern size_t id_text_chars(const char *text, size_t bytes);
+
+#endif /* OA_ID_TEXT_H */

@@ -1,15 +1,17 @@
 #!/usr/bin/python3
-"""The parts of the docs that are made of the code: settings, metrics, man pages, the table of files.
+"""The parts of the docs that are made of the code: settings, metrics, man pages, routes in openapi.json, the table of files.
 
     docs.py             writes them
     docs.py --check     says which of them differs from the code, exits 1 if one does
 """
 
+import json
 import pathlib
 import re
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
+PROBLEM = {"$ref": "#/components/responses/Problem"}
 TEXT = r'((?:"(?:[^"\\]|\\.)*"\s*)+)'
 
 
@@ -43,8 +45,9 @@ def metrics():
 
 
 def settings_page():
-    lines = ["# Settings", "", "Made by `make docs` from the tables in `bridge/src/base/config.c` and `bridge/sim/vendor_sim.c`. Each is an",
-             "environment variable, a flag (`PORT=3000`, `--port=3000`) and a line of the file that `--config` names; the flag wins, then the environment. A bad one is refused at start by name.", ""]
+    lines = ["# Settings", "", "Made by `make docs` from the tables in `bridge/src/base/config.c` and `bridge/sim/vendor_sim.c`.",
+             "Each is an environment variable, a flag (`PORT=3000`, `--port=3000`) and a line of the file that",
+             "`--config` names; the flag wins, then the environment. A bad one is refused at start by name.", ""]
     for title, path in (("order-bridge", "bridge/src/base/config.c"), ("vendor-sim", "bridge/sim/vendor_sim.c")):
         lines += [f"## {title}", "", "| setting | default | from, to | meaning |", "| --- | --- | --- | --- |"]
         for env, _, kind, default, low, high, text in settings(path):
@@ -55,7 +58,8 @@ def settings_page():
 
 
 def metrics_page():
-    lines = ["# Metrics", "", "Made by `make docs` from `bridge/src/base/metrics.c` and `roles.c`. `GET /metrics`; every name begins with `order_bridge_`.", "",
+    lines = ["# Metrics", "", "Made by `make docs` from `bridge/src/base/metrics.c` and `roles.c`. `GET /metrics`; every name",
+             "begins with `order_bridge_`.", "",
              "| metric | kind | meaning | alarm |", "| --- | --- | --- | --- |"]
     lines += [f"| `{name}` | {kind} | {text} | {alarm} |" for name, kind, text, alarm in metrics()]
     return "\n".join(lines) + "\n"
@@ -109,8 +113,43 @@ def readme():
     return text[:text.index(begin) + len(begin)] + "\n" + "\n".join(lines) + text[text.index(end):]
 
 
+# statuses that every route of a kind may answer with
+ANY, WITH_TOKEN, WITH_BODY, THAT_WAITS = ["403", "421"], ["401"], ["413", "415"], ["503"]
+
+
+def routes():
+    """The table of routes: (method, path, scope or None, whether it waits for the database, its own errors, operationId, summary)."""
+    source = (TOP / "bridge/src/http/routes.c").read_text()
+    table = source[source.index("static const Route routes[] = {"):]
+    table = table[:table.index("\n};")]
+    found = re.findall(r'\{"(\w+)", "([^"]*)", SCOPE_(\w+), \w+, \w+, QUEUE_(\w+),\s*\{[^}]*\},\s*"([^"]*)", "([^"]*)", "([^"]*)"\}', table)
+    assert len(found) == table.count("SCOPE_"), "a route is not understood"
+    return [(method, path, None if scope == "NONE" else scope.lower(), queue != "NONE", errors.split(), operation, summary)
+            for method, path, scope, queue, errors, operation, summary in found]
+
+
+def openapi():
+    """The description with what the table of routes says of each; schemas and examples are its own."""
+    document = json.loads((TOP / "bridge/openapi.json").read_text())
+    described = {(method.upper(), re.sub(r"\{\w+\}", "%", path)): operation for path, methods in document["paths"].items() for method, operation in methods.items()}
+    table = routes()
+    assert set(described) == {(method, path) for method, path, *_ in table}, f"openapi.json and routes.c differ: {set(described) ^ {(m, p) for m, p, *_ in table}}"
+    for method, path, scope, waits, errors, operation_id, summary in table:
+        operation = described[method, path]
+        operation["operationId"], operation["summary"] = operation_id, summary
+        statuses = {*ANY, *errors, *(WITH_TOKEN if scope else []), *(WITH_BODY if method == "POST" else []), *(THAT_WAITS if waits else [])}
+        responses = {status: answer for status, answer in operation["responses"].items() if status < "400" or (status in statuses and answer != PROBLEM)}
+        operation["responses"] = dict(sorted({**{status: PROBLEM for status in statuses}, **responses}.items()))
+        operation["security"] = [{"token": []}] if scope else []
+        operation.pop("x-scope", None)
+        if scope:
+            operation["x-scope"] = scope
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
 def main():
     pages = {
+        "bridge/openapi.json": openapi(),
         "docs/settings.md": settings_page(),
         "docs/metrics.md": metrics_page(),
         "docs/order-bridge.1": man_page("order-bridge", "bridge/src/base/config.c"),

@@ -32,7 +32,8 @@ ONLY = [
     (r"PG_VERSION_NUM", "extension/src/store/compat.h", "the server's version"),
     (r"#include <microhttpd", "bridge/src/http/server", "libmicrohttpd"),
     (r"#include <curl/", ("bridge/src/sync/", "bridge/src/link/broker_url", "bridge/src/main.c"), "libcurl"),
-    (r'"\s*(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH) [^"]*order_aggregator\.', ("extension/src/store/plans.c", "bridge/src/link/statements.c"), "SQL text"),
+    (r'"\s*(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|CREATE|ALTER|DROP|REVOKE|GRANT|SET|LISTEN|NOTIFY) [^"]*[^". ][."; ]',
+     ("extension/src/store/plans.", "bridge/src/link/statements."), "SQL text"),
 ]
 
 complaints = []
@@ -119,6 +120,20 @@ def check_sizes():
                 began = None
 
 
+def check_widths():
+    """SQL and the paragraphs of documents: what fits a screen. Tables and what is shown as code may be wider."""
+    for path in sorted((TOP / "extension" / "sql").glob("*.sql")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if len(line.expandtabs(4)) > LINE_CHARS_MAX:
+                complain(path, number, f"{len(line.expandtabs(4))} characters, more than {LINE_CHARS_MAX}")
+    for path in [*TOP.glob("*.md"), *(TOP / "docs").glob("*.md")]:
+        is_code = False
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            is_code ^= line.lstrip().startswith("```")
+            if not is_code and not line.startswith("|") and len(line) > LINE_CHARS_MAX and " " in re.sub(r"`[^`]*`", "", line).strip():
+                complain(path, number, f"{len(line)} characters, more than {LINE_CHARS_MAX}")
+
+
 def check_rooms():
     for path in sources("extension/src", "bridge/src", "bridge/sim"):
         name = path.relative_to(TOP).as_posix()
@@ -164,6 +179,7 @@ def check_documents():
 def main():
     check_arrows()
     check_sizes()
+    check_widths()
     check_rooms()
     check_twice()
     check_documents()

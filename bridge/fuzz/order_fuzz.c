@@ -153,6 +153,21 @@ db_sqlstate(const PGresult *result)
 	return "";
 }
 
+/* the ways to answer are not gone */
+#define NEVER_ASKED(name)                                                                          \
+	Answered name(Db *db, Job *job)                                                                \
+	{                                                                                              \
+		(void) db;                                                                                 \
+		(void) job;                                                                                \
+		return ANSWERED;                                                                           \
+	}
+NEVER_ASKED(query_all)
+NEVER_ASKED(query_one)
+NEVER_ASKED(query_order)
+NEVER_ASKED(query_change)
+NEVER_ASKED(query_products)
+NEVER_ASKED(query_sync)
+
 void
 listeners_add(HttpExchange *exchange, long long last_event_id)
 {
@@ -190,7 +205,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	if (intake == NULL)
 	{
 		intake = intake_create(1, SIZE_MAX);
-		api_init(&(ApiIntakes){intake, intake, intake, intake, intake, intake});
+		api_init(&(ApiIntakes){{NULL, intake, intake, intake, intake, intake, intake}});
 	}
 	memcpy(copy, data, bytes);
 	*end = '\0';
@@ -215,7 +230,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	{
 		Job *job = intake_take(intake, 1, SIZE_MAX, &jobs);
 
-		if (job->kind == JOB_PLACE)
+		if (job->query == NULL)
 			check_order(job);
 		job_free(job);
 	}

@@ -50,9 +50,9 @@ static struct
 static const Setting settings[] = {
 	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &options.rabbitmq_url, "amqp://localhost", 0, 0,
 	 "AMQP URL"},
-	AMQP_TLS_SETTINGS(options.amqp_tls){"HTTP_LISTEN", "http-listen", SETTING_TEXT,
-										&options.http_listen, "127.0.0.1", 0, 0,
-										"IPv4 address to listen on"},
+	AMQP_TLS_SETTINGS(options.amqp_tls),
+	{"HTTP_LISTEN", "http-listen", SETTING_TEXT, &options.http_listen, "127.0.0.1", 0, 0,
+	 "IPv4 address to listen on"},
 	{"PORT", "port", SETTING_NUMBER, &options.port, "3001", 1, 65535, "port to listen on"},
 	{"WORKER", "worker", SETTING_FLAG, &options.worker, "yes", 0, 0,
 	 "work on orders.placed: yes or no"},
@@ -165,9 +165,9 @@ typedef struct Taken
 
 typedef struct Worker
 {
-	Amqp  *amqp;
-	Taken *taken;
-	int    count;
+	Broker *broker;
+	Taken  *taken;
+	int     count;
 	/* hashes of orders decided before, so that one delivered again gets the same answer; old ones
 	 * are overwritten */
 	uint64_t decided[DECISIONS];
@@ -245,7 +245,7 @@ make_reply(Worker *worker, Taken *taken, const json_t *order)
 }
 
 static void
-on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
+on_delivery(void *context, uint64_t tag, const BrokerMessage *message)
 {
 	Worker      *worker = context;
 	Taken       *taken = &worker->taken[worker->count];
@@ -274,30 +274,30 @@ on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 static uint64_t
 send_reply(Worker *worker, const Taken *taken)
 {
-	const AmqpHeader trace = {
+	const BrokerHeader trace = {
 		.name = "traceparent", .kind = AMQP_HEADER_TEXT, .text = taken->traceparent};
-	const AmqpHeader reason = {
+	const BrokerHeader reason = {
 		.name = "x-reason", .kind = AMQP_HEADER_TEXT, .text = taken->dead_reason};
 
 	if (taken->dead_reason != NULL)
 	{
 		log_warning("a message of %s is no order: %s", QUEUE_PLACED, taken->dead_reason);
-		return amqp_client_publish(worker->amqp, &(AmqpMessage){.exchange = "",
-																.routing_key = QUEUE_PLACED_DEAD,
-																.mandatory = true,
-																.headers = &reason,
-																.nheaders = 1,
-																.body = taken->body,
-																.body_bytes = taken->bytes});
+		return broker_publish(worker->broker, &(BrokerMessage){.exchange = "",
+															   .routing_key = QUEUE_PLACED_DEAD,
+															   .mandatory = true,
+															   .headers = &reason,
+															   .nheaders = 1,
+															   .body = taken->body,
+															   .body_bytes = taken->bytes});
 	}
-	return amqp_client_publish(worker->amqp, &(AmqpMessage){.exchange = "",
-															.routing_key = QUEUE_REPLIES,
-															.mandatory = true,
-															.type = "vendor.reply",
-															.headers = &trace,
-															.nheaders = taken->traceparent != NULL,
-															.body = taken->reply,
-															.body_bytes = strlen(taken->reply)});
+	return broker_publish(worker->broker, &(BrokerMessage){.exchange = "",
+														   .routing_key = QUEUE_REPLIES,
+														   .mandatory = true,
+														   .type = "vendor.reply",
+														   .headers = &trace,
+														   .nheaders = taken->traceparent != NULL,
+														   .body = taken->reply,
+														   .body_bytes = strlen(taken->reply)});
 }
 
 static void
@@ -338,10 +338,10 @@ reply_to_due(Worker *worker)
 	}
 	if (sent == 0)
 		return true;
-	if (!amqp_client_wait_confirms(worker->amqp, CONFIRM_TIMEOUT_MS))
+	if (!broker_wait_confirms(worker->broker, CONFIRM_TIMEOUT_MS))
 		return false;
 	if (sent == count)
-		ok = amqp_client_ack(worker->amqp, worker->taken[count - 1].tag, count);
+		ok = broker_ack(worker->broker, worker->taken[count - 1].tag, count);
 	for (int i = 0; i < worker->count; i++)
 	{
 		Taken *taken = &worker->taken[i];
@@ -355,7 +355,7 @@ reply_to_due(Worker *worker)
 			continue;
 		}
 		if (sent < count)
-			ok = ok && amqp_client_ack(worker->amqp, taken->tag, 1);
+			ok = ok && broker_ack(worker->broker, taken->tag, 1);
 		free_taken(taken);
 	}
 	worker->count = kept;
@@ -379,9 +379,9 @@ wait_ms(const Worker *worker)
 static void *
 work(void *unused)
 {
-	Worker          *worker = calloc(1, sizeof(Worker));
-	const AmqpEvents events = {.context = worker, .on_delivery = on_delivery};
-	Backoff          backoff = {.delay_ms_min = 100, .delay_ms_max = 5000};
+	Worker            *worker = calloc(1, sizeof(Worker));
+	const BrokerEvents events = {.context = worker, .on_delivery = on_delivery};
+	Backoff            backoff = {.delay_ms_min = 100, .delay_ms_max = 5000};
 
 	(void) unused;
 	assert(worker != NULL);
@@ -390,17 +390,17 @@ work(void *unused)
 	assert(worker->taken != NULL);
 	while (!stop_requested())
 	{
-		worker->amqp =
-			amqp_client_open(options.rabbitmq_url, "vendor-sim", CONFIRM_TIMEOUT_MS, &events);
-		if (worker->amqp != NULL && amqp_client_declare(worker->amqp, NULL) &&
-			amqp_client_consume(worker->amqp, QUEUE_PLACED, options.prefetch))
+		worker->broker =
+			broker_open(options.rabbitmq_url, "vendor-sim", CONFIRM_TIMEOUT_MS, &events);
+		if (worker->broker != NULL && broker_declare(worker->broker, NULL) &&
+			broker_consume(worker->broker, QUEUE_PLACED, options.prefetch))
 		{
 			backoff_reset(&backoff);
-			while (!stop_requested() && amqp_client_process(worker->amqp, wait_ms(worker)) &&
+			while (!stop_requested() && broker_process(worker->broker, wait_ms(worker)) &&
 				   reply_to_due(worker))
 				;
 		}
-		amqp_client_close(worker->amqp);
+		broker_close(worker->broker);
 		for (int i = 0; i < worker->count; i++)
 			free_taken(&worker->taken[i]);
 		worker->count = 0;
@@ -421,7 +421,7 @@ main(int argc, char **argv)
 							   .body_bytes_max = 65536,
 							   .bodies_bytes_max = 64 << 20,
 							   .idle_timeout_s = 30};
-	AmqpUrl          broker;
+	BrokerUrl        broker;
 	const char      *complaint;
 	sigset_t         signals;
 	HttpServer      *server;
@@ -440,7 +440,7 @@ main(int argc, char **argv)
 		fprintf(stderr, "RABBITMQ_URL %s\n", complaint);
 		return EX_USAGE;
 	}
-	complaint = amqp_client_set_tls(&options.amqp_tls);
+	complaint = broker_set_tls(&options.amqp_tls);
 	if (complaint != NULL)
 	{
 		fprintf(stderr, "%s\n", complaint);

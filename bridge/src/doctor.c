@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/certificate.h"
 #include "base/config.h"
 #include "link/broker.h"
 #include "link/db.h"
@@ -20,6 +21,8 @@
 #define CONNECT_TIMEOUT_S "5"
 #define TIMEOUT_MS        5000
 #define CLOCK_S_MAX       2.0
+
+#define CERTIFICATE_DAYS_MIN 30
 
 static bool is_well;
 
@@ -205,12 +208,12 @@ look_at_database(void)
 /* ---------- the broker ---------- */
 
 static void
-look_at_queues(Amqp *amqp)
+look_at_queues(Broker *broker)
 {
 	int limited;
 	int dead;
 
-	if (!amqp_client_declare(amqp, &limited))
+	if (!broker_declare(broker, &limited))
 	{
 		bad("RABBITMQ_URL: the exchange and queues cannot be declared: the log says why");
 		return;
@@ -221,7 +224,7 @@ look_at_queues(Amqp *amqp)
 			limited);
 	else
 		fine("queues: as they should be");
-	dead = amqp_client_message_count(amqp, QUEUE_REPLIES_DEAD);
+	dead = broker_message_count(broker, QUEUE_REPLIES_DEAD);
 	if (dead > 0)
 		bad("replies: %d in " QUEUE_REPLIES_DEAD ": their headers say why; order-bridge redrive",
 			dead);
@@ -230,17 +233,17 @@ look_at_queues(Amqp *amqp)
 static void
 look_at_broker(void)
 {
-	Amqp *amqp = amqp_client_open(config.rabbitmq_url, "order-bridge doctor",
-								  config.broker_timeout_s * 1000, NULL);
+	Broker *broker = broker_open(config.rabbitmq_url, "order-bridge doctor",
+								 config.broker_timeout_s * 1000, NULL);
 
-	if (amqp == NULL)
+	if (broker == NULL)
 		bad("RABBITMQ_URL: the broker cannot be used: the log says why");
 	else
 	{
 		fine("broker: connected");
-		look_at_queues(amqp);
+		look_at_queues(broker);
 	}
-	amqp_client_close(amqp);
+	broker_close(broker);
 }
 
 /* ---------- files ---------- */
@@ -252,6 +255,28 @@ look_at_file(const char *setting, const char *path)
 		bad("%s: %s cannot be read", setting, path);
 }
 
+/* A certificate of ours: is it good, and for a while yet? */
+static void
+look_at_certificate(const char *setting, const char *path)
+{
+	const char *complaint;
+	time_t      ends_at;
+	double      days;
+
+	if (*path == '\0')
+		return;
+	complaint = certificate_ends_at(path, &ends_at);
+	days = complaint == NULL ? difftime(ends_at, time(NULL)) / 86400 : 0;
+	if (complaint != NULL)
+		bad("%s: %s: %s", setting, path, complaint);
+	else if (days < 0)
+		bad("%s: %s expired %.0f days ago", setting, path, ceil(-days));
+	else if (days < CERTIFICATE_DAYS_MIN)
+		bad("%s: %s expires in %.0f days", setting, path, ceil(days));
+	else
+		fine("%s: good for %.0f days", setting, days);
+}
+
 bool
 doctor_run(void)
 {
@@ -259,6 +284,8 @@ doctor_run(void)
 	look_at_database();
 	look_at_broker();
 	look_at_file("FEED_CA_FILE", config.feed_ca_file);
+	look_at_certificate("AMQP_CERT_FILE", config.amqp_tls.cert_file);
+	look_at_certificate("HTTP_TLS_CERT_FILE", config.http_tls_cert_file);
 	puts(is_well ? "all is well" : "not all is well");
 	return is_well;
 }

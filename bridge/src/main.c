@@ -13,20 +13,19 @@
 #include "base/metrics.h"
 #include "base/roles.h"
 #include "base/stop.h"
+#include "check_settings.h"
 #include "doctor.h"
 #include "housekeeping/housekeeping.h"
-#include "http/callers.h"
 #include "http/listeners.h"
 #include "http/placer.h"
 #include "http/queries.h"
 #include "http/routes.h"
+#include "http/server_tls.h"
 #include "http/tokens.h"
 #include "link/broker.h"
-#include "link/broker_url.h"
 #include "link/statements.h"
 #include "relay/relay.h"
 #include "replies/replies.h"
-#include "sync/addresses.h"
 #include "sync/feed_headers.h"
 #include "sync/sync.h"
 
@@ -52,135 +51,6 @@ static const char about[] =
 	"Each setting is an environment variable too, or a line of the file that --config names; the "
 	"flag wins, then the environment.";
 
-/* ---------- settings that need a closer look ---------- */
-
-/*
- * The older system's DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME as a
- * connection string, malloc'd; NULL if none of them is set.
- */
-static char *
-url_of_older_settings(void)
-{
-	static const char *const names[][2] = {{"DB_HOST", "host"},
-										   {"DB_PORT", "port"},
-										   {"DB_USER", "user"},
-										   {"DB_PASSWORD", "password"},
-										   {"DB_NAME", "dbname"}};
-	char                    *text = NULL;
-	size_t                   size;
-	FILE                    *stream = open_memstream(&text, &size);
-
-	if (stream == NULL)
-		return NULL;
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-	{
-		const char *value = getenv(names[i][0]);
-
-		if (value == NULL)
-			continue;
-		fprintf(stream, "%s='", names[i][1]);
-		for (; *value != '\0'; value++)
-			fprintf(stream, *value == '\'' || *value == '\\' ? "\\%c" : "%c", *value);
-		fputs("' ", stream);
-	}
-	if (fclose(stream) != 0 || size == 0)
-	{
-		free(text);
-		return NULL;
-	}
-	return text;
-}
-
-static bool
-check_settings(void)
-{
-	static const char *const levels[] = {"debug", "info", "warning", "error"};
-	AmqpUrl                  broker;
-	const char              *complaint;
-	bool                     known = false;
-
-	for (int i = 0; i < 4; i++)
-	{
-		if (strcmp(config.log_level, levels[i]) == 0)
-		{
-			log_set_level((LogLevel) i);
-			known = true;
-		}
-	}
-	if (!known)
-		fprintf(stderr, "LOG_LEVEL must be debug, info, warning or error, not \"%s\"\n",
-				config.log_level);
-	if (*config.database_url == '\0')
-	{
-		char *older = url_of_older_settings();
-
-		if (older != NULL)
-			config.database_url = older;
-	}
-	if (*config.database_url == '\0')
-	{
-		fprintf(stderr, "DATABASE_URL must be set\n");
-		known = false;
-	}
-	complaint = amqp_url_parse(&broker, config.rabbitmq_url);
-	amqp_url_free(&broker);
-	if (complaint != NULL)
-	{
-		fprintf(stderr, "RABBITMQ_URL %s\n", complaint);
-		known = false;
-	}
-	complaint = amqp_client_set_tls(&config.amqp_tls);
-	if (complaint != NULL)
-	{
-		fprintf(stderr, "%s\n", complaint);
-		known = false;
-	}
-	complaint = addresses_allow(config.feed_allow_addresses);
-	if (complaint != NULL)
-	{
-		fprintf(stderr, "FEED_ALLOW_ADDRESSES %s\n", complaint);
-		known = false;
-	}
-	complaint = db_url_complaint(config.database_url);
-	if (complaint != NULL)
-	{
-		fprintf(stderr, "DATABASE_URL is not a connection string: %s\n", complaint);
-		known = false;
-	}
-	return known && callers_init();
-}
-
-/* Which roles are named; false, after saying so, if one of them does not exist. */
-static bool
-parse_roles(bool *wanted)
-{
-	char *copy = strdup(config.roles);
-	char *save = NULL;
-	bool  ok = copy != NULL && *copy != '\0';
-
-	if (!ok)
-		fprintf(stderr, "ROLES must name at least one role\n");
-	for (char *word = strtok_r(copy, ",", &save); word != NULL; word = strtok_r(NULL, ",", &save))
-	{
-		int role = 0;
-
-		while (role < ROLE_COUNT && strcmp(word, role_name(role)) != 0)
-			role++;
-		if (role == ROLE_COUNT)
-		{
-			fprintf(stderr,
-					"ROLES: there is no role \"%s\"; there are http, relay, replies, sync and "
-					"housekeeping\n",
-					word);
-			ok = false;
-		}
-		else
-			wanted[role] = true;
-	}
-	free(copy);
-	return ok;
-}
-
 /* ---------- run ---------- */
 
 typedef struct Threads
@@ -204,7 +74,7 @@ start_thread(Threads *threads, void *(*run)(void *), void *argument)
 }
 
 /* Waits for SIGTERM or SIGINT, then asks all to stop; a second one leaves at once. SIGHUP has
- * tokens and headers read again. */
+ * tokens, headers and the certificate read again. */
 static void *
 watch_signals(void *set)
 {
@@ -221,6 +91,9 @@ watch_signals(void *set)
 		{
 			if (*config.http_tokens_file != '\0' && !tokens_load(config.http_tokens_file))
 				log_warning("the tokens stay as they were");
+			if (*config.http_tls_cert_file != '\0' &&
+				!server_tls_load(config.http_tls_cert_file, config.http_tls_key_file))
+				log_warning("the certificate stays as it was");
 			if (*config.feed_headers_file != '\0' && !feed_headers_load(config.feed_headers_file))
 				log_warning("the headers for feeds stay as they were");
 			continue;
@@ -256,14 +129,20 @@ create_intakes(ApiIntakes *intakes)
 {
 	size_t bytes_max = (size_t) config.intake_bytes_max;
 
-	intakes->orders = intake_create(config.intake_max, bytes_max);
-	intakes->aside = intake_create(config.intake_max, bytes_max);
-	intakes->changes = intake_create(QUERY_JOBS_MAX, bytes_max);
-	intakes->reads = intake_create(QUERY_JOBS_MAX, bytes_max);
-	intakes->lists = intake_create(LIST_JOBS_MAX, bytes_max);
-	intakes->syncs = intake_create(LIST_JOBS_MAX, bytes_max);
-	return intakes->orders != NULL && intakes->aside != NULL && intakes->changes != NULL &&
-		   intakes->reads != NULL && intakes->lists != NULL && intakes->syncs != NULL;
+	static const int jobs_max[QUEUE_COUNT] = {[QUEUE_CHANGES] = QUERY_JOBS_MAX,
+											  [QUEUE_READS] = QUERY_JOBS_MAX,
+											  [QUEUE_LISTS] = LIST_JOBS_MAX,
+											  [QUEUE_SYNCS] = LIST_JOBS_MAX};
+
+	for (ApiQueue queue = QUEUE_NONE + 1; queue < QUEUE_COUNT; queue++)
+	{
+		int max = jobs_max[queue] > 0 ? jobs_max[queue] : config.intake_max;
+
+		intakes->queues[queue] = intake_create(max, bytes_max);
+		if (intakes->queues[queue] == NULL)
+			return false;
+	}
+	return true;
 }
 
 static bool
@@ -284,6 +163,7 @@ start_http(HttpRole *http)
 							   .connections_per_address_max = config.connections_per_address_max,
 							   .header_bytes_max = config.header_bytes_max,
 							   .log_requests = config.access_log,
+							   .with_tls = *config.http_tls_cert_file != '\0',
 							   .admit = api_admit,
 							   .tick = api_tick,
 							   .on_replied = count_request,
@@ -294,19 +174,23 @@ start_http(HttpRole *http)
 	role_set_ready(ROLE_HTTP, false); /* until orders can be placed */
 	if (*config.http_tokens_file != '\0' && !tokens_load(config.http_tokens_file))
 		return false;
+	if (limits.with_tls && !server_tls_load(config.http_tls_cert_file, config.http_tls_key_file))
+		return false;
 	if (!create_intakes(&http->intakes))
 		return false;
-	http->lanes[0] = (PlacerLane){http->intakes.orders, http->intakes.aside};
-	http->lanes[1] = (PlacerLane){http->intakes.aside, http->intakes.aside};
+	http->lanes[0] =
+		(PlacerLane){http->intakes.queues[QUEUE_ORDERS], http->intakes.queues[QUEUE_ASIDE]};
+	http->lanes[1] =
+		(PlacerLane){http->intakes.queues[QUEUE_ASIDE], http->intakes.queues[QUEUE_ASIDE]};
 	for (int i = 0; i < 2; i++)
 	{
 		if (!start_thread(&http->threads, placer_run, &http->lanes[i]))
 			return false;
 	}
-	if (!start_workers(http, http->intakes.reads, READ_THREADS) ||
-		!start_workers(http, http->intakes.changes, CHANGE_THREADS) ||
-		!start_workers(http, http->intakes.lists, 1) ||
-		!start_workers(http, http->intakes.syncs, 1) ||
+	if (!start_workers(http, http->intakes.queues[QUEUE_READS], READ_THREADS) ||
+		!start_workers(http, http->intakes.queues[QUEUE_CHANGES], CHANGE_THREADS) ||
+		!start_workers(http, http->intakes.queues[QUEUE_LISTS], 1) ||
+		!start_workers(http, http->intakes.queues[QUEUE_SYNCS], 1) ||
 		!start_thread(&http->threads, listeners_run, NULL))
 		return false;
 	api_init(&http->intakes);
@@ -320,12 +204,8 @@ stop_http(HttpRole *http)
 {
 	if (http->server != NULL)
 		http_quiesce(http->server);
-	intake_close(http->intakes.orders);
-	intake_close(http->intakes.aside);
-	intake_close(http->intakes.changes);
-	intake_close(http->intakes.reads);
-	intake_close(http->intakes.lists);
-	intake_close(http->intakes.syncs);
+	for (ApiQueue queue = QUEUE_NONE + 1; queue < QUEUE_COUNT; queue++)
+		intake_close(http->intakes.queues[queue]);
 	for (int i = 0; i < http->threads.count; i++)
 		pthread_join(http->threads.ids[i], NULL);
 	if (http->server != NULL)
@@ -346,17 +226,8 @@ run(void)
 	HttpRole        http = {.server = NULL};
 	bool            ok = true;
 
-	if (!parse_roles(wanted))
+	if (!check_roles(wanted))
 		return EX_USAGE;
-	if (wanted[ROLE_HTTP] && *config.http_tokens_file == '\0' && !config.http_without_tokens &&
-		strncmp(config.http_listen, "127.", 4) != 0)
-	{
-		fprintf(
-			stderr,
-			"HTTP_LISTEN=%s is not loopback: set HTTP_TOKENS_FILE, or HTTP_WITHOUT_TOKENS=yes\n",
-			config.http_listen);
-		return EX_USAGE;
-	}
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
@@ -375,7 +246,7 @@ run(void)
 	while (ok && !stop_requested())
 		stop_wait_ms(60000);
 	stop_request();
-	if (wanted[ROLE_HTTP] && http.intakes.syncs != NULL)
+	if (wanted[ROLE_HTTP] && http.intakes.queues[QUEUE_SYNCS] != NULL)
 		stop_http(&http);
 	for (int i = 0; i < threads.count; i++)
 		pthread_join(threads.ids[i], NULL);
@@ -442,9 +313,12 @@ static int
 check_config(void)
 {
 	bool wanted[ROLE_COUNT] = {false};
-	bool ok = parse_roles(wanted);
+	bool ok = check_roles(wanted);
 
 	ok = (*config.http_tokens_file == '\0' || tokens_load(config.http_tokens_file)) && ok;
+	ok = (*config.http_tls_cert_file == '\0' ||
+		  server_tls_load(config.http_tls_cert_file, config.http_tls_key_file)) &&
+		 ok;
 	if (*config.feed_ca_file != '\0' && access(config.feed_ca_file, R_OK) != 0)
 	{
 		fprintf(stderr, "FEED_CA_FILE cannot be read: %s\n", config.feed_ca_file);

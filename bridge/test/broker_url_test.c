@@ -18,7 +18,7 @@ static const char *
 parts_of(const char *text)
 {
 	static char result[500];
-	AmqpUrl     url;
+	BrokerUrl   url;
 
 	*result = '\0';
 	if (amqp_url_parse(&url, text) == NULL)
@@ -90,7 +90,7 @@ urls_that_are_refused_without_their_password(void **state)
 	(void) state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
-		AmqpUrl     url;
+		BrokerUrl   url;
 		const char *wrong = amqp_url_parse(&url, cases[i]);
 
 		if (wrong == NULL)

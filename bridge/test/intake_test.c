@@ -16,7 +16,7 @@
 static Job *
 new_job(int limit)
 {
-	Job *job = job_create(NULL, JOB_GET_ORDER);
+	Job *job = job_create(NULL, NULL);
 
 	job->limit = limit;
 	job->deadline_ms = monotonic_ms() + 60000;

@@ -9,19 +9,22 @@ AS $$
 		FROM order_aggregator.hold AS h WHERE h.status = 'open'
 		GROUP BY 1, 2
 	), hold_of_order AS (
-		SELECT h.order_id, sum(h.quantity * h.unit_price) FILTER (WHERE h.status <> 'rejected') AS amount,
+		SELECT h.order_id, sum(h.quantity * h.unit_price) FILTER (WHERE h.status <> 'rejected')
+			AS amount,
 			count(*) FILTER (WHERE h.status = 'open') AS open,
 			count(*) FILTER (WHERE h.status = 'confirmed') AS confirmed,
 			count(*) FILTER (WHERE h.status IN ('released', 'returned')) AS given_back
 		FROM order_aggregator.hold AS h
 		GROUP BY 1
 	), hold_of_line AS (
-		SELECT h.order_id, h.line_no, min(h.product_id) AS product_id, max(h.product_id) AS other_product_id,
+		SELECT h.order_id, h.line_no, min(h.product_id) AS product_id,
+			max(h.product_id) AS other_product_id,
 			coalesce(sum(h.quantity) FILTER (WHERE h.status <> 'rejected'), 0) AS quantity
 		FROM order_aggregator.hold AS h
 		GROUP BY 1, 2
 	), kept AS (
-		SELECT coalesce((SELECT c.dropped_until FROM order_aggregator.relay_checkpoint AS c), '-infinity') AS since
+		SELECT coalesce((SELECT c.dropped_until FROM order_aggregator.relay_checkpoint AS c),
+			'-infinity') AS since
 	), event AS (
 		SELECT e.order_id, e.routing_key, count(*) AS times
 		FROM order_aggregator.outbox AS e
@@ -34,7 +37,8 @@ AS $$
 	FROM order_aggregator.stock AS s LEFT JOIN held AS h USING (product_id, vendor_id)
 	WHERE s.reserved <> coalesce(h.quantity, 0)
 	UNION ALL
-	SELECT 'open hold without a stock row', h.product_id || ' at ' || h.vendor_id, jsonb_build_object('held', h.quantity)
+	SELECT 'open hold without a stock row', h.product_id || ' at ' || h.vendor_id,
+		jsonb_build_object('held', h.quantity)
 	FROM held AS h LEFT JOIN order_aggregator.stock AS s USING (product_id, vendor_id)
 	WHERE s.product_id IS NULL
 	UNION ALL
@@ -50,7 +54,8 @@ AS $$
 	-- 3: the holds agree with the order's state
 	UNION ALL
 	SELECT 'holds disagree with the order''s state', 'order ' || o.order_id,
-		jsonb_build_object('status', o.status, 'open', coalesce(h.open, 0), 'confirmed', coalesce(h.confirmed, 0),
+		jsonb_build_object('status', o.status, 'open', coalesce(h.open, 0), 'confirmed',
+			coalesce(h.confirmed, 0),
 						   'givenBack', coalesce(h.given_back, 0))
 	FROM order_aggregator.orders AS o LEFT JOIN hold_of_order AS h USING (order_id)
 	WHERE CASE o.status
@@ -66,12 +71,14 @@ AS $$
 	-- 4: the holds of a line add up to it
 	UNION ALL
 	SELECT 'holds of a line do not add up', 'order ' || l.order_id || ' line ' || l.line_no,
-		jsonb_build_object('productId', l.product_id, 'quantity', l.quantity, 'held', coalesce(h.quantity, 0),
+		jsonb_build_object('productId', l.product_id, 'quantity', l.quantity, 'held',
+			coalesce(h.quantity, 0),
 						   'heldProductId', h.product_id)
 	FROM order_aggregator.order_line AS l
 	JOIN order_aggregator.orders AS o USING (order_id)
 	LEFT JOIN hold_of_line AS h ON h.order_id = l.order_id AND h.line_no = l.line_no
-	WHERE CASE WHEN o.allow_partial THEN coalesce(h.quantity, 0) > l.quantity ELSE coalesce(h.quantity, 0) <> l.quantity END
+	WHERE CASE WHEN o.allow_partial THEN coalesce(h.quantity, 0) > l.quantity
+		ELSE coalesce(h.quantity, 0) <> l.quantity END
 	   OR h.product_id <> l.product_id OR h.other_product_id <> l.product_id
 	UNION ALL
 	SELECT 'order line without an order', 'order ' || l.order_id || ' line ' || l.line_no, NULL
@@ -89,15 +96,20 @@ AS $$
 	WHERE o.total_amount <> coalesce(h.amount, 0)
 	-- 6: nothing is held long after its expiry
 	UNION ALL
-	SELECT 'pending long after its expiry', 'order ' || o.order_id, jsonb_build_object('expiresAt', o.expires_at)
+	SELECT 'pending long after its expiry', 'order ' || o.order_id,
+		jsonb_build_object('expiresAt', o.expires_at)
 	FROM order_aggregator.orders AS o
 	WHERE o.status = 'pending'
-	  AND o.expires_at < pg_catalog.clock_timestamp() - coalesce(pg_catalog.current_setting('order_aggregator.expiry_grace', true), '5min')::interval
+	  AND o.expires_at < pg_catalog.clock_timestamp()
+	      - coalesce(pg_catalog.current_setting('order_aggregator.expiry_grace', true),
+	      '5min')::interval
 	-- 7: each state change has exactly one event
 	UNION ALL
 	SELECT 'a state change has not exactly one event', 'order ' || want.order_id,
-		jsonb_build_object('event', want.routing_key, 'expected', want.times, 'found', coalesce(e.times, 0))
-	FROM (SELECT h.order_id, 'order.placed.' || h.vendor_id AS routing_key, count(DISTINCT h.attempt) AS times
+		jsonb_build_object('event', want.routing_key, 'expected', want.times, 'found',
+			coalesce(e.times, 0))
+	FROM (SELECT h.order_id, 'order.placed.' || h.vendor_id AS routing_key,
+		count(DISTINCT h.attempt) AS times
 		  FROM order_aggregator.hold AS h JOIN order_aggregator.orders AS o USING (order_id), kept
 		  WHERE o.placed_at > kept.since
 		  GROUP BY 1, 2
@@ -108,16 +120,20 @@ AS $$
 	LEFT JOIN event AS e USING (order_id, routing_key)
 	WHERE coalesce(e.times, 0) <> want.times
 	UNION ALL
-	SELECT 'an event without its state change', 'order ' || e.order_id, jsonb_build_object('event', e.routing_key, 'found', e.times)
+	SELECT 'an event without its state change', 'order ' || e.order_id,
+		jsonb_build_object('event', e.routing_key, 'found', e.times)
 	FROM event AS e LEFT JOIN order_aggregator.orders AS o USING (order_id)
-	WHERE (e.routing_key IN ('order.confirmed', 'order.rejected', 'order.cancelled', 'order.expired')
+	WHERE (e.routing_key IN ('order.confirmed', 'order.rejected', 'order.cancelled',
+		'order.expired')
 		   AND e.routing_key IS DISTINCT FROM 'order.' || o.status)
 	   OR (e.routing_key LIKE 'order.placed.%'
 		   AND NOT EXISTS (SELECT FROM order_aggregator.hold AS h
-						   WHERE h.order_id = e.order_id AND 'order.placed.' || h.vendor_id = e.routing_key))
+						   WHERE h.order_id = e.order_id AND 'order.placed.'
+						       || h.vendor_id = e.routing_key))
 	-- every event is where the relay looks for it
 	UNION ALL
-	SELECT 'the sequence of event ids was set back', 'event ' || c.low_event_id, jsonb_build_object('lastEventId', order_aggregator.outbox_head())
+	SELECT 'the sequence of event ids was set back', 'event ' || c.low_event_id,
+		jsonb_build_object('lastEventId', order_aggregator.outbox_head())
 	FROM order_aggregator.relay_checkpoint AS c
 	WHERE c.low_event_id > order_aggregator.outbox_head()
 	UNION ALL
@@ -126,27 +142,32 @@ AS $$
 	FROM order_aggregator.outbox AS e
 	WHERE e.event_id > order_aggregator.outbox_head()
 	UNION ALL
-	SELECT 'an event below the relay''s checkpoint was not relayed', 'event ' || e.event_id, jsonb_build_object('event', e.routing_key)
+	SELECT 'an event below the relay''s checkpoint was not relayed', 'event ' || e.event_id,
+		jsonb_build_object('event', e.routing_key)
 	FROM order_aggregator.outbox AS e, order_aggregator.relay_checkpoint AS c
 	WHERE e.event_id <= c.low_event_id AND e.event_id > c.restored_upto
 	  AND NOT pg_catalog.pg_visible_in_snapshot(e.txid, c.snapshot)
 	-- 8: no more came back than was sold
 	UNION ALL
 	SELECT 'more was returned than was sold', 'order ' || r.order_id || ' line ' || r.line_no,
-		jsonb_build_object('vendorId', r.vendor_id, 'returned', r.quantity, 'sold', coalesce(h.quantity, 0))
+		jsonb_build_object('vendorId', r.vendor_id, 'returned', r.quantity, 'sold',
+			coalesce(h.quantity, 0))
 	FROM (SELECT r.order_id, r.line_no, r.vendor_id, r.attempt, sum(r.quantity) AS quantity
 		  FROM order_aggregator.order_return AS r GROUP BY 1, 2, 3, 4) AS r
-	LEFT JOIN order_aggregator.hold AS h ON h.order_id = r.order_id AND h.line_no = r.line_no AND h.vendor_id = r.vendor_id
+	LEFT JOIN order_aggregator.hold AS h ON h.order_id = r.order_id AND h.line_no = r.line_no
+		AND h.vendor_id = r.vendor_id
 		AND h.attempt = r.attempt AND h.status = 'confirmed'
 	WHERE r.quantity > coalesce(h.quantity, 0)
 	-- whoever takes the name of a role that is gone would answer for its vendor
 	UNION ALL
-	SELECT 'a login that may answer for a vendor is no role', 'login ' || l.login, jsonb_build_object('vendorId', l.vendor_id)
+	SELECT 'a login that may answer for a vendor is no role', 'login ' || l.login,
+		jsonb_build_object('vendorId', l.vendor_id)
 	FROM order_aggregator.vendor_login AS l
 	WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = l.login)
 	-- 9: a key has one outcome
 	UNION ALL
-	SELECT 'idempotency key points to no order', 'key ' || i.key, jsonb_build_object('orderId', i.order_id)
+	SELECT 'idempotency key points to no order', 'key ' || i.key,
+		jsonb_build_object('orderId', i.order_id)
 	FROM order_aggregator.idempotency AS i LEFT JOIN order_aggregator.orders AS o USING (order_id)
 	WHERE i.order_id IS NOT NULL AND o.order_id IS NULL
 	UNION ALL
@@ -156,4 +177,5 @@ AS $$
 	GROUP BY i.order_id HAVING count(*) > 1
 $$;
 COMMENT ON FUNCTION check_consistency() IS
-'Every broken invariant as one row; no row when all is well. Reads everything: about 20 s for a million orders.';
+'Every broken invariant as one row; no row when all is well. Reads everything: about 20 s for a '
+'million orders.';

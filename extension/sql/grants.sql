@@ -1,16 +1,20 @@
 /* who may do what: what is not granted here is closed, whatever was open in 1.0 */
 
--- Roles belong to the cluster, the grants to this database. A role that is there is kept as it is: other databases may
--- use it, and a restore finds it made already. Two databases may get the extension at the same moment.
+-- Roles belong to the cluster, the grants to this database. A role that is there is kept as it
+-- is: other databases may
+-- use it, and a restore finds it made already. Two databases may get the extension at the same
+-- moment.
 DO $$
 DECLARE
 	role_name text;
 BEGIN
-	FOREACH role_name IN ARRAY ARRAY['order_aggregator_reader', 'order_aggregator_shop', 'order_aggregator_vendor',
+	FOREACH role_name IN ARRAY ARRAY['order_aggregator_reader', 'order_aggregator_shop',
+		'order_aggregator_vendor',
 									 'order_aggregator_bridge', 'order_aggregator_admin']
 	LOOP
 		BEGIN
-			IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) role_name) THEN
+			IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r
+				WHERE r.rolname OPERATOR(pg_catalog.=) role_name) THEN
 				EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', role_name);
 			END IF;
 		EXCEPTION WHEN duplicate_object OR unique_violation THEN
@@ -25,73 +29,87 @@ REVOKE ALL ON ALL TABLES IN SCHEMA order_aggregator FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA order_aggregator FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA order_aggregator FROM PUBLIC;
 
-GRANT USAGE ON SCHEMA order_aggregator TO order_aggregator_reader, order_aggregator_shop, order_aggregator_vendor,
-	order_aggregator_bridge, order_aggregator_admin;
+GRANT USAGE ON SCHEMA order_aggregator TO order_aggregator_reader, order_aggregator_shop,
+	order_aggregator_vendor, order_aggregator_bridge, order_aggregator_admin;
 
 -- reads everything that is meant to be read
-GRANT SELECT ON vendor_offer, product_stock, order_summary, unroutable_event, deferred_event, vendor_sync TO order_aggregator_reader;
+GRANT SELECT ON vendor_offer, product_stock, order_summary, unroutable_event,
+	deferred_event, vendor_sync TO order_aggregator_reader;
 GRANT EXECUTE ON FUNCTION check_consistency() TO order_aggregator_reader;
 
 -- takes orders
 GRANT SELECT ON vendor_offer, product_stock, order_summary TO order_aggregator_shop;
-GRANT EXECUTE ON FUNCTION place_order(text, jsonb, text, text, interval, boolean), place_orders(jsonb), cancel_order(bigint, text),
-	return_order(bigint, jsonb, boolean, text)
+GRANT EXECUTE ON FUNCTION place_order(text, jsonb, text, text, interval, boolean),
+	place_orders(jsonb), cancel_order(bigint, text), return_order(bigint, jsonb, boolean, text)
 	TO order_aggregator_shop;
 
 -- a vendor's login, for the vendors that vendor_login gives it
 GRANT SELECT ON vendor_order, vendor_stock TO order_aggregator_vendor;
-GRANT EXECUTE ON FUNCTION confirm_order(bigint, text), reject_order(bigint, text, text), sync_vendor_stock(text, jsonb, timestamptz)
-	TO order_aggregator_vendor;
+GRANT EXECUTE ON FUNCTION confirm_order(bigint, text), reject_order(bigint, text, text),
+	sync_vendor_stock(text, jsonb, timestamptz) TO order_aggregator_vendor;
 
 -- order-bridge, all roles of it
-GRANT SELECT ON vendor_offer, product_stock, order_summary, unroutable_event, deferred_event, vendor_sync,
-	vendor, feed_sync, relay_checkpoint, parked_event, orders
-	TO order_aggregator_bridge;
-GRANT EXECUTE ON FUNCTION place_order_documents(jsonb), place_order_documents_skip_locked(jsonb),
-	cancel_order_once(bigint, text, text), return_order(bigint, jsonb, boolean, text),
-	apply_vendor_replies(jsonb, text[]), apply_vendor_replies_skip_locked(jsonb, text[]),
-	expire_orders(int), expire_orders_skip_locked(int), settle_shortages(int), settle_shortages_skip_locked(int),
+GRANT SELECT ON vendor_offer, product_stock, order_summary, unroutable_event,
+	deferred_event, vendor_sync, vendor, feed_sync, relay_checkpoint, parked_event, orders TO
+	order_aggregator_bridge;
+GRANT EXECUTE ON FUNCTION place_order_documents(jsonb),
+	place_order_documents_skip_locked(jsonb), cancel_order_once(bigint, text, text),
+	return_order(bigint, jsonb, boolean, text), apply_vendor_replies(jsonb, text[]),
+	apply_vendor_replies_skip_locked(jsonb, text[]), expire_orders(int),
+	expire_orders_skip_locked(int), settle_shortages(int), settle_shortages_skip_locked(int),
 	has_silent_vendors(interval), ask_silent_vendors(interval, int),
 	claim_due_feeds(interval, int),
-	begin_feed(text, timestamptz, text, text, timestamptz, int, int, int, text[], text, int), refused_feed(), tell_stale_vendors(),
-	apply_feed_part(bigint, text, text, int[], text[], text[], text[], text[], text[]), finish_feed(bigint, text, text),
-	record_feed_pull(text, bigint, text, text, int, interval, interval, int), postpone_feed(text, bigint, text, interval),
-	make_outbox_partitions(int), drop_outbox_partitions(interval), forget_idempotency_keys(interval), forget_feed_syncs(interval),
-	outbox_head(), outbox_tail(), outbox_top(), next_xid(), relay_try_lead(), relay_fall_asleep(), relay_wake_up(),
-	relay_acquire(text), relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint, timestamptz),
-	relay_events(bigint, xid8, xid8[], pg_snapshot, int, bigint), settled_events(bigint, bigint, int),
-	park_event(bigint, int, text), defer_events(bigint[], text, boolean), deferred_events(int, bigint),
-	deferred_events_sent(bigint[]), redrive_parked_events(int)
-	TO order_aggregator_bridge;
+	begin_feed(text, timestamptz, text, text, timestamptz, int, int, int, text[], text, int),
+	refused_feed(), tell_stale_vendors(),
+	apply_feed_part(bigint, text, text, int[], text[], text[], text[], text[], text[]),
+	finish_feed(bigint, text, text),
+	record_feed_pull(text, bigint, text, text, int, interval, interval, int),
+	postpone_feed(text, bigint, text, interval), make_outbox_partitions(int),
+	drop_outbox_partitions(interval), forget_idempotency_keys(interval),
+	forget_feed_syncs(interval), outbox_head(), outbox_tail(), outbox_top(), next_xid(),
+	relay_try_lead(), relay_fall_asleep(), relay_wake_up(), relay_acquire(text),
+	relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint, timestamptz),
+	relay_events(bigint, xid8, xid8[], pg_snapshot, int, bigint),
+	settled_events(bigint, bigint, int), park_event(bigint, int, text),
+	defer_events(bigint[], text, boolean), deferred_events(int, bigint),
+	deferred_events_sent(bigint[]), redrive_parked_events(int) TO order_aggregator_bridge;
 
 -- keeps the shop: all the above but the relay's own steps, and what is set up
-GRANT order_aggregator_reader, order_aggregator_shop, order_aggregator_vendor TO order_aggregator_admin;
-GRANT SELECT ON vendor, vendor_login, product, stock, product_map, feed_sync, shortage, orders, order_line, hold, vendor_retry, order_return,
-	idempotency, outbox, relay_checkpoint, parked_event, deferred_event, order_summary, product_stock, unroutable_event, vendor_offer,
-	vendor_order, vendor_stock, vendor_sync
-	TO order_aggregator_admin;
+GRANT order_aggregator_reader, order_aggregator_shop, order_aggregator_vendor TO
+	order_aggregator_admin;
+GRANT SELECT ON vendor, vendor_login, product, stock, product_map, feed_sync, shortage,
+	orders, order_line, hold, vendor_retry, order_return, idempotency, outbox, relay_checkpoint,
+	parked_event, deferred_event, order_summary, product_stock, unroutable_event, vendor_offer,
+	vendor_order, vendor_stock, vendor_sync TO order_aggregator_admin;
 GRANT EXECUTE ON FUNCTION register_vendor(text, text, text, int),
-	configure_vendor(text, interval, jsonb, bigint, text, boolean, text, name[], interval, int), accept_feed(text),
-	tell_stale_vendors(),
-	configure_product(text, bigint, bigint, text), map_product(text, text, text), map_products(text, jsonb),
-	publish_event(text, jsonb, jsonb, boolean), redrive_parked_events(int), apply_vendor_replies(jsonb, text[]),
-	expire_orders(int), settle_shortages(int), ask_silent_vendors(interval, int),
-	make_outbox_partitions(int), drop_outbox_partitions(interval), forget_idempotency_keys(interval), forget_feed_syncs(interval)
-	TO order_aggregator_admin;
+	configure_vendor(text, interval, jsonb, bigint, text, boolean, text, name[], interval, int),
+	accept_feed(text), tell_stale_vendors(), configure_product(text, bigint, bigint, text),
+	map_product(text, text, text), map_products(text, jsonb),
+	publish_event(text, jsonb, jsonb, boolean), redrive_parked_events(int),
+	apply_vendor_replies(jsonb, text[]), expire_orders(int), settle_shortages(int),
+	ask_silent_vendors(interval, int), make_outbox_partitions(int),
+	drop_outbox_partitions(interval), forget_idempotency_keys(interval),
+	forget_feed_syncs(interval) TO order_aggregator_admin;
 
--- the way back to the openness of 1.0, for those who upgrade and need it: SELECT order_aggregator.open_to_public()
+-- the way back to the openness of 1.0, for those who upgrade and need it: SELECT
+-- order_aggregator.open_to_public()
 CREATE OR REPLACE FUNCTION open_to_public() RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 	GRANT USAGE ON SCHEMA order_aggregator TO PUBLIC;
-	GRANT SELECT ON order_aggregator.vendor_offer, order_aggregator.product_stock, order_aggregator.order_summary,
-		order_aggregator.unroutable_event TO PUBLIC;
-	GRANT EXECUTE ON FUNCTION order_aggregator.register_vendor, order_aggregator.configure_vendor, order_aggregator.configure_product,
-		order_aggregator.map_product, order_aggregator.map_products, order_aggregator.sync_vendor_stock, order_aggregator.place_order,
-		order_aggregator.place_orders, order_aggregator.confirm_order, order_aggregator.reject_order, order_aggregator.cancel_order,
-		order_aggregator.apply_vendor_replies, order_aggregator.expire_orders, order_aggregator.return_order,
-		order_aggregator.publish_event, order_aggregator.check_consistency TO PUBLIC
+	GRANT SELECT ON order_aggregator.vendor_offer, order_aggregator.product_stock,
+		order_aggregator.order_summary, order_aggregator.unroutable_event TO PUBLIC;
+	GRANT EXECUTE ON FUNCTION order_aggregator.register_vendor,
+		order_aggregator.configure_vendor, order_aggregator.configure_product,
+		order_aggregator.map_product, order_aggregator.map_products,
+		order_aggregator.sync_vendor_stock, order_aggregator.place_order,
+		order_aggregator.place_orders, order_aggregator.confirm_order,
+		order_aggregator.reject_order, order_aggregator.cancel_order,
+		order_aggregator.apply_vendor_replies, order_aggregator.expire_orders,
+		order_aggregator.return_order, order_aggregator.publish_event,
+		order_aggregator.check_consistency TO PUBLIC
 $$;
 REVOKE ALL ON FUNCTION open_to_public() FROM PUBLIC;
 COMMENT ON FUNCTION open_to_public() IS
-'Gives everyone who may connect what 1.0 gave them: orders, settlement, vendors, events. Only the extension''s owner can; see docs/security.md before.';
+'Gives everyone who may connect what 1.0 gave them: orders, settlement, vendors, events. Only the '
+'extension''s owner can; see docs/security.md before.';

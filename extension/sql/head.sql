@@ -8,8 +8,10 @@
 DO $$
 BEGIN
 	IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8' THEN
-		RAISE EXCEPTION 'order_aggregator needs a database in UTF8, not %', pg_catalog.getdatabaseencoding()
-			USING ERRCODE = 'feature_not_supported', HINT = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0';
+		RAISE EXCEPTION 'order_aggregator needs a database in UTF8, not %',
+			pg_catalog.getdatabaseencoding()
+			USING ERRCODE = 'feature_not_supported',
+				HINT = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0';
 	END IF;
 END
 $$;

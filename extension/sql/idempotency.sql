@@ -11,4 +11,5 @@ AS $$
 	SELECT count(*) FROM gone
 $$;
 COMMENT ON FUNCTION forget_idempotency_keys(interval) IS
-'Deletes idempotency keys older than that and returns how many; a retry with one of them would be a new order.';
+'Deletes idempotency keys older than that and returns how many; a retry with one of them would be '
+'a new order.';

@@ -1,11 +1,14 @@
 /* events, and the relay */
 
-CREATE OR REPLACE FUNCTION publish_event(routing_key text, payload jsonb, headers jsonb DEFAULT '{}', mandatory boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION publish_event(routing_key text, payload jsonb,
+	headers jsonb DEFAULT '{}', mandatory boolean DEFAULT false)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'oa_publish_event'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION publish_event(text, jsonb, jsonb, boolean) IS
-'Puts an event of your own into the outbox and returns its id; it is relayed to the topic exchange "orders" if the transaction commits. headers: an object of strings, numbers and booleans. 22023: malformed argument.';
+'Puts an event of your own into the outbox and returns its id; it is relayed to the topic '
+'exchange "orders" if the transaction commits. headers: an object of strings, numbers and '
+'booleans. 22023: malformed argument.';
 
 CREATE OR REPLACE FUNCTION make_outbox_partitions(ahead int DEFAULT 1)
 RETURNS int
@@ -19,7 +22,8 @@ RETURNS int
 AS 'MODULE_PATHNAME', 'oa_drop_outbox_partitions'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION drop_outbox_partitions(interval) IS
-'Drops outbox partitions that are full, wholly relayed and older than that; returns how many. Waits at most 100 ms for a lock.';
+'Drops outbox partitions that are full, wholly relayed and older than that; returns how many. '
+'Waits at most 100 ms for a lock.';
 
 CREATE OR REPLACE FUNCTION outbox_head() RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -35,20 +39,23 @@ AS $$
 	SELECT min(o.event_id) FROM order_aggregator.outbox AS o
 	HAVING (SELECT c.dropped_until FROM order_aggregator.relay_checkpoint AS c) IS NOT NULL
 $$;
-COMMENT ON FUNCTION outbox_tail() IS 'The first event that is kept, if earlier ones were dropped; else NULL.';
+COMMENT ON FUNCTION outbox_tail() IS
+'The first event that is kept, if earlier ones were dropped; else NULL.';
 
 CREATE OR REPLACE FUNCTION next_xid()
 RETURNS xid8
 AS 'MODULE_PATHNAME', 'oa_next_xid'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION next_xid() IS
-'The transaction id that will be given out next. A snapshot''s xmax is lower while transactions run that began after the last one that ended.';
+'The transaction id that will be given out next. A snapshot''s xmax is lower while transactions '
+'run that began after the last one that ended.';
 
 CREATE OR REPLACE FUNCTION outbox_top() RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ SELECT coalesce(max(o.event_id), 0) FROM order_aggregator.outbox AS o $$;
 COMMENT ON FUNCTION outbox_top() IS
-'The highest event id there is; above outbox_head() only if events came by another way than our functions.';
+'The highest event id there is; above outbox_head() only if events came by another way than our '
+'functions.';
 
 CREATE OR REPLACE FUNCTION event_bytes(payload json)
 RETURNS int
@@ -68,7 +75,8 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'oa_relay_fall_asleep'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION relay_fall_asleep() IS
-'From now on, until relay_wake_up() or the end of the session, transactions that write events ring the doorbell: NOTIFY order_aggregator.';
+'From now on, until relay_wake_up() or the end of the session, transactions that write events '
+'ring the doorbell: NOTIFY order_aggregator.';
 
 CREATE OR REPLACE FUNCTION relay_wake_up()
 RETURNS void
@@ -82,62 +90,80 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	-- the first snapshot sees nothing: every event is still to be relayed
 	INSERT INTO order_aggregator.relay_checkpoint AS c (epoch, holder, snapshot, system_identifier)
-	SELECT 1, relay_acquire.holder, '3:3:', s.system_identifier FROM pg_catalog.pg_control_system() AS s
+	SELECT 1, relay_acquire.holder, '3:3:', s.system_identifier FROM pg_catalog.pg_control_system()
+		AS s
 	ON CONFLICT (only_row) DO UPDATE
-	SET epoch = c.epoch + 1, holder = EXCLUDED.holder, system_identifier = EXCLUDED.system_identifier,
-		snapshot = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.snapshot ELSE EXCLUDED.snapshot END,
-		window_snapshot = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.window_snapshot END,
-		relayed_until = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.relayed_until END,
-		window_event_id = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.window_event_id END,
-		restored_upto = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.restored_upto
+	SET epoch = c.epoch + 1, holder = EXCLUDED.holder,
+		system_identifier = EXCLUDED.system_identifier,
+		snapshot = CASE WHEN c.system_identifier = EXCLUDED.system_identifier THEN c.snapshot
+			ELSE EXCLUDED.snapshot END,
+		window_snapshot = CASE WHEN c.system_identifier = EXCLUDED.system_identifier
+			THEN c.window_snapshot END,
+		relayed_until = CASE WHEN c.system_identifier = EXCLUDED.system_identifier
+			THEN c.relayed_until END,
+		window_event_id = CASE WHEN c.system_identifier = EXCLUDED.system_identifier
+			THEN c.window_event_id END,
+		restored_upto = CASE WHEN c.system_identifier = EXCLUDED.system_identifier
+			THEN c.restored_upto
 						ELSE order_aggregator.outbox_head() END
 	RETURNING c.*
 $$;
 COMMENT ON FUNCTION relay_acquire(text) IS
-'Makes the caller the relay: raises the fencing epoch, so that no earlier holder can advance the checkpoint again.';
+'Makes the caller the relay: raises the fencing epoch, so that no earlier holder can advance the '
+'checkpoint again.';
 
-CREATE OR REPLACE FUNCTION relay_advance(epoch bigint, snapshot pg_snapshot, low_event_id bigint, window_snapshot pg_snapshot,
-							  window_event_id bigint, published bigint, relayed_until timestamptz)
+CREATE OR REPLACE FUNCTION relay_advance(epoch bigint, snapshot pg_snapshot,
+	low_event_id bigint, window_snapshot pg_snapshot, window_event_id bigint, published bigint,
+	relayed_until timestamptz)
 RETURNS boolean
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	UPDATE order_aggregator.relay_checkpoint AS c
 	SET snapshot = relay_advance.snapshot, low_event_id = relay_advance.low_event_id,
-		window_snapshot = relay_advance.window_snapshot, window_event_id = relay_advance.window_event_id,
+		window_snapshot = relay_advance.window_snapshot,
+			window_event_id = relay_advance.window_event_id,
 		published = c.published + relay_advance.published, advanced_at = pg_catalog.now(),
 		relayed_until = coalesce(relay_advance.relayed_until, c.relayed_until)
 	WHERE c.epoch OPERATOR(pg_catalog.=) relay_advance.epoch
 	RETURNING true
 $$;
-COMMENT ON FUNCTION relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint, timestamptz) IS
+COMMENT ON FUNCTION relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint,
+	timestamptz) IS
 'Moves the checkpoint; returns NULL, and moves nothing, if another relay has taken over since.';
 
-CREATE OR REPLACE FUNCTION relay_events(after_event_id bigint, from_xid xid8, finished xid8[], upto pg_snapshot, max_events int,
-										max_bytes bigint DEFAULT 8388608)
-RETURNS TABLE (event_id bigint, message_id uuid, routing_key text, mandatory boolean, headers text, payload text,
+CREATE OR REPLACE FUNCTION relay_events(after_event_id bigint, from_xid xid8,
+	finished xid8[], upto pg_snapshot, max_events int, max_bytes bigint DEFAULT 8388608)
+RETURNS TABLE (event_id bigint, message_id uuid, routing_key text, mandatory boolean, headers text,
+	payload text,
 			   created_at_us bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT e.event_id, e.message_id, e.routing_key, e.mandatory, e.headers::text, e.payload::text,
 		(extract(epoch FROM e.created_at) * 1000000)::bigint
 	FROM (SELECT p.*, sum(order_aggregator.event_bytes(p.payload)) OVER before AS bytes_before
-		  FROM (SELECT o.event_id, o.message_id, o.routing_key, o.mandatory, o.headers, o.payload, o.created_at
+		  FROM (SELECT o.event_id, o.message_id, o.routing_key, o.mandatory, o.headers, o.payload,
+		      o.created_at
 				FROM order_aggregator.outbox AS o
 				WHERE o.event_id > relay_events.after_event_id
 				  AND (o.txid >= relay_events.from_xid OR o.txid = ANY (relay_events.finished))
 				  AND (pg_catalog.pg_visible_in_snapshot(o.txid, relay_events.upto)
 					   OR (relay_events.from_xid = '3'
-						   AND o.event_id <= (SELECT c.restored_upto FROM order_aggregator.relay_checkpoint AS c)))
+						   AND o.event_id <= (SELECT c.restored_upto
+						       FROM order_aggregator.relay_checkpoint AS c)))
 				ORDER BY o.event_id
 				LIMIT relay_events.max_events) AS p
-		  WINDOW before AS (ORDER BY p.event_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS e
+		  WINDOW before AS (ORDER BY p.event_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
+		      AS e
 	WHERE e.bytes_before IS NULL OR e.bytes_before < relay_events.max_bytes
 	ORDER BY e.event_id
 $$;
 COMMENT ON FUNCTION relay_events(bigint, xid8, xid8[], pg_snapshot, int, bigint) IS
-'One page of the events committed between two snapshots: those of transactions from from_xid on, or among the finished ones that the earlier snapshot saw running, and visible in upto. Ends with the event that brings its payloads to max_bytes.';
+'One page of the events committed between two snapshots: those of transactions from from_xid on, '
+'or among the finished ones that the earlier snapshot saw running, and visible in upto. Ends with '
+'the event that brings its payloads to max_bytes.';
 
-CREATE OR REPLACE FUNCTION settled_events(after_event_id bigint, upto_event_id bigint, max_events int)
+CREATE OR REPLACE FUNCTION settled_events(after_event_id bigint, upto_event_id bigint,
+	max_events int)
 RETURNS TABLE (event_id bigint, routing_key text, payload text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -145,15 +171,18 @@ AS $$
 	FROM (SELECT p.*, sum(order_aggregator.event_bytes(p.payload)) OVER before AS bytes_before
 		  FROM (SELECT o.event_id, o.routing_key, o.payload
 				FROM order_aggregator.outbox AS o
-				WHERE o.event_id > settled_events.after_event_id AND o.event_id <= settled_events.upto_event_id
+				WHERE o.event_id > settled_events.after_event_id
+					AND o.event_id <= settled_events.upto_event_id
 				ORDER BY o.event_id
 				LIMIT settled_events.max_events) AS p
-		  WINDOW before AS (ORDER BY p.event_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS e
+		  WINDOW before AS (ORDER BY p.event_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
+		      AS e
 	WHERE e.bytes_before IS NULL OR e.bytes_before < 1000000
 	ORDER BY e.event_id
 $$;
 COMMENT ON FUNCTION settled_events(bigint, bigint, int) IS
-'Events by id, for listeners, about a megabyte at most; the caller sees to it that no transaction with an id up to upto_event_id still runs.';
+'Events by id, for listeners, about a megabyte at most; the caller sees to it that no transaction '
+'with an id up to upto_event_id still runs.';
 
 CREATE OR REPLACE FUNCTION park_event(event_id bigint, reply_code int, reply_text text)
 RETURNS void
@@ -161,11 +190,13 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	-- one that was deferred may be in the outbox no more
 	UPDATE order_aggregator.parked_event AS p
-	SET reply_code = park_event.reply_code, reply_text = park_event.reply_text, parked_at = pg_catalog.now(),
+	SET reply_code = park_event.reply_code, reply_text = park_event.reply_text,
+		parked_at = pg_catalog.now(),
 		redriven_at = NULL, retry_at = NULL
 	WHERE p.event_id OPERATOR(pg_catalog.=) park_event.event_id;
 	INSERT INTO order_aggregator.parked_event AS p
-		(event_id, message_id, routing_key, mandatory, headers, payload, created_at, reply_code, reply_text)
+		(event_id, message_id, routing_key, mandatory, headers, payload, created_at, reply_code,
+			reply_text)
 	SELECT o.event_id, o.message_id, o.routing_key, o.mandatory, o.headers, o.payload, o.created_at,
 		park_event.reply_code, park_event.reply_text
 	FROM order_aggregator.outbox AS o
@@ -173,30 +204,38 @@ AS $$
 	ON CONFLICT (event_id) DO NOTHING
 $$;
 COMMENT ON FUNCTION park_event(bigint, int, text) IS
-'Keeps aside an event that the broker cannot route, or refuses for good, with the broker''s words.';
+'Keeps aside an event that the broker cannot route, or refuses for good, with the broker''s '
+'words.';
 
-CREATE OR REPLACE FUNCTION defer_events(event_ids bigint[], reply_text text, others_were_taken boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION defer_events(event_ids bigint[], reply_text text,
+	others_were_taken boolean DEFAULT false)
 RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	INSERT INTO order_aggregator.parked_event AS p
-		(event_id, message_id, routing_key, mandatory, headers, payload, created_at, reply_code, reply_text, retry_at)
+		(event_id, message_id, routing_key, mandatory, headers, payload, created_at, reply_code,
+			reply_text, retry_at)
 	SELECT o.event_id, o.message_id, o.routing_key, o.mandatory, o.headers, o.payload, o.created_at,
 		0, defer_events.reply_text, pg_catalog.now() + interval '1 second'
 	FROM order_aggregator.outbox AS o
 	WHERE o.event_id OPERATOR(pg_catalog.=) ANY (defer_events.event_ids)
 	ON CONFLICT (event_id) DO NOTHING;
 	UPDATE order_aggregator.parked_event AS p
-	SET tries = CASE WHEN defer_events.others_were_taken THEN 0 ELSE p.tries + 1 END, redriven_at = NULL,
-		retry_at = pg_catalog.now() + CASE WHEN defer_events.others_were_taken THEN interval '100 milliseconds'
+	SET tries = CASE WHEN defer_events.others_were_taken THEN 0 ELSE p.tries + 1 END,
+		redriven_at = NULL,
+		retry_at = pg_catalog.now() + CASE WHEN defer_events.others_were_taken
+			THEN interval '100 milliseconds'
 									  ELSE interval '1 second' * least(2 ^ p.tries, 8) END
 	WHERE p.event_id OPERATOR(pg_catalog.=) ANY (defer_events.event_ids)
 $$;
 COMMENT ON FUNCTION defer_events(bigint[], text, boolean) IS
-'Keeps aside events that the broker does not take now, because a queue is full: the relay sends them again, after a second first, after eight at last; soon if the broker takes others like them.';
+'Keeps aside events that the broker does not take now, because a queue is full: the relay sends '
+'them again, after a second first, after eight at last; soon if the broker takes others like '
+'them.';
 
 CREATE OR REPLACE FUNCTION deferred_events(max_events int, max_bytes bigint)
-RETURNS TABLE (event_id bigint, message_id uuid, routing_key text, mandatory boolean, headers text, payload text,
+RETURNS TABLE (event_id bigint, message_id uuid, routing_key text, mandatory boolean, headers text,
+	payload text,
 			   created_at_us bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -207,11 +246,13 @@ AS $$
 				WHERE d.retry_at <= pg_catalog.now()
 				ORDER BY d.retry_at, d.event_id
 				LIMIT deferred_events.max_events) AS p
-		  WINDOW before AS (ORDER BY p.event_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS e
+		  WINDOW before AS (ORDER BY p.event_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
+		      AS e
 	WHERE e.bytes_before IS NULL OR e.bytes_before < deferred_events.max_bytes
 	ORDER BY e.event_id
 $$;
-COMMENT ON FUNCTION deferred_events(int, bigint) IS 'Deferred events that are due, as relay_events() returns them.';
+COMMENT ON FUNCTION deferred_events(int, bigint) IS
+'Deferred events that are due, as relay_events() returns them.';
 
 CREATE OR REPLACE FUNCTION deferred_events_sent(event_ids bigint[])
 RETURNS void
@@ -219,7 +260,8 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	UPDATE order_aggregator.parked_event AS p
 	SET redriven_at = pg_catalog.now(), retry_at = NULL
-	WHERE p.event_id OPERATOR(pg_catalog.=) ANY (deferred_events_sent.event_ids) AND p.retry_at IS NOT NULL
+	WHERE p.event_id OPERATOR(pg_catalog.=) ANY (deferred_events_sent.event_ids) AND p.retry_at
+		IS NOT NULL
 $$;
 COMMENT ON FUNCTION deferred_events_sent(bigint[]) IS 'The broker has them now.';
 
@@ -228,4 +270,5 @@ RETURNS int
 AS 'MODULE_PATHNAME', 'oa_redrive_parked_events'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION redrive_parked_events(int) IS
-'Puts parked events back into the outbox under their own message_id and returns how many. Deferred ones come back by themselves.';
+'Puts parked events back into the outbox under their own message_id and returns how many. '
+'Deferred ones come back by themselves.';

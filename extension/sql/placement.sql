@@ -1,31 +1,38 @@
 /* placing orders */
 
-CREATE OR REPLACE FUNCTION place_order(customer_id text, products jsonb, idempotency_key text DEFAULT NULL,
-							strategy text DEFAULT NULL, hold_for interval DEFAULT NULL,
-							allow_partial boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION place_order(customer_id text, products jsonb,
+	idempotency_key text DEFAULT NULL, strategy text DEFAULT NULL,
+	hold_for interval DEFAULT NULL, allow_partial boolean DEFAULT false)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'oa_place_order'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION place_order(text, jsonb, text, text, interval, boolean) IS
-'Places one order, [{"productId","quantity"}], locks its stock and returns its id. OA001: insufficient stock; OA002: unknown product; OA003: idempotency key reused; 22023: malformed argument.';
+'Places one order, [{"productId","quantity"}], locks its stock and returns its id. OA001: '
+'insufficient stock; OA002: unknown product; OA003: idempotency key reused; 22023: malformed '
+'argument.';
 
 CREATE OR REPLACE FUNCTION place_orders(requests jsonb)
 RETURNS TABLE (request_no int, order_id bigint, status text, total_amount numeric, error jsonb)
 AS 'MODULE_PATHNAME', 'oa_place_orders'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION place_orders(jsonb) IS
-'Places many orders, an array of {"customerId","products","idempotencyKey",...}, in one transaction. A request that cannot be served gets its error ({"code","message","detail","field"}) and disturbs no other. request_no counts from 1.';
+'Places many orders, an array of {"customerId","products","idempotencyKey",...}, in one '
+'transaction. A request that cannot be served gets its error '
+'({"code","message","detail","field"}) and disturbs no other. request_no counts from 1.';
 
 CREATE OR REPLACE FUNCTION place_order_documents(requests jsonb)
 RETURNS TABLE (request_no int, order_id bigint, document json, error jsonb)
 AS 'MODULE_PATHNAME', 'oa_place_order_documents'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION place_order_documents(jsonb) IS
-'place_orders() for the HTTP API: returns each order as the JSON document that POST /order answers with.';
+'place_orders() for the HTTP API: returns each order as the JSON document that POST /order '
+'answers with.';
 
 CREATE OR REPLACE FUNCTION place_order_documents_skip_locked(requests jsonb)
 RETURNS TABLE (request_no int, order_id bigint, document json, error jsonb)
 AS 'MODULE_PATHNAME', 'oa_place_order_documents_skip_locked'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION place_order_documents_skip_locked(jsonb) IS
-'place_order_documents() that waits for nobody: a request for what another transaction has locked, or with a key that one is using, gets the error 55P03, keeps no outcome under its key, and may be tried again.';
+'place_order_documents() that waits for nobody: a request for what another transaction has '
+'locked, or with a key that one is using, gets the error 55P03, keeps no outcome under its key, '
+'and may be tried again.';

@@ -18,7 +18,8 @@ CREATE TABLE vendor (
 	priority			int NOT NULL DEFAULT 100,
 	is_active			boolean NOT NULL DEFAULT true,
 	buffer				bigint NOT NULL DEFAULT 0 CHECK (buffer >= 0),
-	on_shortage			text NOT NULL DEFAULT 'keep' CHECK (on_shortage IN ('keep', 'resource', 'reject')),
+	on_shortage			text NOT NULL DEFAULT 'keep' 
+		CHECK (on_shortage IN ('keep', 'resource', 'reject')),
 	feed_mapping		jsonb,
 	sync_interval		interval NOT NULL DEFAULT '60 seconds' CHECK (sync_interval > '0'),
 	next_sync_at		timestamptz NOT NULL DEFAULT '-infinity',
@@ -48,7 +49,10 @@ CREATE TABLE vendor (
 	feed_config_no		int NOT NULL DEFAULT 0
 );
 
-/* Which vendors a role of the database may answer for: what order_aggregator_vendor lets it do, it may do for these. */
+/*
+ * Which vendors a role of the database may answer for: what order_aggregator_vendor lets it do, it
+ * may do for these.
+ */
 CREATE TABLE vendor_login (
 	login		name NOT NULL,
 	vendor_id	text COLLATE "C" NOT NULL,
@@ -68,13 +72,14 @@ CREATE TABLE product (
 CREATE INDEX product_unnamed_idx ON product (product_id) WHERE name = product_id;
 
 /*
- * Only the extension's functions write the rows of stock, product_map and feed_sync, so they have no foreign keys:
- * check_consistency() proves what those would, guard_reference() keeps what they refer to, and pg_restore may load the
- * tables in any order.
+ * Only the extension's functions write the rows of stock, product_map and feed_sync, so they have
+ * no foreign keys: check_consistency() proves what those would, guard_reference() keeps what they
+ * refer to, and pg_restore may load the tables in any order.
  *
  * Counters change with every order: room on each page keeps those updates HOT.
  * low_threshold is the product's; last_shipped_at is when units were last confirmed.
- * counted is what the vendor told last, and as_of when that was made: on_hand is what is left of it.
+ * counted is what the vendor told last, and as_of when that was made: on_hand is what is left of
+ * it.
  * is_priced: somebody has told the price, which else is 0 and comes after all others.
  */
 CREATE TABLE stock (
@@ -117,7 +122,9 @@ CREATE TABLE feed_sync (
 	progressed_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
 	finished_at		timestamptz,
 	as_of			timestamptz,
-	status			text NOT NULL CHECK (status IN ('running', 'applied', 'unchanged', 'stale', 'failed', 'superseded', 'held')),
+	status			text NOT NULL 
+		CHECK (status IN
+			('running', 'applied', 'unchanged', 'stale', 'failed', 'superseded', 'held')),
 	error			text,
 	items			int NOT NULL DEFAULT 0,
 	new_items		int NOT NULL DEFAULT 0,
@@ -158,7 +165,8 @@ CREATE SEQUENCE order_id_seq AS bigint;
 CREATE TABLE orders (
 	order_id		bigint PRIMARY KEY,
 	customer_id		text,
-	status			text NOT NULL CHECK (status IN ('pending', 'confirmed', 'rejected', 'cancelled', 'expired')),
+	status			text NOT NULL 
+		CHECK (status IN ('pending', 'confirmed', 'rejected', 'cancelled', 'expired')),
 	total_amount	numeric NOT NULL CHECK (total_amount >= 0),
 	strategy		text NOT NULL,
 	allow_partial	boolean NOT NULL,
@@ -194,7 +202,8 @@ CREATE TABLE hold (
 	product_id	text COLLATE "C" NOT NULL,
 	quantity	bigint NOT NULL CHECK (quantity > 0),
 	unit_price	numeric NOT NULL CHECK (unit_price >= 0),
-	status		text NOT NULL CHECK (status IN ('open', 'confirmed', 'rejected', 'released', 'returned')),
+	status		text NOT NULL 
+		CHECK (status IN ('open', 'confirmed', 'rejected', 'released', 'returned')),
 	held_at		timestamptz NOT NULL,
 	settled_at	timestamptz,
 	reason		text,
@@ -203,7 +212,8 @@ CREATE TABLE hold (
 );
 
 /* What a vendor's feed cannot know yet: units of a product confirmed since it was taken. */
-CREATE INDEX hold_confirmed_idx ON hold (vendor_id, product_id, settled_at) WHERE status = 'confirmed';
+CREATE INDEX hold_confirmed_idx ON hold (vendor_id, product_id, settled_at)
+	WHERE status = 'confirmed';
 
 /* Each time a vendor that stays silent was asked again for its part of an order. */
 CREATE TABLE vendor_retry (
@@ -214,7 +224,7 @@ CREATE TABLE vendor_retry (
 	PRIMARY KEY (order_id, vendor_id, attempt, retried_at)
 );
 
-/* Units that customers sent back after confirmation; restocked: they could be sold again at once. */
+/* Units that customers sent back after confirmation; restocked: they could be sold again. */
 CREATE TABLE order_return (
 	return_id	bigint NOT NULL,
 	order_id	bigint NOT NULL,
@@ -230,7 +240,8 @@ CREATE TABLE order_return (
 	PRIMARY KEY (order_id, line_no, vendor_id, attempt, return_id)
 );
 
-CREATE UNIQUE INDEX order_return_key_idx ON order_return (order_id, key, line_no, vendor_id, attempt) WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX order_return_key_idx ON order_return (order_id, key, line_no, vendor_id,
+	attempt) WHERE key IS NOT NULL;
 
 CREATE SEQUENCE return_id_seq AS bigint;
 
@@ -299,8 +310,10 @@ CREATE TABLE relay_checkpoint (
 );
 
 /*
- * Events that the broker did not take. Parked: no queue takes them, or the broker refuses them for good; they wait for
- * redrive_parked_events(). Deferred (retry_at): a queue was full; the relay sends them again by itself.
+ * Events that the broker did not take. Parked: no queue takes them,
+     or the broker refuses them for good; they wait for
+ * redrive_parked_events(). Deferred (
+     retry_at): a queue was full; the relay sends them again by itself.
  */
 CREATE TABLE parked_event (
 	event_id	bigint PRIMARY KEY,

@@ -1,6 +1,7 @@
 /* what cannot just be replaced */
 
--- who is there already stays as it is; what was a foreign key is what only our functions write, and what
+-- who is there already stays as it is; what was a foreign key is what only our functions write,
+-- and what
 -- check_consistency() proves: pg_restore -j loads the tables in any order
 ALTER TABLE stock DROP CONSTRAINT stock_product_id_fkey, DROP CONSTRAINT stock_vendor_id_fkey;
 ALTER TABLE product_map DROP CONSTRAINT product_map_vendor_id_fkey;
@@ -30,9 +31,12 @@ ALTER TABLE vendor
 	ADD COLUMN feed_told_at		timestamptz,
 	ADD COLUMN held_offers		int,
 	ADD COLUMN feed_config_no	int NOT NULL DEFAULT 0;
--- whoever had a feed has its time from now on; what 1.0 made of it is not to be confirmed by a 304: each is pulled anew
-UPDATE vendor SET confirmed_at = now(), stale_at = now() + stale_after WHERE synced_as_of IS NOT NULL;
-UPDATE vendor SET feed_told_at = synced_as_of, feed_etag = NULL, feed_last_modified = NULL, next_sync_at = '-infinity';
+-- whoever had a feed has its time from now on; what 1.0 made of it is not to be confirmed by a
+-- 304: each is pulled anew
+UPDATE vendor SET confirmed_at = now(), stale_at = now() + stale_after WHERE synced_as_of
+	IS NOT NULL;
+UPDATE vendor SET feed_told_at = synced_as_of, feed_etag = NULL, feed_last_modified = NULL,
+	next_sync_at = '-infinity';
 
 -- 1.0 wrote 0 where nobody had told a price
 ALTER TABLE stock ADD COLUMN is_priced boolean NOT NULL DEFAULT true, ADD COLUMN counted bigint;
@@ -46,7 +50,8 @@ ALTER TABLE feed_sync
 	ADD COLUMN previous_pull_at	timestamptz,
 	DROP CONSTRAINT feed_sync_status_check,
 	ADD CONSTRAINT feed_sync_status_check
-		CHECK (status IN ('running', 'applied', 'unchanged', 'stale', 'failed', 'superseded', 'held'));
+		CHECK (status IN ('running', 'applied', 'unchanged', 'stale', 'failed', 'superseded',
+			'held'));
 UPDATE feed_sync SET status = 'superseded', finished_at = now() WHERE status = 'running';
 
 CREATE TABLE vendor_login (

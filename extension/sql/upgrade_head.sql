@@ -7,7 +7,8 @@
 DO $$
 BEGIN
 	IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8' THEN
-		RAISE WARNING 'order_aggregator needs a database in UTF8, not %: a feed with a name that cannot be stored fails',
+		RAISE WARNING
+			'order_aggregator needs a database in UTF8, not %: some names cannot be stored',
 			pg_catalog.getdatabaseencoding();
 	END IF;
 END

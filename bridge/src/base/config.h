@@ -16,6 +16,8 @@ typedef struct Config
 	const char *rabbitmq_url;
 	TlsFiles    amqp_tls;
 	const char *http_listen;
+	const char *http_tls_cert_file;
+	const char *http_tls_key_file;
 	int         port;
 	const char *http_tokens_file;
 	bool        http_without_tokens;

@@ -14,7 +14,7 @@ typedef struct TlsFiles
 	const char *key_file;
 } TlsFiles;
 
-/* Rows of a program's table of settings. */
+/* Rows of a program's table of settings, with a comma between them. */
 #define AMQP_TLS_SETTINGS(files)                                                                   \
 	{"AMQP_CA_FILE",                                                                               \
 	 "amqp-ca-file",                                                                               \
@@ -32,7 +32,8 @@ typedef struct TlsFiles
 		 0,                                                                                        \
 		 0,                                                                                        \
 		 "our certificate for amqps://, if the broker wants one"},                                 \
-		{"AMQP_KEY_FILE", "amqp-key-file", SETTING_TEXT, &(files).key_file, "", 0, 0,              \
-		 "and its key"},
+	{                                                                                              \
+		"AMQP_KEY_FILE", "amqp-key-file", SETTING_TEXT, &(files).key_file, "", 0, 0, "and its key" \
+	}
 
 #endif /* BRIDGE_TLS_FILES_H */

@@ -170,11 +170,11 @@ tell_dropped(int rows)
 static int
 questions_waiting(void)
 {
-	Amqp *amqp = amqp_client_open(config.rabbitmq_url, "order-bridge housekeeping",
-								  config.broker_timeout_s * 1000, NULL);
-	int   waiting = amqp != NULL ? amqp_client_message_count(amqp, QUEUE_PLACED) : -1;
+	Broker *broker = broker_open(config.rabbitmq_url, "order-bridge housekeeping",
+								 config.broker_timeout_s * 1000, NULL);
+	int     waiting = broker != NULL ? broker_message_count(broker, QUEUE_PLACED) : -1;
 
-	amqp_client_close(amqp);
+	broker_close(broker);
 	return waiting;
 }
 

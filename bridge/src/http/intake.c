@@ -285,14 +285,14 @@ intake_close(Intake *intake)
 }
 
 Job *
-job_create(HttpExchange *exchange, JobKind kind)
+job_create(HttpExchange *exchange, const Query *query)
 {
 	Job *job = calloc(1, sizeof(Job));
 
 	if (job != NULL)
 	{
 		job->exchange = exchange;
-		job->kind = kind;
+		job->query = query;
 	}
 	return job;
 }

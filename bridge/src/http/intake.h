@@ -12,30 +12,19 @@
 
 #include "http/server.h"
 
-typedef enum JobKind
-{
-	JOB_PLACE,
-	JOB_GET_ORDER,
-	JOB_CANCEL_ORDER,
-	JOB_RETURN_ORDER,
-	JOB_GET_PRODUCTS,
-	JOB_GET_PRODUCT,
-	JOB_GET_VENDORS,
-	JOB_GET_SYNCS,
-	JOB_SYNC
-} JobKind;
+typedef struct Query Query; /* queries.h */
 
 /* A deferred exchange and what is to be done for it. Texts are malloc'd. */
 typedef struct Job
 {
 	struct Job   *next;
 	HttpExchange *exchange;
-	JobKind       kind;
+	const Query  *query; /* what is asked of the database; NULL: to place an order */
 	char  *subject; /* what the path names: an order, a product, a vendor; NULL: nothing, or all */
 	char  *body;    /* JSON, as the database takes it; NULL: none */
 	size_t body_bytes;       /* set by intake_add */
 	char  *idempotency_key;  /* of what changes something; else NULL */
-	char  *after;            /* JOB_GET_PRODUCTS: the page begins after that */
+	char  *after;            /* of a page: it begins after that */
 	int    limit;            /* and has so many rows */
 	long long deadline_ms;   /* of monotonic_ms() */
 	long long not_before_ms; /* it is not to be tried again before; 0: it is new */
@@ -78,7 +67,7 @@ extern int intake_depth(Intake *intake);
  * NULL. */
 extern void intake_close(Intake *intake);
 
-extern Job *job_create(HttpExchange *exchange, JobKind kind);
+extern Job *job_create(HttpExchange *exchange, const Query *query);
 extern void job_free(Job *job);
 
 #endif /* BRIDGE_INTAKE_H */

@@ -164,7 +164,7 @@ request_text(HttpExchange *exchange, const json_t *json, const char *key, bool k
 }
 
 void
-routes_post_order(HttpExchange *exchange, const char *parameter)
+routes_post_order(HttpExchange *exchange, const Route *route, const char *parameter)
 {
 	json_t *json = parse_body(exchange);
 	bool    key_in_body;
@@ -173,7 +173,7 @@ routes_post_order(HttpExchange *exchange, const char *parameter)
 	(void) parameter;
 	if (json == NULL)
 		return;
-	job = job_create(exchange, JOB_PLACE);
+	job = job_create(exchange, NULL);
 	if (job != NULL)
 		job->idempotency_key = choose_key(exchange, json, &key_in_body);
 	if (job != NULL && job->idempotency_key != NULL)
@@ -181,8 +181,8 @@ routes_post_order(HttpExchange *exchange, const char *parameter)
 		job->body = request_text(exchange, json, job->idempotency_key, key_in_body);
 		if (job->body != NULL)
 		{
-			routes_hand_over(routes_intakes.orders, exchange, job);
-			metric_set(METRIC_INTAKE_DEPTH, intake_depth(routes_intakes.orders));
+			routes_hand_over(exchange, route, job);
+			metric_set(METRIC_INTAKE_DEPTH, intake_depth(routes_queue(route->queue)));
 			job = NULL;
 		}
 		else
@@ -248,7 +248,8 @@ check_return_member(const char *name, const json_t *value)
 /* Hands over what changes an order: with a key, so that it can be repeated if its outcome is not
  * known. */
 static void
-hand_over_change(HttpExchange *exchange, JobKind kind, const char *order_id, MemberCheck check)
+hand_over_change(HttpExchange *exchange, const Route *route, const char *order_id,
+				 MemberCheck check)
 {
 	json_t *json = parse_optional_body(exchange, check);
 	bool    key_in_body;
@@ -267,7 +268,7 @@ hand_over_change(HttpExchange *exchange, JobKind kind, const char *order_id, Mem
 		return;
 	}
 	json_object_del(json, "idempotencyKey");
-	job = job_create(exchange, kind);
+	job = job_create(exchange, &route->query);
 	if (job != NULL)
 	{
 		job->subject = strdup(order_id);
@@ -277,17 +278,17 @@ hand_over_change(HttpExchange *exchange, JobKind kind, const char *order_id, Mem
 	else
 		free(key);
 	json_decref(json);
-	routes_hand_over(routes_intakes.changes, exchange, job);
+	routes_hand_over(exchange, route, job);
 }
 
 void
-routes_post_cancel(HttpExchange *exchange, const char *parameter)
+routes_post_cancel(HttpExchange *exchange, const Route *route, const char *parameter)
 {
-	hand_over_change(exchange, JOB_CANCEL_ORDER, parameter, check_cancel_member);
+	hand_over_change(exchange, route, parameter, check_cancel_member);
 }
 
 void
-routes_post_return(HttpExchange *exchange, const char *parameter)
+routes_post_return(HttpExchange *exchange, const Route *route, const char *parameter)
 {
-	hand_over_change(exchange, JOB_RETURN_ORDER, parameter, check_return_member);
+	hand_over_change(exchange, route, parameter, check_return_member);
 }

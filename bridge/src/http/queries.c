@@ -7,15 +7,14 @@
  */
 #include "http/queries.h"
 
-#include <inttypes.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/config.h"
 #include "base/log.h"
 #include "base/stop.h"
-#include "base/text.h"
+#include "http/etag.h"
 #include "http/problems.h"
-#include "link/statements.h"
 #include "sync/sync.h"
 
 #define LOCK_TIMEOUT_MS 1000 /* of what only reads */
@@ -23,22 +22,14 @@
 	40 /* of what changes an order, the first time; then twice that, and so on */
 #define LOCK_TIMEOUT_MS_MAX 320
 
-/* What has become of a job. */
-typedef enum Answered
-{
-	ANSWERED,
-	ANSWER_LATER /* it may succeed when it is tried again */
-} Answered;
-
 /*
  * Runs a job's statement. With DB_OK the result is the caller's; else it has been
  * seen to: *answered says how.
  */
 static DbOutcome
-run(Db *db, Job *job, const char *doing, const char *sql, int nparams, const char *const *params,
-	PGresult **result, Answered *answered)
+run(Db *db, Job *job, int nparams, const char *const *params, PGresult **result, Answered *answered)
 {
-	DbOutcome outcome = db_query(db, doing, sql, nparams, params, result);
+	DbOutcome outcome = db_query(db, job->query->doing, job->query->sql, nparams, params, result);
 
 	*answered = ANSWERED;
 	if (outcome == DB_OK)
@@ -53,20 +44,39 @@ run(Db *db, Job *job, const char *doing, const char *sql, int nparams, const cha
 	return outcome;
 }
 
-/* Replies with the one JSON value of the result, or 404. Frees the result. */
-static void
-reply_json(Job *job, PGresult *result, const char *what)
+/* Runs the job's statement and replies with its one JSON value; no row: there is no such thing. */
+static Answered
+answer_with(Db *db, Job *job, int nparams, const char *const *params)
 {
-	char detail[128];
+	PGresult *result;
+	Answered  answered;
+	char      detail[128];
 
+	if (run(db, job, nparams, params, &result, &answered) != DB_OK)
+		return answered;
 	if (PQntuples(result) == 0)
 	{
-		snprintf(detail, sizeof(detail), "there is no such %s", what);
+		snprintf(detail, sizeof(detail), "there is no such %s", job->query->what);
 		http_problem(job->exchange, 404, "Not Found", detail, NULL, NULL);
 	}
 	else
 		http_reply(job->exchange, 200, "application/json", strdup(PQgetvalue(result, 0, 0)));
 	PQclear(result);
+	return answered;
+}
+
+Answered
+query_all(Db *db, Job *job)
+{
+	return answer_with(db, job, 0, NULL);
+}
+
+Answered
+query_one(Db *db, Job *job)
+{
+	const char *params[1] = {job->subject};
+
+	return answer_with(db, job, 1, params);
 }
 
 /* True if the text is an order's id; replies 404 if not. */
@@ -82,33 +92,14 @@ is_order_id(Job *job)
 	return false;
 }
 
-/* Runs a statement that makes the answer, one JSON value, and replies with it; no row: there is no
- * such thing. */
-static Answered
-answer_with(Db *db, Job *job, const char *doing, const char *sql, int nparams,
-			const char *const *params, const char *what)
+Answered
+query_order(Db *db, Job *job)
 {
-	PGresult *result;
-	Answered  answered;
-
-	if (run(db, job, doing, sql, nparams, params, &result, &answered) == DB_OK)
-		reply_json(job, result, what);
-	return answered;
+	return is_order_id(job) ? query_one(db, job) : ANSWERED;
 }
 
-static Answered
-get_order(Db *db, Job *job)
-{
-	const char *params[1] = {job->subject};
-
-	return is_order_id(job)
-			   ? answer_with(db, job, "reading an order", SQL_GET_ORDER, 1, params, "order")
-			   : ANSWERED;
-}
-
-/* Changes an order. */
-static Answered
-change_order(Db *db, Job *job, const char *doing, const char *sql)
+Answered
+query_change(Db *db, Job *job)
 {
 	int         lock_timeout_ms = LOCK_TIMEOUT_MS_MIN;
 	char        lock_timeout[12];
@@ -119,47 +110,27 @@ change_order(Db *db, Job *job, const char *doing, const char *sql)
 	for (int i = 0; i < job->tries && lock_timeout_ms < LOCK_TIMEOUT_MS_MAX; i++)
 		lock_timeout_ms *= 2;
 	snprintf(lock_timeout, sizeof(lock_timeout), "%d", lock_timeout_ms);
-	return answer_with(db, job, doing, sql, 4, params, "order");
+	return answer_with(db, job, 4, params);
 }
 
-static Answered
-get_syncs(Db *db, Job *job)
-{
-	const char *params[1] = {job->subject};
-
-	return answer_with(db, job, "reading the syncs of a vendor", SQL_GET_SYNCS, 1, params,
-					   "vendor");
-}
-
-/* True if the tag is in the list, or the list is "*" (RFC 9110, 13.1.2; compared weakly). */
-static bool
-matches_etag(const char *list, const char *etag)
-{
-	return list != NULL && (strcmp(list, "*") == 0 || strstr(list, etag) != NULL);
-}
-
-/* Replies with the body and its ETag, or with 304 if the client has it already. Takes the body
- * over. */
+/* Replies with the body and its ETag, or with 304 if the client has it already. */
 static void
-reply_cacheable(Job *job, char *body)
+reply_cacheable(Job *job, const char *body)
 {
-	char etag[40];
+	char etag[ETAG_BYTES_MAX];
 
-	snprintf(etag, sizeof(etag), "\"%016" PRIx64 "-%zx\"", text_hash(body), strlen(body));
+	etag_of(body, etag);
 	http_set_header(job->exchange, "ETag", etag);
 	http_set_header(job->exchange, "Cache-Control", "no-cache");
-	if (matches_etag(http_header(job->exchange, "If-None-Match"), etag))
-	{
-		free(body);
+	if (etag_matches(http_header(job->exchange, "If-None-Match"), etag))
 		http_reply(job->exchange, 304, NULL, NULL);
-	}
 	else
-		http_reply(job->exchange, 200, "application/json", body);
+		http_reply(job->exchange, 200, "application/json", strdup(body));
 }
 
 /* "product/vendor" goes on after that offer, "product" after all of its offers. */
-static Answered
-get_products(Db *db, Job *job)
+Answered
+query_products(Db *db, Job *job)
 {
 	char       *slash = strrchr(job->after, '/');
 	char        limit[12];
@@ -170,36 +141,21 @@ get_products(Db *db, Job *job)
 	if (slash != NULL)
 		*slash = '\0';
 	snprintf(limit, sizeof(limit), "%d", job->limit);
-	if (run(db, job, "reading products", SQL_GET_PRODUCTS, 3, params, &result, &answered) == DB_OK)
+	if (run(db, job, 3, params, &result, &answered) == DB_OK)
 	{
-		reply_cacheable(job, strdup(PQgetvalue(result, 0, 0)));
+		reply_cacheable(job, PQgetvalue(result, 0, 0));
 		PQclear(result);
 	}
 	if (slash != NULL)
-		*slash = '/';
+		*slash = '/'; /* it may be tried again */
 	return answered;
 }
 
-static Answered
-get_product(Db *db, Job *job)
+Answered
+query_sync(Db *db, Job *job)
 {
-	const char *params[1] = {job->subject};
-
-	return answer_with(db, job, "reading a product", SQL_GET_PRODUCT, 1, params, "product");
-}
-
-static Answered
-get_vendors(Db *db, Job *job)
-{
-	return answer_with(db, job, "reading vendors", SQL_GET_VENDORS, 0, NULL, "vendors");
-}
-
-static Answered
-sync_vendors(Db *db, Job *job)
-{
-	json_t *results = json_array();
-	json_t *answer;
-
+	json_t  *results = json_array();
+	json_t  *answer;
 	Answered answered = ANSWERED;
 
 	if (!sync_now(db, job->subject, results))
@@ -215,35 +171,6 @@ sync_vendors(Db *db, Job *job)
 	}
 	json_decref(results);
 	return answered;
-}
-
-static Answered
-answer(Db *db, Job *job)
-{
-	switch (job->kind)
-	{
-		case JOB_GET_ORDER:
-			return get_order(db, job);
-		case JOB_CANCEL_ORDER:
-			return change_order(db, job, "cancelling an order", SQL_CANCEL_ORDER);
-		case JOB_RETURN_ORDER:
-			return change_order(db, job, "returning units of an order", SQL_RETURN_ORDER);
-		case JOB_GET_SYNCS:
-			return get_syncs(db, job);
-		case JOB_GET_PRODUCTS:
-			return get_products(db, job);
-		case JOB_GET_PRODUCT:
-			return get_product(db, job);
-		case JOB_GET_VENDORS:
-			return get_vendors(db, job);
-		case JOB_SYNC:
-			return sync_vendors(db, job);
-		case JOB_PLACE:
-			break;
-	}
-	log_error("an order came to the wrong queue");
-	problem_unavailable(job, "it came to the wrong queue");
-	return ANSWERED;
 }
 
 void *
@@ -264,7 +191,7 @@ queries_run(void *context)
 		Answered answered = ANSWER_LATER;
 
 		if (!is_over && (db_is_connected(&db) || db_connect(&db)))
-			answered = answer(&db, job);
+			answered = job->query->answer(&db, job);
 		if (answered == ANSWER_LATER && !is_over && intake_add_later(intake, job))
 			continue;
 		if (answered == ANSWER_LATER)

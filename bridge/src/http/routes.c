@@ -19,41 +19,32 @@
 #include "http/openapi.h"
 #include "http/problems.h"
 #include "http/routes_state.h"
+#include "link/statements.h"
 
 #define PAGE_ROWS_MAX 10000
 
-typedef void (*RouteHandler)(HttpExchange *exchange, const char *parameter);
-
-/* A route; "%" in the path stands for one segment, which is the handler's parameter. */
-typedef struct Route
-{
-	const char  *method;
-	const char  *path;
-	Scope        scope; /* that a token must have, if tokens are asked for */
-	RouteHandler handler;
-	bool         is_safe;  /* changes nothing, so that HEAD may be answered like it */
-	bool         is_older; /* of the older systems: HTTP_OLDER_ROUTES=no leaves it out */
-} Route;
-
-ApiIntakes routes_intakes;
+static ApiIntakes intakes;
 
 void
 api_init(const ApiIntakes *given)
 {
-	routes_intakes = *given;
+	intakes = *given;
+}
+
+Intake *
+routes_queue(ApiQueue queue)
+{
+	return intakes.queues[queue];
 }
 
 void
 api_tick(void)
 {
-	Intake *const all[] = {routes_intakes.orders, routes_intakes.aside, routes_intakes.changes,
-						   routes_intakes.reads,  routes_intakes.lists, routes_intakes.syncs};
-
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+	for (ApiQueue queue = QUEUE_NONE + 1; queue < QUEUE_COUNT; queue++)
 	{
 		Job *jobs;
 
-		while ((jobs = intake_take_overdue(all[i])) != NULL)
+		while ((jobs = intake_take_overdue(routes_queue(queue))) != NULL)
 		{
 			while (jobs != NULL)
 			{
@@ -77,9 +68,8 @@ routes_unavailable(HttpExchange *exchange, const char *detail)
 	metric_add(METRIC_HTTP_REFUSED, 1);
 }
 
-/* Defers the exchange and queues the job, which it takes over; or answers 503. */
 void
-routes_hand_over(Intake *intake, HttpExchange *exchange, Job *job)
+routes_hand_over(HttpExchange *exchange, const Route *route, Job *job)
 {
 	if (job == NULL)
 	{
@@ -88,21 +78,11 @@ routes_hand_over(Intake *intake, HttpExchange *exchange, Job *job)
 	}
 	job->deadline_ms = monotonic_ms() + config.request_timeout_s * 1000LL;
 	http_defer(exchange);
-	if (!intake_add(intake, job))
+	if (!intake_add(routes_queue(route->queue), job))
 	{
 		routes_unavailable(exchange, "too many requests are waiting");
 		job_free(job);
 	}
-}
-
-static void
-hand_over_query(Intake *intake, HttpExchange *exchange, JobKind kind, const char *subject)
-{
-	Job *job = job_create(exchange, kind);
-
-	if (job != NULL && subject != NULL)
-		job->subject = strdup(subject);
-	routes_hand_over(intake, exchange, job);
 }
 
 void
@@ -113,81 +93,57 @@ routes_bad_request(HttpExchange *exchange, const char *field, const char *detail
 
 /* ---------- the other routes ---------- */
 
+/* What the path names, or all there is. */
 static void
-get_order(HttpExchange *exchange, const char *parameter)
+ask(HttpExchange *exchange, const Route *route, const char *parameter)
 {
-	hand_over_query(routes_intakes.reads, exchange, JOB_GET_ORDER, parameter);
+	Job *job = job_create(exchange, &route->query);
+
+	if (job != NULL && *parameter != '\0')
+		job->subject = strdup(parameter);
+	routes_hand_over(exchange, route, job);
 }
 
 static void
-get_syncs(HttpExchange *exchange, const char *parameter)
-{
-	hand_over_query(routes_intakes.lists, exchange, JOB_GET_SYNCS, parameter);
-}
-
-static void
-get_products(HttpExchange *exchange, const char *parameter)
+get_products(HttpExchange *exchange, const Route *route, const char *parameter)
 {
 	const char *limit = http_query(exchange, "limit");
 	const char *after = http_query(exchange, "after");
 	long long   number = PAGE_ROWS_MAX;
 	Job        *job;
 
+	(void) route;
 	(void) parameter;
 	if (limit != NULL && !text_read_number(limit, 1, PAGE_ROWS_MAX, &number))
 	{
 		routes_bad_request(exchange, "limit", "limit must be a whole number from 1 to 10000");
 		return;
 	}
-	job = job_create(exchange, JOB_GET_PRODUCTS);
+	job = job_create(exchange, &route->query);
 	if (job != NULL)
 	{
 		job->limit = (int) number;
 		job->after = strdup(after ? after : "");
 	}
-	routes_hand_over(routes_intakes.lists, exchange, job);
+	routes_hand_over(exchange, route, job);
 }
 
 static void
-get_product(HttpExchange *exchange, const char *parameter)
+get_healthz(HttpExchange *exchange, const Route *route, const char *parameter)
 {
-	hand_over_query(routes_intakes.reads, exchange, JOB_GET_PRODUCT, parameter);
-}
-
-static void
-get_vendors(HttpExchange *exchange, const char *parameter)
-{
-	(void) parameter;
-	hand_over_query(routes_intakes.lists, exchange, JOB_GET_VENDORS, NULL);
-}
-
-static void
-sync_all(HttpExchange *exchange, const char *parameter)
-{
-	(void) parameter;
-	hand_over_query(routes_intakes.syncs, exchange, JOB_SYNC, NULL);
-}
-
-static void
-sync_one(HttpExchange *exchange, const char *parameter)
-{
-	hand_over_query(routes_intakes.syncs, exchange, JOB_SYNC, parameter);
-}
-
-static void
-get_healthz(HttpExchange *exchange, const char *parameter)
-{
+	(void) route;
 	(void) parameter;
 	http_reply(exchange, 200, "application/json", strdup("{\"status\": \"alive\"}"));
 }
 
 static void
-get_readyz(HttpExchange *exchange, const char *parameter)
+get_readyz(HttpExchange *exchange, const Route *route, const char *parameter)
 {
 	bool    ready;
 	json_t *roles = roles_json(&ready);
 	json_t *body = json_pack("{s:s, s:o}", "status", ready ? "ready" : "not ready", "roles", roles);
 
+	(void) route;
 	(void) parameter;
 	http_reply(exchange, ready ? 200 : 503, "application/json",
 			   body != NULL ? json_dumps(body, JSON_COMPACT) : NULL);
@@ -195,26 +151,29 @@ get_readyz(HttpExchange *exchange, const char *parameter)
 }
 
 static void
-get_metrics(HttpExchange *exchange, const char *parameter)
+get_metrics(HttpExchange *exchange, const Route *route, const char *parameter)
 {
+	(void) route;
 	(void) parameter;
-	metric_set(METRIC_INTAKE_DEPTH, intake_depth(routes_intakes.orders));
+	metric_set(METRIC_INTAKE_DEPTH, intake_depth(routes_queue(QUEUE_ORDERS)));
 	http_reply(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", metrics_text());
 }
 
 static void
-get_openapi(HttpExchange *exchange, const char *parameter)
+get_openapi(HttpExchange *exchange, const Route *route, const char *parameter)
 {
+	(void) route;
 	(void) parameter;
 	http_reply(exchange, 200, "application/json", strdup(openapi_json));
 }
 
 static void
-get_events(HttpExchange *exchange, const char *parameter)
+get_events(HttpExchange *exchange, const Route *route, const char *parameter)
 {
 	const char *last = http_header(exchange, "Last-Event-ID");
 	long long   number = -1;
 
+	(void) route;
 	(void) parameter;
 	if (last != NULL && !text_read_number(last, 0, INT64_MAX, &number))
 	{
@@ -227,24 +186,65 @@ get_events(HttpExchange *exchange, const char *parameter)
 		listeners_add(exchange, number);
 }
 
+/* an entry's parts, a line each */
+/* clang-format off */
 static const Route routes[] = {
-	{"POST", "/order", SCOPE_ORDER, routes_post_order, false, false},
-	{"GET", "/order/%", SCOPE_READ, get_order, true, false},
-	{"POST", "/order/%/cancel", SCOPE_ORDER, routes_post_cancel, false, false},
-	{"GET", "/products", SCOPE_READ, get_products, true, false},
-	{"GET", "/products/%", SCOPE_READ, get_product, true, false},
-	{"GET", "/vendorSync", SCOPE_ADMIN, sync_all, false, true},
-	{"POST", "/vendors/sync", SCOPE_ADMIN, sync_all, false, false},
-	{"POST", "/vendors/%/sync", SCOPE_ADMIN, sync_one, false, false},
-	{"GET", "/vendors", SCOPE_READ, get_vendors, true, false},
-	{"GET", "/events", SCOPE_READ, get_events, true, false},
-	{"POST", "/order/%/return", SCOPE_ORDER, routes_post_return, false, false},
-	{"GET", "/vendors/%/syncs", SCOPE_READ, get_syncs, true, false},
-	{"GET", "/healthz", SCOPE_NONE, get_healthz, true, false},
-	{"GET", "/readyz", SCOPE_NONE, get_readyz, true, false},
-	{"GET", "/metrics", SCOPE_READ, get_metrics, true, false},
-	{"GET", "/openapi.json", SCOPE_NONE, get_openapi, true, false},
+	{"POST", "/order", SCOPE_ORDER, 0, routes_post_order, QUEUE_ORDERS,
+	 {0},
+	 "400 404 409 422", "placeOrder", "Place an order"},
+	{"GET", "/order/%", SCOPE_READ, ROUTE_SAFE, ask, QUEUE_READS,
+	 {query_order, "order", "reading an order", SQL_GET_ORDER},
+	 "404", "getOrder", "An order with its lines, holds, returns and history"},
+	{"POST", "/order/%/cancel", SCOPE_ORDER, 0, routes_post_cancel, QUEUE_CHANGES,
+	 {query_change, "order", "cancelling an order", SQL_CANCEL_ORDER},
+	 "400 404 409 422", "cancelOrder", "Cancel a pending order"},
+	{"POST", "/order/%/return", SCOPE_ORDER, 0, routes_post_return, QUEUE_CHANGES,
+	 {query_change, "order", "returning units of an order", SQL_RETURN_ORDER},
+	 "400 404 409 422", "returnOrder", "Take units of a confirmed order back"},
+	{"GET", "/products", SCOPE_READ, ROUTE_SAFE, get_products, QUEUE_LISTS,
+	 {query_products, "products", "reading products", SQL_GET_PRODUCTS},
+	 "400", "listProducts", "Every vendor's offers, a page at a time"},
+	{"GET", "/products/%", SCOPE_READ, ROUTE_SAFE, ask, QUEUE_READS,
+	 {query_one, "product", "reading a product", SQL_GET_PRODUCT},
+	 "404", "getProduct", "One product, its offers added up"},
+	{"GET", "/vendorSync", SCOPE_ADMIN, ROUTE_OLDER, ask, QUEUE_SYNCS,
+	 {query_sync, "vendor", "syncing vendors", NULL},
+	 "404", "syncAllVendorsOlder", "Pull all vendors' feeds now"},
+	{"POST", "/vendors/sync", SCOPE_ADMIN, 0, ask, QUEUE_SYNCS,
+	 {query_sync, "vendor", "syncing vendors", NULL},
+	 "", "syncAllVendors", "Pull all vendors' feeds now"},
+	{"POST", "/vendors/%/sync", SCOPE_ADMIN, 0, ask, QUEUE_SYNCS,
+	 {query_sync, "vendor", "syncing a vendor", NULL},
+	 "404", "syncVendor", "Pull one vendor's feed now"},
+	{"GET", "/vendors", SCOPE_READ, ROUTE_SAFE, ask, QUEUE_LISTS,
+	 {query_all, "vendors", "reading vendors", SQL_GET_VENDORS},
+	 "", "listVendors", "Vendors with their last sync"},
+	{"GET", "/vendors/%/syncs", SCOPE_READ, ROUTE_SAFE, ask, QUEUE_LISTS,
+	 {query_one, "vendor", "reading the syncs of a vendor", SQL_GET_SYNCS},
+	 "404", "listSyncs", "The history of a vendor's feeds, the latest first"},
+	{"GET", "/events", SCOPE_READ, ROUTE_SAFE, get_events, QUEUE_NONE,
+	 {0},
+	 "400 503", "streamEvents", "Events as they are committed"},
+	{"GET", "/healthz", SCOPE_NONE, ROUTE_SAFE, get_healthz, QUEUE_NONE,
+	 {0},
+	 "", "getHealth", "The process lives"},
+	{"GET", "/readyz", SCOPE_NONE, ROUTE_SAFE, get_readyz, QUEUE_NONE,
+	 {0},
+	 "503", "getReadiness", "Every role that runs can do its work"},
+	{"GET", "/metrics", SCOPE_READ, ROUTE_SAFE, get_metrics, QUEUE_NONE,
+	 {0},
+	 "", "getMetrics", "Prometheus text"},
+	{"GET", "/openapi.json", SCOPE_NONE, ROUTE_SAFE, get_openapi, QUEUE_NONE,
+	 {0},
+	 "", "getDescription", "This description"},
 };
+/* clang-format on */
+
+static RouteTable
+route_table(void)
+{
+	return (RouteTable){routes, sizeof(routes) / sizeof(routes[0]), config.http_older_routes};
+}
 
 /* True if the request's token allows it; replies 401 or 403 if not. */
 static bool
@@ -272,71 +272,6 @@ is_allowed(HttpExchange *exchange, Scope scope)
 	http_set_header(exchange, "WWW-Authenticate", challenge);
 	http_problem(exchange, 403, "Forbidden", detail, "Authorization", NULL);
 	return false;
-}
-
-/* True if the path fits; *parameter is then the segment that "%" stands for. */
-static bool
-path_fits(const char *pattern, const HttpExchange *exchange, const char **parameter)
-{
-	int count = 0;
-
-	while (*pattern == '/')
-	{
-		size_t      length = strcspn(++pattern, "/");
-		const char *segment =
-			count < http_segment_count(exchange) ? http_segment(exchange, count) : NULL;
-
-		if (segment == NULL)
-			return false;
-		if (*pattern == '%')
-			*parameter = segment;
-		if (*pattern == '%' ? *segment == '\0'
-							: strlen(segment) != length || memcmp(segment, pattern, length) != 0)
-			return false;
-		pattern += length;
-		count++;
-	}
-	return count == http_segment_count(exchange);
-}
-
-static bool
-is_served(const Route *route)
-{
-	return !route->is_older || config.http_older_routes;
-}
-
-/* The route of a request; NULL if there is none. HEAD is GET without the body, unless that would
- * change something. */
-static const Route *
-find_route(const HttpExchange *exchange, const char **parameter)
-{
-	bool        is_head = strcmp(http_method(exchange), "HEAD") == 0;
-	const char *method = is_head ? "GET" : http_method(exchange);
-
-	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
-	{
-		if (strcmp(routes[i].method, method) == 0 && is_served(&routes[i]) &&
-			path_fits(routes[i].path, exchange, parameter))
-			return is_head && !routes[i].is_safe ? NULL : &routes[i];
-	}
-	return NULL;
-}
-
-/* Lists the methods that a path takes; an empty text if there is nothing at it. */
-static void
-list_methods(const HttpExchange *exchange, char *allow, size_t size)
-{
-	const char *parameter;
-
-	*allow = '\0';
-	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
-	{
-		if (is_served(&routes[i]) && path_fits(routes[i].path, exchange, &parameter) &&
-			strstr(allow, routes[i].method) == NULL)
-			snprintf(allow + strlen(allow), size - strlen(allow), "%s%s%s", *allow ? ", " : "",
-					 routes[i].method,
-					 strcmp(routes[i].method, "GET") == 0 && routes[i].is_safe ? ", HEAD" : "");
-	}
 }
 
 /*
@@ -369,15 +304,16 @@ bool
 api_admit(HttpExchange *exchange)
 {
 	const char  *parameter;
-	const Route *route = find_route(exchange, &parameter);
-
-	bool is_safe = route != NULL ? route->is_safe : is_safe_method(http_method(exchange));
-	char methods[128] = "";
+	RouteTable   table = route_table();
+	const Route *route = routing_find(&table, exchange, &parameter);
+	char         methods[128] = "";
+	bool         is_safe =
+        route != NULL ? (route->flags & ROUTE_SAFE) != 0 : is_safe_method(http_method(exchange));
 
 	metric_add(METRIC_HTTP_REQUESTS, 1);
 	http_set_note(exchange, route);
 	if (strcmp(http_method(exchange), "OPTIONS") == 0)
-		list_methods(exchange, methods, sizeof(methods));
+		routing_list_methods(&table, exchange, methods, sizeof(methods));
 	if (!callers_admit(exchange, is_safe, route != NULL && route->scope == SCOPE_NONE, methods))
 		return false;
 	return route == NULL ||
@@ -388,18 +324,19 @@ void
 api_handle(HttpExchange *exchange)
 {
 	const Route *route = http_note(exchange);
+	RouteTable   table = route_table();
 	const char  *parameter = "";
 	char         allow[128];
 
-	if (route != NULL && path_fits(route->path, exchange, &parameter))
+	if (route != NULL && routing_fits(route->path, exchange, &parameter))
 	{
-		route->handler(exchange, parameter);
+		route->handler(exchange, route, parameter);
 		return;
 	}
 	if (http_segment_count(exchange) == 0) /* "*", the server as a whole */
 		snprintf(allow, sizeof(allow), "GET, HEAD, POST");
 	else
-		list_methods(exchange, allow, sizeof(allow));
+		routing_list_methods(&table, exchange, allow, sizeof(allow));
 	if (*allow == '\0')
 	{
 		http_problem(exchange, 404, "Not Found", "there is nothing at this path", NULL, NULL);

@@ -2,21 +2,17 @@
  * routes.h
  *		The HTTP API's routes: checks a request and hands it to who can answer it.
  */
-#ifndef BRIDGE_API_H
-#define BRIDGE_API_H
+#ifndef BRIDGE_ROUTES_H
+#define BRIDGE_ROUTES_H
 
-#include "http/server.h"
 #include "http/intake.h"
+#include "http/routing.h"
+#include "http/server.h"
 
-/* Queues for what needs the database: none waits for another kind of work. */
+/* By ApiQueue; QUEUE_NONE's is NULL. */
 typedef struct ApiIntakes
 {
-	Intake *orders;  /* to be placed */
-	Intake *aside;   /* of those, the ones that somebody's lock holds up */
-	Intake *changes; /* cancels and returns */
-	Intake *reads;   /* of one thing */
-	Intake *lists;   /* of many */
-	Intake *syncs;   /* pulls of feeds */
+	Intake *queues[QUEUE_COUNT];
 } ApiIntakes;
 
 /* api_init must come before the server starts. The intakes must live as long as it. */
@@ -33,4 +29,4 @@ extern bool api_admit(HttpExchange *exchange);
 /* api_handle is the server's HttpHandler; api_admit has let the request in. */
 extern void api_handle(HttpExchange *exchange);
 
-#endif /* BRIDGE_API_H */
+#endif /* BRIDGE_ROUTES_H */

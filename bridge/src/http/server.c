@@ -25,7 +25,11 @@
 
 #include "base/log.h"
 #include "base/stop.h"
+#include "http/server_socket.h"
 #include "http/server_state.h"
+#include "http/server_tls.h"
+
+#define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 
 /* What 0.9.75 refuses by itself: since 0.9.77 values that go on in the next line, and blanks and
  * NULs in a target, are only refused if one asks for it. */
@@ -249,7 +253,7 @@ printable(const char *text, char *buffer, size_t size)
 static void
 log_request(HttpExchange *exchange, bool is_complete)
 {
-	char address[INET_ADDRSTRLEN];
+	char address[INET6_ADDRSTRLEN];
 	char method[32];
 	char path[256];
 	char trace[80];
@@ -367,56 +371,85 @@ serve(void *context)
 	return NULL;
 }
 
+/* The daemon has the descriptor from then on. */
 static struct MHD_Daemon *
-start_daemon(HttpServer *server, struct sockaddr_in *address)
+start_daemon(HttpServer *server, int descriptor)
 {
 	const HttpLimits *limits = &server->limits;
+	const unsigned    flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+						   MHD_USE_ITC | (limits->with_tls ? MHD_USE_TLS : 0);
+	struct MHD_OptionItem tls[] = {
+		{MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, (void *) server_tls_retrieve},
+		{MHD_OPTION_HTTPS_PRIORITIES, 0, TLS_PRIORITIES},
+		{MHD_OPTION_END, 0, NULL}};
+	struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
 
 	return MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_ITC,
-		ntohs(address->sin_port), NULL, NULL, on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_log,
-		NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *) address, MHD_OPTION_LISTENING_ADDRESS_REUSE,
-		1u, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096u, MHD_OPTION_CONNECTION_LIMIT,
+		flags, 0, NULL, NULL, on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+		MHD_OPTION_LISTEN_SOCKET, descriptor, MHD_OPTION_CONNECTION_LIMIT,
 		(unsigned) limits->connections_max * 2, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
 		(unsigned) limits->connections_per_address_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 		(size_t) limits->header_bytes_max * 2, MHD_OPTION_CONNECTION_TIMEOUT,
 		(unsigned) limits->idle_timeout_s, MHD_OPTION_NOTIFY_CONNECTION, server_on_connection,
 		server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_URI_LOG_CALLBACK,
-		on_target, server, STRICTNESS MHD_OPTION_END);
+		on_target, server, MHD_OPTION_ARRAY, limits->with_tls ? tls : none,
+		STRICTNESS MHD_OPTION_END);
+}
+
+/* Says where, once the server runs. */
+static void
+log_start(const HttpServer *server, int port)
+{
+	const char *scheme = server->limits.with_tls ? "https" : "http";
+
+	if (strchr(server->address, '/') != NULL)
+		log_info("listening on %s (%s)", server->address, scheme);
+	else if (strchr(server->address, ':') != NULL)
+		log_info("listening on %s://[%s]:%d", scheme, server->address, port);
+	else
+		log_info("listening on %s://%s:%d", scheme, server->address, port);
+}
+
+/* Listens, and starts the thread. */
+static bool
+start(HttpServer *server, int port)
+{
+	int descriptor = server->wake >= 0 ? server_listen(server->address, port) : -1;
+
+	if (descriptor < 0)
+		return false;
+	server->daemon = start_daemon(server, descriptor);
+	if (server->daemon != NULL && pthread_create(&server->thread, NULL, serve, server) == 0)
+		return true;
+	log_error("the HTTP server cannot be started");
+	if (server->daemon != NULL)
+		MHD_stop_daemon(server->daemon);
+	else
+		close(descriptor);
+	server_forget(server->address);
+	return false;
 }
 
 HttpServer *
 http_start(const char *address, int port, const HttpLimits *limits, HttpHandler handler)
 {
-	HttpServer        *server = calloc(1, sizeof(HttpServer));
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port)};
+	HttpServer *server = calloc(1, sizeof(HttpServer));
 
-	if (server == NULL || inet_pton(AF_INET, address, &in.sin_addr) != 1)
-	{
-		log_error("cannot listen on %s: it is not an IPv4 address", address);
-		free(server);
+	if (server == NULL)
 		return NULL;
-	}
+	server->address = address;
 	server->limits = *limits;
 	server->handler = handler;
 	server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	allow_descriptors(limits->connections_max * 2);
-	if (server->wake >= 0)
-		server->daemon = start_daemon(server, &in);
-	if (server->daemon != NULL && pthread_create(&server->thread, NULL, serve, server) != 0)
+	if (!start(server, port))
 	{
-		MHD_stop_daemon(server->daemon);
-		server->daemon = NULL;
-	}
-	if (server->daemon == NULL)
-	{
-		log_error("cannot listen on %s:%d", address, port);
 		if (server->wake >= 0)
 			close(server->wake);
 		free(server);
 		return NULL;
 	}
-	log_info("listening on http://%s:%d", address, port);
+	log_start(server, port);
 	return server;
 }
 
@@ -439,6 +472,7 @@ http_stop(HttpServer *server)
 	wake(server);
 	pthread_join(server->thread, NULL);
 	MHD_stop_daemon(server->daemon);
+	server_forget(server->address);
 	close(server->wake);
 	free(server);
 }

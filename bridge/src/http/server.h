@@ -32,6 +32,7 @@ typedef struct HttpLimits
 	int idle_timeout_s; /* a request must be there within that, byte by byte or not, and so must its
 						   reply be taken */
 	bool log_requests;
+	bool with_tls; /* server_tls_load() has been called */
 	/* called with a request's head, before its body is taken; false if it has replied to refuse it.
 	 * May be NULL */
 	bool (*admit)(HttpExchange *exchange);
@@ -42,7 +43,8 @@ typedef struct HttpLimits
 	void (*tick)(void);
 } HttpLimits;
 
-/* http_start listens; NULL, and a line in the log, if it cannot. */
+/* http_start listens at an address of IPv4 or IPv6, or, without a port, at "unix:/path"; NULL, and
+ * a line in the log, if it cannot. */
 extern HttpServer *http_start(const char *address, int port, const HttpLimits *limits,
 							  HttpHandler handler);
 
@@ -52,7 +54,7 @@ extern void http_quiesce(HttpServer *server);
 /* http_stop ends the server; every deferred exchange must have been replied to. */
 extern void http_stop(HttpServer *server);
 
-/* http_client_address gives the client's address as text, "-" if it is not known. */
+/* http_client_address gives the client's address as text, "-" if it has none. */
 extern void http_client_address(const HttpExchange *exchange, char *text, size_t size);
 
 /* The request. Strings live as long as the exchange; NULL where there is none. */

@@ -55,11 +55,22 @@ http_client_address(const HttpExchange *exchange, char *text, size_t size)
 {
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	const struct sockaddr_in6 *ip6;
 
 	snprintf(text, size, "-");
-	if (info != NULL && info->client_addr->sa_family == AF_INET)
+	if (info == NULL || info->client_addr == NULL)
+		return;
+	if (info->client_addr->sa_family == AF_INET)
 		inet_ntop(AF_INET, &((struct sockaddr_in *) info->client_addr)->sin_addr, text,
 				  (socklen_t) size);
+	if (info->client_addr->sa_family != AF_INET6)
+		return;
+	ip6 = (struct sockaddr_in6 *) info->client_addr;
+	/* one of IPv4 at a socket of both is shown as it is known */
+	if (IN6_IS_ADDR_V4MAPPED(&ip6->sin6_addr))
+		inet_ntop(AF_INET, ip6->sin6_addr.s6_addr + 12, text, (socklen_t) size);
+	else
+		inet_ntop(AF_INET6, &ip6->sin6_addr, text, (socklen_t) size);
 }
 
 const char *

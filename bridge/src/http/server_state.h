@@ -34,6 +34,7 @@ typedef struct Connection
 struct HttpServer
 {
 	struct MHD_Daemon *daemon;
+	const char        *address;
 	HttpLimits         limits;
 	HttpHandler        handler;
 	atomic_int         exchanges; /* begun and not completed */

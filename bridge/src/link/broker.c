@@ -46,82 +46,84 @@ broker_find_value(const amqp_table_t *table, const char *name)
 }
 
 static void
-note_refusal(Amqp *amqp, int code, amqp_bytes_t text, int class_id, int method_id)
+note_refusal(Broker *broker, int code, amqp_bytes_t text, int class_id, int method_id)
 {
-	amqp->refusal.code = code;
-	broker_copy_bytes(amqp->refusal.text, sizeof(amqp->refusal.text), text);
-	amqp->refusal.is_of_publish = class_id == CLASS_BASIC && method_id == METHOD_PUBLISH;
+	broker->refusal.code = code;
+	broker_copy_bytes(broker->refusal.text, sizeof(broker->refusal.text), text);
+	broker->refusal.is_of_publish = class_id == CLASS_BASIC && method_id == METHOD_PUBLISH;
 }
 
 /* Logs, and takes down, why the broker has closed what we had open. */
 void
-broker_note_close(Amqp *amqp, const char *doing, const amqp_method_t *method)
+broker_note_close(Broker *broker, const char *doing, const amqp_method_t *method)
 {
 	if (method->id == AMQP_CONNECTION_CLOSE_METHOD)
 	{
 		const amqp_connection_close_t *close = method->decoded;
 
-		note_refusal(amqp, close->reply_code, close->reply_text, close->class_id, close->method_id);
-		log_warning("%s: RabbitMQ closed the connection: %d %s", doing, amqp->refusal.code,
-					amqp->refusal.text);
+		note_refusal(broker, close->reply_code, close->reply_text, close->class_id,
+					 close->method_id);
+		log_warning("%s: RabbitMQ closed the connection: %d %s", doing, broker->refusal.code,
+					broker->refusal.text);
 	}
 	else if (method->id == AMQP_CHANNEL_CLOSE_METHOD)
 	{
 		const amqp_channel_close_t *close = method->decoded;
 
-		note_refusal(amqp, close->reply_code, close->reply_text, close->class_id, close->method_id);
-		log_warning("%s: RabbitMQ closed the channel: %d %s", doing, amqp->refusal.code,
-					amqp->refusal.text);
+		note_refusal(broker, close->reply_code, close->reply_text, close->class_id,
+					 close->method_id);
+		log_warning("%s: RabbitMQ closed the channel: %d %s", doing, broker->refusal.code,
+					broker->refusal.text);
 	}
 	else
 		log_warning("%s: unexpected method 0x%08X from RabbitMQ", doing, method->id);
 }
 
-const AmqpRefusal *
-amqp_client_refusal(const Amqp *amqp)
+const BrokerRefusal *
+broker_refusal(const Broker *broker)
 {
-	return &amqp->refusal;
+	return &broker->refusal;
 }
 
 /* Logs what went wrong with a call that waits for an answer; true if nothing did. */
 bool
-broker_check_reply(Amqp *amqp, const char *doing, amqp_rpc_reply_t reply)
+broker_check_reply(Broker *broker, const char *doing, amqp_rpc_reply_t reply)
 {
 	if (reply.reply_type == AMQP_RESPONSE_NORMAL)
 		return true;
 	if (reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION)
-		broker_note_close(amqp, doing, &reply.reply);
+		broker_note_close(broker, doing, &reply.reply);
 	else
 		log_warning("%s: %s", doing, amqp_error_string2(reply.library_error));
-	amqp->is_lost = true;
+	broker->is_lost = true;
 	return false;
 }
 
 bool
-broker_check_status(Amqp *amqp, const char *doing, int status)
+broker_check_status(Broker *broker, const char *doing, int status)
 {
 	if (status == AMQP_STATUS_OK)
 		return true;
 	log_warning("%s: %s", doing, amqp_error_string2(status));
-	amqp->is_lost = true;
+	broker->is_lost = true;
 	return false;
 }
 
 /* ---------- connecting ---------- */
 
 static bool
-open_socket(Amqp *amqp, const AmqpUrl *url)
+open_socket(Broker *broker, const BrokerUrl *url)
 {
 	amqp_socket_t *socket =
-		url->is_tls ? broker_tls_socket(amqp) : amqp_tcp_socket_new(amqp->connection);
+		url->is_tls ? broker_tls_socket(broker) : amqp_tcp_socket_new(broker->connection);
 	struct timeval timeout = {.tv_sec = url->connect_timeout_ms / 1000,
 							  .tv_usec = url->connect_timeout_ms % 1000 * 1000L};
 	int            status;
 
 	if (socket == NULL)
 		return false;
-	amqp_set_handshake_timeout(amqp->connection, &timeout);
-	amqp_set_rpc_timeout(amqp->connection, &(struct timeval){.tv_sec = RPC_TIMEOUT_S});
+	amqp_set_handshake_timeout(broker->connection, &timeout);
+	amqp_set_rpc_timeout(broker->connection, &(struct timeval){.tv_sec = RPC_TIMEOUT_S});
 	status = amqp_socket_open_noblock(socket, url->host, url->port, &timeout);
 	if (status != AMQP_STATUS_OK)
 	{
@@ -133,15 +135,15 @@ open_socket(Amqp *amqp, const AmqpUrl *url)
 }
 
 bool
-broker_open_channel(Amqp *amqp, amqp_channel_t channel)
+broker_open_channel(Broker *broker, amqp_channel_t channel)
 {
-	amqp_channel_open(amqp->connection, channel);
-	return broker_check_reply(amqp, "opening a channel", amqp_get_rpc_reply(amqp->connection));
+	amqp_channel_open(broker->connection, channel);
+	return broker_check_reply(broker, "opening a channel", amqp_get_rpc_reply(broker->connection));
 }
 
 /* Announces that we understand connection.blocked, and who we are. */
 static bool
-log_in(Amqp *amqp, const AmqpUrl *url, const char *name)
+log_in(Broker *broker, const BrokerUrl *url, const char *name)
 {
 	amqp_table_entry_t capabilities[] = {
 		{amqp_cstring_bytes("connection.blocked"),
@@ -158,67 +160,68 @@ log_in(Amqp *amqp, const AmqpUrl *url, const char *name)
 	};
 	amqp_table_t table = {.num_entries = 2, .entries = properties};
 
-	if (!broker_check_reply(amqp, "logging in to RabbitMQ",
-							amqp_login_with_properties(
-								amqp->connection, url->vhost, 0, FRAME_BYTES_MAX, url->heartbeat_s,
-								&table, AMQP_SASL_METHOD_PLAIN, url->user, url->password)))
+	if (!broker_check_reply(broker, "logging in to RabbitMQ",
+							amqp_login_with_properties(broker->connection, url->vhost, 0,
+													   FRAME_BYTES_MAX, url->heartbeat_s, &table,
+													   AMQP_SASL_METHOD_PLAIN, url->user,
+													   url->password)))
 		return false;
-	if (!broker_open_channel(amqp, CHANNEL))
+	if (!broker_open_channel(broker, CHANNEL))
 		return false;
-	amqp_confirm_select(amqp->connection, CHANNEL);
-	return broker_check_reply(amqp, "asking for confirms", amqp_get_rpc_reply(amqp->connection));
+	amqp_confirm_select(broker->connection, CHANNEL);
+	return broker_check_reply(broker, "asking for confirms",
+							  amqp_get_rpc_reply(broker->connection));
 }
 
-Amqp *
-amqp_client_open(const char *text, const char *name, int publish_timeout_ms,
-				 const AmqpEvents *events)
+Broker *
+broker_open(const char *text, const char *name, int publish_timeout_ms, const BrokerEvents *events)
 {
-	AmqpUrl     url;
+	BrokerUrl   url;
 	const char *wrong = amqp_url_parse(&url, text);
-	Amqp       *amqp = calloc(1, sizeof(Amqp));
+	Broker     *broker = calloc(1, sizeof(Broker));
 
-	if (amqp == NULL || wrong != NULL)
+	if (broker == NULL || wrong != NULL)
 	{
 		log_error("RABBITMQ_URL %s", wrong != NULL ? wrong : "cannot be used: out of memory");
 		amqp_url_free(&url);
-		free(amqp);
+		free(broker);
 		return NULL;
 	}
 	if (events != NULL)
-		amqp->events = *events;
-	amqp->user = strdup(url.user);
-	amqp->connection = amqp_new_connection();
-	if (amqp->user == NULL || amqp->connection == NULL || !open_socket(amqp, &url) ||
-		!log_in(amqp, &url, name))
+		broker->events = *events;
+	broker->user = strdup(url.user);
+	broker->connection = amqp_new_connection();
+	if (broker->user == NULL || broker->connection == NULL || !open_socket(broker, &url) ||
+		!log_in(broker, &url, name))
 	{
-		amqp->is_lost = true;
-		amqp_client_close(amqp);
-		amqp = NULL;
+		broker->is_lost = true;
+		broker_close(broker);
+		broker = NULL;
 	}
 	else
 	{
-		amqp->watch = watchdog_watch(amqp_get_sockfd(amqp->connection), publish_timeout_ms);
+		broker->watch = watchdog_watch(amqp_get_sockfd(broker->connection), publish_timeout_ms);
 		log_info("connected to RabbitMQ host=%s port=%d", url.host, url.port);
 	}
 	amqp_url_free(&url);
-	return amqp;
+	return broker;
 }
 
 void
-amqp_client_close(Amqp *amqp)
+broker_close(Broker *broker)
 {
-	if (amqp == NULL)
+	if (broker == NULL)
 		return;
-	watchdog_forget(amqp->watch);
-	if (amqp->connection != NULL)
+	watchdog_forget(broker->watch);
+	if (broker->connection != NULL)
 	{
 		/* one that owes us answers may not answer this either */
-		if (!amqp->is_lost && !amqp->is_blocked && amqp->unconfirmed == 0)
-			amqp_connection_close(amqp->connection, AMQP_REPLY_SUCCESS);
-		amqp_destroy_connection(amqp->connection);
+		if (!broker->is_lost && !broker->is_blocked && broker->unconfirmed == 0)
+			amqp_connection_close(broker->connection, AMQP_REPLY_SUCCESS);
+		amqp_destroy_connection(broker->connection);
 	}
-	free(amqp->user);
-	free(amqp);
+	free(broker->user);
+	free(broker);
 }
 
 /* ---------- declaring ---------- */
@@ -228,9 +231,9 @@ amqp_client_close(Amqp *amqp)
  * False if the connection is lost. *refused may be NULL.
  */
 static bool
-survive_refusal(Amqp *amqp, const char *what, bool *refused)
+survive_refusal(Broker *broker, const char *what, bool *refused)
 {
-	amqp_rpc_reply_t        reply = amqp_get_rpc_reply(amqp->connection);
+	amqp_rpc_reply_t        reply = amqp_get_rpc_reply(broker->connection);
 	amqp_channel_close_ok_t ok;
 
 	if (refused != NULL)
@@ -239,19 +242,19 @@ survive_refusal(Amqp *amqp, const char *what, bool *refused)
 		return true;
 	if (reply.reply_type != AMQP_RESPONSE_SERVER_EXCEPTION ||
 		reply.reply.id != AMQP_CHANNEL_CLOSE_METHOD)
-		return broker_check_reply(amqp, what, reply);
-	broker_note_close(amqp, what, &reply.reply);
-	return broker_check_status(amqp, what,
-							   amqp_send_method(amqp->connection, CHANNEL_DECLARE,
+		return broker_check_reply(broker, what, reply);
+	broker_note_close(broker, what, &reply.reply);
+	return broker_check_status(broker, what,
+							   amqp_send_method(broker->connection, CHANNEL_DECLARE,
 												AMQP_CHANNEL_CLOSE_OK_METHOD, &ok)) &&
-		   broker_open_channel(amqp, CHANNEL_DECLARE);
+		   broker_open_channel(broker, CHANNEL_DECLARE);
 }
 
 /* The major version of the broker; 0 if it does not say. */
 static int
-broker_major(Amqp *amqp)
+broker_major(Broker *broker)
 {
-	const amqp_table_t       *properties = amqp_get_server_properties(amqp->connection);
+	const amqp_table_t       *properties = amqp_get_server_properties(broker->connection);
 	const amqp_field_value_t *value =
 		properties != NULL ? broker_find_value(properties, "version") : NULL;
 	char version[SHORT_STRING_MAX];
@@ -264,7 +267,7 @@ broker_major(Amqp *amqp)
 
 /* *refused may be NULL. False if the connection is lost. */
 static bool
-declare_quorum_queue(Amqp *amqp, const char *queue, bool with_limit, bool *refused)
+declare_quorum_queue(Broker *broker, const char *queue, bool with_limit, bool *refused)
 {
 	amqp_table_entry_t arguments[] = {
 		{amqp_cstring_bytes("x-queue-type"),
@@ -274,9 +277,9 @@ declare_quorum_queue(Amqp *amqp, const char *queue, bool with_limit, bool *refus
 	char what[SHORT_STRING_MAX];
 
 	snprintf(what, sizeof(what), "declaring queue %s", queue);
-	amqp_queue_declare(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(queue), 0, 1, 0, 0,
+	amqp_queue_declare(broker->connection, CHANNEL_DECLARE, amqp_cstring_bytes(queue), 0, 1, 0, 0,
 					   (amqp_table_t){.num_entries = with_limit ? 2 : 1, .entries = arguments});
-	return survive_refusal(amqp, what, refused);
+	return survive_refusal(broker, what, refused);
 }
 
 /*
@@ -285,29 +288,29 @@ declare_quorum_queue(Amqp *amqp, const char *queue, bool with_limit, bool *refus
  * be changed: *has_limit is then false.
  */
 static bool
-declare_with_limit(Amqp *amqp, const char *queue, bool *has_limit)
+declare_with_limit(Broker *broker, const char *queue, bool *has_limit)
 {
 	bool refused;
 
-	if (!declare_quorum_queue(amqp, queue, true, &refused))
+	if (!declare_quorum_queue(broker, queue, true, &refused))
 		return false;
 	*has_limit = !refused;
-	return !refused || declare_quorum_queue(amqp, queue, false, NULL);
+	return !refused || declare_quorum_queue(broker, queue, false, NULL);
 }
 
 static bool
-declare_queues(Amqp *amqp, int *limited)
+declare_queues(Broker *broker, int *limited)
 {
 	static const char *const queues[] = {QUEUE_PLACED, QUEUE_PLACED_DEAD, QUEUE_REPLIES,
 										 QUEUE_REPLIES_DEAD};
-	bool                     drops = broker_major(amqp) >= MAJOR_THAT_DROPS;
+	bool                     drops = broker_major(broker) >= MAJOR_THAT_DROPS;
 
 	*limited = 0;
 	for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++)
 	{
 		bool has_limit;
 
-		if (!declare_with_limit(amqp, queues[i], &has_limit))
+		if (!declare_with_limit(broker, queues[i], &has_limit))
 			return false;
 		if (has_limit || !drops)
 			continue;
@@ -321,52 +324,52 @@ declare_queues(Amqp *amqp, int *limited)
 }
 
 bool
-amqp_client_declare(Amqp *amqp, int *limited)
+broker_declare(Broker *broker, int *limited)
 {
 	bool refused;
 	int  ignored;
 
-	if (!broker_open_channel(amqp, CHANNEL_DECLARE))
+	if (!broker_open_channel(broker, CHANNEL_DECLARE))
 		return false;
-	amqp_exchange_declare(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(EXCHANGE_ORDERS),
+	amqp_exchange_declare(broker->connection, CHANNEL_DECLARE, amqp_cstring_bytes(EXCHANGE_ORDERS),
 						  amqp_cstring_bytes("topic"), 0, 1, 0, 0, amqp_empty_table);
-	if (!survive_refusal(amqp, "declaring exchange " EXCHANGE_ORDERS, NULL) ||
-		!declare_queues(amqp, limited != NULL ? limited : &ignored))
+	if (!survive_refusal(broker, "declaring exchange " EXCHANGE_ORDERS, NULL) ||
+		!declare_queues(broker, limited != NULL ? limited : &ignored))
 		return false;
-	amqp_queue_bind(amqp->connection, CHANNEL_DECLARE, amqp_cstring_bytes(QUEUE_PLACED),
+	amqp_queue_bind(broker->connection, CHANNEL_DECLARE, amqp_cstring_bytes(QUEUE_PLACED),
 					amqp_cstring_bytes(EXCHANGE_ORDERS), amqp_cstring_bytes(PLACED_BINDING),
 					amqp_empty_table);
-	if (!survive_refusal(amqp, "binding queue " QUEUE_PLACED, &refused))
+	if (!survive_refusal(broker, "binding queue " QUEUE_PLACED, &refused))
 		return false;
-	amqp->may_bind = !refused;
-	amqp->refusal = (AmqpRefusal){0};
+	broker->may_bind = !refused;
+	broker->refusal = (BrokerRefusal){0};
 	return broker_check_reply(
-		amqp, "closing a channel",
-		amqp_channel_close(amqp->connection, CHANNEL_DECLARE, AMQP_REPLY_SUCCESS));
+		broker, "closing a channel",
+		amqp_channel_close(broker->connection, CHANNEL_DECLARE, AMQP_REPLY_SUCCESS));
 }
 
 bool
-amqp_client_bind_again(Amqp *amqp)
+broker_bind_again(Broker *broker)
 {
 	amqp_queue_bind_t bind = {.queue = amqp_cstring_bytes(QUEUE_PLACED),
 							  .exchange = amqp_cstring_bytes(EXCHANGE_ORDERS),
 							  .routing_key = amqp_cstring_bytes(PLACED_BINDING),
 							  .nowait = 1};
 
-	if (!amqp->may_bind || amqp->is_lost)
-		return !amqp->is_lost;
+	if (!broker->may_bind || broker->is_lost)
+		return !broker->is_lost;
 	return broker_check_status(
-		amqp, "binding queue " QUEUE_PLACED,
-		amqp_send_method(amqp->connection, CHANNEL, AMQP_QUEUE_BIND_METHOD, &bind));
+		broker, "binding queue " QUEUE_PLACED,
+		amqp_send_method(broker->connection, CHANNEL, AMQP_QUEUE_BIND_METHOD, &bind));
 }
 
 int
-amqp_client_message_count(Amqp *amqp, const char *queue)
+broker_message_count(Broker *broker, const char *queue)
 {
 	amqp_queue_declare_ok_t *ok = amqp_queue_declare(
-		amqp->connection, CHANNEL, amqp_cstring_bytes(queue), 1, 0, 0, 0, amqp_empty_table);
+		broker->connection, CHANNEL, amqp_cstring_bytes(queue), 1, 0, 0, 0, amqp_empty_table);
 
-	if (!broker_check_reply(amqp, "counting messages", amqp_get_rpc_reply(amqp->connection)) ||
+	if (!broker_check_reply(broker, "counting messages", amqp_get_rpc_reply(broker->connection)) ||
 		ok == NULL)
 		return -1;
 	return (int) ok->message_count;

@@ -9,7 +9,7 @@
 #include "link/broker_state.h"
 
 static amqp_field_value_t
-header_value(const AmqpHeader *header)
+header_value(const BrokerHeader *header)
 {
 	amqp_field_value_t value = {0};
 
@@ -38,33 +38,34 @@ header_value(const AmqpHeader *header)
 /* A message that the library cannot write is refused as the broker would; if the broker has hung
  * up, it may have said why. */
 static bool
-check_publish(Amqp *amqp, int status)
+check_publish(Broker *broker, int status)
 {
 	struct timeval no_wait = {0};
 	amqp_frame_t   frame;
 
-	if (broker_check_status(amqp, "publishing", status))
+	if (broker_check_status(broker, "publishing", status))
 		return true;
 	if (status == AMQP_STATUS_TABLE_TOO_BIG || status == AMQP_STATUS_BAD_AMQP_DATA ||
 		status == AMQP_STATUS_INVALID_PARAMETER)
 	{
-		amqp->refusal = (AmqpRefusal){.code = AMQP_SYNTAX_ERROR, .is_of_publish = true};
-		snprintf(amqp->refusal.text, sizeof(amqp->refusal.text), "%s", amqp_error_string2(status));
+		broker->refusal = (BrokerRefusal){.code = AMQP_SYNTAX_ERROR, .is_of_publish = true};
+		snprintf(broker->refusal.text, sizeof(broker->refusal.text), "%s",
+				 amqp_error_string2(status));
 		return false;
 	}
-	while (amqp->refusal.code == 0 &&
-		   amqp_simple_wait_frame_noblock(amqp->connection, &frame, &no_wait) == AMQP_STATUS_OK)
+	while (broker->refusal.code == 0 &&
+		   amqp_simple_wait_frame_noblock(broker->connection, &frame, &no_wait) == AMQP_STATUS_OK)
 	{
 		if (frame.frame_type == AMQP_FRAME_METHOD &&
 			(frame.payload.method.id == AMQP_CONNECTION_CLOSE_METHOD ||
 			 frame.payload.method.id == AMQP_CHANNEL_CLOSE_METHOD))
-			broker_note_close(amqp, "publishing", &frame.payload.method);
+			broker_note_close(broker, "publishing", &frame.payload.method);
 	}
 	return false;
 }
 
 uint64_t
-amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
+broker_publish(Broker *broker, const BrokerMessage *message)
 {
 	amqp_table_entry_t      entries[HEADERS_MAX];
 	int                     count = 0;
@@ -76,7 +77,7 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 	amqp_bytes_t body = {.len = message->body_bytes, .bytes = (void *) message->body};
 	int          status;
 
-	if (amqp->is_lost || amqp->published - amqp->confirmed == AMQP_UNCONFIRMED_MAX)
+	if (broker->is_lost || broker->published - broker->confirmed == AMQP_UNCONFIRMED_MAX)
 		return 0;
 	if (message->message_id != NULL)
 	{
@@ -95,11 +96,11 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 	}
 	if (message->is_copy)
 	{
-		const AmqpHeader user_id = {.kind = AMQP_HEADER_TEXT,
-									.text = message->user_id ? message->user_id : ""};
+		const BrokerHeader user_id = {.kind = AMQP_HEADER_TEXT,
+									  .text = message->user_id ? message->user_id : ""};
 
 		properties._flags |= AMQP_BASIC_USER_ID_FLAG;
-		properties.user_id = amqp_cstring_bytes(amqp->user);
+		properties.user_id = amqp_cstring_bytes(broker->user);
 		entries[count++] =
 			(amqp_table_entry_t){amqp_cstring_bytes(HEADER_USER_ID), header_value(&user_id)};
 	}
@@ -111,56 +112,57 @@ amqp_client_publish(Amqp *amqp, const AmqpMessage *message)
 		properties._flags |= AMQP_BASIC_HEADERS_FLAG;
 		properties.headers = (amqp_table_t){.num_entries = count, .entries = entries};
 	}
-	watchdog_enter(amqp->watch);
-	status = amqp_basic_publish(amqp->connection, CHANNEL, amqp_cstring_bytes(message->exchange),
+	watchdog_enter(broker->watch);
+	status = amqp_basic_publish(broker->connection, CHANNEL, amqp_cstring_bytes(message->exchange),
 								amqp_cstring_bytes(message->routing_key), message->mandatory, 0,
 								&properties, body);
-	watchdog_leave(amqp->watch);
-	if (!check_publish(amqp, status))
+	watchdog_leave(broker->watch);
+	if (!check_publish(broker, status))
 		return 0;
-	amqp->published++;
-	amqp->unconfirmed++;
-	amqp->answered[amqp->published % AMQP_UNCONFIRMED_MAX] = false;
-	return amqp->published;
+	broker->published++;
+	broker->unconfirmed++;
+	broker->answered[broker->published % AMQP_UNCONFIRMED_MAX] = false;
+	return broker->published;
 }
 
 static void
-note_answer(Amqp *amqp, uint64_t tag, bool is_ack)
+note_answer(Broker *broker, uint64_t tag, bool is_ack)
 {
-	bool *answered = &amqp->answered[tag % AMQP_UNCONFIRMED_MAX];
+	bool *answered = &broker->answered[tag % AMQP_UNCONFIRMED_MAX];
 
-	if (tag <= amqp->confirmed || tag > amqp->published || *answered)
+	if (tag <= broker->confirmed || tag > broker->published || *answered)
 		return;
 	*answered = true;
-	amqp->unconfirmed--;
-	if (amqp->events.on_confirm != NULL)
-		amqp->events.on_confirm(amqp->events.context, tag, is_ack);
+	broker->unconfirmed--;
+	if (broker->events.on_confirm != NULL)
+		broker->events.on_confirm(broker->events.context, tag, is_ack);
 }
 
 /* The broker's answer to one publish, or to all up to it. */
 void
-broker_on_answer(Amqp *amqp, uint64_t tag, bool multiple, bool is_ack)
+broker_on_answer(Broker *broker, uint64_t tag, bool multiple, bool is_ack)
 {
-	for (uint64_t t = multiple ? amqp->confirmed + 1 : tag; t <= tag && t <= amqp->published; t++)
-		note_answer(amqp, t, is_ack);
-	while (amqp->confirmed < amqp->published &&
-		   amqp->answered[(amqp->confirmed + 1) % AMQP_UNCONFIRMED_MAX])
-		amqp->confirmed++;
-	amqp->was_refused |= !is_ack;
+	for (uint64_t t = multiple ? broker->confirmed + 1 : tag; t <= tag && t <= broker->published;
+		 t++)
+		note_answer(broker, t, is_ack);
+	while (broker->confirmed < broker->published &&
+		   broker->answered[(broker->confirmed + 1) % AMQP_UNCONFIRMED_MAX])
+		broker->confirmed++;
+	broker->was_refused |= !is_ack;
 }
 
 bool
-amqp_client_wait_confirms(Amqp *amqp, int timeout_ms)
+broker_wait_confirms(Broker *broker, int timeout_ms)
 {
 	long long deadline = monotonic_ms() + timeout_ms;
 	bool      was_refused;
 
-	while (amqp->unconfirmed > 0 && !amqp->was_refused && monotonic_ms() < deadline)
+	while (broker->unconfirmed > 0 && !broker->was_refused && monotonic_ms() < deadline)
 	{
-		if (!amqp_client_process(amqp, 100))
+		if (!broker_process(broker, 100))
 			return false;
 	}
-	was_refused = amqp->was_refused;
-	amqp->was_refused = false;
-	return amqp->unconfirmed == 0 && !was_refused;
+	was_refused = broker->was_refused;
+	broker->was_refused = false;
+	return broker->unconfirmed == 0 && !was_refused;
 }

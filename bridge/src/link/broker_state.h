@@ -25,10 +25,10 @@
 #define CLASS_BASIC       60
 #define METHOD_PUBLISH    40
 
-struct Amqp
+struct Broker
 {
 	amqp_connection_state_t connection;
-	AmqpEvents              events;
+	BrokerEvents            events;
 	Watch                  *watch;
 	uint64_t                published; /* tag of the last publish */
 	uint64_t                confirmed; /* all tags up to it have been answered */
@@ -41,7 +41,7 @@ struct Amqp
 	int            prefetch;
 	long long      consumer_due_ms; /* then it is renewed, if nothing comes before */
 	int            unacked;         /* deliveries neither acknowledged nor given back */
-	AmqpRefusal    refusal;
+	BrokerRefusal  refusal;
 	char          *user;     /* whom we log in as */
 	bool           may_bind; /* the broker has let us bind the queue of placed orders */
 	bool           is_lost;
@@ -49,19 +49,19 @@ struct Amqp
 };
 
 /* A socket that trusts whom it should, and names us; NULL, and a line in the log, if it cannot. */
-extern amqp_socket_t *broker_tls_socket(Amqp *amqp);
+extern amqp_socket_t *broker_tls_socket(Broker *broker);
 
 /* What may be the matter with a connection by TLS, where the library's words do not say. */
-extern const char *broker_tls_hint(const AmqpUrl *url, int status);
+extern const char *broker_tls_hint(const BrokerUrl *url, int status);
 
 /* The value of that name; NULL if there is none. */
 extern const amqp_field_value_t *broker_find_value(const amqp_table_t *table, const char *name);
 
 extern void broker_copy_bytes(char *to, size_t size, amqp_bytes_t from);
-extern void broker_note_close(Amqp *amqp, const char *doing, const amqp_method_t *method);
-extern bool broker_check_reply(Amqp *amqp, const char *doing, amqp_rpc_reply_t reply);
-extern bool broker_check_status(Amqp *amqp, const char *doing, int status);
-extern bool broker_open_channel(Amqp *amqp, amqp_channel_t channel);
-extern void broker_on_answer(Amqp *amqp, uint64_t tag, bool multiple, bool is_ack);
+extern void broker_note_close(Broker *broker, const char *doing, const amqp_method_t *method);
+extern bool broker_check_reply(Broker *broker, const char *doing, amqp_rpc_reply_t reply);
+extern bool broker_check_status(Broker *broker, const char *doing, int status);
+extern bool broker_open_channel(Broker *broker, amqp_channel_t channel);
+extern void broker_on_answer(Broker *broker, uint64_t tag, bool multiple, bool is_ack);
 
 #endif /* BROKER_STATE_H */

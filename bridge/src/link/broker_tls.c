@@ -32,7 +32,7 @@ system_ca_file(void)
 }
 
 const char *
-amqp_client_set_tls(const TlsFiles *wanted)
+broker_set_tls(const TlsFiles *wanted)
 {
 	tls = *wanted;
 	if (*tls.ca_file == '\0')
@@ -49,9 +49,9 @@ amqp_client_set_tls(const TlsFiles *wanted)
 }
 
 amqp_socket_t *
-broker_tls_socket(Amqp *amqp)
+broker_tls_socket(Broker *broker)
 {
-	amqp_socket_t *socket = amqp_ssl_socket_new(amqp->connection);
+	amqp_socket_t *socket = amqp_ssl_socket_new(broker->connection);
 
 	if (socket == NULL)
 	{
@@ -73,7 +73,7 @@ broker_tls_socket(Amqp *amqp)
 }
 
 const char *
-broker_tls_hint(const AmqpUrl *url, int status)
+broker_tls_hint(const BrokerUrl *url, int status)
 {
 	if (!url->is_tls)
 		return "";

@@ -15,13 +15,13 @@
 #define NUMBER_MAX         60000
 
 void
-amqp_url_free(AmqpUrl *url)
+amqp_url_free(BrokerUrl *url)
 {
 	free(url->host);
 	free(url->user);
 	free(url->password);
 	free(url->vhost);
-	*url = (AmqpUrl){0};
+	*url = (BrokerUrl){0};
 }
 
 /* A part of the URL, decoded and malloc'd; the default if it is not there; NULL if memory is short
@@ -52,7 +52,7 @@ url_part(CURLU *parts, CURLUPart part, const char *otherwise)
 
 /* Reads "heartbeat=30&..."; what is wrong with it, or NULL. */
 static const char *
-read_url_options(AmqpUrl *url, char *query)
+read_url_options(BrokerUrl *url, char *query)
 {
 	for (char *option; (option = strsep(&query, "&")) != NULL;)
 	{
@@ -76,7 +76,7 @@ read_url_options(AmqpUrl *url, char *query)
 }
 
 static const char *
-read_url_parts(AmqpUrl *url, CURLU *parts)
+read_url_parts(BrokerUrl *url, CURLU *parts)
 {
 	char       *scheme = url_part(parts, CURLUPART_SCHEME, "");
 	char       *port = url_part(parts, CURLUPART_PORT, "");
@@ -131,12 +131,12 @@ is_percent_encoded(const char *text)
 }
 
 const char *
-amqp_url_parse(AmqpUrl *url, const char *text)
+amqp_url_parse(BrokerUrl *url, const char *text)
 {
 	CURLU      *parts = curl_url();
 	const char *wrong = NULL;
 
-	*url = (AmqpUrl){0};
+	*url = (BrokerUrl){0};
 	if (parts == NULL)
 		wrong = "cannot be read: out of memory";
 	else if (!is_percent_encoded(text))

@@ -12,7 +12,7 @@
 
 #include <stdbool.h>
 
-typedef struct AmqpUrl
+typedef struct BrokerUrl
 {
 	char *host;
 	char *user;
@@ -22,14 +22,14 @@ typedef struct AmqpUrl
 	bool  is_tls;
 	int   heartbeat_s;
 	int   connect_timeout_ms;
-} AmqpUrl;
+} BrokerUrl;
 
 /*
  * amqp_url_parse takes a URL apart and returns NULL, or what is wrong with it, as what
  * follows the setting's name. That says nothing of its contents: there may be a
  * password in it. amqp_url_free in either case.
  */
-extern const char *amqp_url_parse(AmqpUrl *url, const char *text);
-extern void        amqp_url_free(AmqpUrl *url);
+extern const char *amqp_url_parse(BrokerUrl *url, const char *text);
+extern void        amqp_url_free(BrokerUrl *url);
 
 #endif /* BRIDGE_AMQP_URL_H */

@@ -50,7 +50,7 @@ static bool
 wait_for_bell(Relay *relay, int timeout_ms, bool *rung)
 {
 	struct pollfd waits[3] = {{.fd = PQsocket(relay->db.connection), .events = POLLIN},
-							  {.fd = amqp_client_descriptor(relay->amqp), .events = POLLIN},
+							  {.fd = broker_descriptor(relay->broker), .events = POLLIN},
 							  {.fd = stop_descriptor(), .events = POLLIN}};
 	PGnotify     *bell;
 
@@ -60,7 +60,7 @@ wait_for_bell(Relay *relay, int timeout_ms, bool *rung)
 		*rung = true;
 		PQfreemem(bell);
 	}
-	if (!*rung && !amqp_client_has_frames(relay->amqp))
+	if (!*rung && !broker_has_frames(relay->broker))
 		poll(waits, 3, timeout_ms);
 	if (!relay_listen(relay, 0))
 		return false;
@@ -129,13 +129,13 @@ idle(Relay *relay)
 static bool
 connect_broker(Relay *relay)
 {
-	amqp_client_close(relay->amqp);
-	relay->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge relay", publish_timeout_ms(),
-								   relay_broker_events(relay));
-	if (relay->amqp != NULL && amqp_client_declare(relay->amqp, NULL))
+	broker_close(relay->broker);
+	relay->broker = broker_open(config.rabbitmq_url, "order-bridge relay", publish_timeout_ms(),
+								relay_broker_events(relay));
+	if (relay->broker != NULL && broker_declare(relay->broker, NULL))
 		return true;
-	amqp_client_close(relay->amqp);
-	relay->amqp = NULL;
+	broker_close(relay->broker);
+	relay->broker = NULL;
 	return false;
 }
 
@@ -220,7 +220,7 @@ relay_run(void *unused)
 			stop_wait_ms(backoff_next(&relay->backoff));
 		}
 	}
-	amqp_client_close(relay->amqp);
+	broker_close(relay->broker);
 	db_close(&relay->db);
 	snapshot_free(&relay->snapshot);
 	snapshot_free(&relay->window);

@@ -84,7 +84,7 @@ relay_publish_again(Relay *relay, Page *page)
 	if (!page->declared)
 	{
 		page->declared = true;
-		if (!amqp_client_declare(relay->amqp, NULL))
+		if (!broker_declare(relay->broker, NULL))
 			return false;
 	}
 	return !stop_requested() && relay_publish_page(relay, page);
@@ -104,7 +104,7 @@ relay_is_overdue(Relay *relay)
 	{
 		Page *page = page_under_way(relay, n);
 
-		if (amqp_client_is_blocked(relay->amqp))
+		if (broker_is_blocked(relay->broker))
 			page->due_ms = now + relay_broker_timeout_ms();
 		if (page->unanswered == 0 || now <= page->due_ms)
 			continue;

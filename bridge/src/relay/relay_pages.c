@@ -155,10 +155,10 @@ on_return(void *context, const char *message_id, int reply_code, const char *rep
 	}
 }
 
-const AmqpEvents *
+const BrokerEvents *
 relay_broker_events(Relay *relay)
 {
-	static AmqpEvents events = {.on_confirm = on_confirm, .on_return = on_return};
+	static BrokerEvents events = {.on_confirm = on_confirm, .on_return = on_return};
 
 	events.context = relay;
 	return &events;
@@ -168,7 +168,7 @@ relay_broker_events(Relay *relay)
 
 /* Fills headers from the event's JSON object; returns how many. The object owns the strings. */
 static int
-read_headers(const json_t *object, AmqpHeader *headers)
+read_headers(const json_t *object, BrokerHeader *headers)
 {
 	const char *name;
 	json_t     *value;
@@ -176,11 +176,11 @@ read_headers(const json_t *object, AmqpHeader *headers)
 
 	json_object_foreach((json_t *) object, name, value)
 	{
-		AmqpHeader *header = &headers[count];
+		BrokerHeader *header = &headers[count];
 
 		if (count == HEADERS_MAX)
 			break;
-		*header = (AmqpHeader){.name = name};
+		*header = (BrokerHeader){.name = name};
 		if (json_is_string(value))
 		{
 			header->kind = AMQP_HEADER_TEXT;
@@ -211,10 +211,10 @@ read_headers(const json_t *object, AmqpHeader *headers)
 static bool
 publish_event(Relay *relay, Page *page, int event)
 {
-	AmqpHeader  headers[HEADERS_MAX];
-	json_t     *object = NULL;
-	uint64_t    tag;
-	AmqpMessage message = {
+	BrokerHeader  headers[HEADERS_MAX];
+	json_t       *object = NULL;
+	uint64_t      tag;
+	BrokerMessage message = {
 		.exchange = EXCHANGE_ORDERS,
 		.routing_key = event_column(page, event, COLUMN_ROUTING_KEY),
 		.mandatory = *event_column(page, event, COLUMN_MANDATORY) == 't',
@@ -238,7 +238,7 @@ publish_event(Relay *relay, Page *page, int event)
 	 * be the one */
 	page->events[event].state = EVENT_SENT;
 	page->unanswered++;
-	tag = amqp_client_publish(relay->amqp, &message);
+	tag = broker_publish(relay->broker, &message);
 	json_decref(object);
 	if (tag == 0)
 		return false;
@@ -249,7 +249,7 @@ publish_event(Relay *relay, Page *page, int event)
 bool
 relay_listen(Relay *relay, int timeout_ms)
 {
-	return amqp_client_process(relay->amqp, timeout_ms) && db_is_connected(&relay->db) &&
+	return broker_process(relay->broker, timeout_ms) && db_is_connected(&relay->db) &&
 		   relay_keep_lease(relay);
 }
 
@@ -261,7 +261,7 @@ bind_again_if_due(Relay *relay)
 	if (monotonic_ms() < relay->bind_due_ms)
 		return true;
 	relay->bind_due_ms = monotonic_ms() + BIND_EVERY_MS;
-	return amqp_client_bind_again(relay->amqp);
+	return broker_bind_again(relay->broker);
 }
 
 /* Publishes what of the page is to be sent. */
@@ -275,13 +275,13 @@ relay_publish_page(Relay *relay, Page *page)
 	{
 		if (page->events[i].state != EVENT_TO_SEND)
 			continue;
-		while (amqp_client_is_blocked(relay->amqp) && !stop_requested())
+		while (broker_is_blocked(relay->broker) && !stop_requested())
 		{
 			if (!relay_listen(relay, 100))
 				return false;
 		}
 		FAULT_POINT("relay.before_publish");
-		if (amqp_client_is_blocked(relay->amqp) || !publish_event(relay, page, i))
+		if (broker_is_blocked(relay->broker) || !publish_event(relay, page, i))
 			return false;
 		if (i % 64 == 63 && !relay_listen(relay, 0))
 			return false;

@@ -203,7 +203,7 @@ count_under_way(Relay *relay, Page **page, int *event)
 
 /* It was alone under way: is it guilty? */
 static void
-judge_suspect(Relay *relay, const Page *page, int event, const AmqpRefusal *refusal)
+judge_suspect(Relay *relay, const Page *page, int event, const BrokerRefusal *refusal)
 {
 	Suspect *suspect = &relay->suspect;
 	int64_t  event_id = page_event_id(page, event);
@@ -225,8 +225,8 @@ judge_suspect(Relay *relay, const Page *page, int event, const AmqpRefusal *refu
 void
 relay_note_loss(Relay *relay)
 {
-	const AmqpRefusal *refusal =
-		relay->amqp != NULL ? amqp_client_refusal(relay->amqp) : &(AmqpRefusal){0};
+	const BrokerRefusal *refusal =
+		relay->broker != NULL ? broker_refusal(relay->broker) : &(BrokerRefusal){0};
 	Page *page = NULL;
 	int   event = 0;
 	int   count = count_under_way(relay, &page, &event);

@@ -88,7 +88,7 @@ typedef struct Suspect
 typedef struct Relay
 {
 	Db      db;
-	Amqp   *amqp;
+	Broker *broker;
 	Backoff backoff; /* between attempts to lead */
 	char    holder[128];
 	char    epoch[24];
@@ -187,7 +187,7 @@ extern bool relay_look_for_misplaced(Relay *relay) __attribute__((warn_unused_re
 
 /* ---------- relay_pages.c ---------- */
 
-extern const AmqpEvents *relay_broker_events(Relay *relay);
+extern const BrokerEvents *relay_broker_events(Relay *relay);
 
 /* relay_page_room is how many events another page may have now, and how many bytes; 0 while there
  * is no room. */

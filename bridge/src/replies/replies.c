@@ -70,22 +70,22 @@ replies_mark_dead(Delivery *delivery, const char *reason)
 static bool
 publish_copy(Replies *replies, const Delivery *delivery, const char *queue, const void *body)
 {
-	const AmqpHeader headers[] = {
+	const BrokerHeader headers[] = {
 		{.name = "x-reason", .kind = AMQP_HEADER_TEXT, .text = delivery->dead_reason},
 		{.name = "x-original-queue", .kind = AMQP_HEADER_TEXT, .text = QUEUE_REPLIES}};
 
-	return amqp_client_publish(
-			   replies->amqp,
-			   &(AmqpMessage){.exchange = "",
-							  .routing_key = queue,
-							  .mandatory = true,
-							  .message_id = *delivery->message_id ? delivery->message_id : NULL,
-							  .is_copy = true,
-							  .user_id = delivery->user_id,
-							  .headers = headers,
-							  .nheaders = delivery->dead_reason != NULL ? 2 : 0,
-							  .body = body,
-							  .body_bytes = delivery->bytes}) != 0;
+	return broker_publish(
+			   replies->broker,
+			   &(BrokerMessage){.exchange = "",
+								.routing_key = queue,
+								.mandatory = true,
+								.message_id = *delivery->message_id ? delivery->message_id : NULL,
+								.is_copy = true,
+								.user_id = delivery->user_id,
+								.headers = headers,
+								.nheaders = delivery->dead_reason != NULL ? 2 : 0,
+								.body = body,
+								.body_bytes = delivery->bytes}) != 0;
 }
 
 /* Publishes the dead ones of the first so many and waits until the broker has them all. */
@@ -102,7 +102,7 @@ publish_dead(Replies *replies, int count)
 			return false;
 		delivery->is_sent = true;
 	}
-	return amqp_client_wait_confirms(replies->amqp, config.broker_timeout_s * 1000);
+	return broker_wait_confirms(replies->broker, config.broker_timeout_s * 1000);
 }
 
 /* ---------- what the broker says ---------- */
@@ -110,7 +110,7 @@ publish_dead(Replies *replies, int count)
 /* One that is too large goes to the dead queue at once, unread: we do not keep it in memory, many
  * of them even less. */
 static void
-dead_letter_large(Replies *replies, Delivery *delivery, const AmqpMessage *message)
+dead_letter_large(Replies *replies, Delivery *delivery, const BrokerMessage *message)
 {
 	char reason[128];
 
@@ -121,7 +121,7 @@ dead_letter_large(Replies *replies, Delivery *delivery, const AmqpMessage *messa
 }
 
 void
-replies_on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
+replies_on_delivery(void *context, uint64_t tag, const BrokerMessage *message)
 {
 	Replies  *replies = context;
 	bool      is_large = message->body_bytes > (size_t) config.reply_bytes_max;
@@ -138,7 +138,7 @@ replies_on_delivery(void *context, uint64_t tag, const AmqpMessage *message)
 		log_error("out of memory: a reply of %zu bytes goes back to its queue",
 				  message->body_bytes);
 		free_delivery(delivery);
-		if (!amqp_client_requeue(replies->amqp, tag))
+		if (!broker_requeue(replies->broker, tag))
 			log_warning("it will be delivered again");
 		return;
 	}
@@ -163,11 +163,11 @@ acknowledge(Replies *replies, int count)
 	while (prefix < count && replies->deliveries[prefix].is_done)
 		prefix++;
 	if (prefix > 0)
-		ok = amqp_client_ack(replies->amqp, replies->deliveries[prefix - 1].tag, prefix);
+		ok = broker_ack(replies->broker, replies->deliveries[prefix - 1].tag, prefix);
 	for (int i = prefix; ok && i < count; i++)
 	{
 		if (replies->deliveries[i].is_done)
-			ok = amqp_client_ack(replies->amqp, replies->deliveries[i].tag, 1);
+			ok = broker_ack(replies->broker, replies->deliveries[i].tag, 1);
 	}
 	return ok;
 }
@@ -244,9 +244,8 @@ renew_worn(Replies *replies)
 		renewed++;
 	}
 	metric_add(METRIC_REPLIES_RENEWED, renewed);
-	return renewed == 0 ||
-		   (amqp_client_wait_confirms(replies->amqp, config.broker_timeout_s * 1000) &&
-			acknowledge(replies, count));
+	return renewed == 0 || (broker_wait_confirms(replies->broker, config.broker_timeout_s * 1000) &&
+							acknowledge(replies, count));
 }
 
 /*
@@ -273,7 +272,7 @@ put_back(Replies *replies)
 			return false;
 		delivery->is_done = true;
 	}
-	return amqp_client_wait_confirms(replies->amqp, config.broker_timeout_s * 1000);
+	return broker_wait_confirms(replies->broker, config.broker_timeout_s * 1000);
 }
 
 /* Applies all that has arrived and is to be tried; what is done goes to the dead queue, or is done,
@@ -323,7 +322,7 @@ measure(Replies *replies)
 	if (monotonic_ms() < replies->measure_due_ms)
 		return;
 	replies->measure_due_ms = monotonic_ms() + MEASURE_MS;
-	waiting = amqp_client_message_count(replies->amqp, QUEUE_REPLIES_DEAD);
+	waiting = broker_message_count(replies->broker, QUEUE_REPLIES_DEAD);
 	if (waiting >= 0)
 		metric_set(METRIC_DEAD_LETTERS, waiting);
 }
@@ -346,17 +345,17 @@ wait_ms(const Replies *replies)
 static bool
 connect_broker(Replies *replies)
 {
-	const AmqpEvents events = {.context = replies, .on_delivery = replies_on_delivery};
-	int              limited;
+	const BrokerEvents events = {.context = replies, .on_delivery = replies_on_delivery};
+	int                limited;
 
-	amqp_client_close(replies->amqp);
+	broker_close(replies->broker);
 	forget_deliveries(replies); /* the broker delivers them again */
-	replies->amqp = amqp_client_open(config.rabbitmq_url, "order-bridge replies",
-									 config.broker_timeout_s * 1000, &events);
-	if (replies->amqp == NULL || !amqp_client_declare(replies->amqp, &limited))
+	replies->broker = broker_open(config.rabbitmq_url, "order-bridge replies",
+								  config.broker_timeout_s * 1000, &events);
+	if (replies->broker == NULL || !broker_declare(replies->broker, &limited))
 		return false;
 	metric_set(METRIC_QUEUES_LIMITED, limited);
-	return amqp_client_consume(replies->amqp, QUEUE_REPLIES, replies->room);
+	return broker_consume(replies->broker, QUEUE_REPLIES, replies->room);
 }
 
 void *
@@ -387,7 +386,7 @@ replies_run(void *unused)
 			continue;
 		}
 		while (!stop_requested() && replies_wait_for_database(&replies) &&
-			   amqp_client_process(replies.amqp, wait_ms(&replies)) && settle_deliveries(&replies))
+			   broker_process(replies.broker, wait_ms(&replies)) && settle_deliveries(&replies))
 			measure(&replies);
 		role_set_ready(ROLE_REPLIES, false);
 		role_rests(ROLE_REPLIES);
@@ -399,7 +398,7 @@ replies_run(void *unused)
 	}
 	forget_deliveries(&replies);
 	free(replies.deliveries);
-	amqp_client_close(replies.amqp);
+	broker_close(replies.broker);
 	db_close(&replies.db);
 	return NULL;
 }

@@ -100,7 +100,7 @@ replies_wait_for_database(Replies *replies)
 	while (!db_is_alive(&replies->db) && !db_connect(&replies->db))
 	{
 		role_set_ready(ROLE_REPLIES, false);
-		if (stop_requested() || !amqp_client_process(replies->amqp, 0))
+		if (stop_requested() || !broker_process(replies->broker, 0))
 			return false;
 		stop_wait_ms(backoff_next(&replies->db.backoff));
 	}
@@ -138,7 +138,7 @@ static bool
 wait_a_while(Replies *replies)
 {
 	stop_wait_ms(backoff_next(&replies->backoff));
-	return !stop_requested() && amqp_client_process(replies->amqp, 0);
+	return !stop_requested() && broker_process(replies->broker, 0);
 }
 
 /* Applies deliveries, given by their indexes; false if a stop is requested or the broker is lost.

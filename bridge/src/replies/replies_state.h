@@ -45,7 +45,7 @@ typedef struct Delivery
 typedef struct Replies
 {
 	Db        db;
-	Amqp     *amqp;
+	Broker   *broker;
 	Backoff   backoff;
 	Delivery *deliveries;
 	int       count;
@@ -58,7 +58,7 @@ typedef struct Replies
 } Replies;
 
 extern void replies_mark_dead(Delivery *delivery, const char *reason);
-extern void replies_on_delivery(void *context, uint64_t tag, const AmqpMessage *message);
+extern void replies_on_delivery(void *context, uint64_t tag, const BrokerMessage *message);
 extern void replies_set_aside(Delivery *delivery);
 extern bool replies_is_to_be_tried(const Delivery *delivery);
 extern void replies_read_bodies(Replies *replies);

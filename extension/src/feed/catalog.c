@@ -5,6 +5,7 @@
 
 #include "postgres.h"
 
+#include "feed/feed.h"
 #include "feed/mapping.h"
 #include "store/check.h"
 #include "store/json.h"

@@ -16,6 +16,7 @@
 #include "feed/rules.h"
 #include "lib/stringinfo.h"
 #include "outbox/outbox.h"
+#include "store/compat.h"
 #include "store/money.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
@@ -143,8 +144,8 @@ typedef struct FeedFacts
 /* What the vendor's row says of its feeds. */
 typedef struct VendorFeeds
 {
-	TimestampTz pulled_at;    /* when what was applied last was asked for; 0: never */
-	TimestampTz told_at;      /* the time that the last feed told; 0: none did */
+	TimestampTz pulled_at; /* when what was applied last was asked for; 0: never */
+	TimestampTz told_at;   /* the time that the last feed told; 0: none did */
 	const char *told;
 	const char *applied_told; /* of the last one that was applied to its end */
 	bool        is_held;      /* the last feed was */

@@ -34,15 +34,6 @@ outbox_find_partition(int64 event_id)
 	return get_relname_relid(partition_name(event_id), get_namespace_oid(OA_SCHEMA, false));
 }
 
-static void
-execute_ddl(const char *sql)
-{
-	int result = SPI_execute(sql, false, 0);
-
-	if (result != SPI_OK_UTILITY)
-		elog(ERROR, "SPI_execute returned %s: %s", SPI_result_code_string(result), sql);
-}
-
 /*
  * Attached rather than made in place: that locks the outbox against other such
  * changes only, not against the transactions that write to it.
@@ -60,15 +51,11 @@ outbox_make_partition(int64 event_id)
 	if (OidIsValid(partition))
 		return partition; /* someone else was faster */
 
-	execute_ddl(
-		psprintf("CREATE TABLE %s.%s (LIKE %s.outbox INCLUDING ALL, PRIMARY KEY (event_id))",
-				 OA_SCHEMA, name, OA_SCHEMA));
-	execute_ddl(psprintf(
-		"ALTER TABLE %s.outbox ATTACH PARTITION %s.%s FOR VALUES FROM (" INT64_FORMAT
-		") TO (" INT64_FORMAT ")",
-		OA_SCHEMA, OA_SCHEMA, name, lower, lower + (INT64CONST(1) << OUTBOX_PARTITION_BITS)));
-	/* whatever the database gives to everybody by default */
-	execute_ddl(psprintf("REVOKE ALL ON %s.%s FROM PUBLIC", OA_SCHEMA, name));
+	sql_execute(psprintf(SQL_CREATE_PARTITION, name), SPI_OK_UTILITY);
+	sql_execute(psprintf(SQL_ATTACH_PARTITION, name, lower,
+						 lower + (INT64CONST(1) << OUTBOX_PARTITION_BITS)),
+				SPI_OK_UTILITY);
+	sql_execute(psprintf(SQL_CLOSE_PARTITION, name), SPI_OK_UTILITY);
 	return outbox_find_partition(event_id);
 }
 
@@ -114,10 +101,7 @@ last_created_at(const char *name, TimestampTz *created_at)
 {
 	bool is_null;
 
-	if (SPI_execute(psprintf("SELECT pg_catalog.max(o.created_at) FROM %s.%s AS o", OA_SCHEMA,
-							 quote_identifier(name)),
-					true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read partition \"%s\"", name);
+	sql_execute(psprintf(SQL_LAST_CREATED_AT, quote_identifier(name)), SPI_OK_SELECT);
 	*created_at = DatumGetTimestampTz(spi_datum(0, 1, &is_null));
 	return !is_null;
 }
@@ -168,7 +152,7 @@ oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 			values[0] = TimestampTzGetDatum(last);
 			plan_execute(PLAN_NOTE_DROPPED, values, NULL, SPI_OK_UPDATE);
 		}
-		execute_ddl(psprintf("DROP TABLE %s.%s", OA_SCHEMA, quote_identifier(names[i])));
+		sql_execute(psprintf(SQL_DROP_PARTITION, quote_identifier(names[i])), SPI_OK_UTILITY);
 		dropped++;
 	}
 	AtEOXact_GUC(true, nest_level);

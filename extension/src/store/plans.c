@@ -583,6 +583,19 @@ prefer_indexes(void)
 	return nest_level;
 }
 
+static void
+check_result(int result, int expected, const char *sql)
+{
+	if (result != expected)
+		elog(ERROR, "SPI returned %s: %s", SPI_result_code_string(result), sql);
+}
+
+void
+sql_execute(const char *sql, int expected)
+{
+	check_result(SPI_execute(sql, false, 0), expected, sql);
+}
+
 void
 plan_execute(PlanId plan, Datum *values, const char *nulls, int expected)
 {
@@ -605,8 +618,7 @@ plan_execute(PlanId plan, Datum *values, const char *nulls, int expected)
 	result = SPI_execute_plan(saved_plans[plan], values, nulls, false, 0);
 	if (text->by_index)
 		AtEOXact_GUC(true, nest_level);
-	if (result != expected)
-		elog(ERROR, "SPI_execute_plan returned %s: %s", SPI_result_code_string(result), text->sql);
+	check_result(result, expected, text->sql);
 }
 
 Datum

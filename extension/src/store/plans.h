@@ -75,6 +75,26 @@ typedef enum PlanId
 } PlanId;
 
 /*
+ * Of partitions, whose names and bounds no statement takes as parameters: formats of %s, the
+ * partition's name as an identifier, and of its lower bound and that of the next one.
+ */
+#define SQL_CREATE_PARTITION                                                                       \
+	"CREATE TABLE order_aggregator.%s "                                                            \
+	"(LIKE order_aggregator.outbox INCLUDING ALL, PRIMARY KEY (event_id))"
+#define SQL_ATTACH_PARTITION                                                                       \
+	"ALTER TABLE order_aggregator.outbox ATTACH PARTITION order_aggregator.%s "                    \
+	"FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")"
+/* whatever the database gives to everybody by default */
+#define SQL_CLOSE_PARTITION "REVOKE ALL ON order_aggregator.%s FROM PUBLIC"
+#define SQL_DROP_PARTITION  "DROP TABLE order_aggregator.%s"
+#define SQL_LAST_CREATED_AT "SELECT pg_catalog.max(o.created_at) FROM order_aggregator.%s AS o"
+
+/*
+ * sql_execute runs one of these and checks that SPI returned "expected". SPI must be connected.
+ */
+extern void sql_execute(const char *sql, int expected);
+
+/*
  * plan_execute runs the plan with the given arguments and checks that SPI
  * returned "expected" (SPI_OK_SELECT, ...). SPI must be connected. The result
  * is in SPI_tuptable and SPI_processed. nulls may be NULL.

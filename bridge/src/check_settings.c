@@ -1,0 +1,176 @@
+/*
+ * check_settings.c
+ *		Settings that need a closer look than their table's: URLs, addresses, files that go
+ *together.
+ */
+#include "check_settings.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "base/log.h"
+#include "base/roles.h"
+#include "http/callers.h"
+#include "http/server_socket.h"
+#include "link/broker.h"
+#include "link/broker_url.h"
+#include "link/db.h"
+#include "sync/addresses.h"
+
+/*
+ * The older system's DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME as a
+ * connection string, malloc'd; NULL if none of them is set.
+ */
+static char *
+url_of_older_settings(void)
+{
+	static const char *const names[][2] = {{"DB_HOST", "host"},
+										   {"DB_PORT", "port"},
+										   {"DB_USER", "user"},
+										   {"DB_PASSWORD", "password"},
+										   {"DB_NAME", "dbname"}};
+	char                    *text = NULL;
+	size_t                   size;
+	FILE                    *stream = open_memstream(&text, &size);
+
+	if (stream == NULL)
+		return NULL;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	{
+		const char *value = getenv(names[i][0]);
+
+		if (value == NULL)
+			continue;
+		fprintf(stream, "%s='", names[i][1]);
+		for (; *value != '\0'; value++)
+			fprintf(stream, *value == '\'' || *value == '\\' ? "\\%c" : "%c", *value);
+		fputs("' ", stream);
+	}
+	if (fclose(stream) != 0 || size == 0)
+	{
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+/* False, after saying so, if there is a complaint. */
+static bool
+is_fine(const char *setting, const char *complaint)
+{
+	if (complaint != NULL)
+		fprintf(stderr, "%s%s%s\n", setting, *setting != '\0' ? " " : "", complaint);
+	return complaint == NULL;
+}
+
+static bool
+check_log_level(void)
+{
+	static const char *const levels[] = {"debug", "info", "warning", "error"};
+
+	for (int i = 0; i < 4; i++)
+	{
+		if (strcmp(config.log_level, levels[i]) == 0)
+		{
+			log_set_level((LogLevel) i);
+			return true;
+		}
+	}
+	fprintf(stderr, "LOG_LEVEL must be debug, info, warning or error, not \"%s\"\n",
+			config.log_level);
+	return false;
+}
+
+static bool
+check_database_url(void)
+{
+	if (*config.database_url == '\0')
+	{
+		char *older = url_of_older_settings();
+
+		if (older != NULL)
+			config.database_url = older;
+	}
+	if (*config.database_url == '\0')
+		return is_fine("DATABASE_URL", "must be set");
+	return is_fine("DATABASE_URL is not a connection string:",
+				   db_url_complaint(config.database_url));
+}
+
+static bool
+check_broker(void)
+{
+	BrokerUrl broker;
+	bool      ok = is_fine("RABBITMQ_URL", amqp_url_parse(&broker, config.rabbitmq_url));
+
+	amqp_url_free(&broker);
+	return is_fine("", broker_set_tls(&config.amqp_tls)) && ok;
+}
+
+static bool
+check_http(void)
+{
+	bool has_certificate = *config.http_tls_cert_file != '\0';
+	bool has_key = *config.http_tls_key_file != '\0';
+	bool ok = is_fine("HTTP_LISTEN", http_address_complaint(config.http_listen));
+
+	if (has_certificate != has_key)
+		ok = is_fine(has_key ? "HTTP_TLS_CERT_FILE" : "HTTP_TLS_KEY_FILE",
+					 has_key ? "must be set with HTTP_TLS_KEY_FILE"
+							 : "must be set with HTTP_TLS_CERT_FILE");
+	return callers_init() && ok;
+}
+
+bool
+check_settings(void)
+{
+	/* all of them, so that all complaints are heard */
+	bool ok = check_log_level();
+
+	ok &= check_database_url();
+	ok &= check_broker();
+	ok &= check_http();
+	ok &= is_fine("FEED_ALLOW_ADDRESSES", addresses_allow(config.feed_allow_addresses));
+	return ok;
+}
+
+bool
+check_roles(bool *wanted)
+{
+	char *copy = strdup(config.roles);
+	char *save = NULL;
+	bool  ok = copy != NULL && *copy != '\0';
+
+	if (!ok)
+		fprintf(stderr, "ROLES must name at least one role\n");
+	for (char *word = strtok_r(copy, ",", &save); word != NULL; word = strtok_r(NULL, ",", &save))
+	{
+		int role = 0;
+
+		while (role < ROLE_COUNT && strcmp(word, role_name(role)) != 0)
+			role++;
+		if (role == ROLE_COUNT)
+		{
+			fprintf(stderr,
+					"ROLES: there is no role \"%s\"; there are http, relay, replies, sync and "
+					"housekeeping\n",
+					word);
+			ok = false;
+		}
+		else
+			wanted[role] = true;
+	}
+	free(copy);
+	if (wanted[ROLE_HTTP] && *config.http_tokens_file == '\0' && !config.http_without_tokens &&
+		!http_address_is_local(config.http_listen))
+	{
+		fprintf(
+			stderr,
+			"HTTP_LISTEN=%s is not loopback: set HTTP_TOKENS_FILE, or HTTP_WITHOUT_TOKENS=yes\n",
+			config.http_listen);
+		ok = false;
+	}
+	return ok;
+}

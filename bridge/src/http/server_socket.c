@@ -1,0 +1,169 @@
+/*
+ * server_socket.c
+ *		Where the server listens: an address of IPv4 or IPv6, or a socket in the file system.
+ */
+#include "http/server_socket.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define UNIX_PREFIX    "unix:"
+#define LISTEN_BACKLOG 4096
+
+typedef union Address
+{
+	struct sockaddr     any;
+	struct sockaddr_in  ip4;
+	struct sockaddr_in6 ip6;
+	struct sockaddr_un  local;
+} Address;
+
+/* The path of a unix: address, or NULL. */
+static const char *
+unix_path(const char *address)
+{
+	return strncmp(address, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0 ? address + strlen(UNIX_PREFIX)
+																   : NULL;
+}
+
+const char *
+http_address_complaint(const char *address)
+{
+	Address     parsed;
+	const char *path = unix_path(address);
+
+	if (path == NULL)
+		return inet_pton(AF_INET, address, &parsed.ip4.sin_addr) == 1 ||
+					   inet_pton(AF_INET6, address, &parsed.ip6.sin6_addr) == 1
+				   ? NULL
+				   : "must be an address of IPv4 or IPv6, or unix:/path";
+	if (*path != '/')
+		return "must be a path from the root after unix:";
+	return strlen(path) < sizeof(parsed.local.sun_path)
+			   ? NULL
+			   : "must have a path of at most 107 bytes after unix:";
+}
+
+bool
+http_address_is_local(const char *address)
+{
+	struct in_addr  ip4;
+	struct in6_addr ip6;
+
+	if (inet_pton(AF_INET, address, &ip4) == 1)
+		return ntohl(ip4.s_addr) >> 24 == IN_LOOPBACKNET;
+	if (inet_pton(AF_INET6, address, &ip6) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&ip6);
+	return unix_path(address) != NULL;
+}
+
+/* The address that the socket is to be bound to, and how long it is. */
+static socklen_t
+parse(Address *parsed, const char *address, int port)
+{
+	const char *path = unix_path(address);
+
+	memset(parsed, 0, sizeof(Address));
+	if (path != NULL)
+	{
+		parsed->local.sun_family = AF_UNIX;
+		strcpy(parsed->local.sun_path, path); /* its length has been checked */
+		return sizeof(parsed->local);
+	}
+	if (inet_pton(AF_INET, address, &parsed->ip4.sin_addr) == 1)
+	{
+		parsed->ip4.sin_family = AF_INET;
+		parsed->ip4.sin_port = htons((uint16_t) port);
+		return sizeof(parsed->ip4);
+	}
+	inet_pton(AF_INET6, address, &parsed->ip6.sin6_addr);
+	parsed->ip6.sin6_family = AF_INET6;
+	parsed->ip6.sin6_port = htons((uint16_t) port);
+	return sizeof(parsed->ip6);
+}
+
+/* Removes a socket at which nobody listens; false if somebody does, or it is no socket. */
+static bool
+remove_stale(const Address *address)
+{
+	struct stat status;
+	int         probe;
+	bool        is_stale;
+
+	if (lstat(address->local.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode))
+		return false;
+	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	is_stale = probe >= 0 && connect(probe, &address->any, sizeof(address->local)) != 0 &&
+			   errno == ECONNREFUSED;
+	if (probe >= 0)
+		close(probe);
+	return is_stale && unlink(address->local.sun_path) == 0;
+}
+
+static bool
+bind_to(int descriptor, const Address *address, socklen_t length)
+{
+	const int yes = 1;
+	const int no = 0;
+
+	if (address->any.sa_family == AF_UNIX)
+	{
+		if (fchmod(descriptor, 0660) != 0) /* the file's mode, before it is there */
+			return false;
+		return bind(descriptor, &address->any, length) == 0 ||
+			   (errno == EADDRINUSE && remove_stale(address) &&
+				bind(descriptor, &address->any, length) == 0);
+	}
+	/* so that the next bridge can take the port over from this one; "::" is IPv4 too */
+	if (setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
+		setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof(yes)) != 0)
+		return false;
+	if (address->any.sa_family == AF_INET6)
+		(void) setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof(no));
+	return bind(descriptor, &address->any, length) == 0;
+}
+
+int
+server_listen(const char *address, int port)
+{
+	Address     parsed;
+	socklen_t   length;
+	int         descriptor;
+	const char *complaint = http_address_complaint(address);
+
+	if (complaint != NULL)
+	{
+		log_error("cannot listen: HTTP_LISTEN %s", complaint);
+		return -1;
+	}
+	length = parse(&parsed, address, port);
+	descriptor = socket(parsed.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (descriptor >= 0 && bind_to(descriptor, &parsed, length) &&
+		listen(descriptor, LISTEN_BACKLOG) == 0)
+		return descriptor;
+	if (parsed.any.sa_family == AF_UNIX)
+		log_error("cannot listen on %s: %s", address, strerror(errno));
+	else
+		log_error("cannot listen on %s port %d: %s", address, port, strerror(errno));
+	if (descriptor >= 0)
+		close(descriptor);
+	return -1;
+}
+
+void
+server_forget(const char *address)
+{
+	const char *path = unix_path(address);
+
+	if (path != NULL)
+		(void) unlink(path);
+}

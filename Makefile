@@ -3,7 +3,7 @@
 PG_CONFIG ?= pg_config
 PG_MAJOR := $(shell PG_CONFIG=$(PG_CONFIG) scripts/postgresql-major)
 PACKAGES = postgresql-$(PG_MAJOR) postgresql-client-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) rabbitmq-server \
-	librabbitmq-dev libpq-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev zlib1g-dev libyajl-dev libcsv-dev libcmocka-dev \
+	librabbitmq-dev libpq-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev zlib1g-dev libyajl-dev libcsv-dev libsystemd-dev libcmocka-dev \
 	pkg-config gcc libc6-dev make procps curl openssl \
 	nginx-light python3 python3-pytest python3-psycopg python3-pika python3-requests python3-jsonschema
 
@@ -20,10 +20,11 @@ help:
 	@echo 'make up       private PostgreSQL, RabbitMQ, bridge and vendor simulator; source .run/env'
 	@echo 'make down     stop them'
 	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-sync)'
+	@echo 'make deb      Debian packages (make check-packages uses them in a bare Debian)'
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
 	@echo 'make soak     the concurrent and fault tests for minutes each'
 	@echo 'make lint     format, clang-tidy, the order of the folders, docs made of the code'
-	@echo 'also: build clean docs format format-check tidy asan valgrind fuzz packages'
+	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan valgrind fuzz packages'
 
 packages:
 	@scripts/install-packages $(PACKAGES)
@@ -124,6 +125,23 @@ lint-openapi:
 	@echo 'extends: ["spectral:oas"]' > $(BUILD)/openapi/spectral.yaml
 	@$(BUILD)/openapi/node_modules/.bin/spectral lint --fail-severity=warn -r $(BUILD)/openapi/spectral.yaml bridge/openapi.json
 
+# Debian packages of this suite's PostgreSQL versions, in build/deb, looked at by lintian
+deb:
+	@scripts/build-deb
+
+# installed, started, used and purged in a bare Debian that is booted in a container; root
+check-packages: deb
+	@scripts/check-packages
+
+# the whole check in Debian 12, 13 and 14, with their PostgreSQL and RabbitMQ; root; an hour
+check-everywhere:
+	@scripts/check-everywhere $(SUITES)
+
+# the committed tree, as PGXN takes it
+dist:
+	@mkdir -p $(BUILD)
+	git archive --prefix=order_aggregator-$(VERSION)/ -o $(BUILD)/order_aggregator-$(VERSION).zip HEAD
+
 # the unit tests and the daemon under AddressSanitizer and UBSan
 asan:
 	@$(MAKE) -s --no-print-directory -C extension
@@ -147,4 +165,6 @@ clean:
 	$(MAKE) -C bridge BUILD=$(BUILD) clean
 	rm -rf build
 
-.PHONY: help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean
+VERSION = $$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
+
+.PHONY: deb check-packages check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

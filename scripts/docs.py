@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The parts of the docs that are made of the code: settings, metrics, man pages, routes in openapi.json, the table of files.
+"""The parts of the docs that are made of the code: settings, metrics, man pages, routes in openapi.json, the table of files, Debian's default file and instance unit.
 
     docs.py             writes them
     docs.py --check     says which of them differs from the code, exits 1 if one does
@@ -9,6 +9,7 @@ import json
 import pathlib
 import re
 import sys
+import textwrap
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 PROBLEM = {"$ref": "#/components/responses/Problem"}
@@ -63,6 +64,28 @@ def metrics_page():
              "| metric | kind | meaning | alarm |", "| --- | --- | --- | --- |"]
     lines += [f"| `{name}` | {kind} | {text} | {alarm} |" for name, kind, text, alarm in metrics()]
     return "\n".join(lines) + "\n"
+
+
+def default_file():
+    """debian/order-bridge.default: every setting with its meaning, commented out."""
+    lines = ["# Settings of order-bridge, made by `make docs`. What stands here without a # holds; the environment and",
+             "# flags go before it. Secrets have files of their own in /etc/order-bridge (README.Debian): the service",
+             "# reads DATABASE_URL, RABBITMQ_URL and HTTP_TOKENS_FILE from there, whatever this file says.", ""]
+    for env, _, kind, default, low, high, text in settings("bridge/src/base/config.c"):
+        limits = f" ({low} to {high})" if kind == "NUMBER" else ""
+        lines += textwrap.wrap(text[0].upper() + text[1:] + limits, 98, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+        lines += [f"#{env}={default}", ""]
+    return "\n".join(lines)
+
+
+def instance_unit():
+    """The same service, its settings and secrets by instance."""
+    text = (TOP / "debian/order-bridge.service").read_text()
+    for alone, by_instance in (("=order-bridge:", "=order-bridge %i:"), ("/etc/order-bridge/", "/etc/order-bridge/%i/"),
+                               ("/etc/default/order-bridge ", "/etc/default/order-bridge-%i "), ("RuntimeDirectory=order-bridge\n", "RuntimeDirectory=order-bridge-%i\n")):
+        assert alone in text, f"debian/order-bridge.service: {alone} is not in it"
+        text = text.replace(alone, by_instance)
+    return text
 
 
 def escaped(text):
@@ -155,6 +178,8 @@ def main():
         "docs/order-bridge.1": man_page("order-bridge", "bridge/src/base/config.c"),
         "docs/vendor-sim.1": man_page("vendor-sim", "bridge/sim/vendor_sim.c"),
         "README.md": readme(),
+        "debian/order-bridge.default": default_file(),
+        "debian/order-bridge@.service": instance_unit(),
     }
     differ = [name for name, text in pages.items() if not (TOP / name).exists() or (TOP / name).read_text() != text]
     if "--check" in sys.argv[1:]:

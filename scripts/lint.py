@@ -176,11 +176,29 @@ def check_documents():
                     complain(document, number, f"there is no {name}")
 
 
+def check_packages():
+    """Whoever builds needs the same libraries; and there is one version."""
+    def libraries(text):
+        return set(re.findall(r"\b(?:lib[a-z0-9+-]+|zlib1g)-dev\b", text)) - {"libc6-dev"}
+    texts = {name: (TOP / name).read_text() for name in ("Makefile", "debian/control.in", "debian/control", "Dockerfile", "debian/changelog", "META.json", "bridge/openapi.json",
+                                                         "CHANGELOG.md", "extension/order_aggregator.control")}
+    wanted = libraries(texts["Makefile"].split("PACKAGES =")[1].split("\n\n")[0])
+    for name in ("debian/control.in", "debian/control", "Dockerfile"):
+        if libraries(texts[name]) != wanted:
+            complain(TOP / name, 1, f"other libraries than the Makefile's PACKAGES: {', '.join(sorted(wanted ^ libraries(texts[name])))}")
+    version = re.search(r"\(([\d.]+)\)", texts["debian/changelog"])[1]
+    for name, text in {"META.json": f'"version": "{version}"', "bridge/openapi.json": f'"version": "{version}"', "CHANGELOG.md": f"## {version}",
+                       "extension/order_aggregator.control": f"default_version = '{version.rsplit('.', 1)[0]}'"}.items():
+        if text not in texts[name]:
+            complain(TOP / name, 1, f"the version is {version} in debian/changelog, and {text} is not here")
+
+
 def main():
     check_arrows()
     check_sizes()
     check_widths()
     check_rooms()
+    check_packages()
     check_twice()
     check_documents()
     for text in complaints:

@@ -12,6 +12,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "base/roles.h"
+#include "base/secret_file.h"
 #include "http/callers.h"
 #include "http/server_socket.h"
 #include "link/broker.h"
@@ -83,9 +84,25 @@ check_log_level(void)
 	return false;
 }
 
+/* Takes a setting's value from the file that is named for it, if one is. */
+static bool
+take_from_file(const char *setting, const char *path, const char **value)
+{
+	char *line;
+
+	if (*path == '\0')
+		return true;
+	line = secret_file_read_line(setting, path);
+	if (line != NULL)
+		*value = line;
+	return line != NULL;
+}
+
 static bool
 check_database_url(void)
 {
+	if (!take_from_file("DATABASE_URL_FILE", config.database_url_file, &config.database_url))
+		return false;
 	if (*config.database_url == '\0')
 	{
 		char *older = url_of_older_settings();
@@ -103,7 +120,11 @@ static bool
 check_broker(void)
 {
 	BrokerUrl broker;
-	bool      ok = is_fine("RABBITMQ_URL", amqp_url_parse(&broker, config.rabbitmq_url));
+	bool      ok;
+
+	if (!take_from_file("RABBITMQ_URL_FILE", config.rabbitmq_url_file, &config.rabbitmq_url))
+		return false;
+	ok = is_fine("RABBITMQ_URL", amqp_url_parse(&broker, config.rabbitmq_url));
 
 	amqp_url_free(&broker);
 	return is_fine("", broker_set_tls(&config.amqp_tls)) && ok;

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/roles.h"
+#include "base/service.h"
 #include "base/stop.h"
 #include "check_settings.h"
 #include "doctor.h"
@@ -212,6 +213,17 @@ stop_http(HttpRole *http)
 		http_stop(http->server);
 }
 
+/* Waits for a while. A server thread that does not go round any more is told of by silence. */
+static void
+wait_watched(HttpServer *server)
+{
+	int alive_ms = service_alive_ms();
+
+	if (alive_ms > 0 && (server == NULL || http_is_alive(server)))
+		service_alive();
+	stop_wait_ms(alive_ms > 0 ? alive_ms : 60000);
+}
+
 static int
 run(void)
 {
@@ -243,8 +255,11 @@ run(void)
 		if (wanted[role] && role_runs[role] != NULL)
 			ok = start_thread(&threads, role_runs[role], NULL);
 	}
+	if (ok)
+		service_ready();
 	while (ok && !stop_requested())
-		stop_wait_ms(60000);
+		wait_watched(http.server);
+	service_stopping();
 	stop_request();
 	if (wanted[ROLE_HTTP] && http.intakes.queues[QUEUE_SYNCS] != NULL)
 		stop_http(&http);

@@ -299,9 +299,13 @@ class World:
 
     # the programs
 
+    def program(self, *words, **env):
+        """A bridge that is not waited for."""
+        self.programs.append(Program("order-bridge", ["run", *words], {**self.env, "EXPIRE_INTERVAL_MS": "100", **env}, self.tmp_path))
+        return self.programs[-1]
+
     def bridge(self, *words, **env):
-        program = Program("order-bridge", ["run", *words], {**self.env, "EXPIRE_INTERVAL_MS": "100", **env}, self.tmp_path)
-        self.programs.append(program)
+        program = self.program(*words, **env)
         return program.wait_for("/healthz") if not words or "http" in words[0] else program
 
     def ready_bridge(self, *words, **env):

@@ -1,6 +1,9 @@
-"""amqps://: real certificates, and the wrong ones. A proxy that ends TLS stands before RabbitMQ."""
+"""amqps:// and HTTPS: real certificates, and the wrong ones. A proxy that ends TLS stands before RabbitMQ."""
 
+import concurrent.futures
 import datetime
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -8,7 +11,9 @@ import threading
 import urllib.parse
 
 import pytest
-from conftest import wait_until
+import requests
+from conftest import PATIENCE_S, wait_until
+from test_http import BODY, ORDER
 
 
 def openssl(*words):
@@ -152,3 +157,161 @@ def test_what_is_no_certificate_is_named(world, authority, tmp_path):
     bridge = world.bridge(RABBITMQ_URL=end.url, AMQP_CA_FILE=str(tmp_path / "empty"))
     wait_until(lambda: bridge.logged("AMQP_CA_FILE: there is no certificate in"), what="the complaint")
     end.close()
+
+
+# ---------- HTTP ----------
+
+def https(world, key, certificate, *words, **env):
+    """A bridge that serves HTTPS; not waited for, which Program does by HTTP."""
+    bridge = world.program("--roles=http", *words, HTTP_TLS_CERT_FILE=str(certificate), HTTP_TLS_KEY_FILE=str(key), **env)
+    wait_until(lambda: bridge.logged("listening on"), what="the server")
+    bridge.secure_url = f"https://localhost:{bridge.port}"
+    return bridge
+
+
+def ready(bridge, authority):
+    wait_until(lambda: requests.get(bridge.secure_url + "/readyz", verify=authority.certificate, timeout=PATIENCE_S).ok, what="readiness")
+    return bridge
+
+
+def serial(bridge):
+    """The serial number of the certificate that a new connection gets."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", bridge.port), timeout=PATIENCE_S) as s, context.wrap_socket(s) as secure:
+        return secure.getpeercert(binary_form=True)
+
+
+def test_orders_by_https(world, authority):
+    world.stock(a={"x": 100000})
+    bridge = ready(https(world, *authority.sign("shop")), authority)
+    session = requests.Session()
+    session.verify, session.trust_env = str(authority.certificate), False
+    for _ in range(20):      # on one connection
+        assert session.post(bridge.secure_url + "/order", json=ORDER, timeout=PATIENCE_S).status_code == 201
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        codes = list(pool.map(lambda _: requests.post(bridge.secure_url + "/order", json=ORDER, verify=authority.certificate, timeout=PATIENCE_S).status_code, range(200)))
+    assert set(codes) == {201} and world.statuses() == {"pending": 220}
+    # a body of many records, and an answer of many
+    assert requests.post(bridge.secure_url + "/order", data=b" " * 200000 + BODY, headers={"Content-Type": "application/json"}, verify=authority.certificate,
+                         timeout=PATIENCE_S).status_code == 201
+    world.stock(b={f"p{n:05}": 1 for n in range(5000)})
+    assert len(requests.get(bridge.secure_url + "/products", verify=authority.certificate, timeout=PATIENCE_S).json()["data"]) == 5001
+    world.consistent()
+
+
+@pytest.mark.parametrize("wrong", ["name", "date", "authority"])
+def test_a_client_sees_who_is_not_the_shop(world, authority, tmp_path, wrong):
+    (tmp_path / "other").mkdir()
+    key, certificate = authority.sign("shop", "elsewhere.example" if wrong == "name" else "localhost", days=-1 if wrong == "date" else 1)
+    trusted = Authority(tmp_path / "other", "other") if wrong == "authority" else authority
+    bridge = https(world, key, certificate)
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(bridge.secure_url + "/healthz", verify=trusted.certificate, timeout=PATIENCE_S)
+
+
+def test_what_is_no_tls_stops_nobody(world, authority):
+    bridge = https(world, *authority.sign("shop"))
+    idle = [socket.create_connection(("127.0.0.1", bridge.port), timeout=PATIENCE_S) for _ in range(50)]     # that never begin
+    for data in (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"x" * 1000, b"\0" * 5000):
+        with socket.create_connection(("127.0.0.1", bridge.port), timeout=PATIENCE_S) as s:
+            s.sendall(data)
+            s.settimeout(PATIENCE_S)
+            try:
+                assert b"HTTP/1.1 200" not in s.recv(1000)
+            except ConnectionResetError:
+                pass
+    context = ssl.create_default_context(cafile=authority.certificate)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with socket.create_connection(("127.0.0.1", bridge.port), timeout=PATIENCE_S) as s, pytest.raises((ssl.SSLError, ConnectionResetError)):
+        context.wrap_socket(s, server_hostname="localhost")
+    assert requests.get(bridge.secure_url + "/healthz", verify=authority.certificate, timeout=PATIENCE_S).ok
+    for s in idle:
+        s.close()
+
+
+def test_the_certificate_is_exchanged_while_the_server_runs(world, authority, tmp_path):
+    key, certificate = authority.sign("shop")
+    next_key, next_certificate = authority.sign("next")
+    bridge = ready(https(world, key, certificate), authority)
+    first = serial(bridge)
+    session = requests.Session()
+    session.verify, session.trust_env = str(authority.certificate), False
+    assert session.get(bridge.secure_url + "/healthz", timeout=PATIENCE_S).ok
+    certificate.write_bytes(next_certificate.read_bytes())      # without its key
+    bridge.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: bridge.logged("the certificate stays as it was"), what="the refusal")
+    assert serial(bridge) == first
+    key.write_bytes(next_key.read_bytes())
+    bridge.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: serial(bridge) == ssl.PEM_cert_to_DER_cert(next_certificate.read_text()), what="the new certificate")
+    assert session.get(bridge.secure_url + "/healthz", timeout=PATIENCE_S).ok       # the old connection lives
+
+
+@pytest.mark.parametrize("settings, word", [
+    ({"HTTP_TLS_CERT_FILE": "/x"}, "HTTP_TLS_KEY_FILE must be set with HTTP_TLS_CERT_FILE"), ({"HTTP_TLS_KEY_FILE": "/x"}, "HTTP_TLS_CERT_FILE must be set with HTTP_TLS_KEY_FILE"),
+    ({"HTTP_TLS_CERT_FILE": "/nowhere", "HTTP_TLS_KEY_FILE": "/nowhere"}, "HTTP_TLS_KEY_FILE: cannot read /nowhere"),
+    ({"HTTP_TLS_CERT_FILE": "/etc/passwd", "HTTP_TLS_KEY_FILE": "/etc/passwd"}, "HTTP_TLS_CERT_FILE /etc/passwd"),
+    ({"HTTP_LISTEN": "localhost"}, "HTTP_LISTEN must be an address of IPv4 or IPv6, or unix:/path"), ({"HTTP_LISTEN": "unix:http.sock"}, "HTTP_LISTEN must be a path from the root"),
+    ({"HTTP_LISTEN": "unix:/" + "x" * 200}, "HTTP_LISTEN must have a path of at most 107 bytes"), ({"HTTP_LISTEN": "::"}, "HTTP_LISTEN=:: is not loopback"),
+    ({"HTTP_LISTEN": "1::1::1"}, "HTTP_LISTEN must be an address")])
+def test_bad_settings_of_http_are_named(world, settings, word):
+    result = world.command("check-config", **settings)
+    assert result.returncode == 64 and word in result.stderr, result.stderr
+
+
+def test_ipv6(world):
+    world.stock(a={"x": 100})
+    bridge = world.program("--roles=http", HTTP_LISTEN="::1")
+    wait_until(lambda: bridge.logged(f"listening on http://[::1]:{bridge.port}"), what="the server")
+    wait_until(lambda: requests.get(f"http://[::1]:{bridge.port}/readyz", timeout=PATIENCE_S).ok, what="readiness")
+    assert requests.post(f"http://[::1]:{bridge.port}/order", json=ORDER, timeout=PATIENCE_S).status_code == 201
+    assert bridge.logged("request client=::1 method=POST")
+    assert bridge.stop() == 0
+
+
+def test_ipv6_and_ipv4_at_one_port(world):
+    bridge = world.bridge("--roles=http", HTTP_LISTEN="::", HTTP_WITHOUT_TOKENS="yes")     # waited for at 127.0.0.1
+    assert requests.get(f"http://[::1]:{bridge.port}/healthz", timeout=PATIENCE_S).ok
+    assert bridge.logged("request client=127.0.0.1 ") and bridge.logged("request client=::1 ")
+
+
+def unix_get(path, target="/healthz"):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(PATIENCE_S)
+        s.connect(str(path))
+        s.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while piece := s.recv(65536):
+            answer += piece
+        return answer
+
+
+def test_a_socket_in_the_file_system(world, tmp_path):
+    path = tmp_path / "http.sock"
+    bridge = world.program("--roles=http", HTTP_LISTEN=f"unix:{path}")
+    wait_until(lambda: bridge.logged(f"listening on unix:{path}"), what="the server")
+    assert unix_get(path).startswith(b"HTTP/1.1 200 ") and path.stat().st_mode & 0o777 == 0o660
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:      # the limit of connections is an address's: here there is none
+        assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in pool.map(lambda _: unix_get(path), range(500)))
+    # a second one does not take it away from the first
+    second = world.program("--roles=http", HTTP_LISTEN=f"unix:{path}")
+    wait_until(lambda: second.process.poll() is not None, what="the second one to give up")
+    assert second.logged("Address already in use") and unix_get(path).startswith(b"HTTP/1.1 200 ")
+    # what a killed one leaves is in nobody's way
+    os.kill(bridge.process.pid, signal.SIGKILL)
+    bridge.process.wait()
+    assert path.exists()
+    third = world.program("--roles=http", HTTP_LISTEN=f"unix:{path}")
+    wait_until(lambda: third.logged("listening on"), what="the third")
+    assert unix_get(path).startswith(b"HTTP/1.1 200 ")
+    assert third.stop() == 0 and not path.exists()
+
+
+def test_a_file_that_is_no_socket_stays(world, tmp_path):
+    path = tmp_path / "precious"
+    path.write_text("keep me")
+    bridge = world.program("--roles=http", HTTP_LISTEN=f"unix:{path}")
+    wait_until(lambda: bridge.process.poll() is not None, what="it to give up")
+    assert path.read_text() == "keep me"

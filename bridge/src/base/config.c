@@ -9,8 +9,12 @@ Config config;
 const Setting config_settings[] = {
 	{"DATABASE_URL", "database-url", SETTING_TEXT, &config.database_url, "", 0, 0,
 	 "libpq connection string"},
+	{"DATABASE_URL_FILE", "database-url-file", SETTING_TEXT, &config.database_url_file, "", 0, 0,
+	 "a file that holds DATABASE_URL, and goes before it: for a secret kept apart"},
 	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &config.rabbitmq_url, "amqp://localhost", 0, 0,
 	 "AMQP URL"},
+	{"RABBITMQ_URL_FILE", "rabbitmq-url-file", SETTING_TEXT, &config.rabbitmq_url_file, "", 0, 0,
+	 "a file that holds RABBITMQ_URL, and goes before it"},
 	AMQP_TLS_SETTINGS(config.amqp_tls),
 	{"HTTP_LISTEN", "http-listen", SETTING_TEXT, &config.http_listen, "127.0.0.1", 0, 0,
 	 "address to listen on: of IPv4, of IPv6, or unix:/path"},

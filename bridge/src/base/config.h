@@ -15,6 +15,8 @@ typedef struct Config
 	const char *database_url;
 	const char *rabbitmq_url;
 	TlsFiles    amqp_tls;
+	const char *database_url_file;
+	const char *rabbitmq_url_file;
 	const char *http_listen;
 	const char *http_tls_cert_file;
 	const char *http_tls_key_file;

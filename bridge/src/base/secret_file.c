@@ -5,10 +5,13 @@
 #include "base/secret_file.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/log.h"
+
+#define LINE_BYTES_MAX 8192
 
 FILE *
 secret_file_open(const char *setting, const char *path)
@@ -21,4 +24,28 @@ secret_file_open(const char *setting, const char *path)
 	else if (fstat(fileno(file), &status) == 0 && (status.st_mode & (S_IRGRP | S_IROTH)) != 0)
 		log_warning("%s: %s can be read by others than its owner: chmod 600", setting, path);
 	return file;
+}
+
+char *
+secret_file_read_line(const char *setting, const char *path)
+{
+	static const char blanks[] = " \t\r\n";
+	FILE             *file = secret_file_open(setting, path);
+	char              text[LINE_BYTES_MAX + 1];
+	size_t            bytes;
+	char             *line;
+
+	if (file == NULL)
+		return NULL;
+	bytes = fread(text, 1, LINE_BYTES_MAX, file);
+	fclose(file);
+	while (bytes > 0 && strchr(blanks, text[bytes - 1]) != NULL)
+		bytes--;
+	text[bytes] = '\0';
+	line = text + strspn(text, blanks);
+	if (*line != '\0' && strlen(line) == bytes - (size_t) (line - text) &&
+		strchr(line, '\n') == NULL)
+		return strdup(line);
+	log_error("%s: %s must hold one line of text", setting, path);
+	return NULL;
 }

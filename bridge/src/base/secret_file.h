@@ -13,4 +13,10 @@
  */
 extern FILE *secret_file_open(const char *setting, const char *path);
 
+/*
+ * secret_file_read_line returns the one line of such a file, malloc'd and without blanks around it;
+ * NULL, after a line in the log, if there is none, or more.
+ */
+extern char *secret_file_read_line(const char *setting, const char *path);
+
 #endif /* BRIDGE_SECRET_FILE_H */

@@ -440,6 +440,7 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 	server->address = address;
 	server->limits = *limits;
 	server->handler = handler;
+	server->sweep_due_ms = monotonic_ms();
 	server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	allow_descriptors(limits->connections_max * 2);
 	if (!start(server, port))
@@ -451,6 +452,12 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 	}
 	log_start(server, port);
 	return server;
+}
+
+bool
+http_is_alive(const HttpServer *server)
+{
+	return monotonic_ms() < atomic_load(&server->sweep_due_ms) + ROUND_MS_MAX;
 }
 
 void

@@ -48,6 +48,9 @@ typedef struct HttpLimits
 extern HttpServer *http_start(const char *address, int port, const HttpLimits *limits,
 							  HttpHandler handler);
 
+/* http_is_alive: has the server's thread gone round within the last seconds? */
+extern bool http_is_alive(const HttpServer *server);
+
 /* http_quiesce refuses new connections; what is under way goes on. */
 extern void http_quiesce(HttpServer *server);
 

@@ -117,11 +117,13 @@ bind_to(int descriptor, const Address *address, socklen_t length)
 
 	if (address->any.sa_family == AF_UNIX)
 	{
-		if (fchmod(descriptor, 0660) != 0) /* the file's mode, before it is there */
+		/* nobody else's until it is the group's */
+		if (fchmod(descriptor, 0600) != 0)
 			return false;
-		return bind(descriptor, &address->any, length) == 0 ||
-			   (errno == EADDRINUSE && remove_stale(address) &&
-				bind(descriptor, &address->any, length) == 0);
+		return (bind(descriptor, &address->any, length) == 0 ||
+				(errno == EADDRINUSE && remove_stale(address) &&
+				 bind(descriptor, &address->any, length) == 0)) &&
+			   chmod(address->local.sun_path, 0660) == 0;
 	}
 	/* so that the next bridge can take the port over from this one; "::" is IPv4 too */
 	if (setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||

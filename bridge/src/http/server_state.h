@@ -17,6 +17,7 @@
 #define BODY_BYTES_FIRST  1024
 #define FINISH_MS_MAX     5000 /* for replies to be sent at the end */
 #define SWEEP_MS          250
+#define ROUND_MS_MAX      5000 /* a thread that takes longer is stuck */
 #define STREAM_BLOCK      16384
 #define DESCRIPTORS_SPARE 200
 
@@ -44,7 +45,7 @@ struct HttpServer
 	pthread_t          thread;
 	int                wake; /* an eventfd: something is wanted of the thread */
 	atomic_bool        is_woken;
-	long long          sweep_due_ms;
+	_Atomic long long  sweep_due_ms;
 	atomic_bool        is_quiesced; /* wanted; the thread does it */
 	atomic_bool        is_stopping;
 };

@@ -137,6 +137,10 @@ check-packages: deb
 check-everywhere:
 	@scripts/check-everywhere $(SUITES)
 
+# pg_upgrade from 15 to 17 with orders in flight; root, and packages of both: make deb, check-everywhere trixie
+check-pg-upgrade: deb
+	@scripts/check-pg-upgrade
+
 # the committed tree, as PGXN takes it
 dist:
 	@mkdir -p $(BUILD)
@@ -163,8 +167,9 @@ fuzz: build
 clean:
 	$(MAKE) -C extension clean
 	$(MAKE) -C bridge BUILD=$(BUILD) clean
-	rm -rf build
+	# the bootstrapped suites stay: rm -r build/suites
+	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 -not -name suites -exec rm -rf {} +
 
 VERSION = $$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 
-.PHONY: deb check-packages check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean
+.PHONY: deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

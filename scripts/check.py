@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """All tests, against private servers in .run/check; `make check` runs it.
 
-    check.py [lint] [unit] [regress] [isolation] [fuzz] [daemon]     all of them by default
+    check.py [lint] [unit] [regress] [upgraded] [isolation] [fuzz] [daemon]     all of them by default
     check.py --often N [PART...]      N times, both cores kept busy beside it; says how often each test failed
 
 Ends with the line "N passed, N failed"; exits 1 if anything failed, or if a
@@ -47,12 +47,12 @@ def server_env():
 
 # Each part returns its tests: name -> passed. A part that broke off says so under its own name.
 
-def pg_regress(program, folder, output, tests):
+def pg_regress(program, folder, output, tests, inputs=TOP):
     pgxs = pathlib.Path(subprocess.check_output(["pg_config", "--pgxs"], text=True).strip())
     bindir = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
     password, port = server_env()
     (BUILD / output).mkdir(parents=True, exist_ok=True)
-    _, text = run([pgxs.parent.parent / "test" / folder / program, f"--inputdir={TOP}", f"--outputdir={BUILD / output}",
+    _, text = run([pgxs.parent.parent / "test" / folder / program, f"--inputdir={inputs}", f"--outputdir={BUILD / output}",
                    f"--bindir={bindir}", "--host=127.0.0.1", f"--port={port}", "--user=order_aggregator", f"--dbname=check_{output}", *tests],
                   **password)
     passed = set(re.findall(r"^test (\S+)\s+\.\.\. ok", text, re.M)) | set(re.findall(r"^ok \d+\s+[-+] (\S+)", text, re.M))   # TAP since 16
@@ -73,6 +73,17 @@ def lint():
 
 def regress():
     return pg_regress("pg_regress", "regress", "regress", tests_of_the_extension("REGRESS"))
+
+
+def upgraded():
+    """The regression tests in databases that began with 1.0: what they show is the same."""
+    folder = BUILD / "upgraded"
+    for kind in ("sql", "expected"):
+        (folder / "tests" / kind).mkdir(parents=True, exist_ok=True)
+        for path in (TOP / kind).glob("*.*"):
+            text = path.read_text().replace("CREATE EXTENSION order_aggregator;", "CREATE EXTENSION order_aggregator VERSION '1.0';\nALTER EXTENSION order_aggregator UPDATE;")
+            (folder / "tests" / kind / path.name).write_text(text)
+    return pg_regress("pg_regress", "regress", "upgraded", tests_of_the_extension("REGRESS"), folder / "tests")
 
 
 def isolation():
@@ -107,7 +118,7 @@ def daemon():
     return tests if code == 0 or not all(tests.values()) else {**tests, "daemon": False}
 
 
-PARTS = {"lint": lint, "unit": unit, "regress": regress, "isolation": isolation, "fuzz": fuzz, "daemon": daemon}
+PARTS = {"lint": lint, "unit": unit, "regress": regress, "upgraded": upgraded, "isolation": isolation, "fuzz": fuzz, "daemon": daemon}
 
 
 def check(wanted):

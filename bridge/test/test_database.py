@@ -10,10 +10,10 @@ from conftest import PATIENCE_S, wait_until
 
 # every object of the extension, each as one line of text
 CATALOGUE = """
-WITH class AS (SELECT oid, oid::regclass AS name, relkind, reloptions, relacl FROM pg_class WHERE relnamespace = 'order_aggregator'::regnamespace AND relkind NOT IN ('i', 'I', 't')),
+WITH class AS (SELECT oid, oid::regclass AS name, relkind, reloptions, relacl, relam FROM pg_class WHERE relnamespace = 'order_aggregator'::regnamespace AND relkind NOT IN ('i', 'I', 't')),
 member AS (SELECT classid, objid, objsubid FROM pg_depend WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass
 	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'order_aggregator'))
-SELECT concat_ws(' ', 'table', name, relkind, reloptions, relacl) FROM class
+SELECT concat_ws(' ', 'table', name, relkind, reloptions, relacl, amname) FROM class LEFT JOIN pg_am ON pg_am.oid = relam
 UNION ALL
 SELECT concat_ws(' ', 'column', name, row_number() OVER (PARTITION BY name ORDER BY attnum), attname, format_type(atttypid, atttypmod), attnotnull, attidentity,
 	attgenerated, attstorage, attacl, pg_get_expr(adbin, adrelid))
@@ -89,16 +89,19 @@ def rows(world):
     return {table: world.db.execute(f"SELECT md5(string_agg(t::text, '' ORDER BY t::text)), count(*) FROM order_aggregator.{table} AS t").fetchone() for table in TABLES}
 
 
-@pytest.mark.parametrize("how", ["plain", "jobs", "of the extension alone", "of schema and extension"])
+@pytest.mark.parametrize("how", ["plain", "jobs", "of the extension alone", "of schema and extension", "the schema, then the data"])
 def test_every_documented_dump_restores_all_rows(world, tmp_path, how):
     busy_world(world)
     before, url = rows(world), world.url
     assert all(count > 0 for _, count in before.values()), before
-    words = {"plain": [], "jobs": ["-Fc"], "of the extension alone": ["-e", "order_aggregator"], "of schema and extension": ["-e", "order_aggregator", "-n", "order_aggregator"]}[how]
+    words = {"plain": [], "jobs": ["-Fc"], "the schema, then the data": ["-Fc"], "of the extension alone": ["-e", "order_aggregator"], "of schema and extension": ["-e", "order_aggregator", "-n", "order_aggregator"]}[how]
     shell("pg_dump", *words, "-f", tmp_path / "dump", url)
     afresh(world)
     if how == "jobs":
         shell("pg_restore", "-j4", "--exit-on-error", "-d", url, tmp_path / "dump")
+    elif how == "the schema, then the data":
+        shell("pg_restore", "--schema-only", "--exit-on-error", "-d", url, tmp_path / "dump")
+        shell("pg_restore", "--data-only", "-j4", "--exit-on-error", "-d", url, tmp_path / "dump")
     else:
         shell("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", tmp_path / "dump", url)
     world.connect()
@@ -108,6 +111,17 @@ def test_every_documented_dump_restores_all_rows(world, tmp_path, how):
     assert world.value("""SELECT order_aggregator.place_order('c', '[{"productId": "y", "quantity": 1}]', 'k1')""") == 21
     assert world.value("""SELECT order_aggregator.place_order('c', '[{"productId": "x", "quantity": 1}]')""") > 21
     world.consistent()
+
+
+def test_our_tables_are_heaps_whatever_others_are_by_default(world):
+    """Rows are written past the executor, as heaps take them."""
+    world.db.execute("DROP EXTENSION order_aggregator CASCADE")
+    world.db.execute("CREATE ACCESS METHOD another TYPE TABLE HANDLER heap_tableam_handler")
+    world.db.execute("SET default_table_access_method = another")
+    world.db.execute("CREATE EXTENSION order_aggregator")
+    world.db.execute("SELECT order_aggregator.make_outbox_partitions(3)")
+    found = dict(world.db.execute("SELECT relname, amname FROM pg_class JOIN pg_am ON pg_am.oid = relam WHERE relnamespace = 'order_aggregator'::regnamespace AND relkind = 'r'"))
+    assert set(found.values()) == {"heap"} and "outbox_3" in found and len(found) > 12
 
 
 def test_a_dump_of_the_schema_alone_fails_loudly(world, tmp_path):

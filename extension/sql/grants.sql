@@ -1,9 +1,8 @@
 /* who may do what: what is not granted here is closed, whatever was open in 1.0 */
 
--- Roles belong to the cluster, the grants to this database. A role that is there is kept as it
--- is: other databases may
--- use it, and a restore finds it made already. Two databases may get the extension at the same
--- moment.
+-- Roles belong to the cluster, the grants to this database. A role that is there is kept as it is:
+-- other databases may use it, and a restore finds it made already. Two databases may get the
+-- extension at the same moment.
 DO $$
 DECLARE
 	role_name text;

@@ -47,7 +47,7 @@ CREATE TABLE vendor (
 	feed_told_at		timestamptz,
 	held_offers			int,
 	feed_config_no		int NOT NULL DEFAULT 0
-);
+) USING heap;
 
 /*
  * Which vendors a role of the database may answer for: what order_aggregator_vendor lets it do, it
@@ -57,7 +57,7 @@ CREATE TABLE vendor_login (
 	login		name NOT NULL,
 	vendor_id	text COLLATE "C" NOT NULL,
 	PRIMARY KEY (login, vendor_id)
-);
+) USING heap;
 
 CREATE TABLE product (
 	product_id		text COLLATE "C" PRIMARY KEY
@@ -66,7 +66,7 @@ CREATE TABLE product (
 	created_at		timestamptz NOT NULL DEFAULT now(),
 	buffer			bigint NOT NULL DEFAULT 0 CHECK (buffer >= 0),
 	low_threshold	bigint CHECK (low_threshold >= 0)
-);
+) USING heap;
 
 /* Products whose name no feed has told yet. */
 CREATE INDEX product_unnamed_idx ON product (product_id) WHERE name = product_id;
@@ -97,7 +97,7 @@ CREATE TABLE stock (
 	is_priced		boolean NOT NULL DEFAULT true,
 	counted			bigint,
 	PRIMARY KEY (product_id, vendor_id)
-) WITH (fillfactor = 50);
+) USING heap WITH (fillfactor = 50);
 
 CREATE INDEX stock_vendor_sku_idx ON stock (vendor_id, vendor_sku);
 
@@ -108,7 +108,7 @@ CREATE TABLE product_map (
 	product_id	text COLLATE "C" NOT NULL CHECK (char_length(product_id) BETWEEN 1 AND 128),
 	PRIMARY KEY (vendor_id, vendor_sku),
 	CONSTRAINT product_map_product_key UNIQUE (vendor_id, product_id)
-);
+) USING heap;
 
 /*
  * The history of feeds, one row a pull. A feed is applied in parts, each a
@@ -139,7 +139,7 @@ CREATE TABLE feed_sync (
 	told			text,
 	pulled_at		timestamptz,
 	previous_pull_at	timestamptz
-);
+) USING heap;
 
 CREATE INDEX feed_sync_vendor_idx ON feed_sync (vendor_id, sync_id);
 CREATE UNIQUE INDEX feed_sync_running_idx ON feed_sync (vendor_id) WHERE status = 'running';
@@ -151,7 +151,7 @@ CREATE TABLE shortage (
 	noticed_at	timestamptz NOT NULL DEFAULT now(),
 	tried_at	timestamptz,
 	PRIMARY KEY (vendor_id, product_id)
-);
+) USING heap;
 
 ----------------------------------------------------------------------
 -- orders, lines, holds
@@ -176,7 +176,7 @@ CREATE TABLE orders (
 	close_reason	text,
 	traceparent		text,
 	CHECK ((status = 'pending') = (closed_at IS NULL))
-);
+) USING heap;
 
 CREATE INDEX orders_expiry_idx ON orders (expires_at) WHERE status = 'pending';
 
@@ -186,7 +186,7 @@ CREATE TABLE order_line (
 	product_id	text COLLATE "C" NOT NULL,
 	quantity	bigint NOT NULL CHECK (quantity > 0),
 	PRIMARY KEY (order_id, line_no)
-);
+) USING heap;
 
 /*
  * open -> confirmed   the vendor took it; the units have left on_hand
@@ -209,7 +209,7 @@ CREATE TABLE hold (
 	reason		text,
 	PRIMARY KEY (order_id, line_no, vendor_id, attempt),
 	CHECK ((status = 'open') = (settled_at IS NULL))
-);
+) USING heap;
 
 /* What a vendor's feed cannot know yet: units of a product confirmed since it was taken. */
 CREATE INDEX hold_confirmed_idx ON hold (vendor_id, product_id, settled_at)
@@ -222,7 +222,7 @@ CREATE TABLE vendor_retry (
 	attempt		int NOT NULL,
 	retried_at	timestamptz NOT NULL,
 	PRIMARY KEY (order_id, vendor_id, attempt, retried_at)
-);
+) USING heap;
 
 /* Units that customers sent back after confirmation; restocked: they could be sold again. */
 CREATE TABLE order_return (
@@ -238,7 +238,7 @@ CREATE TABLE order_return (
 	returned_at	timestamptz NOT NULL,
 	key			text COLLATE "C",
 	PRIMARY KEY (order_id, line_no, vendor_id, attempt, return_id)
-);
+) USING heap;
 
 CREATE UNIQUE INDEX order_return_key_idx ON order_return (order_id, key, line_no, vendor_id,
 	attempt) WHERE key IS NOT NULL;
@@ -254,7 +254,7 @@ CREATE TABLE idempotency (
 	created_at		timestamptz NOT NULL DEFAULT now(),
 	action			text,
 	CHECK (order_id IS NOT NULL OR error IS NOT NULL)
-);
+) USING heap;
 
 CREATE INDEX idempotency_created_at_idx ON idempotency USING brin (created_at);
 
@@ -307,7 +307,7 @@ CREATE TABLE relay_checkpoint (
 	relayed_until		timestamptz,
 	advanced_at			timestamptz,
 	dropped_until		timestamptz
-);
+) USING heap;
 
 /*
  * Events that the broker did not take. Parked: no queue takes them,
@@ -329,7 +329,7 @@ CREATE TABLE parked_event (
 	mandatory	boolean NOT NULL DEFAULT true,
 	retry_at	timestamptz,
 	tries		int NOT NULL DEFAULT 0
-);
+) USING heap;
 
 CREATE INDEX parked_event_retry_idx ON parked_event (retry_at) WHERE retry_at IS NOT NULL;
 

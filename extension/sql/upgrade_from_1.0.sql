@@ -1,8 +1,7 @@
 /* what cannot just be replaced */
 
--- who is there already stays as it is; what was a foreign key is what only our functions write,
--- and what
--- check_consistency() proves: pg_restore -j loads the tables in any order
+-- who is there already stays as it is; what was a foreign key is what only our functions write, and
+-- what check_consistency() proves: pg_restore -j loads the tables in any order
 ALTER TABLE stock DROP CONSTRAINT stock_product_id_fkey, DROP CONSTRAINT stock_vendor_id_fkey;
 ALTER TABLE product_map DROP CONSTRAINT product_map_vendor_id_fkey;
 ALTER TABLE feed_sync DROP CONSTRAINT feed_sync_vendor_id_fkey;
@@ -31,10 +30,10 @@ ALTER TABLE vendor
 	ADD COLUMN feed_told_at		timestamptz,
 	ADD COLUMN held_offers		int,
 	ADD COLUMN feed_config_no	int NOT NULL DEFAULT 0;
--- whoever had a feed has its time from now on; what 1.0 made of it is not to be confirmed by a
--- 304: each is pulled anew
-UPDATE vendor SET confirmed_at = now(), stale_at = now() + stale_after WHERE synced_as_of
-	IS NOT NULL;
+-- whoever had a feed has its time from now on; what 1.0 made of it is not to be confirmed by a 304:
+-- each is pulled anew
+UPDATE vendor SET confirmed_at = now(), stale_at = now() + stale_after
+	WHERE synced_as_of IS NOT NULL;
 UPDATE vendor SET feed_told_at = synced_as_of, feed_etag = NULL, feed_last_modified = NULL,
 	next_sync_at = '-infinity';
 
@@ -58,7 +57,7 @@ CREATE TABLE vendor_login (
 	login		name NOT NULL,
 	vendor_id	text COLLATE "C" NOT NULL,
 	PRIMARY KEY (login, vendor_id)
-);
+) USING heap;
 SELECT pg_catalog.pg_extension_config_dump('vendor_login', '');
 
 -- another signature

@@ -1,5 +1,7 @@
 """Requests byte by byte, against RFC 9110 and RFC 9112: what a front proxy may read differently is refused, and its connection ends."""
 
+import ctypes
+import ctypes.util
 import json
 import re
 import socket
@@ -9,6 +11,16 @@ import requests
 from conftest import PATIENCE_S, wait_until
 from test_http import BODY, raw, statuses
 
+
+def library_version():
+    """Of libmicrohttpd, as a tuple of numbers."""
+    library = ctypes.CDLL(ctypes.util.find_library("microhttpd") or "libmicrohttpd.so.12")
+    library.MHD_get_version.restype = ctypes.c_char_p
+    return tuple(int(number) for number in library.MHD_get_version().decode().split("."))
+
+
+# 1.0 refuses more by itself: with other statuses, with a page in place of a problem document, or by hanging up. Refused it is all the same.
+IS_1_0 = library_version() >= (1, 0)
 SMUGGLED = b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 
 
@@ -114,11 +126,13 @@ def orders(bridge):
 def test_refused(bridge, name):
     """With a good request behind it, which must not be served: the connection ends."""
     data, expected = REFUSED[name]
+    if IS_1_0 and expected in ([501], [413]):
+        expected = [*expected, 400]
     before = orders(bridge)
     answer = raw(bridge, data + SMUGGLED)
     # libmicrohttpd 0.9.75 says what it refuses itself twice, and hangs up on what is no request line at all
     assert set(statuses(answer)) <= set(expected), answer
-    assert answer or name in ("HTTP/0.9", "no target", "lower case"), "hung up without a word"
+    assert answer or name in ("HTTP/0.9", "no target", "lower case") or (IS_1_0 and name == "a NUL in the target"), "hung up without a word"
     assert orders(bridge) == before, "something was placed"
     assert requests.get(f"{bridge.url}/healthz", timeout=PATIENCE_S).status_code == 200
 
@@ -128,7 +142,8 @@ def test_what_is_refused_does_not_depend_on_how_it_is_cut(bridge, size):
     for name in ("blank before the colon of a key", "a NUL in a value", "a value that goes on in the next line", "two lengths that differ", "length and chunks",
                  "a NUL in the target"):
         data, expected = REFUSED[name]
-        assert statuses(in_pieces(bridge, data, size)) == expected, name
+        found = statuses(in_pieces(bridge, data, size))
+        assert found == expected or (IS_1_0 and name == "a NUL in the target" and found == []), name
 
 
 def in_pieces(bridge, data, size):
@@ -177,6 +192,9 @@ SERVED = {
 def test_served(bridge, name):
     before = orders(bridge)
     answer = raw(bridge, SERVED[name])
+    if IS_1_0 and (name == "empty lines before the request" or (name == "chunks with an extension" and statuses(answer) == [400])):    # README, Limits
+        assert statuses(answer) in ([], [400]) and orders(bridge) == before
+        return
     assert statuses(answer) == [201] or re.match(rb"HTTP/1\.[01] 201 ", answer), answer
     assert orders(bridge) == before + 1
 
@@ -239,8 +257,8 @@ def test_head_is_get_without_the_body_and_changes_nothing(bridge):
 
 
 def test_a_refusal_is_a_problem_document(bridge):
-    answer = raw(bridge, REFUSED["two lengths that differ"][0])
+    answer = raw(bridge, REFUSED["two keys"][0])
     head, body = answer.split(b"\r\n\r\n", 1)
     assert b"Content-Type: application/problem+json" in head and b"Connection: close" in head
     assert json.loads(body) == {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "a header field is there twice",
-                                "error": "Bad Request", "details": "a header field is there twice", "field": "Content-Length"}
+                                "error": "Bad Request", "details": "a header field is there twice", "field": "Idempotency-Key"}

@@ -26,14 +26,14 @@ class Authority:
     def __init__(self, folder, name):
         self.folder, self.name = folder, name
         self.key, self.certificate = folder / f"{name}.key", folder / f"{name}.pem"
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE",
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
                 "-keyout", self.key, "-out", self.certificate)
 
     def sign(self, name, subject="localhost", days=1):
         """A key and certificate for that name; of -1 days it has expired."""
         key, request, certificate, names = (self.folder / f"{name}.{end}" for end in ("key", "csr", "pem", "ext"))
         openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={subject}", "-keyout", key, "-out", request)
-        names.write_text(f"subjectAltName=DNS:{subject}\n")
+        names.write_text(f"subjectAltName=DNS:{subject}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n")
         openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key, "-CAcreateserial", "-days", max(days, 1), "-extfile", names, "-out", certificate)
         if days < 0:        # signed as of long ago
             long_ago = datetime.datetime(2020, 1, 1)

@@ -31,6 +31,7 @@ ONLY = [
     (r"#include <(?:rabbitmq-c/)?amqp", "bridge/src/link/broker_library.h", "rabbitmq-c"),
     (r"PG_VERSION_NUM", "extension/src/store/compat.h", "the server's version"),
     (r"#include <microhttpd", "bridge/src/http/server", "libmicrohttpd"),
+    (r"MHD_VERSION", "bridge/src/http/server_state.h", "libmicrohttpd's version"),
     (r"#include <curl/", ("bridge/src/sync/", "bridge/src/link/broker_url", "bridge/src/main.c"), "libcurl"),
     (r'"\s*(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|CREATE|ALTER|DROP|REVOKE|GRANT|SET|LISTEN|NOTIFY) [^"]*[^". ][."; ]',
      ("extension/src/store/plans.", "bridge/src/link/statements."), "SQL text"),

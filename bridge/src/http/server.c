@@ -31,14 +31,6 @@
 
 #define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 
-/* What 0.9.75 refuses by itself: since 0.9.77 values that go on in the next line, and blanks and
- * NULs in a target, are only refused if one asks for it. */
-#if MHD_VERSION >= 0x00097701
-#define STRICTNESS MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
-#else
-#define STRICTNESS
-#endif
-
 /* ---------- waking the server's thread ---------- */
 
 static void
@@ -393,7 +385,7 @@ start_daemon(HttpServer *server, int descriptor)
 		(unsigned) limits->idle_timeout_s, MHD_OPTION_NOTIFY_CONNECTION, server_on_connection,
 		server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_URI_LOG_CALLBACK,
 		on_target, server, MHD_OPTION_ARRAY, limits->with_tls ? tls : none,
-		STRICTNESS MHD_OPTION_END);
+		LIBRARY_STRICTNESS MHD_OPTION_END);
 }
 
 /* Says where, once the server runs. */

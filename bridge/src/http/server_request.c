@@ -196,35 +196,22 @@ server_complain(HttpExchange *exchange, int status, const char *complaint, const
 }
 
 /*
- * Did the field end where the library says? Up to 0.9.75 it takes a NUL for the
- * end of a value, or of a target, and leaves out what follows; and of a value that
- * goes on in the next line it gives the first line. It cuts the head up in
+ * Did the field end where the library says (LIBRARY_LEAVES_OUT)? It cuts the head up in
  * place, so each field begins right after the end of the line before: behind its
- * value and a NUL in place of each of CR and LF. Later versions refuse both.
+ * value and a NUL in place of each of CR and LF.
  */
 static bool
 follows(const char *end_of_line_before, const char *start)
 {
-#if MHD_VERSION < 0x01000000
-	return end_of_line_before == NULL || start == end_of_line_before + 1 ||
+	return !LIBRARY_LEAVES_OUT || end_of_line_before == NULL || start == end_of_line_before + 1 ||
 		   start == end_of_line_before + 2;
-#else
-	(void) end_of_line_before;
-	(void) start;
-	return true;
-#endif
 }
 
 /* True if nothing but the end of the line, and of the head, follows. */
 static bool
 ends_head(const char *end_of_line)
 {
-#if MHD_VERSION < 0x01000000
-	return end_of_line[1] == '\0';
-#else
-	(void) end_of_line;
-	return true;
-#endif
+	return !LIBRARY_LEAVES_OUT || end_of_line[1] == '\0';
 }
 
 typedef struct Gathering

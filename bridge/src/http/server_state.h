@@ -12,6 +12,23 @@
 #include "http/head.h"
 #include "http/server.h"
 
+/* ---------- what differs between versions of libmicrohttpd ---------- */
+
+/* What 0.9.75 refuses by itself: since 0.9.77 values that go on in the next line, and blanks and
+ * NULs in a target, are only refused if one asks for it. */
+#if MHD_VERSION >= 0x00097701
+#define LIBRARY_STRICTNESS MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
+#else
+#define LIBRARY_STRICTNESS
+#endif
+
+/* Up to 0.9.75 it takes a NUL for the end of a value, or of a target, and leaves out what follows;
+ * and of a value that goes on in the next line it gives the first line. Later versions refuse
+ * both. */
+#define LIBRARY_LEAVES_OUT (MHD_VERSION < 0x01000000)
+
+/* ---------- limits ---------- */
+
 #define TARGET_BYTES_MAX  4096
 #define REPLY_HEADERS_MAX 16
 #define BODY_BYTES_FIRST  1024

@@ -15,7 +15,8 @@ RUN git config --global --add safe.directory /src && make -C /src deb
 FROM debian:bookworm-slim AS database
 COPY --from=build /src/build/deb/postgresql-15-order-aggregator_*.deb /tmp/
 RUN apt-get update && apt-get install -y --no-install-recommends postgresql-15 /tmp/*.deb \
-	&& rm -rf /tmp/*.deb /var/lib/apt/lists/*
+	&& rm -rf /tmp/*.deb /var/lib/apt/lists/* \
+	&& install -d -o postgres -g postgres -m 700 /var/lib/postgresql/data
 USER postgres
 ENV PATH=/usr/lib/postgresql/15/bin:$PATH PGDATA=/var/lib/postgresql/data
 VOLUME /var/lib/postgresql/data

@@ -26,6 +26,8 @@ help:
 	@echo 'make lint     format, clang-tidy, the order of the folders, docs made of the code'
 	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan valgrind fuzz packages'
 
+all: build
+
 packages:
 	@scripts/install-packages $(PACKAGES)
 
@@ -126,7 +128,7 @@ lint-openapi:
 	@$(BUILD)/openapi/node_modules/.bin/spectral lint --fail-severity=warn -r $(BUILD)/openapi/spectral.yaml bridge/openapi.json
 
 # Debian packages of this suite's PostgreSQL versions, in build/deb, looked at by lintian
-deb:
+deb: packages
 	@scripts/build-deb
 
 # installed, started, used and purged in a bare Debian that is booted in a container; root
@@ -172,4 +174,4 @@ clean:
 
 VERSION = $$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 
-.PHONY: deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean
+.PHONY: all deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

@@ -85,6 +85,9 @@ def instance_unit():
                                ("/etc/default/order-bridge ", "/etc/default/order-bridge-%i "), ("RuntimeDirectory=order-bridge\n", "RuntimeDirectory=order-bridge-%i\n")):
         assert alone in text, f"debian/order-bridge.service: {alone} is not in it"
         text = text.replace(alone, by_instance)
+    # a user of its own, so that no other bridge may share its port, and a broker that somebody has named
+    text = text.replace("DynamicUser=yes\n", "DynamicUser=yes\nUser=order-bridge-%i\n")
+    text = re.sub(r"^SetCredential=.*\n", "", text, flags=re.M)
     return text
 
 

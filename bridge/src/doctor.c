@@ -22,7 +22,8 @@
 #define TIMEOUT_MS        5000
 #define CLOCK_S_MAX       2.0
 
-#define CERTIFICATE_DAYS_MIN 30
+/* or a third of its life, if that is less */
+#define CERTIFICATE_DAYS_MIN 30.0
 
 static bool is_well;
 
@@ -74,7 +75,8 @@ ask(Db *db, const char *about, const char *sql)
 {
 	PGresult   *result;
 	DbOutcome   outcome = db_query(db, about, sql, 0, NULL, &result);
-	const char *why = outcome == DB_ERROR ? PQresultErrorMessage(result) : "no answer";
+	const char *said = result != NULL ? PQresultErrorMessage(result) : "";
+	const char *why = *said != '\0' ? said : "no answer";
 
 	if (outcome == DB_OK && PQntuples(result) == 1)
 		return result;
@@ -260,18 +262,23 @@ static void
 look_at_certificate(const char *setting, const char *path)
 {
 	const char *complaint;
+	time_t      begins_at;
 	time_t      ends_at;
 	double      days;
+	double      enough;
 
 	if (*path == '\0')
 		return;
-	complaint = certificate_ends_at(path, &ends_at);
+	complaint = certificate_read(path, &begins_at, &ends_at);
 	days = complaint == NULL ? difftime(ends_at, time(NULL)) / 86400 : 0;
+	enough = complaint == NULL ? difftime(ends_at, begins_at) / 86400 / 3 : 0;
+	if (enough > CERTIFICATE_DAYS_MIN)
+		enough = CERTIFICATE_DAYS_MIN;
 	if (complaint != NULL)
 		bad("%s: %s: %s", setting, path, complaint);
 	else if (days < 0)
 		bad("%s: %s expired %.0f days ago", setting, path, ceil(-days));
-	else if (days < CERTIFICATE_DAYS_MIN)
+	else if (days < enough)
 		bad("%s: %s expires in %.0f days", setting, path, ceil(days));
 	else
 		fine("%s: good for %.0f days", setting, days);

@@ -74,6 +74,17 @@ start_thread(Threads *threads, void *(*run)(void *), void *argument)
 	return true;
 }
 
+/* Tokens and certificate; false, after a line in the log, if one of those that are named is bad. */
+static bool
+load_http_files(void)
+{
+	bool ok = *config.http_tokens_file == '\0' || tokens_load(config.http_tokens_file);
+
+	return (*config.http_tls_cert_file == '\0' ||
+			server_tls_load(config.http_tls_cert_file, config.http_tls_key_file)) &&
+		   ok;
+}
+
 /* Waits for SIGTERM or SIGINT, then asks all to stop; a second one leaves at once. SIGHUP has
  * tokens, headers and the certificate read again. */
 static void *
@@ -173,10 +184,6 @@ start_http(HttpRole *http)
 							   .idle_timeout_s = config.request_timeout_s};
 
 	role_set_ready(ROLE_HTTP, false); /* until orders can be placed */
-	if (*config.http_tokens_file != '\0' && !tokens_load(config.http_tokens_file))
-		return false;
-	if (limits.with_tls && !server_tls_load(config.http_tls_cert_file, config.http_tls_key_file))
-		return false;
 	if (!create_intakes(&http->intakes))
 		return false;
 	http->lanes[0] =
@@ -238,7 +245,7 @@ run(void)
 	HttpRole        http = {.server = NULL};
 	bool            ok = true;
 
-	if (!check_roles(wanted))
+	if (!check_roles(wanted) || (wanted[ROLE_HTTP] && !load_http_files()))
 		return EX_USAGE;
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
@@ -330,10 +337,7 @@ check_config(void)
 	bool wanted[ROLE_COUNT] = {false};
 	bool ok = check_roles(wanted);
 
-	ok = (*config.http_tokens_file == '\0' || tokens_load(config.http_tokens_file)) && ok;
-	ok = (*config.http_tls_cert_file == '\0' ||
-		  server_tls_load(config.http_tls_cert_file, config.http_tls_key_file)) &&
-		 ok;
+	ok = load_http_files() && ok;
 	if (*config.feed_ca_file != '\0' && access(config.feed_ca_file, R_OK) != 0)
 	{
 		fprintf(stderr, "FEED_CA_FILE cannot be read: %s\n", config.feed_ca_file);

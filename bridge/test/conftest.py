@@ -85,7 +85,7 @@ class Servers:
         self.run("start", name)
 
     def rabbitmqctl(self, *words):
-        self.run("rabbitmqctl", *words)
+        return subprocess.run([TOP / "scripts" / "servers", "rabbitmqctl", RUN, *words], check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,13 @@ def test_the_doctor_finds_nothing_where_nothing_is_missing(world):
     assert all(line.startswith("ok ") for line in lines(result)[:-1])
 
 
+def test_the_doctor_lets_a_short_life_be(world, tmp_path):
+    """A certificate of six days that has five more is not about to end."""
+    key, certificate = Authority(tmp_path, "authority").sign("shop", life=(-1, 5))
+    result = world.command("doctor", HTTP_TLS_CERT_FILE=str(certificate), HTTP_TLS_KEY_FILE=str(key))
+    assert result.returncode == 0 and "ok   HTTP_TLS_CERT_FILE: good for 5 days" in result.stdout, result.stdout
+
+
 def with_url(world, **parts):
     url = urllib.parse.urlsplit(world.env["DATABASE_URL"])
     user, password, port = parts.get("user", url.username), parts.get("password", url.password), parts.get("port", url.port)
@@ -107,6 +114,9 @@ def broken(world, tmp_path, how):
         world.stock(a={"x": 1})
         world.db.execute("SELECT order_aggregator.record_feed_pull('a', NULL, 'failed', 'no', 5, '1 hour')")
         return {}, "feeds that fail or are held back: a"
+    if how.startswith("our certificate"):
+        _, certificate = Authority(tmp_path, "authority").sign("shop", life=(-90, -1 if "ended" in how else 20))
+        return {"HTTP_TLS_CERT_FILE": str(certificate), "HTTP_TLS_KEY_FILE": str(certificate)}, f"HTTP_TLS_CERT_FILE: {certificate} {'expired' if 'ended' in how else 'expires in'}"
     assert how == "a file is gone"
     return {"FEED_CA_FILE": str(pathlib.Path(tmp_path) / "gone")}, "FEED_CA_FILE:"
 
@@ -114,7 +124,7 @@ def broken(world, tmp_path, how):
 @pytest.mark.parametrize("how", [
     "the database is away", "the password is another", "there is no such database", "the extension is not there", "the extension is an older one", "the role has no rights",
     "the role lacks one right", "commits are not waited for", "transactions are read only", "the broker is away", "the broker knows us not", "the broker is somebody else",
-    "a vendor is not confirmed", "a feed fails", "a file is gone"])
+    "a vendor is not confirmed", "a feed fails", "a file is gone", "our certificate has ended", "our certificate ends soon"])
 def test_the_doctor_names_what_is_missing(world, tmp_path, how):
     env, word = broken(world, tmp_path, how)
     result = world.command("doctor", **env)

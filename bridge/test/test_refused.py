@@ -48,14 +48,16 @@ def test_an_event_that_the_broker_closes_over_is_parked_and_the_others_go_on(wor
 
 
 def limit_messages(world, size):
-    """For channels that begin from then on; RabbitMQ 4 keeps the limit elsewhere."""
+    """For channels that begin from then on; RabbitMQ 4 keeps the limit elsewhere. Returns what it was."""
+    was = world.servers.rabbitmqctl("eval", "{ok, Size} = application:get_env(rabbit, max_message_size), Size.").strip()
     world.servers.rabbitmqctl("eval", f"application:set_env(rabbit, max_message_size, {size}), persistent_term:put(max_message_size, {size}).")
+    return was
 
 
 def test_an_event_larger_than_the_broker_takes_is_parked(world):
     queue = world.listen("big", "small")
+    was = limit_messages(world, 1000000)
     try:
-        limit_messages(world, 1000000)
         bridge = world.ready_bridge("--roles=http,relay")
         for key, size in (("small", 10), ("big", 2_000_000), ("small", 10), ("big", 900_000)):
             world.db.execute("SELECT order_aggregator.publish_event(%s, to_jsonb(repeat('x', %s)))", [key, size])
@@ -63,7 +65,7 @@ def test_an_event_larger_than_the_broker_takes_is_parked(world):
         [(key, code, words)] = parked(world)
         assert (key, code) == ("big", 406) and "larger than" in words
     finally:
-        limit_messages(world, 134217728)
+        limit_messages(world, was)
     bridge.stop()       # a channel keeps the limit that it began with
     world.ready_bridge("--roles=http,relay")
     assert world.command("redrive").stdout.startswith("parked events redriven: 1")

@@ -3,6 +3,7 @@
 import concurrent.futures
 import datetime
 import os
+import secrets
 import signal
 import socket
 import ssl
@@ -10,6 +11,7 @@ import subprocess
 import threading
 import urllib.parse
 
+import psycopg
 import pytest
 import requests
 from conftest import PATIENCE_S, wait_until
@@ -29,21 +31,19 @@ class Authority:
         openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
                 "-keyout", self.key, "-out", self.certificate)
 
-    def sign(self, name, subject="localhost", days=1):
-        """A key and certificate for that name; of -1 days it has expired."""
+    def sign(self, name, subject="localhost", life=(-1, 1)):
+        """A key and certificate for that name, good from and until so many days from now."""
         key, request, certificate, names = (self.folder / f"{name}.{end}" for end in ("key", "csr", "pem", "ext"))
         openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={subject}", "-keyout", key, "-out", request)
         names.write_text(f"subjectAltName=DNS:{subject}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n")
-        openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key, "-CAcreateserial", "-days", max(days, 1), "-extfile", names, "-out", certificate)
-        if days < 0:        # signed as of long ago
-            long_ago = datetime.datetime(2020, 1, 1)
-            (self.folder / "index.txt").write_text("")
-            (self.folder / "serial").write_text("1000")
-            config = self.folder / "ca.cnf"
-            config.write_text(f"[ca]\ndefault_ca=c\n[c]\ndatabase={self.folder}/index.txt\nserial={self.folder}/serial\nnew_certs_dir={self.folder}\ndefault_md=sha256\n"
-                              "policy=p\n[p]\ncommonName=supplied\n")
-            openssl("ca", "-batch", "-config", config, "-in", request, "-cert", self.certificate, "-keyfile", self.key, "-extfile", names, "-out", certificate, "-notext",
-                    "-startdate", long_ago.strftime("%Y%m%d%H%M%SZ"), "-enddate", (long_ago + datetime.timedelta(days=2)).strftime("%Y%m%d%H%M%SZ"))
+        begins, ends = ((datetime.datetime.utcnow() + datetime.timedelta(days=days)).strftime("%Y%m%d%H%M%SZ") for days in life)
+        (self.folder / "index.txt").write_text("")
+        (self.folder / "serial").write_text(f"{secrets.randbits(64):032x}")
+        config = self.folder / "ca.cnf"
+        config.write_text(f"[ca]\ndefault_ca=c\n[c]\ndatabase={self.folder}/index.txt\nserial={self.folder}/serial\nnew_certs_dir={self.folder}\ndefault_md=sha256\n"
+                          "policy=p\n[p]\ncommonName=supplied\n")
+        openssl("ca", "-batch", "-config", config, "-in", request, "-cert", self.certificate, "-keyfile", self.key, "-extfile", names, "-out", certificate, "-notext",
+                "-startdate", begins, "-enddate", ends)
         return key, certificate
 
 
@@ -133,7 +133,7 @@ def test_a_broker_that_wants_to_know_us(world, authority):
 
 @pytest.mark.parametrize("wrong, word", [("name", "is for another name than RABBITMQ_URL's"), ("date", "has expired"), ("authority", "whom AMQP_CA_FILE trusts")])
 def test_who_is_not_the_broker_gets_nothing(world, authority, tmp_path, wrong, word):
-    key, certificate = authority.sign("broker", "elsewhere.example" if wrong == "name" else "localhost", days=-1 if wrong == "date" else 1)
+    key, certificate = authority.sign("broker", "elsewhere.example" if wrong == "name" else "localhost", life=(-3, -1) if wrong == "date" else (-1, 1))
     (tmp_path / "other").mkdir()
     trusted = Authority(tmp_path / "other", "other") if wrong == "authority" else authority
     end = proxy(world, key, certificate)
@@ -203,7 +203,7 @@ def test_orders_by_https(world, authority):
 @pytest.mark.parametrize("wrong", ["name", "date", "authority"])
 def test_a_client_sees_who_is_not_the_shop(world, authority, tmp_path, wrong):
     (tmp_path / "other").mkdir()
-    key, certificate = authority.sign("shop", "elsewhere.example" if wrong == "name" else "localhost", days=-1 if wrong == "date" else 1)
+    key, certificate = authority.sign("shop", "elsewhere.example" if wrong == "name" else "localhost", life=(-3, -1) if wrong == "date" else (-1, 1))
     trusted = Authority(tmp_path / "other", "other") if wrong == "authority" else authority
     bridge = https(world, key, certificate)
     with pytest.raises(requests.exceptions.SSLError):
@@ -236,9 +236,16 @@ def test_the_certificate_is_exchanged_while_the_server_runs(world, authority, tm
     next_key, next_certificate = authority.sign("next")
     bridge = ready(https(world, key, certificate), authority)
     first = serial(bridge)
-    session = requests.Session()
-    session.verify, session.trust_env = str(authority.certificate), False
-    assert session.get(bridge.secure_url + "/healthz", timeout=PATIENCE_S).ok
+    context = ssl.create_default_context(cafile=authority.certificate)
+    old = context.wrap_socket(socket.create_connection(("127.0.0.1", bridge.port), timeout=PATIENCE_S), server_hostname="localhost")
+
+    def ask(connection):
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b'"alive"}') and (piece := connection.recv(1000)):
+            answer += piece
+        return answer
+    assert ask(old).startswith(b"HTTP/1.1 200 ")
     certificate.write_bytes(next_certificate.read_bytes())      # without its key
     bridge.process.send_signal(signal.SIGHUP)
     wait_until(lambda: bridge.logged("the certificate stays as it was"), what="the refusal")
@@ -246,7 +253,7 @@ def test_the_certificate_is_exchanged_while_the_server_runs(world, authority, tm
     key.write_bytes(next_key.read_bytes())
     bridge.process.send_signal(signal.SIGHUP)
     wait_until(lambda: serial(bridge) == ssl.PEM_cert_to_DER_cert(next_certificate.read_text()), what="the new certificate")
-    assert session.get(bridge.secure_url + "/healthz", timeout=PATIENCE_S).ok       # the old connection lives
+    assert ask(old).startswith(b"HTTP/1.1 200 ")       # the old connection lives
 
 
 @pytest.mark.parametrize("settings, word", [
@@ -261,27 +268,49 @@ def test_bad_settings_of_http_are_named(world, settings, word):
     assert result.returncode == 64 and word in result.stderr, result.stderr
 
 
+def has_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        return True
+    except OSError:
+        return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+
+
+@needs_ipv6
 def test_ipv6(world):
     world.stock(a={"x": 100})
     bridge = world.program("--roles=http", HTTP_LISTEN="::1")
     wait_until(lambda: bridge.logged(f"listening on http://[::1]:{bridge.port}"), what="the server")
     wait_until(lambda: requests.get(f"http://[::1]:{bridge.port}/readyz", timeout=PATIENCE_S).ok, what="readiness")
     assert requests.post(f"http://[::1]:{bridge.port}/order", json=ORDER, timeout=PATIENCE_S).status_code == 201
-    assert bridge.logged("request client=::1 method=POST")
+    wait_until(lambda: bridge.logged("request client=::1 method=POST"), what="the line in the log")
     assert bridge.stop() == 0
 
 
+@needs_ipv6
 def test_ipv6_and_ipv4_at_one_port(world):
     bridge = world.bridge("--roles=http", HTTP_LISTEN="::", HTTP_WITHOUT_TOKENS="yes")     # waited for at 127.0.0.1
     assert requests.get(f"http://[::1]:{bridge.port}/healthz", timeout=PATIENCE_S).ok
-    assert bridge.logged("request client=127.0.0.1 ") and bridge.logged("request client=::1 ")
+    wait_until(lambda: bridge.logged("request client=127.0.0.1 ") and bridge.logged("request client=::1 "), what="the lines in the log")
 
 
 def unix_get(path, target="/healthz"):
+    return unix_ask(path, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+
+
+def unix_post(path):
+    head = f"POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\nConnection: close\r\n\r\n"
+    return unix_ask(path, head.encode() + BODY)
+
+
+def unix_ask(path, request):
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(PATIENCE_S)
         s.connect(str(path))
-        s.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        s.sendall(request)
         answer = b""
         while piece := s.recv(65536):
             answer += piece
@@ -307,6 +336,30 @@ def test_a_socket_in_the_file_system(world, tmp_path):
     wait_until(lambda: third.logged("listening on"), what="the third")
     assert unix_get(path).startswith(b"HTTP/1.1 200 ")
     assert third.stop() == 0 and not path.exists()
+
+
+def test_a_bridge_that_ends_leaves_its_successor_s_socket_alone(world, tmp_path):
+    """The old one answers what it has taken in, with a transaction in the way, while the next one serves."""
+    path = tmp_path / "http.sock"
+    world.stock(a={"x": 100})
+
+    def start():
+        bridge = world.program("--roles=http", HTTP_LISTEN=f"unix:{path}", HTTP_WITHOUT_TOKENS="yes")
+        wait_until(lambda: bridge.logged("listening on"), what="the server")
+        wait_until(lambda: unix_get(path, "/readyz").startswith(b"HTTP/1.1 200 "), what="readiness")
+        return bridge
+    old = start()
+    with psycopg.connect(world.url) as other, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        other.execute("SELECT FROM order_aggregator.stock FOR UPDATE")
+        waiting = pool.submit(unix_post, path)
+        wait_until(lambda: world.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0, what="the order to wait")
+        old.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not path.exists(), what="the old one to take in nothing more")
+        new = start()
+        other.rollback()
+        assert waiting.result().startswith(b"HTTP/1.1 201 ")
+    assert old.process.wait(PATIENCE_S) == 0
+    assert unix_get(path).startswith(b"HTTP/1.1 200 ") and new.process.poll() is None
 
 
 def test_a_file_that_is_no_socket_stays(world, tmp_path):

@@ -8,7 +8,7 @@
 #include <gnutls/x509.h>
 
 const char *
-certificate_ends_at(const char *path, time_t *ends_at)
+certificate_read(const char *path, time_t *begins_at, time_t *ends_at)
 {
 	gnutls_datum_t     pem = {NULL, 0};
 	gnutls_x509_crt_t *certificates = NULL;
@@ -25,7 +25,10 @@ certificate_ends_at(const char *path, time_t *ends_at)
 		time_t end = gnutls_x509_crt_get_expiration_time(certificates[i]);
 
 		if (i == 0 || end < *ends_at)
+		{
+			*begins_at = gnutls_x509_crt_get_activation_time(certificates[i]);
 			*ends_at = end;
+		}
 		gnutls_x509_crt_deinit(certificates[i]);
 	}
 	gnutls_free(certificates);

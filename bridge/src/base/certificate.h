@@ -9,9 +9,9 @@
 #include <time.h>
 
 /*
- * certificate_ends_at gives when the first of a file's certificates (PEM) to end does so, and
+ * certificate_read gives the life of that one of a file's certificates (PEM) which ends first, and
  * returns NULL; or what is wrong with the file, in words that last until the next call.
  */
-extern const char *certificate_ends_at(const char *path, time_t *ends_at);
+extern const char *certificate_read(const char *path, time_t *begins_at, time_t *ends_at);
 
 #endif /* BRIDGE_CERTIFICATE_H */

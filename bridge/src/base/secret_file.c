@@ -5,6 +5,7 @@
 #include "base/secret_file.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +13,15 @@
 #include "base/log.h"
 
 #define LINE_BYTES_MAX 8192
+
+/* One that systemd hands to us: nobody else can get at it, whatever its mode says. */
+static bool
+is_credential(const char *path)
+{
+	const char *folder = getenv("CREDENTIALS_DIRECTORY");
+
+	return folder != NULL && strncmp(path, folder, strlen(folder)) == 0;
+}
 
 FILE *
 secret_file_open(const char *setting, const char *path)
@@ -21,7 +31,8 @@ secret_file_open(const char *setting, const char *path)
 
 	if (file == NULL)
 		log_error("%s: cannot read %s: %s", setting, path, strerror(errno));
-	else if (fstat(fileno(file), &status) == 0 && (status.st_mode & (S_IRGRP | S_IROTH)) != 0)
+	else if (!is_credential(path) && fstat(fileno(file), &status) == 0 &&
+			 (status.st_mode & (S_IRGRP | S_IROTH)) != 0)
 		log_warning("%s: %s can be read by others than its owner: chmod 600", setting, path);
 	return file;
 }
@@ -31,14 +42,19 @@ secret_file_read_line(const char *setting, const char *path)
 {
 	static const char blanks[] = " \t\r\n";
 	FILE             *file = secret_file_open(setting, path);
-	char              text[LINE_BYTES_MAX + 1];
+	char              text[LINE_BYTES_MAX + 2]; /* so that one that is too long is seen to be */
 	size_t            bytes;
 	char             *line;
 
 	if (file == NULL)
 		return NULL;
-	bytes = fread(text, 1, LINE_BYTES_MAX, file);
+	bytes = fread(text, 1, LINE_BYTES_MAX + 1, file);
 	fclose(file);
+	if (bytes > LINE_BYTES_MAX)
+	{
+		log_error("%s: %s is longer than %d bytes", setting, path, LINE_BYTES_MAX);
+		return NULL;
+	}
 	while (bytes > 0 && strchr(blanks, text[bytes - 1]) != NULL)
 		bytes--;
 	text[bytes] = '\0';

@@ -85,7 +85,9 @@ static bool
 may_join_from(HttpExchange *exchange, Listener *listener)
 {
 	http_client_address(exchange, listener->address, sizeof(listener->address));
-	return listening_from(listener->address) < config.listeners_per_address_max;
+	/* all that come by a socket of the file system are without one */
+	return strcmp(listener->address, "-") == 0 ||
+		   listening_from(listener->address) < config.listeners_per_address_max;
 }
 
 void

@@ -153,6 +153,7 @@ on_target(void *context, const char *target, struct MHD_Connection *connection)
 		free(exchange);
 		return NULL;
 	}
+	server_note_alive(server);
 	atomic_fetch_add(&server->exchanges, 1);
 	exchange->target_end = target + strlen(target);
 	exchange->server = server;
@@ -331,11 +332,17 @@ wait_for_events(HttpServer *server, int epoll_descriptor)
 		take_wake(server);
 }
 
+/* On the server's thread, or after its end. */
 static void
 quiesce(HttpServer *server)
 {
-	MHD_socket listener = MHD_quiesce_daemon(server->daemon);
+	MHD_socket listener;
 
+	if (server->is_closed)
+		return;
+	server->is_closed = true;
+	listener = MHD_quiesce_daemon(server->daemon);
+	server_forget(server->address);
 	if (listener != MHD_INVALID_SOCKET)
 		close(listener);
 }
@@ -346,16 +353,12 @@ serve(void *context)
 	HttpServer                 *server = context;
 	const union MHD_DaemonInfo *info =
 		MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
-	bool is_quiesced = false;
 
 	log_set_role("http.server");
 	while (!atomic_load(&server->is_stopping))
 	{
-		if (atomic_load(&server->is_quiesced) && !is_quiesced)
-		{
+		if (atomic_load(&server->is_quiesced))
 			quiesce(server);
-			is_quiesced = true;
-		}
 		server_sweep(server);
 		MHD_run(server->daemon);
 		wait_for_events(server, info->epoll_fd);
@@ -369,7 +372,8 @@ start_daemon(HttpServer *server, int descriptor)
 {
 	const HttpLimits *limits = &server->limits;
 	const unsigned    flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
-						   MHD_USE_ITC | (limits->with_tls ? MHD_USE_TLS : 0);
+						   MHD_USE_ITC | (limits->with_tls ? MHD_USE_TLS : 0) |
+						   (http_address_is_ip6(server->address) ? MHD_USE_IPv6 : 0);
 	struct MHD_OptionItem tls[] = {
 		{MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, (void *) server_tls_retrieve},
 		{MHD_OPTION_HTTPS_PRIORITIES, 0, TLS_PRIORITIES},
@@ -396,7 +400,7 @@ log_start(const HttpServer *server, int port)
 
 	if (strchr(server->address, '/') != NULL)
 		log_info("listening on %s (%s)", server->address, scheme);
-	else if (strchr(server->address, ':') != NULL)
+	else if (http_address_is_ip6(server->address))
 		log_info("listening on %s://[%s]:%d", scheme, server->address, port);
 	else
 		log_info("listening on %s://%s:%d", scheme, server->address, port);
@@ -414,11 +418,11 @@ start(HttpServer *server, int port)
 	if (server->daemon != NULL && pthread_create(&server->thread, NULL, serve, server) == 0)
 		return true;
 	log_error("the HTTP server cannot be started");
+	server_forget(server->address);
+	/* whether a daemon that does not start closes the descriptor differs: it ends with the process
+	 */
 	if (server->daemon != NULL)
 		MHD_stop_daemon(server->daemon);
-	else
-		close(descriptor);
-	server_forget(server->address);
 	return false;
 }
 
@@ -432,7 +436,7 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 	server->address = address;
 	server->limits = *limits;
 	server->handler = handler;
-	server->sweep_due_ms = monotonic_ms();
+	server_note_alive(server);
 	server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	allow_descriptors(limits->connections_max * 2);
 	if (!start(server, port))
@@ -449,7 +453,7 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 bool
 http_is_alive(const HttpServer *server)
 {
-	return monotonic_ms() < atomic_load(&server->sweep_due_ms) + ROUND_MS_MAX;
+	return monotonic_ms() < atomic_load(&server->alive_ms) + ROUND_MS_MAX;
 }
 
 void
@@ -470,8 +474,8 @@ http_stop(HttpServer *server)
 	atomic_store(&server->is_stopping, true);
 	wake(server);
 	pthread_join(server->thread, NULL);
+	quiesce(server); /* unless that has been done */
 	MHD_stop_daemon(server->daemon);
-	server_forget(server->address);
 	close(server->wake);
 	free(server);
 }

@@ -20,6 +20,12 @@ server_expect_client(HttpExchange *exchange, bool expected)
 		atomic_store(&exchange->client->since_ms, expected ? monotonic_ms() : 0);
 }
 
+void
+server_note_alive(HttpServer *server)
+{
+	atomic_store(&server->alive_ms, monotonic_ms());
+}
+
 /* Shuts the overdue connections down; the library then closes them. */
 void
 server_sweep(HttpServer *server)
@@ -30,6 +36,7 @@ server_sweep(HttpServer *server)
 	if (now < server->sweep_due_ms)
 		return;
 	server->sweep_due_ms = now + SWEEP_MS;
+	server_note_alive(server);
 	if (server->limits.tick != NULL)
 		server->limits.tick();
 	for (Connection *client = server->connections; client != NULL; client = client->next)
@@ -56,6 +63,7 @@ server_on_connection(void *context, struct MHD_Connection *connection, void **so
 	Connection                     *client = *socket_context;
 	const union MHD_ConnectionInfo *info;
 
+	server_note_alive(server);
 	if (code == MHD_CONNECTION_NOTIFY_STARTED)
 	{
 		info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);

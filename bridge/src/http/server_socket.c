@@ -7,17 +7,21 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/stop.h"
 
 #define UNIX_PREFIX    "unix:"
 #define LISTEN_BACKLOG 4096
+#define LOCK_MS_MAX    5000
 
 typedef union Address
 {
@@ -66,6 +70,14 @@ http_address_is_local(const char *address)
 	return unix_path(address) != NULL;
 }
 
+bool
+http_address_is_ip6(const char *address)
+{
+	struct in6_addr ip6;
+
+	return inet_pton(AF_INET6, address, &ip6) == 1;
+}
+
 /* The address that the socket is to be bound to, and how long it is. */
 static socklen_t
 parse(Address *parsed, const char *address, int port)
@@ -91,6 +103,31 @@ parse(Address *parsed, const char *address, int port)
 	return sizeof(parsed->ip6);
 }
 
+/* Nobody else takes over or gives up a socket in that folder until it is closed; -1: not to be
+ * had in time. The folder is locked, because a file beside the socket would stay. */
+static int
+lock_folder(const char *path)
+{
+	char      folder[sizeof(((struct sockaddr_un *) NULL)->sun_path)];
+	long long deadline_ms = monotonic_ms() + LOCK_MS_MAX;
+	int       lock;
+
+	snprintf(folder, sizeof(folder), "%.*s", (int) (strrchr(path, '/') + 1 - path), path);
+	lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0)
+	{
+		if (monotonic_ms() < deadline_ms)
+		{
+			poll(NULL, 0, 10);
+			continue;
+		}
+		close(lock);
+		errno = ETIMEDOUT;
+		return -1;
+	}
+	return lock;
+}
+
 /* Removes a socket at which nobody listens; false if somebody does, or it is no socket. */
 static bool
 remove_stale(const Address *address)
@@ -100,38 +137,53 @@ remove_stale(const Address *address)
 	bool        is_stale;
 
 	if (lstat(address->local.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode))
+	{
+		errno = EADDRINUSE;
 		return false;
+	}
 	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	is_stale = probe >= 0 && connect(probe, &address->any, sizeof(address->local)) != 0 &&
 			   errno == ECONNREFUSED;
 	if (probe >= 0)
 		close(probe);
+	errno = EADDRINUSE;
 	return is_stale && unlink(address->local.sun_path) == 0;
 }
 
 static bool
-bind_to(int descriptor, const Address *address, socklen_t length)
+listen_locally(int descriptor, const Address *address)
+{
+	const char *path = address->local.sun_path;
+	int         lock = lock_folder(path);
+	bool        ok;
+
+	if (lock < 0)
+		return false;
+	/* nobody else's until it is the group's */
+	ok = fchmod(descriptor, 0600) == 0 &&
+		 (bind(descriptor, &address->any, sizeof(address->local)) == 0 ||
+		  (errno == EADDRINUSE && remove_stale(address) &&
+		   bind(descriptor, &address->any, sizeof(address->local)) == 0)) &&
+		 chmod(path, 0660) == 0 && listen(descriptor, LISTEN_BACKLOG) == 0;
+	close(lock);
+	return ok;
+}
+
+static bool
+listen_at(int descriptor, const Address *address, socklen_t length)
 {
 	const int yes = 1;
 	const int no = 0;
 
 	if (address->any.sa_family == AF_UNIX)
-	{
-		/* nobody else's until it is the group's */
-		if (fchmod(descriptor, 0600) != 0)
-			return false;
-		return (bind(descriptor, &address->any, length) == 0 ||
-				(errno == EADDRINUSE && remove_stale(address) &&
-				 bind(descriptor, &address->any, length) == 0)) &&
-			   chmod(address->local.sun_path, 0660) == 0;
-	}
+		return listen_locally(descriptor, address);
 	/* so that the next bridge can take the port over from this one; "::" is IPv4 too */
 	if (setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
 		setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof(yes)) != 0)
 		return false;
 	if (address->any.sa_family == AF_INET6)
 		(void) setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof(no));
-	return bind(descriptor, &address->any, length) == 0;
+	return bind(descriptor, &address->any, length) == 0 && listen(descriptor, LISTEN_BACKLOG) == 0;
 }
 
 int
@@ -149,8 +201,7 @@ server_listen(const char *address, int port)
 	}
 	length = parse(&parsed, address, port);
 	descriptor = socket(parsed.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (descriptor >= 0 && bind_to(descriptor, &parsed, length) &&
-		listen(descriptor, LISTEN_BACKLOG) == 0)
+	if (descriptor >= 0 && listen_at(descriptor, &parsed, length))
 		return descriptor;
 	if (parsed.any.sa_family == AF_UNIX)
 		log_error("cannot listen on %s: %s", address, strerror(errno));

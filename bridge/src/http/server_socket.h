@@ -13,6 +13,8 @@ extern const char *http_address_complaint(const char *address);
 /* http_address_is_local: is it one that only this machine can reach? */
 extern bool http_address_is_local(const char *address);
 
+extern bool http_address_is_ip6(const char *address);
+
 /*
  * server_listen returns a listening socket; -1, and a line in the log, if there can be none.
  * "unix:/path" makes a socket that owner and group may use, in place of one that nobody
@@ -20,7 +22,8 @@ extern bool http_address_is_local(const char *address);
  */
 extern int server_listen(const char *address, int port);
 
-/* server_forget removes what server_listen has left in the file system. */
+/* server_forget removes what server_listen has left in the file system. To be called once, before
+ * the descriptor is closed: then the next server may have its socket there. */
 extern void server_forget(const char *address);
 
 #endif /* SERVER_SOCKET_H */

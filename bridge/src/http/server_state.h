@@ -34,7 +34,7 @@
 #define BODY_BYTES_FIRST  1024
 #define FINISH_MS_MAX     5000 /* for replies to be sent at the end */
 #define SWEEP_MS          250
-#define ROUND_MS_MAX      5000 /* a thread that takes longer is stuck */
+#define ROUND_MS_MAX      20000 /* a thread that is seen nowhere for longer is stuck */
 #define STREAM_BLOCK      16384
 #define DESCRIPTORS_SPARE 200
 
@@ -62,8 +62,10 @@ struct HttpServer
 	pthread_t          thread;
 	int                wake; /* an eventfd: something is wanted of the thread */
 	atomic_bool        is_woken;
-	_Atomic long long  sweep_due_ms;
+	long long          sweep_due_ms;
+	_Atomic long long  alive_ms;    /* when the thread was last seen at work */
 	atomic_bool        is_quiesced; /* wanted; the thread does it */
+	bool               is_closed;   /* to new connections */
 	atomic_bool        is_stopping;
 };
 
@@ -100,6 +102,10 @@ struct HttpExchange
 
 /* server_expect_client: from now on the client is due to send or to take something, or no more. */
 extern void server_expect_client(HttpExchange *exchange, bool expected);
+
+/* server_note_alive: the thread goes on, though a round of it may take long: a crowd's handshakes.
+ */
+extern void server_note_alive(HttpServer *server);
 
 /* server_sweep shuts overdue connections down; server_on_connection is the library's callback. */
 extern void server_sweep(HttpServer *server);

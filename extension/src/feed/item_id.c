@@ -15,7 +15,7 @@ item_id_is_text(const char *text)
 	size_t bytes = strlen(text);
 	size_t chars = id_text_chars(text, bytes);
 
-	return !id_text_has_control(text, bytes) && chars >= 1 && chars <= ITEM_ID_CHARS_MAX;
+	return !id_text_has_control(text, bytes, true) && chars >= 1 && chars <= ITEM_ID_CHARS_MAX;
 }
 
 bool

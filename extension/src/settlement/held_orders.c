@@ -49,6 +49,8 @@ read_order(SettledOrder *order, TupleTableSlot *slot)
 		utc_timestamp(DatumGetTimestampTz(row_column(slot, ORDERS_COLUMN_EXPIRES_AT)));
 	order->facts.traceparent = row_text(slot, ORDERS_COLUMN_TRACEPARENT);
 	order->status = order_status_by_name(row_text(slot, ORDERS_COLUMN_STATUS));
+	if (order->status == ORDER_UNCHANGED)
+		elog(ERROR, "order " INT64_FORMAT " has a status that is not known", order->facts.order_id);
 	order->strategy = row_text(slot, ORDERS_COLUMN_STRATEGY);
 	order->total = DatumGetNumericCopy(row_column(slot, ORDERS_COLUMN_TOTAL_AMOUNT));
 	order->allow_partial = DatumGetBool(row_column(slot, ORDERS_COLUMN_ALLOW_PARTIAL));
@@ -70,6 +72,8 @@ read_hold(Hold *hold, int64 order_id, TupleTableSlot *slot)
 							&hold->price))
 		elog(ERROR, "price of a hold of order " INT64_FORMAT " is out of range", order_id);
 	hold->status = hold_status_by_name(row_text(slot, HOLD_COLUMN_STATUS));
+	if (hold->status == HOLD_UNCHANGED)
+		elog(ERROR, "a hold of order " INT64_FORMAT " has a status that is not known", order_id);
 	hold->reason = row_text(slot, HOLD_COLUMN_REASON);
 	hold->tuple = ExecCopySlotHeapTuple(slot);
 }

@@ -6,6 +6,7 @@
 
 #include "store/check.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "store/id_text.h"
 #include "utils/builtins.h"
@@ -15,9 +16,11 @@
 char *
 check_text_id(const char *text, int len, int max_chars)
 {
-	size_t chars = id_text_chars(text, len);
+	/* an older database, upgraded, may have another encoding */
+	bool   is_utf8 = GetDatabaseEncoding() == PG_UTF8;
+	size_t chars = is_utf8 ? id_text_chars(text, len) : pg_mbstrlen_with_len(text, len);
 
-	if (id_text_has_control(text, len))
+	if (id_text_has_control(text, len, is_utf8))
 		return pstrdup("must not contain control characters");
 	if (chars < 1 || chars > max_chars)
 		return psprintf("must be 1 to %d characters long", max_chars);

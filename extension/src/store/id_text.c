@@ -5,14 +5,14 @@
 #include "store/id_text.h"
 
 bool
-id_text_has_control(const char *text, size_t bytes)
+id_text_has_control(const char *text, size_t bytes, bool is_utf8)
 {
 	for (size_t i = 0; i < bytes; i++)
 	{
 		unsigned char c = (unsigned char) text[i];
 
 		if (c < 0x20 || c == 0x7f ||
-			(c == 0xc2 && i + 1 < bytes && (unsigned char) text[i + 1] < 0xa0))
+			(is_utf8 && c == 0xc2 && i + 1 < bytes && (unsigned char) text[i + 1] < 0xa0))
 			return true;
 	}
 	return false;

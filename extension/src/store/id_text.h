@@ -11,11 +11,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* id_text_has_control says whether one of the characters of the text, which is UTF-8, is a control
- * character. */
-extern bool id_text_has_control(const char *text, size_t bytes);
+/* id_text_has_control says whether one of the characters of the text is a control character; of
+ * those beyond ASCII only what is UTF-8 is known. */
+extern bool id_text_has_control(const char *text, size_t bytes, bool is_utf8);
 
-/* id_text_chars returns how many characters it has. */
+/* id_text_chars returns how many characters a text in UTF-8 has. */
 extern size_t id_text_chars(const char *text, size_t bytes);
 
 #endif /* OA_ID_TEXT_H */

@@ -98,7 +98,7 @@ def test_beyond_loopback_only_with_tokens_or_by_name(world, tmp_path):
         bridge = world.bridge("--roles=relay", HTTP_TOKENS_FILE=str(tmp_path / "tokens"))
         bridge.stop()   # no http, no tokens
         result = world.command("run", "--roles=http", f"--http-tokens-file={tmp_path / 'tokens'}")
-        assert result.returncode == 71 and "line 1" in result.stderr, text
+        assert result.returncode == 64 and "line 1" in result.stderr, text
 
 
 # ---- comforts ----

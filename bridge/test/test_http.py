@@ -314,7 +314,8 @@ def test_metrics_have_histograms_and_the_dashboard_knows_them(world):
     wait_until(lambda: metrics()["order_bridge_placed_to_confirmed_seconds_count"] == 5, what="the relay to see them")
     wait_until(lambda: metrics()["order_bridge_parked_events"] == 1 == metrics()["order_bridge_dead_letters"], what="the gauges")
     found = metrics()
-    assert found["order_bridge_placed_to_published_seconds_count"] == 5 and found["order_bridge_place_batch_orders_sum"] == 5
+    assert found["order_bridge_placed_to_published_seconds_count"] == 5
+    assert found["order_bridge_place_batch_orders_sum"] >= 5       # more if one of them met a lock and was tried again
     assert 0 < found["order_bridge_placed_to_confirmed_seconds_sum"] < 50
     for name in {name.split("{")[0].removesuffix("_bucket") for name in found if "_bucket{" in name}:
         values = [value for key, value in found.items() if key.startswith(f"{name}_bucket")]

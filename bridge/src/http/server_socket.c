@@ -88,7 +88,7 @@ parse(Address *parsed, const char *address, int port)
 	if (path != NULL)
 	{
 		parsed->local.sun_family = AF_UNIX;
-		strcpy(parsed->local.sun_path, path); /* its length has been checked */
+		snprintf(parsed->local.sun_path, sizeof(parsed->local.sun_path), "%s", path);
 		return sizeof(parsed->local);
 	}
 	if (inet_pton(AF_INET, address, &parsed->ip4.sin_addr) == 1)

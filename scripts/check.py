@@ -52,7 +52,9 @@ def pg_regress(program, folder, output, tests, inputs=TOP):
     bindir = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
     password, port = server_env()
     (BUILD / output).mkdir(parents=True, exist_ok=True)
-    _, text = run([pgxs.parent.parent / "test" / folder / program, f"--inputdir={inputs}", f"--outputdir={BUILD / output}",
+    major = int(subprocess.check_output([TOP / "scripts" / "postgresql-major"], text=True))
+    expected = [f"--expecteddir={inputs}"] if major >= 16 else []       # before, it is beside the input
+    _, text = run([pgxs.parent.parent / "test" / folder / program, f"--inputdir={inputs}", *expected, f"--outputdir={BUILD / output}",
                    f"--bindir={bindir}", "--host=127.0.0.1", f"--port={port}", "--user=order_aggregator", f"--dbname=check_{output}", *tests],
                   **password)
     passed = set(re.findall(r"^test (\S+)\s+\.\.\. ok", text, re.M)) | set(re.findall(r"^ok \d+\s+[-+] (\S+)", text, re.M))   # TAP since 16

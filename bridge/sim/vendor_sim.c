@@ -52,7 +52,7 @@ static const Setting settings[] = {
 	 "AMQP URL"},
 	AMQP_TLS_SETTINGS(options.amqp_tls),
 	{"HTTP_LISTEN", "http-listen", SETTING_TEXT, &options.http_listen, "127.0.0.1", 0, 0,
-	 "IPv4 address to listen on"},
+	 "address to listen on: of IPv4, of IPv6, or unix:/path"},
 	{"PORT", "port", SETTING_NUMBER, &options.port, "3001", 1, 65535, "port to listen on"},
 	{"WORKER", "worker", SETTING_FLAG, &options.worker, "yes", 0, 0,
 	 "work on orders.placed: yes or no"},

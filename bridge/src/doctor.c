@@ -63,24 +63,25 @@ bad(const char *format, ...)
 
 /* ---------- the database ---------- */
 
-static int
-first_line(const char *text)
+/* The first line of what went wrong. */
+static void
+bad_because(const char *about, const char *error)
 {
-	return (int) strcspn(text, "\n");
+	const char *why = *error != '\0' ? error : "no answer";
+
+	bad("%s: %.*s", about, (int) strcspn(why, "\n"), why);
 }
 
 /* The one row of a statement; NULL, after saying why, if there is none. */
 static PGresult *
 ask(Db *db, const char *about, const char *sql)
 {
-	PGresult   *result;
-	DbOutcome   outcome = db_query(db, about, sql, 0, NULL, &result);
-	const char *said = result != NULL ? PQresultErrorMessage(result) : "";
-	const char *why = *said != '\0' ? said : "no answer";
+	PGresult *result;
+	DbOutcome outcome = db_query(db, about, sql, 0, NULL, &result);
 
 	if (outcome == DB_OK && PQntuples(result) == 1)
 		return result;
-	bad("%s: %.*s", about, first_line(why), why);
+	bad_because(about, result != NULL ? PQresultErrorMessage(result) : "");
 	PQclear(result);
 	return NULL;
 }
@@ -196,12 +197,7 @@ look_at_database(void)
 	db_init(&db, config.database_url, "order-bridge doctor", NULL);
 	db.timeout_ms = TIMEOUT_MS;
 	if (!db_adopt(&db, PQconnectdbParams(keywords, values, 1)))
-	{
-		const char *error = PQerrorMessage(db.connection);
-		const char *why = *error != '\0' ? error : "no answer";
-
-		bad("DATABASE_URL: %.*s", first_line(why), why);
-	}
+		bad_because("DATABASE_URL", PQerrorMessage(db.connection));
 	else if (look_at_server(&db) && look_at_rights(&db))
 		look_at_work(&db);
 	db_close(&db);
@@ -265,20 +261,21 @@ look_at_certificate(const char *setting, const char *path)
 	time_t      begins_at;
 	time_t      ends_at;
 	double      days;
-	double      enough;
+	double      third;
 
 	if (*path == '\0')
 		return;
 	complaint = certificate_read(path, &begins_at, &ends_at);
-	days = complaint == NULL ? difftime(ends_at, time(NULL)) / 86400 : 0;
-	enough = complaint == NULL ? difftime(ends_at, begins_at) / 86400 / 3 : 0;
-	if (enough > CERTIFICATE_DAYS_MIN)
-		enough = CERTIFICATE_DAYS_MIN;
 	if (complaint != NULL)
+	{
 		bad("%s: %s: %s", setting, path, complaint);
-	else if (days < 0)
+		return;
+	}
+	days = difftime(ends_at, time(NULL)) / 86400;
+	third = difftime(ends_at, begins_at) / 86400 / 3;
+	if (days < 0)
 		bad("%s: %s expired %.0f days ago", setting, path, ceil(-days));
-	else if (days < enough)
+	else if (days < CERTIFICATE_DAYS_MIN && days < third)
 		bad("%s: %s expires in %.0f days", setting, path, ceil(days));
 	else
 		fine("%s: good for %.0f days", setting, days);

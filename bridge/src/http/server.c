@@ -366,7 +366,6 @@ serve(void *context)
 	return NULL;
 }
 
-/* The daemon has the descriptor from then on. */
 static struct MHD_Daemon *
 start_daemon(HttpServer *server, int descriptor)
 {
@@ -419,8 +418,7 @@ start(HttpServer *server, int port)
 		return true;
 	log_error("the HTTP server cannot be started");
 	server_forget(server->address);
-	/* whether a daemon that does not start closes the descriptor differs: it ends with the process
-	 */
+	/* one that does not start may have closed the descriptor or not: it ends with the process */
 	if (server->daemon != NULL)
 		MHD_stop_daemon(server->daemon);
 	return false;

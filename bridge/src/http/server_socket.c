@@ -39,46 +39,7 @@ unix_path(const char *address)
 																   : NULL;
 }
 
-const char *
-http_address_complaint(const char *address)
-{
-	Address     parsed;
-	const char *path = unix_path(address);
-
-	if (path == NULL)
-		return inet_pton(AF_INET, address, &parsed.ip4.sin_addr) == 1 ||
-					   inet_pton(AF_INET6, address, &parsed.ip6.sin6_addr) == 1
-				   ? NULL
-				   : "must be an address of IPv4 or IPv6, or unix:/path";
-	if (*path != '/')
-		return "must be a path from the root after unix:";
-	return strlen(path) < sizeof(parsed.local.sun_path)
-			   ? NULL
-			   : "must have a path of at most 107 bytes after unix:";
-}
-
-bool
-http_address_is_local(const char *address)
-{
-	struct in_addr  ip4;
-	struct in6_addr ip6;
-
-	if (inet_pton(AF_INET, address, &ip4) == 1)
-		return ntohl(ip4.s_addr) >> 24 == IN_LOOPBACKNET;
-	if (inet_pton(AF_INET6, address, &ip6) == 1)
-		return IN6_IS_ADDR_LOOPBACK(&ip6);
-	return unix_path(address) != NULL;
-}
-
-bool
-http_address_is_ip6(const char *address)
-{
-	struct in6_addr ip6;
-
-	return inet_pton(AF_INET6, address, &ip6) == 1;
-}
-
-/* The address that the socket is to be bound to, and how long it is. */
+/* The address that a socket is to be bound to, and how long it is; 0 if the text is none. */
 static socklen_t
 parse(Address *parsed, const char *address, int port)
 {
@@ -88,6 +49,8 @@ parse(Address *parsed, const char *address, int port)
 	if (path != NULL)
 	{
 		parsed->local.sun_family = AF_UNIX;
+		if (*path != '/' || strlen(path) >= sizeof(parsed->local.sun_path))
+			return 0;
 		snprintf(parsed->local.sun_path, sizeof(parsed->local.sun_path), "%s", path);
 		return sizeof(parsed->local);
 	}
@@ -97,10 +60,50 @@ parse(Address *parsed, const char *address, int port)
 		parsed->ip4.sin_port = htons((uint16_t) port);
 		return sizeof(parsed->ip4);
 	}
-	inet_pton(AF_INET6, address, &parsed->ip6.sin6_addr);
+	if (inet_pton(AF_INET6, address, &parsed->ip6.sin6_addr) != 1)
+		return 0;
 	parsed->ip6.sin6_family = AF_INET6;
 	parsed->ip6.sin6_port = htons((uint16_t) port);
 	return sizeof(parsed->ip6);
+}
+
+const char *
+http_address_complaint(const char *address)
+{
+	Address parsed;
+
+	if (parse(&parsed, address, 0) != 0)
+		return NULL;
+	if (parsed.any.sa_family != AF_UNIX)
+		return "must be an address of IPv4 or IPv6, or unix:/path";
+	return *unix_path(address) != '/' ? "must be a path from the root after unix:"
+									  : "must have a path of at most 107 bytes after unix:";
+}
+
+bool
+http_address_is_local(const char *address)
+{
+	Address parsed;
+
+	if (parse(&parsed, address, 0) == 0)
+		return false;
+	switch (parsed.any.sa_family)
+	{
+		case AF_INET:
+			return ntohl(parsed.ip4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+		case AF_INET6:
+			return IN6_IS_ADDR_LOOPBACK(&parsed.ip6.sin6_addr);
+		default:
+			return true;
+	}
+}
+
+bool
+http_address_is_ip6(const char *address)
+{
+	Address parsed;
+
+	return parse(&parsed, address, 0) != 0 && parsed.any.sa_family == AF_INET6;
 }
 
 /* Nobody else takes over or gives up a socket in that folder until it is closed; -1: not to be

@@ -1,7 +1,6 @@
 /*
  * id_text.h
- *		What a text must be to name something: UTF-8 without control characters, so long and no
- *longer.
+ *		What a text must be to name something: so long, and without control characters.
  *
  * Pure C, without the server's headers: the bridge reads feeds by the same rule.
  */

@@ -43,6 +43,25 @@ def test_check_config(world, tmp_path):
     assert "FEED_CA_FILE cannot be read" in world.command("check-config", FEED_CA_FILE="/nowhere").stderr
 
 
+def test_urls_from_files_of_their_own(world, tmp_path):
+    """One line, blanks around it or not; it goes before the URL itself, and nothing of it is in a complaint."""
+    path = tmp_path / "url"
+    path.write_text(f" {world.env['DATABASE_URL']} \n")
+    path.chmod(0o600)
+    result = world.command("doctor", DATABASE_URL="postgres://nobody@nowhere.invalid/x", DATABASE_URL_FILE=str(path))
+    assert result.returncode == 0 and "can be read by others" not in result.stderr
+    path.chmod(0o644)
+    assert f"DATABASE_URL_FILE: {path} can be read by others" in world.command("check-config", DATABASE_URL_FILE=str(path)).stderr
+    for text, complaint in (("", "must hold one line"), (" \n\n", "must hold one line"), ("S3CRET\nmore\n", "must hold one line"), ("S3CRET\0more", "must hold one line"),
+                            ("S3CRET" + "x" * 8192, "is longer than 8192 bytes"), ("S3CRET" + " " * 8192 + "\nmore", "is longer than 8192 bytes")):
+        path.write_text(text)
+        for setting in ("DATABASE_URL_FILE", "RABBITMQ_URL_FILE"):
+            result = world.command("check-config", **{setting: str(path)})
+            assert result.returncode == 64 and f"{setting}: {path} {complaint}" in result.stderr and "S3CRET" not in result.stderr
+    result = world.command("check-config", RABBITMQ_URL_FILE="/nowhere")
+    assert result.returncode == 64 and "RABBITMQ_URL_FILE: cannot read /nowhere" in result.stderr
+
+
 def lines(result):
     return result.stdout.splitlines()
 

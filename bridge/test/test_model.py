@@ -9,6 +9,7 @@ import threading
 import time
 
 import psycopg
+import pytest
 from psycopg.types.json import Jsonb
 
 SEED = int(os.environ.get("MODEL_SEED", 1))
@@ -16,6 +17,7 @@ SECONDS = float(os.environ.get("MODEL_SECONDS", 5))
 PRODUCTS = [f"p{n}" for n in range(6)]
 VENDORS = ["a", "b", "c"]
 SHELF = 400
+LANES = [0, 4, "auto"]
 
 
 class Vendor:
@@ -144,8 +146,16 @@ class Session(threading.Thread):
         self.db.execute("SELECT order_aggregator.sync_vendor_stock(%s, %s, to_timestamp(%s))", [vendor, Jsonb(feed), taken_at])
 
 
-def test_random_sessions_end_as_the_model_says(world):
+def spread(world, products, lanes):
+    """Half of the products: orders of both kinds come together."""
+    for product in products[::2]:
+        world.db.execute("SELECT order_aggregator.configure_product(%s, lanes => %s::text)", [product, lanes])
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_random_sessions_end_as_the_model_says(world, lanes):
     world.stock(**{v: {p: SHELF for p in PRODUCTS} for v in VENDORS})
+    spread(world, PRODUCTS, lanes)
     vendors = {v: Vendor(v) for v in VENDORS}
     sessions = [Session(world, number, vendors) for number in range(8)]
     for session in sessions:
@@ -174,9 +184,12 @@ def test_random_sessions_end_as_the_model_says(world):
     world.consistent()
 
 
-def test_more_demand_than_stock_sells_exactly_all_of_it(world):
+@pytest.mark.parametrize("lanes", LANES)
+def test_more_demand_than_stock_sells_exactly_all_of_it(world, lanes):
+    """By batches and by single calls, some of which are taken back."""
     world.stock(a={"x": 1000}, b={"x": 500})
-    sold = []
+    spread(world, ["x"], lanes)
+    sold, errors = [], []
 
     def buy(number):
         chooser = random.Random(SEED + number)
@@ -185,18 +198,37 @@ def test_more_demand_than_stock_sells_exactly_all_of_it(world):
                 requests = [{"productId": "x", "quantity": 1} for _ in range(chooser.randint(1, 8))]
                 sold.append(db.execute("SELECT count(order_id) FROM order_aggregator.place_orders(%s)", [Jsonb(requests)]).fetchone()[0])
 
-    threads = [threading.Thread(target=buy, args=[n]) for n in range(8)]
+    def buy_singly(number):
+        chooser = random.Random(SEED + number)
+        with psycopg.connect(world.url, autocommit=True) as db:
+            try:
+                while True:
+                    wanted = chooser.choice([1, 1, 2, 5])
+                    db.execute("BEGIN")
+                    order_id = db.execute("SELECT order_aggregator.place_order('c', %s, allow_partial => true)",
+                                          [Jsonb([{"productId": "x", "quantity": wanted}])]).fetchone()[0]
+                    got = db.execute("SELECT sum(quantity)::int FROM order_aggregator.hold WHERE order_id = %s", [order_id]).fetchone()[0]
+                    keep = got < wanted or chooser.random() < 0.9
+                    db.execute("COMMIT" if keep else "ROLLBACK")
+                    sold.append(got if keep else 0)
+            except psycopg.Error as error:
+                errors.append(error.sqlstate)
+
+    threads = [threading.Thread(target=buy_singly if n % 2 else buy, args=[n]) for n in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(sold) == 1500 == world.value("SELECT sum(reserved) FROM order_aggregator.stock")
+    assert set(errors) == {"OA001"}     # each single one until there was nothing left
+    assert sum(sold) == 1500 == world.value("SELECT sum(reserved) FROM order_aggregator.vendor_offer")
     world.consistent()
 
 
-def test_orders_in_opposite_product_order_never_deadlock(world):
+@pytest.mark.parametrize("lanes", LANES)
+def test_orders_in_opposite_product_order_never_deadlock(world, lanes):
     products = [f"p{n}" for n in range(50)]
     world.stock(a={p: 1_000_000 for p in products})
+    spread(world, products, lanes)
     errors = []
 
     def buy(number):

@@ -45,6 +45,13 @@ COMMENT ON TABLE product_map IS
 COMMENT ON TABLE stock IS 'One row a vendor''s offer of a product. Only the functions write it.';
 COMMENT ON COLUMN stock.on_hand IS 'Units on the vendor''s shelf, as far as is known.';
 COMMENT ON COLUMN stock.reserved IS 'Units of those that open holds have.';
+COMMENT ON COLUMN stock.lanes IS 'Over how many rows of stock_lane the offer is spread now.';
+COMMENT ON COLUMN stock.lanes_max IS 'Over how many it may be; NULL or 0: none.';
+COMMENT ON COLUMN stock.in_lanes IS
+'Units, free and reserved, that are in stock_lane and not in this row''s counters.';
+COMMENT ON TABLE stock_lane IS
+'Parts of a hot offer''s units, so that orders of it need not wait for one another. Only the '
+'functions write it.';
 COMMENT ON COLUMN stock.as_of IS 'When the vendor counted.';
 COMMENT ON COLUMN stock.last_shipped_at IS
 'When units were last confirmed; a feed counted before does not know of them.';

@@ -8,6 +8,11 @@ AS $$
 		SELECT h.product_id, h.vendor_id, sum(h.quantity) AS quantity
 		FROM order_aggregator.hold AS h WHERE h.status = 'open'
 		GROUP BY 1, 2
+	), lane AS (
+		SELECT n.product_id, n.vendor_id, sum(n.free + n.reserved) AS units,
+			sum(n.reserved) AS reserved
+		FROM order_aggregator.stock_lane AS n
+		GROUP BY 1, 2
 	), hold_of_order AS (
 		SELECT h.order_id, sum(h.quantity * h.unit_price) FILTER (WHERE h.status <> 'rejected')
 			AS amount,
@@ -33,9 +38,22 @@ AS $$
 	)
 	-- 1: reserved is the sum of the open holds
 	SELECT 'reserved differs from open holds', s.product_id || ' at ' || s.vendor_id,
-		jsonb_build_object('reserved', s.reserved, 'held', coalesce(h.quantity, 0))
+		jsonb_build_object('reserved', s.reserved + coalesce(n.reserved, 0), 'held',
+			coalesce(h.quantity, 0))
 	FROM order_aggregator.stock AS s LEFT JOIN held AS h USING (product_id, vendor_id)
-	WHERE s.reserved <> coalesce(h.quantity, 0)
+	LEFT JOIN lane AS n USING (product_id, vendor_id)
+	WHERE s.reserved + coalesce(n.reserved, 0) <> coalesce(h.quantity, 0)
+	UNION ALL
+	SELECT 'lanes have not what was given to them',
+		coalesce(s.product_id, n.product_id) || ' at ' || coalesce(s.vendor_id, n.vendor_id),
+		jsonb_build_object('inLanes', coalesce(s.in_lanes, 0), 'found', coalesce(n.units, 0))
+	FROM order_aggregator.stock AS s FULL JOIN lane AS n USING (product_id, vendor_id)
+	WHERE s.product_id IS NULL OR coalesce(s.in_lanes, 0) <> coalesce(n.units, 0)
+	UNION ALL
+	SELECT 'lanes have more than there is', s.product_id || ' at ' || s.vendor_id,
+		jsonb_build_object('onHand', s.on_hand, 'reserved', s.reserved, 'inLanes', s.in_lanes)
+	FROM order_aggregator.stock AS s JOIN lane AS n USING (product_id, vendor_id)
+	WHERE n.units > n.reserved AND s.reserved + s.in_lanes > s.on_hand
 	UNION ALL
 	SELECT 'open hold without a stock row', h.product_id || ' at ' || h.vendor_id,
 		jsonb_build_object('held', h.quantity)
@@ -51,6 +69,10 @@ AS $$
 	SELECT 'negative counter', s.product_id || ' at ' || s.vendor_id,
 		jsonb_build_object('onHand', s.on_hand, 'reserved', s.reserved)
 	FROM order_aggregator.stock AS s WHERE s.on_hand < 0 OR s.reserved < 0
+	UNION ALL
+	SELECT 'negative counter', n.product_id || ' at ' || n.vendor_id || ' lane ' || n.lane,
+		jsonb_build_object('free', n.free, 'reserved', n.reserved)
+	FROM order_aggregator.stock_lane AS n WHERE n.free < 0 OR n.reserved < 0
 	-- 3: the holds agree with the order's state
 	UNION ALL
 	SELECT 'holds disagree with the order''s state', 'order ' || o.order_id,

@@ -32,15 +32,16 @@ COMMENT ON FUNCTION configure_vendor(text, interval, jsonb, bigint, text, boolea
 'malformed argument.';
 
 CREATE OR REPLACE FUNCTION configure_product(product_id text, buffer bigint DEFAULT NULL,
-	low_threshold bigint DEFAULT NULL, vendor_id text DEFAULT NULL)
+	low_threshold bigint DEFAULT NULL, vendor_id text DEFAULT NULL, lanes "any" DEFAULT NULL::text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'oa_configure_product'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION configure_product(text, bigint, bigint, text) IS
+COMMENT ON FUNCTION configure_product(text, bigint, bigint, text, "any") IS
 'Changes what is given of a product, or, with vendor_id, of that vendor''s offer of it. buffer: '
 'units of each offer that are kept back from sale. low_threshold: available units at which '
-'stock.low is told; -1: the setting''s. OA002: unknown product or offer; 22023: malformed '
-'argument.';
+'stock.low is told; -1: the setting''s. lanes: over so many rows the counters of each offer are '
+'spread, so that orders do not wait for one another''s commit; ''auto'': as many as waiting asks '
+'for; 0: none. OA002: unknown product or offer; 22023: malformed argument.';
 
 CREATE OR REPLACE FUNCTION map_product(vendor_id text, vendor_sku text, product_id text)
 RETURNS void

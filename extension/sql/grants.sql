@@ -76,13 +76,13 @@ GRANT EXECUTE ON FUNCTION place_order_documents(jsonb),
 -- keeps the shop: all the above but the relay's own steps, and what is set up
 GRANT order_aggregator_reader, order_aggregator_shop, order_aggregator_vendor TO
 	order_aggregator_admin;
-GRANT SELECT ON vendor, vendor_login, product, stock, product_map, feed_sync, shortage,
+GRANT SELECT ON vendor, vendor_login, product, stock, stock_lane, product_map, feed_sync, shortage,
 	orders, order_line, hold, vendor_retry, order_return, idempotency, outbox, relay_checkpoint,
 	parked_event, deferred_event, order_summary, product_stock, unroutable_event, vendor_offer,
 	vendor_order, vendor_stock, vendor_sync TO order_aggregator_admin;
 GRANT EXECUTE ON FUNCTION register_vendor(text, text, text, int),
 	configure_vendor(text, interval, jsonb, bigint, text, boolean, text, name[], interval, int),
-	accept_feed(text), tell_stale_vendors(), configure_product(text, bigint, bigint, text),
+	accept_feed(text), tell_stale_vendors(), configure_product(text, bigint, bigint, text, "any"),
 	map_product(text, text, text), map_products(text, jsonb),
 	publish_event(text, jsonb, jsonb, boolean), redrive_parked_events(int),
 	apply_vendor_replies(jsonb, text[]), expire_orders(int), settle_shortages(int),

@@ -65,7 +65,9 @@ CREATE TABLE product (
 	name			text NOT NULL,
 	created_at		timestamptz NOT NULL DEFAULT now(),
 	buffer			bigint NOT NULL DEFAULT 0 CHECK (buffer >= 0),
-	low_threshold	bigint CHECK (low_threshold >= 0)
+	low_threshold	bigint CHECK (low_threshold >= 0),
+	lanes			bigint CHECK (lanes >= 0),
+	lanes_max		bigint CHECK (lanes_max >= lanes)
 ) USING heap;
 
 /* Products whose name no feed has told yet. */
@@ -81,6 +83,8 @@ CREATE INDEX product_unnamed_idx ON product (product_id) WHERE name = product_id
  * counted is what the vendor told last, and as_of when that was made: on_hand is what is left of
  * it.
  * is_priced: somebody has told the price, which else is 0 and comes after all others.
+ * lanes: over so many rows of stock_lane the offer is spread now, lanes_max: over how many it may
+ * be; in_lanes: the units that those have, free and reserved. NULL: it is not spread.
  */
 CREATE TABLE stock (
 	product_id		text COLLATE "C" NOT NULL,
@@ -96,8 +100,25 @@ CREATE TABLE stock (
 	last_shipped_at	timestamptz,
 	is_priced		boolean NOT NULL DEFAULT true,
 	counted			bigint,
+	lanes			bigint CHECK (lanes >= 0),
+	lanes_max		bigint CHECK (lanes_max >= lanes),
+	in_lanes		bigint CHECK (in_lanes >= 0),
 	PRIMARY KEY (product_id, vendor_id)
 ) USING heap WITH (fillfactor = 50);
+
+/*
+ * A hot offer's counters, spread: an order that finds enough free units in one lane takes them
+ * there and leaves the stock row to others. What a lane has was taken out of the stock row: what
+ * is reserved of an offer is its row's and its lanes' together.
+ */
+CREATE TABLE stock_lane (
+	product_id	text COLLATE "C" NOT NULL,
+	vendor_id	text COLLATE "C" NOT NULL,
+	lane		int NOT NULL CHECK (lane >= 0),
+	free		bigint NOT NULL CHECK (free >= 0),
+	reserved	bigint NOT NULL CHECK (reserved >= 0),
+	PRIMARY KEY (product_id, vendor_id, lane)
+) USING heap WITH (fillfactor = 10);
 
 CREATE INDEX stock_vendor_sku_idx ON stock (vendor_id, vendor_sku);
 
@@ -339,6 +360,7 @@ SELECT pg_catalog.pg_extension_config_dump('vendor_vendor_no_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('vendor_login', '');
 SELECT pg_catalog.pg_extension_config_dump('product', '');
 SELECT pg_catalog.pg_extension_config_dump('stock', '');
+SELECT pg_catalog.pg_extension_config_dump('stock_lane', '');
 SELECT pg_catalog.pg_extension_config_dump('product_map', '');
 SELECT pg_catalog.pg_extension_config_dump('feed_sync', '');
 SELECT pg_catalog.pg_extension_config_dump('feed_sync_sync_id_seq', '');

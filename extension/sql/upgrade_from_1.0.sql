@@ -38,7 +38,15 @@ UPDATE vendor SET feed_told_at = synced_as_of, feed_etag = NULL, feed_last_modif
 	next_sync_at = '-infinity';
 
 -- 1.0 wrote 0 where nobody had told a price
-ALTER TABLE stock ADD COLUMN is_priced boolean NOT NULL DEFAULT true, ADD COLUMN counted bigint;
+ALTER TABLE stock
+	ADD COLUMN is_priced	boolean NOT NULL DEFAULT true,
+	ADD COLUMN counted		bigint,
+	ADD COLUMN lanes		bigint CHECK (lanes >= 0),
+	ADD COLUMN lanes_max	bigint CHECK (lanes_max >= lanes),
+	ADD COLUMN in_lanes		bigint CHECK (in_lanes >= 0);
+ALTER TABLE product
+	ADD COLUMN lanes		bigint CHECK (lanes >= 0),
+	ADD COLUMN lanes_max	bigint CHECK (lanes_max >= lanes);
 UPDATE stock SET is_priced = false WHERE price = 0;
 
 ALTER TABLE feed_sync
@@ -60,7 +68,18 @@ CREATE TABLE vendor_login (
 ) USING heap;
 SELECT pg_catalog.pg_extension_config_dump('vendor_login', '');
 
+CREATE TABLE stock_lane (
+	product_id	text COLLATE "C" NOT NULL,
+	vendor_id	text COLLATE "C" NOT NULL,
+	lane		int NOT NULL CHECK (lane >= 0),
+	free		bigint NOT NULL CHECK (free >= 0),
+	reserved	bigint NOT NULL CHECK (reserved >= 0),
+	PRIMARY KEY (product_id, vendor_id, lane)
+) USING heap WITH (fillfactor = 10);
+SELECT pg_catalog.pg_extension_config_dump('stock_lane', '');
+
 -- another signature
+DROP FUNCTION configure_product(text, bigint, bigint, text);
 DROP FUNCTION configure_vendor(text, interval, jsonb, bigint, text, boolean);
 DROP FUNCTION apply_vendor_replies(jsonb);
 DROP FUNCTION begin_feed(text, timestamptz);

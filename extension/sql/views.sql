@@ -3,14 +3,18 @@
 CREATE OR REPLACE VIEW vendor_offer AS
 SELECT s.product_id, p.name AS product_name, s.vendor_id, v.name AS vendor_name, s.vendor_sku,
 	CASE WHEN s.is_priced THEN s.price END AS price,
-	s.on_hand, s.reserved, greatest(s.buffer, v.buffer) AS buffer,
+	s.on_hand, s.reserved + l.reserved AS reserved, greatest(s.buffer, v.buffer) AS buffer,
 	CASE WHEN s.is_active AND v.is_active AND (v.stale_at > now()) IS NOT FALSE
 			AND (s.is_priced OR coalesce(nullif(current_setting('order_aggregator.sell_unpriced',
 				true), '')::boolean, true))
-		THEN greatest(0, s.on_hand - s.reserved - greatest(s.buffer, v.buffer)) ELSE 0 END
+		THEN greatest(0, s.on_hand - s.reserved - l.reserved - greatest(s.buffer, v.buffer)) ELSE 0
+		END
 			AS available,
 	s.is_active AND v.is_active AS is_active, s.as_of, s.is_priced, v.confirmed_at, v.stale_at
-FROM stock AS s JOIN vendor AS v USING (vendor_id) JOIN product AS p USING (product_id);
+FROM stock AS s JOIN vendor AS v USING (vendor_id) JOIN product AS p USING (product_id)
+CROSS JOIN LATERAL (SELECT CASE WHEN s.in_lanes > 0
+	THEN (SELECT coalesce(sum(n.reserved), 0)::bigint FROM stock_lane AS n
+		WHERE n.product_id = s.product_id AND n.vendor_id = s.vendor_id) ELSE 0 END) AS l(reserved);
 COMMENT ON VIEW vendor_offer IS
 'One row a vendor''s offer of a product; available is what an order can take now, price NULL if '
 'nobody has told it. confirmed_at: when a feed last confirmed it; at stale_at it is not sold any '
@@ -119,8 +123,10 @@ COMMENT ON VIEW vendor_order IS
 
 CREATE OR REPLACE VIEW vendor_stock WITH (security_barrier) AS
 SELECT s.vendor_id, s.product_id, s.vendor_sku, CASE WHEN s.is_priced THEN s.price END AS price,
-	s.on_hand, s.reserved, s.buffer,
-	s.is_active, s.as_of, s.is_priced
+	s.on_hand, s.reserved + CASE WHEN s.in_lanes > 0
+		THEN (SELECT coalesce(sum(n.reserved), 0)::bigint FROM stock_lane AS n
+			WHERE n.product_id = s.product_id AND n.vendor_id = s.vendor_id) ELSE 0 END AS reserved,
+	s.buffer, s.is_active, s.as_of, s.is_priced
 FROM stock AS s
 WHERE s.vendor_id IN (SELECT l.vendor_id FROM vendor_login AS l WHERE l.login = current_user);
 COMMENT ON VIEW vendor_stock IS

@@ -1,16 +1,18 @@
 /*
  * catalog.c
- *		What a shop says of its vendors and products: feeds, names, buffers.
+ *		What a shop says of its vendors: names, feeds, buffers, what they call products.
  */
 
 #include "postgres.h"
 
+#include "feed/catalog.h"
 #include "feed/feed.h"
 #include "feed/mapping.h"
 #include "store/check.h"
-#include "store/json.h"
 #include "store/errors.h"
+#include "store/json.h"
 #include "store/plans.h"
+#include "store/stock.h"
 #include "store/tables.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -19,7 +21,6 @@
 PG_FUNCTION_INFO_V1(oa_register_vendor);
 PG_FUNCTION_INFO_V1(oa_configure_vendor);
 PG_FUNCTION_INFO_V1(oa_accept_feed);
-PG_FUNCTION_INFO_V1(oa_configure_product);
 PG_FUNCTION_INFO_V1(oa_map_product);
 PG_FUNCTION_INFO_V1(oa_map_products);
 
@@ -29,23 +30,22 @@ PG_FUNCTION_INFO_V1(oa_map_products);
 
 /* ---------- arguments ---------- */
 
-static char *
-required_id(FunctionCallInfo fcinfo, int argument, const char *name, int max_chars)
+char *
+catalog_required_id(FunctionCallInfo fcinfo, int argument, const char *name, int max_chars)
 {
 	require_argument(fcinfo, argument, name);
 	return id_argument(fcinfo, argument, name, max_chars);
 }
 
-/* Sets a parameter of a plan to the function's argument, null or not. */
-static void
-pass_on(FunctionCallInfo fcinfo, int argument, Datum *value, char *null)
+void
+catalog_pass_on(FunctionCallInfo fcinfo, int argument, Datum *value, char *null)
 {
 	*null = PG_ARGISNULL(argument) ? 'n' : ' ';
 	*value = PG_ARGISNULL(argument) ? (Datum) 0 : PG_GETARG_DATUM(argument);
 }
 
-static void
-check_units(FunctionCallInfo fcinfo, int argument, const char *name, int64 min)
+void
+catalog_check_units(FunctionCallInfo fcinfo, int argument, const char *name, int64 min)
 {
 	if (!PG_ARGISNULL(argument) &&
 		(PG_GETARG_INT64(argument) < min || PG_GETARG_INT64(argument) > ON_HAND_MAX))
@@ -115,8 +115,8 @@ has_stock_url(Datum vendor_id, Datum stock_url, bool is_given)
 Datum
 oa_register_vendor(PG_FUNCTION_ARGS)
 {
-	char *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
-	char *name = required_id(fcinfo, 1, "name", VENDOR_NAME_CHARS_MAX);
+	char *vendor_id = catalog_required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char *name = catalog_required_id(fcinfo, 1, "name", VENDOR_NAME_CHARS_MAX);
 	char *stock_url = id_argument(fcinfo, 2, "stock_url", URL_CHARS_MAX);
 	Datum values[4];
 	char  nulls[4] = {' ', ' ', stock_url ? ' ' : 'n', ' '};
@@ -164,8 +164,8 @@ limit_feeds(FunctionCallInfo fcinfo, Datum *values)
 		argument_error("stale_after", "must be from nothing, which is for ever, to a year");
 	if (!PG_ARGISNULL(9) && (PG_GETARG_INT32(9) < 0 || PG_GETARG_INT32(9) > 100))
 		argument_error("drop_limit", "must be from 0 to 100 percent");
-	pass_on(fcinfo, 8, &values[1], &nulls[1]);
-	pass_on(fcinfo, 9, &values[2], &nulls[2]);
+	catalog_pass_on(fcinfo, 8, &values[1], &nulls[1]);
+	catalog_pass_on(fcinfo, 9, &values[2], &nulls[2]);
 	plan_execute(PLAN_LIMIT_FEEDS, values, nulls, SPI_OK_UPDATE);
 }
 
@@ -205,10 +205,33 @@ set_logins(const char *vendor_id, ArrayType *logins)
 	plan_execute(PLAN_ADD_LOGINS, values, NULL, SPI_OK_INSERT);
 }
 
+/* Units that are kept back from sale are in no lane. */
+static void
+fold_lanes_of_vendor(const char *vendor_id)
+{
+	Datum        values[1] = {CStringGetTextDatum(vendor_id)};
+	const char **product_ids;
+	const char **vendor_ids;
+	int          count;
+
+	if (!has_column("stock", STOCK_COLUMN_IN_LANES))
+		return;
+	plan_execute(PLAN_PRODUCTS_IN_LANES, values, NULL, SPI_OK_SELECT);
+	count = (int) SPI_processed;
+	product_ids = palloc(sizeof(char *) * Max(count, 1));
+	vendor_ids = palloc(sizeof(char *) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+	{
+		product_ids[i] = spi_string(i, 1);
+		vendor_ids[i] = vendor_id;
+	}
+	(void) stock_lock_rows(product_ids, vendor_ids, NULL, count, false);
+}
+
 Datum
 oa_configure_vendor(PG_FUNCTION_ARGS)
 {
-	char *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char *vendor_id = catalog_required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
 	char *on_shortage = id_argument(fcinfo, 4, "on_shortage", 20);
 	Datum values[6] = {CStringGetTextDatum(vendor_id)};
 	char  nulls[6] = {' '};
@@ -219,18 +242,20 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 		argument_error("sync_interval", "must be longer than nothing and at most a year");
 	if (!PG_ARGISNULL(2))
 		mapping_check(PG_GETARG_JSONB_P(2));
-	check_units(fcinfo, 3, "buffer", 0);
+	catalog_check_units(fcinfo, 3, "buffer", 0);
 	if (on_shortage != NULL && strcmp(on_shortage, "keep") != 0 &&
 		strcmp(on_shortage, "resource") != 0 && strcmp(on_shortage, "reject") != 0)
 		argument_error("on_shortage", "must be keep, resource or reject");
 	check_amqp_user(fcinfo, 6);
 	for (int i = 1; i < 6; i++)
-		pass_on(fcinfo, i, &values[i], &nulls[i]);
+		catalog_pass_on(fcinfo, i, &values[i], &nulls[i]);
 
 	SPI_connect();
 	plan_execute(PLAN_CONFIGURE_VENDOR, values, nulls, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
 		feed_unknown_vendor(vendor_id);
+	if (!PG_ARGISNULL(3))
+		fold_lanes_of_vendor(vendor_id);
 	/* 1.0 had six arguments */
 	if (PG_NARGS() > 6 && !PG_ARGISNULL(6))
 	{
@@ -249,7 +274,7 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 Datum
 oa_accept_feed(PG_FUNCTION_ARGS)
 {
-	char *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char *vendor_id = catalog_required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
 	Datum values[1] = {CStringGetTextDatum(vendor_id)};
 
 	begin_writing("accept_feed()");
@@ -257,41 +282,6 @@ oa_accept_feed(PG_FUNCTION_ARGS)
 	plan_execute(PLAN_ACCEPT_FEED, values, NULL, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
 		feed_unknown_vendor(vendor_id);
-	SPI_finish();
-	PG_RETURN_VOID();
-}
-
-/* ---------- products ---------- */
-
-Datum
-oa_configure_product(PG_FUNCTION_ARGS)
-{
-	char *product_id = required_id(fcinfo, 0, "product_id", ID_CHARS_MAX);
-	char *vendor_id = id_argument(fcinfo, 3, "vendor_id", ID_CHARS_MAX);
-	Datum values[4] = {CStringGetTextDatum(product_id)};
-	char  nulls[4] = {' '};
-
-	begin_writing("configure_product()");
-	check_units(fcinfo, 1, "buffer", 0);
-	check_units(fcinfo, 2, "low_threshold", -1);
-	if (vendor_id != NULL && !PG_ARGISNULL(2))
-		argument_error("low_threshold", "is of the whole product: leave vendor_id out");
-	for (int i = 1; i < 4; i++)
-		pass_on(fcinfo, i, &values[i], &nulls[i]);
-
-	SPI_connect();
-	plan_execute(PLAN_LOCK_PRODUCT_STOCK, values, nulls, SPI_OK_SELECT);
-	if (vendor_id == NULL)
-	{
-		plan_execute(PLAN_CONFIGURE_PRODUCT, values, nulls, SPI_OK_UPDATE);
-		if (SPI_processed == 0)
-			ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT),
-							errmsg("unknown product \"%s\"", product_id)));
-	}
-	plan_execute(PLAN_CONFIGURE_STOCK, values, nulls, SPI_OK_UPDATE);
-	if (vendor_id != NULL && SPI_processed == 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT),
-						errmsg("vendor \"%s\" offers no product \"%s\"", vendor_id, product_id)));
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -360,8 +350,8 @@ write_mappings(const char *vendor_id, const char **skus, const char **product_id
 Datum
 oa_map_product(PG_FUNCTION_ARGS)
 {
-	char       *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
-	const char *sku = required_id(fcinfo, 1, "vendor_sku", ID_CHARS_MAX);
+	char       *vendor_id = catalog_required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	const char *sku = catalog_required_id(fcinfo, 1, "vendor_sku", ID_CHARS_MAX);
 	const char *product_id = id_argument(fcinfo, 2, "product_id", ID_CHARS_MAX);
 
 	begin_writing("map_product()");
@@ -394,7 +384,7 @@ mapping_text(JsonbContainer *object, const char *key, bool may_be_null, int inde
 Datum
 oa_map_products(PG_FUNCTION_ARGS)
 {
-	char        *vendor_id = required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
+	char        *vendor_id = catalog_required_id(fcinfo, 0, "vendor_id", ID_CHARS_MAX);
 	Jsonb       *json;
 	JsonWalk     walk;
 	const char **skus;

@@ -55,7 +55,7 @@ new_items(const FeedPart *part)
 	return items;
 }
 
-/* The product's buffer and threshold become the offer's. */
+/* The product's buffer, threshold and lanes become the offer's. */
 static void
 store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, TupleTableSlot *product)
 {
@@ -78,6 +78,11 @@ store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, Tuple
 	bulk_set(slot, STOCK_COLUMN_COUNTED, Int64GetDatum(item->count));
 	if (low_threshold != LOW_THRESHOLD_NONE)
 		bulk_set(slot, STOCK_COLUMN_LOW_THRESHOLD, Int64GetDatum(low_threshold));
+	if (row_int64(product, PRODUCT_COLUMN_LANES_MAX, 0) > 0)
+	{
+		bulk_set(slot, STOCK_COLUMN_LANES, row_column(product, PRODUCT_COLUMN_LANES));
+		bulk_set(slot, STOCK_COLUMN_LANES_MAX, row_column(product, PRODUCT_COLUMN_LANES_MAX));
+	}
 	bulk_store_row(stock);
 }
 

@@ -339,7 +339,7 @@ lock_changing(const Reconciliation *work)
 	for (int i = 0; i < count; i++)
 		vendor_ids[i] = part->vendor_id;
 	return work->wants_all_offers ? stock_lock_offers(product_ids, count, false)
-								  : stock_lock_rows(product_ids, vendor_ids, count, false);
+								  : stock_lock_rows(product_ids, vendor_ids, NULL, count, false);
 }
 
 /* What the row has for sale from now on. */

@@ -63,29 +63,54 @@ find_known_products(Placement *placement)
 	}
 }
 
+/* Adds up what the requests want of each product; demands has one for each of the batch's. */
 static void
-lock_offers(Placement *placement)
+add_up_demands(const Placement *placement, StockDemand *demands)
 {
 	RequestBatch *batch = placement->batch;
-	const char  **ids = palloc(sizeof(char *) * Max(batch->nproducts, 1));
-	int           count = 0;
 
-	placement->products = palloc0(sizeof(ProductOffers) * Max(batch->nproducts, 1));
 	for (int i = 0; i < batch->nrequests; i++)
 	{
-		OrderRequest *request = &batch->requests[i];
+		const OrderRequest *request = &batch->requests[i];
+		bool                is_fewest = request->strategy == SOURCING_FEWEST_VENDORS;
 
 		if (!is_to_be_served(request))
 			continue;
 		for (int l = 0; l < request->nlines; l++)
-			placement->products[request->lines[l].product].wanted = true;
+		{
+			int          product = request->lines[l].product;
+			StockDemand *demand = &demands[product];
+
+			demand->product_id = batch->product_ids[product];
+			demand->quantity += request->lines[l].quantity;
+			demand->strategy = request->strategy;
+			/* a line by itself: how the others are served decides nothing */
+			demand->is_one =
+				batch->nrequests == 1 &&
+				(request->nlines == 1 || (!is_fewest && guc_max_vendors_per_order == 0));
+			demand->compares |=
+				request->strategy == SOURCING_MOST_STOCK ||
+				(request->nlines > 1 && (is_fewest || guc_max_vendors_per_order > 0));
+		}
 	}
+}
+
+static void
+lock_offers(Placement *placement)
+{
+	RequestBatch *batch = placement->batch;
+	StockDemand  *demands = palloc0(sizeof(StockDemand) * Max(batch->nproducts, 1));
+	int           count = 0;
+
+	placement->products = palloc0(sizeof(ProductOffers) * Max(batch->nproducts, 1));
+	add_up_demands(placement, demands);
 	for (int i = 0; i < batch->nproducts; i++)
 	{
+		placement->products[i].wanted = demands[i].product_id != NULL;
 		if (placement->products[i].wanted)
-			ids[count++] = batch->product_ids[i];
+			demands[count++] = demands[i];
 	}
-	placement->stock = stock_lock_offers(ids, count, batch->skip_locked);
+	placement->stock = stock_lock_demand(demands, count, batch->skip_locked);
 	for (int i = 0; i < batch->nproducts; i++)
 	{
 		if (placement->products[i].wanted)

@@ -214,6 +214,7 @@ settlement_lock_stock(const Settlement *settlement)
 {
 	const char **product_ids = palloc(sizeof(char *) * Max(settlement->nholds, 1));
 	const char **vendor_ids = palloc(sizeof(char *) * Max(settlement->nholds, 1));
+	int64       *settled = palloc(sizeof(int64) * Max(settlement->nholds, 1));
 	bool         sources_anew = false;
 	int          count = 0;
 
@@ -230,11 +231,13 @@ settlement_lock_stock(const Settlement *settlement)
 				continue;
 			product_ids[count] = order->holds[h].product_id;
 			vendor_ids[count] = order->holds[h].vendor_id;
+			settled[count] = order->holds[h].status == HOLD_OPEN ? order->holds[h].quantity : 0;
 			count++;
 		}
 	}
-	return sources_anew ? stock_lock_offers(product_ids, count, settlement->skip_locked)
-						: stock_lock_rows(product_ids, vendor_ids, count, settlement->skip_locked);
+	return sources_anew
+			   ? stock_lock_offers(product_ids, count, settlement->skip_locked)
+			   : stock_lock_rows(product_ids, vendor_ids, settled, count, settlement->skip_locked);
 }
 
 /* Would the settlement of the order change, or have to look at, stock that another transaction has

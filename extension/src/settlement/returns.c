@@ -195,6 +195,7 @@ restock(const Return *back)
 {
 	const char **product_ids = palloc(sizeof(char *) * back->nkept);
 	const char **vendor_ids = palloc(sizeof(char *) * back->nkept);
+	int64       *settled = palloc0(sizeof(int64) * back->nkept); /* nothing: it was before */
 	StockRows   *stock;
 	int          count = 0;
 
@@ -205,7 +206,7 @@ restock(const Return *back)
 		product_ids[count] = back->kept[i].hold->product_id;
 		vendor_ids[count++] = back->kept[i].hold->vendor_id;
 	}
-	stock = stock_lock_rows(product_ids, vendor_ids, count, false);
+	stock = stock_lock_rows(product_ids, vendor_ids, settled, count, false);
 	for (int i = 0; i < back->nkept; i++)
 	{
 		const Hold *hold = back->kept[i].hold;

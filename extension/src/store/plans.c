@@ -242,15 +242,6 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 						 "SELECT DISTINCT n, $1 FROM pg_catalog.unnest($2) AS n",
 						 2,
 						 {TEXTOID, NAMEARRAYOID}},
-	/* $2 and $3 are for the two statements that follow it */
-	[PLAN_LOCK_PRODUCT_STOCK] = {"SELECT s.vendor_id FROM order_aggregator.stock AS s "
-								 "WHERE s.product_id OPERATOR(pg_catalog.=) $1 "
-								 "  AND ($4 IS NULL OR s.vendor_id OPERATOR(pg_catalog.=) $4) "
-								 "  AND ($2 IS NOT NULL OR $3 IS NOT NULL) "
-								 "ORDER BY s.product_id, s.vendor_id FOR NO KEY UPDATE",
-								 4,
-								 {TEXTOID, INT8OID, INT8OID, TEXTOID},
-								 true},
 	[PLAN_CONFIGURE_PRODUCT] =
 		{"UPDATE order_aggregator.product AS p SET buffer = COALESCE($2, p.buffer), "
 		 "  low_threshold = CASE WHEN $3 OPERATOR(pg_catalog.=) (-1)::pg_catalog.int8 THEN NULL "
@@ -270,6 +261,26 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 4,
 		 {TEXTOID, INT8OID, INT8OID, TEXTOID},
 		 true},
+	[PLAN_PRODUCTS_IN_LANES] = {"SELECT s.product_id FROM order_aggregator.stock AS s WHERE "
+								"s.vendor_id OPERATOR(pg_catalog.=) $1 AND s.in_lanes "
+								"OPERATOR(pg_catalog.>) 0::pg_catalog.int8",
+								1,
+								{TEXTOID}},
+	[PLAN_FORGET_LANES] = {"DELETE FROM order_aggregator.stock_lane AS l "
+						   "WHERE l.product_id OPERATOR(pg_catalog.=) $1",
+						   1,
+						   {TEXTOID},
+						   true},
+	[PLAN_SET_PRODUCT_LANES] = {"UPDATE order_aggregator.product AS p SET lanes = $2, "
+								"lanes_max = $3 WHERE p.product_id OPERATOR(pg_catalog.=) $1",
+								3,
+								{TEXTOID, INT8OID, INT8OID},
+								true},
+	[PLAN_SET_STOCK_LANES] = {"UPDATE order_aggregator.stock AS s SET lanes = $2, lanes_max = $3 "
+							  "WHERE s.product_id OPERATOR(pg_catalog.=) $1",
+							  3,
+							  {TEXTOID, INT8OID, INT8OID},
+							  true},
 	[PLAN_UNMAP_PRODUCTS] = {"DELETE FROM order_aggregator.product_map AS m "
 							 "WHERE m.vendor_id OPERATOR(pg_catalog.=) $1 AND m.vendor_sku "
 							 "OPERATOR(pg_catalog.=) ANY ($2)",

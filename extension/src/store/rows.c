@@ -46,10 +46,17 @@ row_scan_begin(RowScan *scan, const char *table_name, const char *index_name, LO
 }
 
 void
-row_scan_end(RowScan *scan)
+row_scan_renew(RowScan *scan)
 {
 	if (scan->scan != NULL)
 		index_endscan(scan->scan);
+	scan->scan = NULL;
+}
+
+void
+row_scan_end(RowScan *scan)
+{
+	row_scan_renew(scan);
 	ExecDropSingleTupleTableSlot(scan->found);
 	ExecDropSingleTupleTableSlot(scan->locked);
 	index_close(scan->index, NoLock);
@@ -61,10 +68,7 @@ row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys)
 {
 	/* a scan has as many keys as it was begun with, always */
 	if (scan->scan != NULL && scan->scan->numberOfKeys != nkeys)
-	{
-		index_endscan(scan->scan);
-		scan->scan = NULL;
-	}
+		row_scan_renew(scan);
 	if (scan->scan == NULL)
 		scan->scan = compat_index_beginscan(
 			scan->table, scan->index, scan->snapshot ? scan->snapshot : GetActiveSnapshot(), nkeys);
@@ -114,30 +118,56 @@ serialization_failure(Relation table)
 						   RelationGetRelationName(table))));
 }
 
+RowLocked
+row_scan_lock(RowScan *scan, LockWaitPolicy wait, bool follow)
+{
+	uint8          flags = 0; /* else who waits for an update in vain has locked its result */
+	TM_FailureData failure;
+
+	if (follow)
+		flags |= TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+	if (follow && !IsolationUsesXactSnapshot())
+		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	CHECK_FOR_INTERRUPTS();
+	switch (table_tuple_lock(scan->table, &scan->found->tts_tid, GetActiveSnapshot(), scan->locked,
+							 GetCurrentCommandId(true), LockTupleNoKeyExclusive, wait, flags,
+							 &failure))
+	{
+		case TM_Ok:
+			return ROW_LOCKED;
+		case TM_WouldBlock:
+			return ROW_BUSY;
+		case TM_Deleted:
+			return ROW_GONE;
+		default:
+			return ROW_CHANGED;
+	}
+}
+
+TupleTableSlot *
+row_scan_lock_found(RowScan *scan)
+{
+	RowLocked locked = row_scan_lock(scan, scan->skip_locked ? LockWaitSkip : LockWaitBlock, true);
+
+	scan->is_busy = locked == ROW_BUSY;
+	if (scan->is_busy)
+		return scan->found;
+	if (locked == ROW_LOCKED)
+		return scan->locked;
+	if (locked == ROW_CHANGED || IsolationUsesXactSnapshot())
+		serialization_failure(scan->table);
+	return NULL;
+}
+
 TupleTableSlot *
 row_scan_next_locked(RowScan *scan)
 {
-	uint8 flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
-
-	if (!IsolationUsesXactSnapshot())
-		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 	while (row_scan_next(scan) != NULL)
 	{
-		TM_FailureData failure;
-		TM_Result      result;
+		TupleTableSlot *slot = row_scan_lock_found(scan);
 
-		CHECK_FOR_INTERRUPTS();
-		result =
-			table_tuple_lock(scan->table, &scan->found->tts_tid, GetActiveSnapshot(), scan->locked,
-							 GetCurrentCommandId(true), LockTupleNoKeyExclusive,
-							 scan->skip_locked ? LockWaitSkip : LockWaitBlock, flags, &failure);
-		scan->is_busy = result == TM_WouldBlock;
-		if (scan->is_busy)
-			return scan->found;
-		if (result == TM_Ok)
-			return scan->locked;
-		if (result != TM_Deleted || IsolationUsesXactSnapshot())
-			serialization_failure(scan->table);
+		if (slot != NULL)
+			return slot;
 	}
 	return NULL;
 }
@@ -216,8 +246,9 @@ insert_into_indexes(RowUpdate *update, bool only_summarizing)
 	ResetPerTupleExprContext(update->estate);
 }
 
-void
-row_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls)
+/* Leaves the new row in the slot. */
+static void
+update_row(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls)
 {
 	HeapTuple changed = heap_modify_tuple_by_cols(row, RelationGetDescr(update->table), ncolumns,
 												  columns, values, nulls);
@@ -225,15 +256,32 @@ row_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *
 	LockTupleMode   mode;
 	IndexesToUpdate indexes;
 
-	ExecStoreHeapTuple(changed, update->slot, false);
+	ExecStoreHeapTuple(changed, update->slot, true);
 	if (table_tuple_update(update->table, &row->t_self, update->slot, GetCurrentCommandId(true),
 						   GetActiveSnapshot(), InvalidSnapshot, true, &failure, &mode,
 						   &indexes) != TM_Ok)
 		serialization_failure(update->table);
 	if (indexes != INDEXES_NONE)
 		insert_into_indexes(update, compat_only_summarizing(indexes));
+}
+
+void
+row_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls)
+{
+	update_row(update, row, ncolumns, columns, values, nulls);
 	ExecClearTuple(update->slot);
-	heap_freetuple(changed);
+}
+
+HeapTuple
+row_replace(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values,
+			bool *nulls)
+{
+	HeapTuple changed;
+
+	update_row(update, row, ncolumns, columns, values, nulls);
+	changed = ExecCopySlotHeapTuple(update->slot);
+	ExecClearTuple(update->slot);
+	return changed;
 }
 
 void

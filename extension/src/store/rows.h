@@ -10,6 +10,7 @@
 #include "access/genam.h"
 #include "access/skey.h"
 #include "executor/tuptable.h"
+#include "nodes/lockoptions.h"
 #include "nodes/execnodes.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -40,6 +41,9 @@ extern void row_scan_begin(RowScan *scan, const char *table_name, const char *in
 						   LOCKMODE mode);
 extern void row_scan_end(RowScan *scan);
 
+/* row_scan_renew: the next lookup sees what the snapshot that is active then sees. */
+extern void row_scan_renew(RowScan *scan);
+
 /* row_scan_find begins with another key; row_scan_find_text and row_scan_find_int8 with one column
  * of it, row_scan_find_texts with two. */
 extern void row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys);
@@ -49,14 +53,31 @@ extern void row_scan_find_int8(RowScan *scan, int64 key);
 
 /*
  * row_scan_next returns the next row in the order of the key, NULL after the
- * last. row_scan_next_locked locks it FOR NO KEY UPDATE, waiting for whoever
- * holds it, and returns its last version; rows deleted meanwhile are passed
- * over. ERROR 40001 at REPEATABLE READ if the row was changed since. With
+ * last. row_scan_lock_found locks it FOR NO KEY UPDATE, waiting for whoever
+ * holds it, and returns its last version; NULL if it was deleted meanwhile.
+ * ERROR 40001 at REPEATABLE READ if the row was changed since. With
  * skip_locked it waits for nobody: of a row that another transaction has locked
  * is_busy is set, and what it returns is the row as it was found.
+ * row_scan_next_locked is both, and passes over what was deleted.
  */
 extern TupleTableSlot *row_scan_next(RowScan *scan);
+extern TupleTableSlot *row_scan_lock_found(RowScan *scan);
 extern TupleTableSlot *row_scan_next_locked(RowScan *scan);
+
+typedef enum RowLocked
+{
+	ROW_LOCKED,
+	ROW_BUSY,    /* another transaction has locked it; only with LockWaitSkip */
+	ROW_CHANGED, /* there is a later version; nothing is locked */
+	ROW_GONE
+} RowLocked;
+
+/*
+ * row_scan_lock locks the row that was found last, FOR NO KEY UPDATE. Follow: its last version,
+ * whatever has become of it (not at REPEATABLE READ); else that one version or nothing, so that
+ * what was read of it is what is locked.
+ */
+extern RowLocked row_scan_lock(RowScan *scan, LockWaitPolicy wait, bool follow);
 
 /*
  * Columns of a slot; text is palloc'd, and NULL if null. Of row_int64 and row_bool a null is
@@ -86,5 +107,10 @@ extern void row_update_begin(RowUpdate *update, const char *table_name);
 extern void row_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values,
 					   bool *nulls);
 extern void row_update_end(RowUpdate *update);
+
+/* row_replace is row_update that returns the new row, palloc'd: after row_update_end it may be
+ * changed again. */
+extern HeapTuple row_replace(RowUpdate *update, HeapTuple row, int ncolumns, int *columns,
+							 Datum *values, bool *nulls);
 
 #endif /* OA_ROWS_H */

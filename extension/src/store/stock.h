@@ -1,6 +1,9 @@
 /*
  * stock.h
  *		Stock rows: locked in their order, changed once each.
+ *
+ * An offer that is spread over lanes (lanes.h) has only a part of its units in its stock row, and
+ * "free" and "reserved" are that part's, unless everything was asked for when it was locked.
  */
 #ifndef OA_STOCK_H
 #define OA_STOCK_H
@@ -17,7 +20,8 @@
 /* One locked stock row, and how the transaction will change it. */
 typedef struct StockRow
 {
-	HeapTuple   tuple; /* as it was locked */
+	HeapTuple   tuple; /* as it was locked; NULL if only a lane of it is */
+	HeapTuple   lane;  /* that lane */
 	const char *product_id;
 	const char *vendor_id;
 	const char *vendor_sku;
@@ -25,9 +29,13 @@ typedef struct StockRow
 	Price       price;
 	int64       on_hand;
 	int64       reserved;
-	int64       buffer; /* the offer's or its vendor's, whichever is larger */
-	int64 free;    /* on_hand - reserved - buffer, with the changes so far; negative if oversold */
-	int64 counted; /* what the vendor told last; -1: unknown */
+	int64       buffer;   /* the offer's or its vendor's, whichever is larger */
+	int64       in_lanes; /* units that its lanes have */
+	int64 free; /* on_hand - reserved - in_lanes - buffer, with the changes so far; negative if
+				   oversold; if only a lane is locked, what that has */
+	int64       lanes; /* how many it has now, and may have; 0: none */
+	int64       lanes_max;
+	int64       counted; /* what the vendor told last; -1: unknown */
 	TimestampTz as_of;   /* when that was */
 	int64 low_threshold; /* the product's, else the setting's; LOW_THRESHOLD_NONE: nobody asks */
 	TimestampTz last_shipped_at;  /* 0: never */
@@ -59,15 +67,33 @@ typedef struct StockRows
 	int            nbusy;
 } StockRows;
 
+/* How much of a product is to be placed. */
+typedef struct StockDemand
+{
+	const char      *product_id;
+	int64            quantity; /* of all orders together */
+	bool             is_one;   /* line of one order, which may be served apart from its others */
+	SourcingStrategy strategy; /* of that order */
+	bool             compares; /* how much which vendor has decides who is asked */
+} StockDemand;
+
 /*
- * stock_lock_offers locks all rows of the products; stock_lock_rows locks
- * those of the (product, vendor) pairs. Either may be given repeatedly. Both block
- * on rows that another transaction has locked, unless skip_locked, and must be
+ * stock_lock_offers locks all rows of the products, with everything that their lanes have;
+ * stock_lock_demand locks what the orders need: a row's lanes are left alone as long as there is
+ * certainly enough without them, and for one order one lane may do in place of the row. Both
+ * are free to change the order of what they are given, and take a product twice as once.
+ *
+ * stock_lock_rows locks the rows of the (product, vendor) pairs. "settled" is how many reserved
+ * units of each are to be settled at most: those are brought in from the lanes; NULL: everything
+ * is.
+ *
+ * All block on rows that another transaction has locked, unless skip_locked, and must be
  * the only lock on stock that a transaction takes in one go. Unknown ones are left out.
  */
 extern StockRows *stock_lock_offers(const char **product_ids, int count, bool skip_locked);
-extern StockRows *stock_lock_rows(const char **product_ids, const char **vendor_ids, int count,
-								  bool skip_locked);
+extern StockRows *stock_lock_demand(StockDemand *demands, int count, bool skip_locked);
+extern StockRows *stock_lock_rows(const char **product_ids, const char **vendor_ids,
+								  const int64 *settled, int count, bool skip_locked);
 
 /* stock_is_busy: has another transaction locked the row of the product at that vendor (NULL: at
  * any)? */
@@ -79,6 +105,9 @@ extern void stock_find_offers(const StockRows *stock, const char *product_id, in
 
 /* stock_available adds up what can be taken of those rows. */
 extern int64 stock_available(const StockRows *stock, int first, int count);
+
+/* stock_is_sold: may its units be sold at all? */
+extern bool stock_is_sold(const StockRow *row);
 
 /* stock_set_offer makes what sourcing sees of a row agree with it. */
 extern void stock_set_offer(StockRows *stock, const StockRow *row);

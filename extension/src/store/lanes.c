@@ -1,0 +1,315 @@
+/*
+ * lanes.c
+ *		The lanes of an offer: counters of which each order needs only one.
+ */
+#include "postgres.h"
+
+#include "store/lanes.h"
+
+#include "store/bulk.h"
+#include "store/compat.h"
+#include "store/rows.h"
+#include "store/tables.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+/* A lane that is locked, and what its row has for now. */
+typedef struct Lane
+{
+	HeapTuple tuple;
+	int64     free;
+	int64     reserved;
+} Lane;
+
+/* ---------- finding ---------- */
+
+static void
+find_lane(RowScan *scan, const StockRow *row, int lane)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(row->product_id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(row->vendor_id));
+	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(lane));
+	row_scan_find(scan, keys, 3);
+}
+
+static int64
+free_of(TupleTableSlot *slot)
+{
+	return DatumGetInt64(row_column(slot, STOCK_LANE_COLUMN_FREE));
+}
+
+static Lane
+read_lane(TupleTableSlot *slot)
+{
+	return (Lane){ExecCopySlotHeapTuple(slot), free_of(slot),
+				  DatumGetInt64(row_column(slot, STOCK_LANE_COLUMN_RESERVED))};
+}
+
+/* ---------- without the stock row ---------- */
+
+/* From now on the row is one of its lanes. */
+static void
+become_lane(StockRow *row, const Lane *lane)
+{
+	row->lane = lane->tuple;
+	row->free = lane->free;
+	row->reserved = lane->reserved;
+}
+
+/* The first lane that has enough is waited for; whatever becomes of it, the caller looks again. */
+static LaneOutcome
+try_lane(RowScan *scan, StockRow *row, int64 quantity, LockWaitPolicy wait)
+{
+	Lane lane;
+
+	if (row_scan_next(scan) == NULL || free_of(scan->found) < quantity)
+		return LANES_EMPTY;
+	/* only the version that was found: another may have less, and a lock is not given back */
+	if (row_scan_lock(scan, wait, false) != ROW_LOCKED)
+		return LANES_BUSY;
+	lane = read_lane(scan->locked);
+	become_lane(row, &lane);
+	return LANE_TAKEN;
+}
+
+LaneOutcome
+lanes_take(StockRow *row, int64 quantity, bool wait)
+{
+	int         first = compat_session_number() % row->lanes;
+	int         busy = -1;
+	LaneOutcome outcome = LANES_EMPTY;
+	RowScan     scan;
+
+	row_scan_begin(&scan, "stock_lane", NULL, RowExclusiveLock);
+	for (int i = 0; i < row->lanes && outcome != LANE_TAKEN; i++)
+	{
+		int lane = (first + i) % row->lanes;
+
+		find_lane(&scan, row, lane);
+		outcome = try_lane(&scan, row, quantity, LockWaitSkip);
+		if (outcome == LANES_BUSY && busy < 0)
+			busy = lane;
+	}
+	if (outcome != LANE_TAKEN && busy >= 0)
+	{
+		outcome = LANES_BUSY;
+		if (wait)
+		{
+			find_lane(&scan, row, busy);
+			if (try_lane(&scan, row, quantity, LockWaitBlock) == LANE_TAKEN)
+				outcome = LANE_TAKEN;
+		}
+	}
+	row_scan_end(&scan);
+	return outcome;
+}
+
+void
+lanes_write(RowUpdate *update, const StockRow *row)
+{
+	int   columns[2] = {STOCK_LANE_COLUMN_FREE, STOCK_LANE_COLUMN_RESERVED};
+	bool  nulls[2] = {false, false};
+	Datum values[2] = {Int64GetDatum(row->free),
+					   Int64GetDatum(row->reserved + row->reserved_change)};
+
+	row_update(update, row->lane, 2, columns, values, nulls);
+}
+
+/* ---------- with the stock row locked ---------- */
+
+/* The row as it is in memory, written; it may be changed again. */
+static void
+write_row(StockRow *row)
+{
+	int       columns[] = {STOCK_COLUMN_RESERVED, STOCK_COLUMN_LANES, STOCK_COLUMN_IN_LANES};
+	bool      nulls[lengthof(columns)] = {false};
+	Datum     values[] = {Int64GetDatum(row->reserved), Int64GetDatum(row->lanes),
+						  Int64GetDatum(row->in_lanes)};
+	RowUpdate update;
+
+	row_update_begin(&update, "stock");
+	row->tuple = row_replace(&update, row->tuple, lengthof(columns), columns, values, nulls);
+	row_update_end(&update);
+	row->free = row->on_hand - row->reserved - row->in_lanes - row->buffer;
+}
+
+static void
+write_lanes(const Lane *lanes, int count)
+{
+	RowUpdate update;
+	int       columns[2] = {STOCK_LANE_COLUMN_FREE, STOCK_LANE_COLUMN_RESERVED};
+	bool      nulls[2] = {false, false};
+
+	row_update_begin(&update, "stock_lane");
+	for (int i = 0; i < count; i++)
+	{
+		Datum values[2] = {Int64GetDatum(lanes[i].free), Int64GetDatum(lanes[i].reserved)};
+
+		row_update(&update, lanes[i].tuple, 2, columns, values, nulls);
+	}
+	row_update_end(&update);
+}
+
+/* All lanes of the row: which of them are there is known only now that the row is locked. */
+static void
+scan_lanes(RowScan *scan, const StockRow *row, bool skip_locked)
+{
+	rows_see_latest();
+	row_scan_begin(scan, "stock_lane", NULL, RowExclusiveLock);
+	scan->skip_locked = skip_locked;
+	row_scan_find_texts(scan, row->product_id, row->vendor_id);
+}
+
+static void
+scan_lanes_end(RowScan *scan)
+{
+	row_scan_end(scan);
+	PopActiveSnapshot();
+}
+
+/* Locks lanes of the row, all or those that nobody holds, and takes out what they have reserved;
+ * returns how many, and sets *passed_over. */
+static int
+lock_lanes(const StockRow *row, bool skip_locked, Lane *lanes, bool *passed_over)
+{
+	RowScan         scan;
+	TupleTableSlot *slot;
+	int             count = 0;
+
+	*passed_over = false;
+	scan_lanes(&scan, row, skip_locked);
+	while ((slot = row_scan_next_locked(&scan)) != NULL)
+	{
+		if (scan.is_busy)
+			*passed_over = true;
+		else if (count < LANES_MAX)
+			lanes[count++] = read_lane(slot);
+	}
+	scan_lanes_end(&scan);
+	return count;
+}
+
+bool
+lanes_fold(StockRow *row, bool skip_locked)
+{
+	Lane lanes[LANES_MAX];
+	bool passed_over;
+	int  count;
+
+	if (row->in_lanes == 0)
+		return true;
+	count = lock_lanes(row, skip_locked, lanes, &passed_over);
+	if (passed_over)
+		return false;
+	for (int i = 0; i < count; i++)
+	{
+		row->in_lanes -= lanes[i].free + lanes[i].reserved;
+		row->reserved += lanes[i].reserved;
+		lanes[i].free = lanes[i].reserved = 0;
+	}
+	write_lanes(lanes, count);
+	write_row(row);
+	return true;
+}
+
+/* Moves what the lanes have reserved to the row. */
+static void
+take_reserved(StockRow *row, Lane *lanes, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		row->in_lanes -= lanes[i].reserved;
+		row->reserved += lanes[i].reserved;
+		lanes[i].reserved = 0;
+	}
+	write_lanes(lanes, count);
+	write_row(row);
+}
+
+/* Of all lanes that nobody holds, so that the next ones who settle find enough in the row; only if
+ * that is too little, of those that are waited for. */
+bool
+lanes_gather(StockRow *row, int64 units, bool skip_locked)
+{
+	Lane lanes[LANES_MAX];
+	bool passed_over;
+	int  count;
+
+	if (row->reserved >= units || row->in_lanes == 0)
+		return true;
+	count = lock_lanes(row, true, lanes, &passed_over);
+	take_reserved(row, lanes, count);
+	if (row->reserved >= units || !passed_over)
+		return true;
+	if (skip_locked)
+		return false;
+	count = lock_lanes(row, false, lanes, &passed_over);
+	take_reserved(row, lanes, count);
+	return true;
+}
+
+void
+lanes_widen(StockRow *row, int64 lanes)
+{
+	row->lanes = lanes;
+	write_row(row);
+}
+
+/* Makes the lanes that are not there yet, with so many free units each; returns how many. */
+static int
+make_lanes(const StockRow *row, const bool *is_there, int64 each)
+{
+	BulkInsert *bulk = bulk_begin(table_oid("stock_lane"));
+	int         made = 0;
+
+	for (int lane = 0; lane < row->lanes; lane++)
+	{
+		TupleTableSlot *slot;
+
+		if (is_there[lane])
+			continue;
+		slot = bulk_next_row(bulk);
+		bulk_set_text(slot, STOCK_LANE_COLUMN_PRODUCT_ID, row->product_id);
+		bulk_set_text(slot, STOCK_LANE_COLUMN_VENDOR_ID, row->vendor_id);
+		bulk_set(slot, STOCK_LANE_COLUMN_LANE, Int32GetDatum(lane));
+		bulk_set(slot, STOCK_LANE_COLUMN_FREE, Int64GetDatum(each));
+		bulk_set(slot, STOCK_LANE_COLUMN_RESERVED, Int64GetDatum(0));
+		bulk_store_row(bulk);
+		made++;
+	}
+	bulk_end(bulk);
+	return made;
+}
+
+/* One that still has half of it is left alone: a few units are not worth writing a row for. */
+void
+lanes_refill(StockRow *row, int64 each)
+{
+	bool            is_there[LANES_MAX] = {false};
+	Lane            lanes[LANES_MAX];
+	int             count = 0;
+	RowScan         scan;
+	TupleTableSlot *slot;
+
+	scan_lanes(&scan, row, true);
+	while ((slot = row_scan_next(&scan)) != NULL)
+	{
+		int lane = DatumGetInt32(row_column(slot, STOCK_LANE_COLUMN_LANE));
+
+		if (lane >= row->lanes)
+			continue;
+		is_there[lane] = true;
+		if (free_of(slot) >= each / 2 || row_scan_lock(&scan, LockWaitSkip, false) != ROW_LOCKED)
+			continue;
+		lanes[count] = read_lane(scan.locked);
+		row->in_lanes += each - lanes[count].free;
+		lanes[count++].free = each;
+	}
+	scan_lanes_end(&scan);
+	write_lanes(lanes, count);
+	row->in_lanes += each * make_lanes(row, is_there, each);
+	write_row(row);
+}

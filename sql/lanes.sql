@@ -1,0 +1,142 @@
+-- a hot product, its counters spread over lanes: everything else is as before
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS order_aggregator;
+CREATE EXTENSION order_aggregator;
+RESET client_min_messages;
+SET search_path = order_aggregator, public;
+SELECT register_vendor('a', 'Vendor A', NULL, 10), register_vendor('b', 'Vendor B', NULL, 20);
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 1000, "price": 2}]') -> 'new' AS new;
+
+-- a number or auto, and nothing else
+SELECT configure_product('x', lanes => -1);
+SELECT configure_product('x', lanes => 65);
+SELECT configure_product('x', lanes => 'many');
+SELECT configure_product('x', lanes => 2.5);
+SELECT configure_product('x', lanes => true);
+SELECT configure_product('x', lanes => 4, vendor_id => 'a');
+SELECT configure_product('nothing', lanes => 4);
+SELECT configure_product('x', lanes => 'auto');
+SELECT lanes, lanes_max FROM stock;
+SELECT configure_product('x', lanes => 4::smallint);
+SELECT lanes, lanes_max, in_lanes FROM stock;
+-- an offer that is new takes the product's
+SELECT sync_vendor_stock('b', '[{"id": "x", "quantity": 500, "price": 3}]') -> 'new' AS new;
+SELECT vendor_id, lanes, lanes_max FROM stock ORDER BY 1;
+
+-- the first order takes from the row and fills the lanes; the next ones leave the row alone
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
+SELECT sum(free) AS free, sum(reserved) AS reserved, count(*) FROM stock_lane;
+SELECT ctid AS before FROM stock WHERE vendor_id = 'a' \gset
+SELECT place_order('c', '[{"productId": "x", "quantity": 2}]') AS order_id \gset
+SELECT place_order('c', '[{"productId": "x", "quantity": 3}]', strategy => s) IS NOT NULL AS placed FROM unnest(ARRAY['cheapest', 'priority', 'single_vendor', 'fewest_vendors']) AS s;
+SELECT ctid = :'before' AS untouched, on_hand, reserved, in_lanes FROM stock WHERE vendor_id = 'a';
+SELECT vendor_id, quantity, unit_price FROM hold WHERE order_id = :order_id;
+SELECT vendor_id, on_hand, reserved, available FROM vendor_offer ORDER BY 1;
+SELECT available, on_hand, reserved FROM product_stock;
+SELECT * FROM check_consistency();
+-- most_stock compares, so it looks at everything
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]', strategy => 'most_stock') IS NOT NULL AS placed;
+SELECT ctid = :'before' AS untouched FROM stock WHERE vendor_id = 'a';
+
+-- a batch, a cancel, a confirmation, a return: of units wherever they are
+SELECT count(*), count(error) FROM place_orders((SELECT jsonb_agg(jsonb_build_object('customerId', 'c', 'products', '[{"productId": "x", "quantity": 5}]'::jsonb)) FROM generate_series(1, 20)));
+SELECT cancel_order(:order_id, 'changed my mind');
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') AS order_id \gset
+SELECT confirm_order(order_id) FROM orders WHERE status = 'pending';
+SELECT return_order(:order_id) IS NOT NULL AS returned;
+SELECT vendor_id, on_hand, reserved, available FROM vendor_offer ORDER BY 1;
+SELECT * FROM check_consistency();
+
+-- a feed takes everything into account
+SELECT place_order('c', '[{"productId": "x", "quantity": 7}]') AS order_id \gset
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 10, "price": 2}]') - 'asOf' AS synced;
+SELECT on_hand, reserved, in_lanes FROM stock WHERE vendor_id = 'a';
+SELECT sum(free) AS free, sum(reserved) AS reserved FROM stock_lane WHERE vendor_id = 'a';
+SELECT available FROM vendor_offer WHERE vendor_id = 'a';
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 5, "price": 2}]') -> 'oversold' AS oversold;
+SELECT * FROM check_consistency();
+
+-- what is kept back is in no lane: neither the offer's buffer nor its vendor's
+SELECT accept_feed('b');
+SELECT sync_vendor_stock('b', '[]') -> 'inactive' AS inactive;
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 1007, "price": 2}]') -> 'changed' AS changed;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS placed;
+SELECT configure_product('x', buffer => 990);
+SELECT place_order('c', '[{"productId": "x", "quantity": 10}]');
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS placed FROM generate_series(1, 9);
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
+SELECT configure_product('x', buffer => 0);
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS placed;
+SELECT in_lanes > 0 AS spread FROM stock WHERE vendor_id = 'a';
+SELECT configure_vendor('a', buffer => 980);
+SELECT available FROM vendor_offer WHERE vendor_id = 'a';
+SELECT place_order('c', '[{"productId": "x", "quantity": 10}]');
+SELECT configure_vendor('a', buffer => 0);
+SELECT * FROM check_consistency();
+
+-- nor what is below the threshold: stock.low is told of the same order as without lanes
+SELECT configure_product('x', low_threshold => 900);
+SELECT available FROM product_stock;
+SELECT count(*) FROM (SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') FROM generate_series(1, 88)) AS o;
+SELECT count(*) FROM outbox WHERE routing_key LIKE 'stock.low.%';
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS placed;
+SELECT payload FROM outbox WHERE routing_key LIKE 'stock.low.%';
+SELECT configure_product('x', low_threshold => -1);
+
+-- to the last unit, whatever is asked for; then it is told what all lanes have
+SELECT place_order('c', '[{"productId": "x", "quantity": 100}]') IS NOT NULL AS placed;
+SELECT place_order('c', '[{"productId": "x", "quantity": 801}]');
+SELECT count(*) FROM (SELECT place_order('c', '[{"productId": "x", "quantity": 3}]') FROM generate_series(1, 266)) AS o;
+SELECT place_order('c', '[{"productId": "x", "quantity": 3}]', allow_partial => true) AS order_id \gset
+SELECT quantity FROM hold WHERE order_id = :order_id;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
+SELECT reserved, available FROM vendor_offer WHERE vendor_id = 'a';
+SELECT * FROM check_consistency();
+
+-- without lanes again
+SELECT configure_product('x', lanes => 0);
+SELECT count(*) FROM stock_lane;
+SELECT lanes, in_lanes FROM stock WHERE vendor_id = 'a';
+SELECT count(*) FROM (SELECT cancel_order(order_id, 'all') FROM orders WHERE status = 'pending') AS o;
+SELECT on_hand, reserved FROM stock WHERE vendor_id = 'a';
+SELECT * FROM check_consistency();
+
+-- a lane that was tampered with is reported
+SELECT configure_product('x', lanes => 2);
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS placed;
+BEGIN;
+UPDATE stock_lane SET free = free + 1 WHERE lane = 0 AND vendor_id = 'a';
+SELECT * FROM check_consistency();
+ROLLBACK;
+BEGIN;
+UPDATE stock_lane SET free = free - 1, reserved = reserved + 1 WHERE lane = 0 AND vendor_id = 'a';
+SELECT * FROM check_consistency();
+ROLLBACK;
+BEGIN;
+UPDATE stock SET on_hand = 100 WHERE vendor_id = 'a';
+SELECT problem, subject FROM check_consistency();
+ROLLBACK;
+BEGIN;
+INSERT INTO stock_lane VALUES ('nothing', 'a', 0, 0, 0);
+SELECT * FROM check_consistency();
+ROLLBACK;
+\set VERBOSITY terse
+UPDATE stock_lane SET free = -1;
+\set VERBOSITY default
+SELECT * FROM check_consistency();
+
+-- what comes after a rollback, and two orders in one transaction
+BEGIN;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS placed FROM generate_series(1, 2);
+SELECT place_order('c', '[{"productId": "x", "quantity": 600}]') IS NOT NULL AS placed;
+SELECT available FROM product_stock;
+ROLLBACK;
+SELECT available FROM product_stock;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS placed FROM generate_series(1, 2);
+COMMIT;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS placed FROM generate_series(1, 2);
+COMMIT;
+SELECT * FROM check_consistency();
+DROP EXTENSION order_aggregator;

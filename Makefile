@@ -19,7 +19,7 @@ help:
 	@echo 'make attack   what a stranger would try, against the servers of make up'
 	@echo 'make up       private PostgreSQL, RabbitMQ, bridge and vendor simulator; source .run/env'
 	@echo 'make down     stop them'
-	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-sync)'
+	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-reads bench-sync)'
 	@echo 'make deb      Debian packages (make check-packages uses them in a bare Debian)'
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
 	@echo 'make soak     the concurrent and fault tests for minutes each'
@@ -66,7 +66,7 @@ attack: up
 soak: packages build
 	@MODEL_SECONDS=60 FOREIGN_SECONDS=120 SOAK_EVENTS=1000000 $(PYTHON) scripts/check.py daemon
 
-bench: bench-placement bench-relay bench-loop bench-http bench-sync
+bench: bench-placement bench-relay bench-loop bench-http bench-reads bench-sync
 
 bench-placement: packages build
 	@$(PYTHON) bench/placement.py
@@ -78,10 +78,16 @@ bench-loop: packages build
 	@$(PYTHON) bench/loop.py
 
 # the peer needs Node: an installed one if there is one, else Debian's
-bench-http: packages build
+bench/peers/node_modules: bench/peers/package-lock.json
 	@scripts/install-packages wrk $$(command -v node >/dev/null || echo nodejs) $$(command -v npm >/dev/null || echo npm)
 	@cd bench/peers && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+bench-http: packages build bench/peers/node_modules
 	@$(PYTHON) bench/http_api.py
+
+bench-reads: packages build bench/peers/node_modules
+	@$(PYTHON) bench/reads.py
 
 bench-sync: packages build
 	@scripts/install-packages wrk
@@ -174,4 +180,4 @@ clean:
 
 VERSION = $$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 
-.PHONY: all deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-sync soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean
+.PHONY: all deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

@@ -85,6 +85,17 @@ def pgbench(script, clients, tag, core=None):
     return len(latencies), len(latencies) / tps, percentile(latencies, 0.5), percentile(latencies, 0.99)
 
 
+def wrk(url, script, connections, seconds, **env):
+    """Runs a script of this folder and returns its summary; ends the benchmark if a request failed."""
+    text = subprocess.run(["wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "20s", "--latency",
+                           "-s", TOP / "bench" / script, url], check=True, capture_output=True, text=True,
+                          env={**os.environ, **{name: str(value) for name, value in env.items()}}).stdout
+    summary = json.loads(next(line for line in text.splitlines() if line.startswith("JSON"))[5:])
+    if summary["errors"] > 0:
+        sys.exit(text)
+    return summary
+
+
 class Figures:
     """The figures of one benchmark, printed as they come and written to build/bench/<name>.json."""
 

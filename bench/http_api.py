@@ -17,9 +17,9 @@ import os
 import resource
 import socket
 import subprocess
-import time
 
-from common import SECONDS, TOP, Figures, check, connect, empty, empty_plpgsql, fresh, percentile, servers, settings
+from common import SECONDS, TOP, Figures, check, connect, empty, empty_plpgsql, fresh, percentile, servers, settings, wrk
+from peers_of_http import Bridge, Node
 
 CONNECTIONS = int(os.environ.get("HTTP_CONNECTIONS", 128))
 PRODUCTS = 10_000
@@ -27,52 +27,9 @@ GAP_ROUNDS, GAP_SECONDS = int(os.environ.get("GAP_ROUNDS", 20)), int(os.environ.
 GAP_LOADS = [(64, 0), (127, 0), (128, 0), (129, 0), (256, 0), (512, 0), (128, 4000)]    # busy connections, and idle ones beside them
 
 
-def wrk(url, products, connections, delay_ms=0, seconds=SECONDS):
-    """Runs the load and returns wrk's summary; latencies in ms."""
-    text = subprocess.run(["wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "20s", "--latency",
-                           "-s", TOP / "bench" / "order.lua", url], check=True, capture_output=True, text=True,
-                          env={**os.environ, "PRODUCTS": str(products), "DELAY_MS": str(delay_ms)}).stdout
-    summary = json.loads(next(line for line in text.splitlines() if line.startswith("JSON"))[5:])
-    assert summary["errors"] == 0, text
-    return summary
-
-
-class Node:
-    """The peer, while it runs."""
-
-    def __init__(self):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self):
-        self.process = subprocess.Popen(["node", "server.js"], cwd=TOP / "bench" / "peers",
-                                        env={**os.environ, "DATABASE_URL": settings()["DATABASE_URL"], "PORT": str(self.port), "NODE_ENV": "production"})
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return self
-            except ConnectionRefusedError:
-                assert self.process.poll() is None, "the Node service did not start"
-                time.sleep(0.05)
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
-
-
-class Bridge:
-    """order-bridge with the role http, while it runs."""
-
-    def __enter__(self):
-        os.environ["ROLES"] = "http"
-        servers("start", "bridge")
-        self.url = settings()["HTTP_URL"]
-        return self
-
-    def __exit__(self, *_):
-        servers("stop", "bridge")
+def place(url, products, connections, delay_ms=0, seconds=SECONDS):
+    """Runs a load of orders and returns wrk's summary; latencies in ms."""
+    return wrk(url, "order.lua", connections, seconds, PRODUCTS=products, DELAY_MS=delay_ms)
 
 
 def longest_gap_ms(db, table, began, seconds):
@@ -91,7 +48,7 @@ def now(db):
 def run(figures, db, name, server, table, products, baseline=None):
     with server as running:
         began = now(db)
-        summary = wrk(running.url, products, CONNECTIONS)
+        summary = place(running.url, products, CONNECTIONS)
     stored = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     assert stored >= summary["requests"], (stored, summary)
     figures.add(name, summary["requests"] / summary["us"] * 1e6, "orders/s", baseline, p50_ms=summary["p50"], p99_ms=summary["p99"],
@@ -100,14 +57,14 @@ def run(figures, db, name, server, table, products, baseline=None):
 
 def single(figures, name, server, baseline=None):
     with server as running:
-        figures.add(name, wrk(running.url, PRODUCTS, 1)["p50"], "ms", baseline, places=3)
+        figures.add(name, place(running.url, PRODUCTS, 1)["p50"], "ms", baseline, places=3)
 
 
 def half_load(figures):
     """As many connections, each waiting long enough between two orders that they come to half of the top load."""
     wait_ms = 2 * CONNECTIONS / figures.value("http_uniform") * 1000
     with Bridge() as bridge:
-        summary = wrk(bridge.url, PRODUCTS, CONNECTIONS, wait_ms)
+        summary = place(bridge.url, PRODUCTS, CONNECTIONS, wait_ms)
     figures.add("http_p99_ms_half_load", summary["p99"], "ms", places=2, orders_per_second=round(summary["requests"] / summary["us"] * 1e6),
                 p50_ms=summary["p50"])
 
@@ -129,7 +86,7 @@ def gaps(figures, db):
         for _ in range(GAP_ROUNDS):
             held = idle_connections(url, idle)      # anew each time: the bridge closes what has been idle for long
             began = now(db)
-            orders += wrk(url, PRODUCTS, busy, seconds=GAP_SECONDS)["requests"]
+            orders += place(url, PRODUCTS, busy, seconds=GAP_SECONDS)["requests"]
             found.append(longest_gap_ms(db, "order_aggregator.orders", began, GAP_SECONDS))
             for connection in held:
                 connection.close()

@@ -5,7 +5,7 @@
 
 The arrows: a folder uses those to the right of it, and itself.
 
-    extension/src   (module start)  feed  settlement  placement  outbox  store
+    extension/src   (module start)  feed  settlement  placement  reading  outbox  store
     bridge/src      (main)  http  relay  replies  sync  housekeeping  link  base
     bridge/sim      all of bridge/src/link and base, and http's server
 """
@@ -17,7 +17,7 @@ import sys
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 ORDER = {
-    "extension/src": ["", "feed", "settlement", "placement", "outbox", "store"],
+    "extension/src": ["", "feed", "settlement", "placement", "reading", "outbox", "store"],
     "bridge/src": ["", "http", "relay", "replies", "sync", "housekeeping", "link", "base"],
 }
 SIM_USES = {"http/server.h", "http/head.h"}

@@ -155,15 +155,16 @@ db_sqlstate(const PGresult *result)
 
 /* the ways to answer are not gone */
 #define NEVER_ASKED(name)                                                                          \
-	Answered name(Db *db, Job *job)                                                                \
+	Answered name(Db *db, Job *jobs)                                                               \
 	{                                                                                              \
 		(void) db;                                                                                 \
-		(void) job;                                                                                \
+		(void) jobs;                                                                               \
 		return ANSWERED;                                                                           \
 	}
 NEVER_ASKED(query_all)
 NEVER_ASKED(query_one)
-NEVER_ASKED(query_order)
+NEVER_ASKED(query_orders)
+NEVER_ASKED(query_subjects)
 NEVER_ASKED(query_change)
 NEVER_ASKED(query_products)
 NEVER_ASKED(query_sync)

@@ -32,6 +32,9 @@
 
 #define READ_THREADS   2
 #define CHANGE_THREADS 2
+#define LIST_THREADS   2
+#define READS_MAX      256 /* answered by one statement at most */
+#define LISTS_MAX      64
 #define QUERY_JOBS_MAX 1000
 #define LIST_JOBS_MAX  100
 #define THREADS_MAX    16
@@ -126,6 +129,7 @@ typedef struct HttpRole
 	HttpServer *server;
 	ApiIntakes  intakes;
 	PlacerLane  lanes[2];
+	QueryWorker workers[QUEUE_COUNT];
 	Threads     threads;
 } HttpRole;
 
@@ -143,6 +147,7 @@ create_intakes(ApiIntakes *intakes)
 
 	static const int jobs_max[QUEUE_COUNT] = {[QUEUE_CHANGES] = QUERY_JOBS_MAX,
 											  [QUEUE_READS] = QUERY_JOBS_MAX,
+											  [QUEUE_PRODUCTS] = QUERY_JOBS_MAX,
 											  [QUEUE_LISTS] = LIST_JOBS_MAX,
 											  [QUEUE_SYNCS] = LIST_JOBS_MAX};
 
@@ -158,11 +163,14 @@ create_intakes(ApiIntakes *intakes)
 }
 
 static bool
-start_workers(HttpRole *http, Intake *intake, int count)
+start_workers(HttpRole *http, ApiQueue queue, int count, int jobs_max)
 {
+	QueryWorker *worker = &http->workers[queue];
+
+	*worker = (QueryWorker){http->intakes.queues[queue], jobs_max};
 	for (int i = 0; i < count; i++)
 	{
-		if (!start_thread(&http->threads, queries_run, intake))
+		if (!start_thread(&http->threads, queries_run, worker))
 			return false;
 	}
 	return true;
@@ -195,10 +203,11 @@ start_http(HttpRole *http)
 		if (!start_thread(&http->threads, placer_run, &http->lanes[i]))
 			return false;
 	}
-	if (!start_workers(http, http->intakes.queues[QUEUE_READS], READ_THREADS) ||
-		!start_workers(http, http->intakes.queues[QUEUE_CHANGES], CHANGE_THREADS) ||
-		!start_workers(http, http->intakes.queues[QUEUE_LISTS], 1) ||
-		!start_workers(http, http->intakes.queues[QUEUE_SYNCS], 1) ||
+	if (!start_workers(http, QUEUE_READS, READ_THREADS, READS_MAX) ||
+		!start_workers(http, QUEUE_PRODUCTS, READ_THREADS, READS_MAX) ||
+		!start_workers(http, QUEUE_CHANGES, CHANGE_THREADS, 1) ||
+		!start_workers(http, QUEUE_LISTS, LIST_THREADS, LISTS_MAX) ||
+		!start_workers(http, QUEUE_SYNCS, 1, 1) ||
 		!start_thread(&http->threads, listeners_run, NULL))
 		return false;
 	api_init(&http->intakes);

@@ -215,6 +215,60 @@ def test_stuck_cancels_and_returns_hold_up_no_reads_and_no_other_cancels(world):
     world.consistent()
 
 
+def test_reads_that_wait_together_are_answered_each_with_its_own(world):
+    """While orders are locked they gather, and are then read by few statements; whatever was asked for, nobody gets another's answer."""
+    world.stock(a={"x": 1000, "y": 1000, "{\"w\\,}": 5, "NULL": 6})
+    assert world.place(40, "x") == 40
+    bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="60")
+    asked = [str(n + 1000 if n % 3 == 0 else n) for n in range(1, 41)] + ["7", "0007", "41", "999999999999999999", "9999999999999999999", "x", "-1", "1e3", "%ff", "{1,2}", "%7B%22"]
+    found, products = {}, {}
+
+    def get(kind, name, answers):
+        answers[name] = requests.get(f"{bridge.url}/{kind}/{name}", timeout=PATIENCE_S)
+
+    with locked(world, "LOCK TABLE order_aggregator.orders"):
+        waiting = in_threads(len(asked), lambda n: get("order", asked[n], found))
+        wait_until(lambda: bridge.metric("http_requests_total") >= len(asked), what="the reads")
+        names = ["x", "y", "%7B%22w%5C,%7D", "NULL", "nothing", "%ff", "%00"] * 3
+        for thread in in_threads(len(names), lambda n: get("products", names[n], products)):
+            thread.join()
+        assert [products[n].json()["id"] for n in names[:4]] == ["x", "y", "{\"w\\,}", "NULL"]
+        assert [products[n].status_code for n in names[4:7]] == [404, 400, 400]
+        assert {name for name in found if name.isdigit() and len(name) < 19} == set()
+    for thread in waiting:
+        thread.join()
+    for name in asked:
+        is_there = name.isdigit() and len(name) < 19 and 1 <= int(name) <= 40
+        assert found[name].status_code == (200 if is_there else 400 if name == "%ff" else 404), name
+        assert not is_there or found[name].json()["id"] == int(name)
+
+
+def test_lists_that_wait_together_are_answered_each_with_its_own(world):
+    world.stock(a={f"p{n:02}": 5 for n in range(30)})
+    bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="60")
+    asked = [("products", {"limit": limit, "after": after}) for limit in (1, 2, 30) for after in ("", "p05", "p05/a", "p2", "zzz")] * 2 + \
+            [("vendors", {}), ("vendors/a/syncs", {}), ("vendors/nobody/syncs", {})] * 2
+    expected = [requests.get(f"{bridge.url}/{path}", params=params, timeout=PATIENCE_S) for path, params in asked]
+    answers = [None] * len(asked)
+
+    def get(n):
+        path, params = asked[n]
+        answers[n] = requests.get(f"{bridge.url}/{path}", params=params, timeout=PATIENCE_S,
+                                  headers={"If-None-Match": expected[n].headers["ETag"]} if n % 3 == 0 and path == "products" else {})
+
+    with locked(world, "LOCK TABLE order_aggregator.vendor"):
+        waiting = in_threads(len(asked), get)
+        wait_until(lambda: bridge.metric("http_requests_total") >= 2 * len(asked), what="the lists")
+        assert answers == [None] * len(asked)
+    for thread in waiting:
+        thread.join()
+    for n, (path, _) in enumerate(asked):
+        if n % 3 == 0 and path == "products":
+            assert answers[n].status_code == 304 and answers[n].text == ""
+        else:
+            assert answers[n].status_code == expected[n].status_code and answers[n].text == expected[n].text
+
+
 def test_a_server_process_that_hangs_is_given_up(world):
     """Not dead, not waiting: stopped. No time-out of the server's own comes."""
     world.stock(a={"x": 100})

@@ -51,7 +51,8 @@ GRANT EXECUTE ON FUNCTION confirm_order(bigint, text), reject_order(bigint, text
 GRANT SELECT ON vendor_offer, product_stock, order_summary, unroutable_event,
 	deferred_event, vendor_sync, vendor, feed_sync, relay_checkpoint, parked_event, orders TO
 	order_aggregator_bridge;
-GRANT EXECUTE ON FUNCTION place_order_documents(jsonb),
+GRANT EXECUTE ON FUNCTION place_order_documents(jsonb), order_documents(bigint[]),
+	product_documents(text[]),
 	place_order_documents_skip_locked(jsonb), cancel_order_once(bigint, text, text),
 	return_order(bigint, jsonb, boolean, text), apply_vendor_replies(jsonb, text[]),
 	apply_vendor_replies_skip_locked(jsonb, text[]), expire_orders(int),

@@ -54,7 +54,8 @@ SELECT o.order_id, o.customer_id, o.status, o.total_amount, o.strategy, o.allow_
 	 FROM order_return AS r WHERE r.order_id = o.order_id) AS returns,
 	(SELECT json_agg(json_build_object('at', e.at, 'event', e.event, 'vendorId', e.vendor_id,
 		'attempt', e.attempt, 'reason', e.reason)
-					 ORDER BY e.at, e.step)
+					 ORDER BY e.at, e.step, e.event COLLATE "C",
+						e.vendor_id COLLATE "C" NULLS FIRST, e.attempt)
 	 FROM (SELECT o.placed_at AS at, 1 AS step, 'placed' AS event, NULL AS vendor_id,
 	     NULL::int AS attempt, NULL AS reason
 		   UNION ALL

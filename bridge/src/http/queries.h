@@ -12,29 +12,52 @@
 typedef enum Answered
 {
 	ANSWERED,
-	ANSWER_LATER /* it may succeed when it is tried again */
+	ANSWER_LATER, /* it may succeed when it is tried again */
+	ANSWER_ALONE  /* each of several may succeed by itself */
 } Answered;
+
+/* Which jobs of one query that wait are answered by one statement. */
+typedef enum QueryTogether
+{
+	QUERY_ALONE, /* none: it changes something */
+	QUERY_SAME,  /* those that ask the same */
+	QUERY_ANY    /* all */
+} QueryTogether;
 
 /* What a route asks of the database. */
 struct Query
 {
-	/* replies to the job's exchange, unless the job is to be tried again */
-	Answered (*answer)(Db *db, Job *job);
-	const char *what;  /* it is asked for: "there is no such order" */
-	const char *doing; /* for the log */
-	const char *sql;   /* makes the answer, one JSON value; no row: there is no such thing */
+	/* replies to the exchanges of all the jobs, unless they are to be tried again */
+	Answered (*answer)(Db *db, Job *jobs);
+	const char   *what;  /* it is asked for: "there is no such order" */
+	const char   *doing; /* for the log */
+	const char   *sql;   /* makes the answer, one JSON value; no row: there is no such thing */
+	QueryTogether together;
 };
 
-/* Ways to answer: with the statement's parameters of none, the subject, an order's id; an order's
- * id, the body, the key and a lock timeout; a page of products; by pulling feeds. */
-extern Answered query_all(Db *db, Job *job);
-extern Answered query_one(Db *db, Job *job);
-extern Answered query_order(Db *db, Job *job);
-extern Answered query_change(Db *db, Job *job);
-extern Answered query_products(Db *db, Job *job);
-extern Answered query_sync(Db *db, Job *job);
+/*
+ * Ways to answer. With the statement's parameters of none, the subject; an order's id, the body,
+ * the key and a lock timeout; a page of products; by pulling feeds. query_orders and query_subjects
+ * answer any number: the statement takes all their subjects as an array, and returns a row (place
+ * in it, JSON value) of each that there is.
+ */
+extern Answered query_all(Db *db, Job *jobs);
+extern Answered query_one(Db *db, Job *jobs);
+extern Answered query_change(Db *db, Job *jobs);
+extern Answered query_products(Db *db, Job *jobs);
+extern Answered query_sync(Db *db, Job *jobs);
+extern Answered query_orders(Db *db, Job *jobs);
+extern Answered query_subjects(Db *db, Job *jobs);
 
-/* queries_run answers jobs until its intake is closed and empty. A thread's main function. */
-extern void *queries_run(void *intake);
+/* A thread's work: a queue, and how many jobs it takes from it at a time at most. */
+typedef struct QueryWorker
+{
+	Intake *intake;
+	int     jobs_max;
+} QueryWorker;
+
+/* queries_run answers jobs until the worker's intake is closed and empty. A thread's main function.
+ */
+extern void *queries_run(void *worker);
 
 #endif /* BRIDGE_QUERIES_H */

@@ -27,13 +27,14 @@ typedef enum RouteFlag
 /* Queues for what needs the database: none waits for another kind of work. */
 typedef enum ApiQueue
 {
-	QUEUE_NONE,    /* it is answered at once */
-	QUEUE_ORDERS,  /* to be placed */
-	QUEUE_ASIDE,   /* of those, the ones that somebody's lock holds up */
-	QUEUE_CHANGES, /* cancels and returns */
-	QUEUE_READS,   /* of one thing */
-	QUEUE_LISTS,   /* of many */
-	QUEUE_SYNCS,   /* pulls of feeds */
+	QUEUE_NONE,     /* it is answered at once */
+	QUEUE_ORDERS,   /* to be placed */
+	QUEUE_ASIDE,    /* of those, the ones that somebody's lock holds up */
+	QUEUE_CHANGES,  /* cancels and returns */
+	QUEUE_READS,    /* of single orders */
+	QUEUE_PRODUCTS, /* of single products */
+	QUEUE_LISTS,    /* of many */
+	QUEUE_SYNCS,    /* pulls of feeds */
 	QUEUE_COUNT
 } ApiQueue;
 

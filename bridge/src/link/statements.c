@@ -166,13 +166,8 @@ const char SQL_TELL_STALE_VENDORS[] = "SELECT order_aggregator.tell_stale_vendor
 
 /* ---------- http ---------- */
 
-const char SQL_GET_ORDER[] =
-	"SELECT json_build_object('id', order_id, 'status', status, 'totalAmount', total_amount::text, "
-	"  'customerId', customer_id, 'placedAt', placed_at, 'expiresAt', expires_at, 'closedAt', "
-	"closed_at, "
-	"  'reason', close_reason, 'lines', lines, 'holds', holds, 'returns', returns, 'history', "
-	"history) "
-	"FROM order_aggregator.order_summary WHERE order_id = $1";
+const char SQL_GET_ORDERS[] =
+	"SELECT request_no, document FROM order_aggregator.order_documents($1::bigint[])";
 
 /* $2: {"reason"}; $4: how long to wait for somebody's lock */
 const char SQL_CANCEL_ORDER[] =
@@ -202,17 +197,8 @@ const char SQL_GET_PRODUCTS[] =
 	"  WHERE (product_id, vendor_id) > ($1::text COLLATE \"C\", $2::text COLLATE \"C\") "
 	"  ORDER BY product_id, vendor_id LIMIT $3) AS t";
 
-const char SQL_GET_PRODUCT[] =
-	"SELECT json_build_object('id', p.product_id, 'name', p.product_name, 'available', "
-	"p.available, "
-	"  'onHand', p.on_hand, 'reserved', p.reserved, 'lowestPrice', p.lowest_price::text, 'offers', "
-	"("
-	"    SELECT json_agg(json_build_object('vendorId', o.vendor_id, 'price', o.price::text, "
-	"'isPriced', o.is_priced, 'confirmedAt', o.confirmed_at, 'available', o.available, "
-	"      'onHand', o.on_hand, 'reserved', o.reserved, 'isActive', o.is_active) ORDER BY "
-	"o.vendor_id) "
-	"    FROM order_aggregator.vendor_offer AS o WHERE o.product_id = $1)) "
-	"FROM order_aggregator.product_stock AS p WHERE p.product_id = $1";
+const char SQL_GET_PRODUCT_DOCUMENTS[] =
+	"SELECT request_no, document FROM order_aggregator.product_documents($1::text[])";
 
 const char SQL_GET_VENDORS[] =
 	"SELECT coalesce(json_agg(json_build_object('id', vendor_id, 'name', name, 'priority', "

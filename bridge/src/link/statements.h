@@ -55,11 +55,11 @@ extern const char SQL_RECORD_PULL[];
 extern const char SQL_FEED_REFUSED[];
 extern const char SQL_TELL_STALE_VENDORS[];
 
-extern const char SQL_GET_ORDER[];
+extern const char SQL_GET_ORDERS[];
 extern const char SQL_CANCEL_ORDER[];
 extern const char SQL_RETURN_ORDER[];
 extern const char SQL_GET_PRODUCTS[];
-extern const char SQL_GET_PRODUCT[];
+extern const char SQL_GET_PRODUCT_DOCUMENTS[];
 extern const char SQL_GET_VENDORS[];
 extern const char SQL_GET_SYNCS[];
 extern const char SQL_OUTBOX_HEAD[];

@@ -39,6 +39,7 @@ row_scan_begin(RowScan *scan, const char *table_name, const char *index_name, LO
 	scan->index = index_open(index_name ? table_oid(index_name) : compat_primary_key(scan->table),
 							 AccessShareLock);
 	scan->scan = NULL;
+	scan->context = CurrentMemoryContext;
 	scan->snapshot = NULL;
 	scan->skip_locked = scan->is_busy = false;
 	scan->found = table_slot_create(scan->table, NULL);
@@ -70,8 +71,13 @@ row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys)
 	if (scan->scan != NULL && scan->scan->numberOfKeys != nkeys)
 		row_scan_renew(scan);
 	if (scan->scan == NULL)
+	{
+		MemoryContext old_context = MemoryContextSwitchTo(scan->context);
+
 		scan->scan = compat_index_beginscan(
 			scan->table, scan->index, scan->snapshot ? scan->snapshot : GetActiveSnapshot(), nkeys);
+		MemoryContextSwitchTo(old_context);
+	}
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 

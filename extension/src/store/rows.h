@@ -21,6 +21,7 @@ typedef struct RowScan
 	Relation        table;
 	Relation        index;
 	IndexScanDesc   scan;
+	MemoryContext   context; /* where the lookup lives: that of row_scan_begin */
 	TupleTableSlot *found;
 	TupleTableSlot *locked;      /* the last version of a row that was locked */
 	Snapshot        snapshot;    /* NULL: the active one; set it after row_scan_begin */

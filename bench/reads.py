@@ -1,0 +1,88 @@
+#!/usr/bin/python3
+"""GET /order/{id}, GET /products/{id} and GET /products?limit=100 against a Node service; `make bench-reads` runs it.
+
+The same wrk, the same tables, all on this machine: order-bridge (role http) against Fastify with a pg pool of 16 and prepared statements that
+asks the extension's views (bench/peers/), in turns, READ_ROUNDS rounds of BENCH_SECONDS. A figure is the median of the rounds, with their range;
+its ratio is the median of the rounds' ratios. "max" is the longest time that any request took. Then the bridge at half of what it can.
+node_*_function: the peer with the functions that the bridge calls, which it calls once a request.
+
+Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (64), READ_ROUNDS (5).
+"""
+
+import os
+import statistics
+
+from common import SECONDS, Figures, connect, empty, fresh, servers, wrk
+from peers_of_http import Bridge, Node
+
+CONNECTIONS, ROUNDS = int(os.environ.get("HTTP_CONNECTIONS", 64)), int(os.environ.get("READ_ROUNDS", 5))
+PRODUCTS, ORDERS = 10_000, 100_000
+LOADS = {"get_order": ("/order/", 1, ORDERS), "get_product": ("/products/product-", 0, PRODUCTS), "list_products": ("/products?limit=100", 0, 1)}
+
+
+def get(url, load, delay_ms=0, suffix=""):
+    before, first, count = LOADS[load]
+    return wrk(url, "get.lua", CONNECTIONS, SECONDS, PATH_BEFORE=before, FIRST=first, COUNT=count, DELAY_MS=delay_ms, SUFFIX=suffix)
+
+
+def rate(summary):
+    return summary["requests"] / summary["us"] * 1e6
+
+
+def add(figures, name, summaries, baseline=None, ratios=None):
+    rates = [rate(summary) for summary in summaries]
+    figures.add(name, statistics.median(rates), "requests/s", p50_ms=statistics.median(s["p50"] for s in summaries),
+                p99_ms=statistics.median(s["p99"] for s in summaries), max_ms=max(s["max"] for s in summaries),
+                lowest=round(min(rates)), highest=round(max(rates)))
+    if ratios:
+        figures.rows[-1].update(baseline=baseline, ratio=round(statistics.median(ratios), 2), lowest_ratio=round(min(ratios), 2))
+        print(f"{name}: {figures.rows[-1]['ratio']} x {baseline} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+
+
+def compare(figures, load):
+    node, by_function, bridge = [], [], []
+    for _ in range(ROUNDS):
+        with Node() as running:
+            node.append(get(running.url, load))
+            if load != "list_products":
+                by_function.append(get(running.url, load, suffix="?by=function"))
+        with Bridge() as running:
+            bridge.append(get(running.url, load))
+    add(figures, f"node_{load}", node)
+    if by_function:
+        add(figures, f"node_{load}_function", by_function)
+    add(figures, load, bridge, f"node_{load}", [rate(b) / rate(n) for b, n in zip(bridge, node)])
+
+
+def half_load(figures, load):
+    """As many connections, each waiting long enough between two requests that they come to half of what they can."""
+    with Bridge() as running:
+        summary = get(running.url, load, 2 * CONNECTIONS / figures.value(load) * 1000)
+    figures.add(f"{load}_p99_ms_half_load", summary["p99"], "ms", places=2, requests_per_second=round(rate(summary)), p50_ms=summary["p50"],
+                max_ms=summary["max"])
+
+
+def main():
+    figures = Figures("reads")
+    fresh()
+    try:
+        servers("base")
+        servers("stop", "rabbitmq")     # it is not part of this
+        with connect() as db:
+            empty(db, PRODUCTS)
+            db.execute(f"""SELECT count(*) FROM generate_series(0, {ORDERS // 1000 - 1}) AS b, LATERAL order_aggregator.place_orders(
+                           (SELECT jsonb_agg(jsonb_build_object('customerId', 'customer 7', 'products', jsonb_build_array(
+                            jsonb_build_object('productId', 'product-' || (b * 1000 + r) % {PRODUCTS}, 'quantity', 1)))) FROM generate_series(1, 1000) AS r))""")
+            db.execute("VACUUM ANALYZE")
+            db.execute("CHECKPOINT")
+            for load in LOADS:
+                compare(figures, load)
+            for load in LOADS:
+                half_load(figures, load)
+    finally:
+        servers("down")
+    figures.write()
+
+
+if __name__ == "__main__":
+    main()

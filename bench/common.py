@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 
@@ -70,19 +71,22 @@ SELECT order_aggregator.place_order('customer 7', ('[{{"productId": "product-' |
 """
 
 
-def pgbench(script, clients, tag, core=None):
-    """Runs a script for SECONDS and returns (transactions, seconds, p50 ms, p99 ms)."""
+def pgbench(script, clients, tag, core=None, seconds=SECONDS):
+    """Runs a script for so many seconds and returns (transactions, seconds, p50 ms, p99 ms, longest time without a transaction in ms)."""
     path = OUT / f"{tag}.sql"
     path.write_text(script)
     for old in OUT.glob("pgbench_log.*"):
         old.unlink()
     pinned = [] if core is None else ["taskset", "-c", str(core)]
-    text = subprocess.run([*pinned, "pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "1" if clients == 1 else "2", "-T", str(SECONDS),
+    text = subprocess.run([*pinned, "pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "1" if clients == 1 else "2", "-T", str(seconds),
                            "-f", path, "-l", "--log-prefix", OUT / "pgbench_log", settings()["DATABASE_URL"]],
                           check=True, capture_output=True, text=True).stdout
-    latencies = [int(line.split()[2]) / 1000 for log in OUT.glob("pgbench_log.*") for line in log.read_text().splitlines()]
+    log = [[int(word) for word in line.split()[2:6]] for path in OUT.glob("pgbench_log.*") for line in path.read_text().splitlines()]
+    latencies = [us / 1000 for us, _, _, _ in log]
+    ends = sorted(epoch * 1_000_000 + us for _, _, epoch, us in log)
+    gap = max((after - before for before, after in zip(ends, ends[1:])), default=0) / 1000
     tps = next(float(line.split()[2]) for line in text.splitlines() if line.startswith("tps"))
-    return len(latencies), len(latencies) / tps, percentile(latencies, 0.5), percentile(latencies, 0.99)
+    return len(latencies), len(latencies) / tps, percentile(latencies, 0.5), percentile(latencies, 0.99), gap
 
 
 def wrk(url, script, connections, seconds, **env):
@@ -100,7 +104,7 @@ class Figures:
     """The figures of one benchmark, printed as they come and written to build/bench/<name>.json."""
 
     def __init__(self, name):
-        self.name, self.rows = name, []
+        self.name, self.rows, self.rounds = name, [], {}
 
     def value(self, name):
         return next(row["value"] for row in self.rows if row["name"] == name)
@@ -112,6 +116,23 @@ class Figures:
         self.rows.append({"name": name, "value": value, "unit": unit, "baseline": baseline, "ratio": ratio, **more})
         details = "  ".join(f"{key} {v:,}" for key, v in more.items())
         print(f"{name:42} {value:12,} {unit:10} {details}  {f'{ratio} × {baseline}' if baseline else ''}", flush=True)
+
+    def add_rounds(self, name, rounds, unit, baselines=None, **more):
+        """Takes down the median and range of a load's rounds: dicts with a value, and what else was measured, of which the median is kept, or
+        the largest if its name begins with "longest". The ratio to each of the baselines ({"ratio": name}) is the median of the ratios of
+        the same round."""
+        values = [r["value"] for r in rounds]
+        row = {"name": name, "value": round(statistics.median(values)), "unit": unit, "lowest": round(min(values)), "highest": round(max(values)),
+               "baseline": (baselines or {}).get("ratio"), "ratio": None}
+        for key in rounds[0].keys() - {"value"}:
+            row[key] = round((max if key.startswith("longest") else statistics.median)(r[key] for r in rounds), 2)
+        for key, baseline in (baselines or {}).items():
+            ratios = sorted(value / of for value, of in zip(values, self.rounds[baseline]))
+            row[key], row[f"{key}_range"] = round(statistics.median(ratios), 2), [round(ratios[0], 2), round(ratios[-1], 2)]
+        self.rounds[name] = values
+        self.rows.append({**row, **more})
+        details = "  ".join(f"{key} {v}" for key, v in row.items() if key not in ("name", "value", "unit", "baseline") and v is not None)
+        print(f"{name:30} {row['value']:10,} {unit:10} {details}", flush=True)
 
     def write(self):
         (OUT / f"{self.name}.json").write_text(json.dumps({"figures": self.rows}, indent=1))

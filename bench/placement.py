@@ -5,13 +5,18 @@ All by pgbench on one private server, durable commits on, the same order of one
 line over 10 000 products (evenly, Zipf 1.0) and over one. Prints a table, writes
 build/bench/placement.json, and ends every load with check_consistency().
 
-Environment: BENCH_SECONDS (10), BENCH_GROWTH_ORDERS (10000000; 0 leaves growth_10m out).
+The loads come in turns, BENCH_ROUNDS times: a figure is the median of its rounds
+with their range, a ratio the median of the ratios within a round, longest_gap_ms
+the longest time of all rounds in which no transaction ended.
+
+Environment: BENCH_SECONDS (5), BENCH_ROUNDS (5), BENCH_GROWTH_ORDERS (10000000; 0 leaves growth_10m out).
 """
 
 import os
 
 from common import Figures, check, connect, empty, empty_plpgsql, fresh, pgbench, place_order_script, servers
 
+SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
 GROWTH = int(os.environ.get("BENCH_GROWTH_ORDERS", 10_000_000))
 PRODUCTS, BATCH, BATCHES = 10_000, 1000, 200
 PICK = {"uniform": "floor(random() * %d)::int" % PRODUCTS, "zipf": "least(%d, floor(exp(random() * ln(%d + 1)))::int) - 1" % (PRODUCTS, PRODUCTS),
@@ -32,39 +37,74 @@ def empty_with_batches(db, spread):
     db.execute("CHECKPOINT")
 
 
-def report(name, accepted, rejected, seconds, p50, p99, baseline=None):
-    figures.add(name, accepted / seconds, "orders/s", baseline, accepted=accepted, rejected=rejected, p50_ms=round(p50, 2), p99_ms=round(p99, 2))
+def measured(done, seconds, p50, p99, gap, accepted=None):
+    """A round of a load."""
+    return {"value": (done if accepted is None else accepted) / seconds, "p50_ms": p50, "p99_ms": p99, "longest_gap_ms": gap}
 
 
-def run_plpgsql(db, spread):
+def insert_floor(db):
+    """What the server can do at all: one row into a table without an index."""
+    db.execute("CREATE SCHEMA IF NOT EXISTS bench; DROP TABLE IF EXISTS bench.floor; CREATE TABLE bench.floor (product_id text, quantity bigint)")
+    return measured(*pgbench("\\set n random(0, 9999)\nINSERT INTO bench.floor VALUES ('product-' || :n, 1);\n", 16, "insert_floor", seconds=SECONDS))
+
+
+def plpgsql(db, spread):
     empty_plpgsql(db, PRODUCTS)
-    done, seconds, p50, p99 = pgbench(f"\\set n random(0, {SPREADS[spread] - 1})\nSELECT bench.place_order('customer 7', 'product-' || :n, 1);\n",
-                                      16, f"plpgsql_{spread}")
-    accepted = db.execute("SELECT count(*) FROM bench.orders").fetchone()[0]
-    report(f"plpgsql_{spread}", accepted, done - accepted, seconds, p50, p99)
+    found = pgbench(f"\\set n random(0, {SPREADS[spread] - 1})\nSELECT bench.place_order('customer 7', 'product-' || :n, 1);\n", 16,
+                    f"plpgsql_{spread}", seconds=SECONDS)
+    return measured(*found, accepted=db.execute("SELECT count(*) FROM bench.orders").fetchone()[0])
 
 
-def run_place_order(db, spread):
+def place_order(db, spread, lanes=None):
     empty(db, PRODUCTS)
-    done, seconds, p50, p99 = pgbench(place_order_script(SPREADS[spread]), 16, f"place_order_{spread}")
+    if lanes is not None:
+        db.execute("SELECT order_aggregator.configure_product('product-0', lanes => %s::text)", [lanes])
+    found = pgbench(place_order_script(SPREADS[spread]), 16, f"place_order_{spread}", seconds=SECONDS)
     accepted = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0]
     check(db)
-    report(f"place_order_{spread}", accepted, done - accepted, seconds, p50, p99, f"plpgsql_{spread}")
+    return measured(*found, accepted=accepted)
+
+
+def single_calls(db):
+    """16 clients, one call an order."""
+    loads = {"insert_floor": lambda: insert_floor(db)}
+    loads |= {f"plpgsql_{spread}": lambda spread=spread: plpgsql(db, spread) for spread in SPREADS}
+    loads |= {"place_order_uniform": lambda: place_order(db, "uniform"), "place_order_hot": lambda: place_order(db, "hot", "auto"),
+              "place_order_hot_without_lanes": lambda: place_order(db, "hot")}
+    baselines = {"place_order_uniform": {"ratio": "plpgsql_uniform", "ratio_to_floor": "insert_floor"},
+                 "place_order_hot": {"ratio": "plpgsql_hot", "ratio_to_uniform": "place_order_uniform"},
+                 "place_order_hot_without_lanes": {"ratio": "plpgsql_hot"}}
+    rounds = [{name: load() for name, load in loads.items()} for _ in range(ROUNDS)]
+    for name in loads:
+        figures.add_rounds(name, [r[name] for r in rounds], "orders/s", baselines.get(name))
 
 
 def place_batches(db, tag):
-    """One connection placing batches; returns (accepted, rejected, seconds, p50, p99)."""
+    """One connection placing batches; a round of it, and how many requests there were."""
     before = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0]
     script = f"\\set n random(1, {BATCHES})\nSELECT * FROM order_aggregator.place_orders((SELECT requests::jsonb FROM bench.batch WHERE n = :n));\n"
-    done, seconds, p50, p99 = pgbench(script, 1, tag)
+    found = pgbench(script, 1, tag, seconds=SECONDS)
     accepted = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0] - before
     check(db)
-    return accepted, done * BATCH - accepted, seconds, p50, p99
+    return measured(*found, accepted=accepted), found[0] * BATCH
 
 
-def run_place_orders(db, spread):
+def place_orders(db, spread):
     empty_with_batches(db, spread)
-    report(f"place_orders_{spread}", *place_batches(db, f"place_orders_{spread}"), "plpgsql_hot" if spread == "hot" else "plpgsql_uniform")
+    return place_batches(db, f"place_orders_{spread}")[0]
+
+
+def batches(db):
+    """One client, 1 000 orders a call; and COPY of what the last of them has left."""
+    names = [f"place_orders_{spread}" for spread in PICK]
+    rounds = []
+    for _ in range(ROUNDS):
+        rounds.append({f"place_orders_{spread}": place_orders(db, spread) for spread in PICK})
+        rounds[-1]["copy_limit"] = copy(db)
+    figures.add_rounds("copy_limit", [r["copy_limit"] for r in rounds], "orders/s")
+    for name in names:
+        baseline = "plpgsql_hot" if name.endswith("hot") else "plpgsql_uniform"
+        figures.add_rounds(name, [r[name] for r in rounds], "orders/s", {"ratio": baseline, "ratio_to_copy": "copy_limit"})
 
 
 def run_refused(db):
@@ -73,12 +113,12 @@ def run_refused(db):
     db.execute(r"""UPDATE bench.batch SET requests = (SELECT jsonb_agg(CASE WHEN i = 1 THEN r ELSE jsonb_set(r, '{products,0,quantity}', '1000000000') END)
                    FROM jsonb_array_elements(requests::jsonb) WITH ORDINALITY AS r(r, i))::text""")
     db.execute("UPDATE order_aggregator.stock SET on_hand = 100000")
-    accepted, rejected, seconds, p50, p99 = place_batches(db, "refused")
-    figures.add("place_orders_999_refused", (accepted + rejected) / seconds, "requests/s", "place_orders_uniform", accepted=accepted,
-                rejected=rejected, p50_ms=round(p50, 2), p99_ms=round(p99, 2))
+    found, requests = place_batches(db, "refused")
+    figures.add_rounds("place_orders_999_refused", [{**found, "value": requests / SECONDS}], "requests/s")
+    figures.rows[-1].update(baseline="place_orders_uniform", ratio=round(figures.rows[-1]["value"] / figures.value("place_orders_uniform"), 2))
 
 
-def run_copy(db):
+def copy(db):
     """COPY of the rows that a run has left into empty tables with the same indexes."""
     tables = ["orders", "order_line", "hold", "outbox"]
     folder = db.execute("SELECT current_setting('data_directory')").fetchone()[0]
@@ -95,7 +135,7 @@ def run_copy(db):
     seconds = float(db.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()[0] - seconds)
     for table in tables:
         db.execute(f"DROP TABLE bench.copy_{table}")
-    report("copy_limit", orders, 0, seconds, seconds * 1000, seconds * 1000)
+    return {"value": orders / seconds}
 
 
 def run_growth(db):
@@ -107,7 +147,8 @@ def run_growth(db):
     db.execute("CHECKPOINT")
     stored = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0]
     print(f"{stored:,} orders stored")
-    report("growth_10m", *place_batches(db, "growth_10m"), "place_orders_uniform")
+    figures.add_rounds("growth_10m", [place_batches(db, "growth_10m")[0]], "orders/s")
+    figures.rows[-1].update(baseline="place_orders_uniform", ratio=round(figures.rows[-1]["value"] / figures.value("place_orders_uniform"), 2))
 
 
 def main():
@@ -115,22 +156,12 @@ def main():
     try:
         servers("base")
         servers("stop", "rabbitmq")     # it is not part of this
-        db = connect()
-        for spread in SPREADS:
-            run_plpgsql(db, spread)
-        for spread in SPREADS:
-            run_place_order(db, spread)
-        for spread in ("uniform", "zipf", "hot"):
-            run_place_orders(db, spread)
-        run_copy(db)
-        limit = figures.value("copy_limit")
-        for row in figures.rows:
-            if row["name"].startswith("place_orders_"):
-                row["ratio_to_copy"] = round(row["value"] / limit, 2)
-                print(f"{row['name']}: {row['ratio_to_copy']} of COPY")
-        run_refused(db)
-        if GROWTH:
-            run_growth(db)
+        with connect() as db:
+            single_calls(db)
+            batches(db)
+            run_refused(db)
+            if GROWTH:
+                run_growth(db)
     finally:
         servers("down")
     figures.write()

@@ -2,20 +2,19 @@
 """GET /order/{id}, GET /products/{id} and GET /products?limit=100 against a Node service; `make bench-reads` runs it.
 
 The same wrk, the same tables, all on this machine: order-bridge (role http) against Fastify with a pg pool of 16 and prepared statements that
-asks the extension's views (bench/peers/), in turns, READ_ROUNDS rounds of BENCH_SECONDS. A figure is the median of the rounds, with their range;
-its ratio is the median of the rounds' ratios. "max" is the longest time that any request took. Then the bridge at half of what it can.
+asks the extension's views (bench/peers/), in turns, BENCH_ROUNDS rounds of BENCH_SECONDS. A figure is the median of the rounds, with their range;
+its ratio is the median of the rounds' ratios. longest_ms is the longest time that any request took. Then the bridge at half of what it can.
 node_*_function: the peer with the functions that the bridge calls, which it calls once a request.
 
-Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (64), READ_ROUNDS (5).
+Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (64), BENCH_ROUNDS (5).
 """
 
 import os
-import statistics
 
 from common import SECONDS, Figures, connect, empty, fresh, servers, wrk
 from peers_of_http import Bridge, Node
 
-CONNECTIONS, ROUNDS = int(os.environ.get("HTTP_CONNECTIONS", 64)), int(os.environ.get("READ_ROUNDS", 5))
+CONNECTIONS, ROUNDS = int(os.environ.get("HTTP_CONNECTIONS", 64)), int(os.environ.get("BENCH_ROUNDS", 5))
 PRODUCTS, ORDERS = 10_000, 100_000
 LOADS = {"get_order": ("/order/", 1, ORDERS), "get_product": ("/products/product-", 0, PRODUCTS), "list_products": ("/products?limit=100", 0, 1)}
 
@@ -29,14 +28,9 @@ def rate(summary):
     return summary["requests"] / summary["us"] * 1e6
 
 
-def add(figures, name, summaries, baseline=None, ratios=None):
-    rates = [rate(summary) for summary in summaries]
-    figures.add(name, statistics.median(rates), "requests/s", p50_ms=statistics.median(s["p50"] for s in summaries),
-                p99_ms=statistics.median(s["p99"] for s in summaries), max_ms=max(s["max"] for s in summaries),
-                lowest=round(min(rates)), highest=round(max(rates)))
-    if ratios:
-        figures.rows[-1].update(baseline=baseline, ratio=round(statistics.median(ratios), 2), lowest_ratio=round(min(ratios), 2))
-        print(f"{name}: {figures.rows[-1]['ratio']} x {baseline} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+def add(figures, name, summaries, baseline=None):
+    rounds = [{"value": rate(s), "p50_ms": s["p50"], "p99_ms": s["p99"], "longest_ms": s["max"]} for s in summaries]
+    figures.add_rounds(name, rounds, "requests/s", {"ratio": baseline} if baseline else None)
 
 
 def compare(figures, load):
@@ -51,7 +45,7 @@ def compare(figures, load):
     add(figures, f"node_{load}", node)
     if by_function:
         add(figures, f"node_{load}_function", by_function)
-    add(figures, load, bridge, f"node_{load}", [rate(b) / rate(n) for b, n in zip(bridge, node)])
+    add(figures, load, bridge, f"node_{load}")
 
 
 def half_load(figures, load):
@@ -59,7 +53,7 @@ def half_load(figures, load):
     with Bridge() as running:
         summary = get(running.url, load, 2 * CONNECTIONS / figures.value(load) * 1000)
     figures.add(f"{load}_p99_ms_half_load", summary["p99"], "ms", places=2, requests_per_second=round(rate(summary)), p50_ms=summary["p50"],
-                max_ms=summary["max"])
+                longest_ms=summary["max"])
 
 
 def main():

@@ -13,37 +13,209 @@
 #include <sched.h>
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "store/compat.h"
+#include "store/rows.h"
+#include "store/search_path.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
 
-#define ROWS_MAX 1000
+#define ROWS_MAX       1000
+#define SLOTS_KEPT_MAX 64
 
+/*
+ * What it takes to insert into a table is kept from one call to the next: making it anew, with the
+ * expressions of partial indexes, took as long as an order's rows. All of it lives in one context
+ * and holds nothing of a transaction but the open relations, which bulk_begin and bulk_end see to.
+ */
 struct BulkInsert
 {
-	Relation  relation;
+	BulkInsert   *next; /* in the list that it is in */
+	MemoryContext context;
+	Oid           relid;
+	int           nest_level; /* of the transaction that uses it */
+	bool          is_stale;   /* the table or an index was changed since */
+	Relation      relation;
 	TupleDesc desc; /* a copy: pinning the relation's own for each slot costs more than the rows */
 	EState   *estate;
 	ResultRelInfo  *result_rel;
+	Oid            *index_ids;
+	bool            has_expressions; /* an index calls functions of whoever made it */
 	TupleTableSlot *slots[ROWS_MAX];
 	int             nslots;     /* slots made so far */
 	int             nrows;      /* slots filled */
 	int             yield_rows; /* 0: never */
 };
 
+static BulkInsert *idle;
+static BulkInsert *in_use;
+
+/* ---------- what is kept ---------- */
+
+static void
+take_out(BulkInsert **list, BulkInsert *bulk)
+{
+	while (*list != bulk)
+		list = &(*list)->next;
+	*list = bulk->next;
+}
+
+static bool
+depends_on(const BulkInsert *bulk, Oid relid)
+{
+	if (!OidIsValid(relid) || bulk->relid == relid)
+		return true;
+	for (int i = 0; i < bulk->result_rel->ri_NumIndices; i++)
+	{
+		if (bulk->index_ids[i] == relid)
+			return true;
+	}
+	return false;
+}
+
+static void
+on_relation_changed(Datum argument, Oid relid)
+{
+	for (BulkInsert *bulk = idle; bulk != NULL; bulk = bulk->next)
+		bulk->is_stale |= depends_on(bulk, relid);
+	for (BulkInsert *bulk = in_use; bulk != NULL; bulk = bulk->next)
+		bulk->is_stale |= depends_on(bulk, relid);
+}
+
+/* Those that an error has left, with relations and pages that are no longer theirs. */
+static void
+forget_used(int nest_level)
+{
+	BulkInsert **link = &in_use;
+
+	while (*link != NULL)
+	{
+		BulkInsert *bulk = *link;
+
+		if (bulk->nest_level < nest_level)
+		{
+			link = &bulk->next;
+			continue;
+		}
+		*link = bulk->next;
+		MemoryContextDelete(bulk->context);
+	}
+}
+
+static void
+on_transaction_end(XactEvent event, void *argument)
+{
+	forget_used(0);
+}
+
+static void
+on_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId parent,
+					  void *argument)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_used(GetCurrentTransactionNestLevel());
+}
+
+static void
+watch_once(void)
+{
+	static bool is_watched = false;
+
+	if (is_watched)
+		return;
+	CacheRegisterRelcacheCallback(on_relation_changed, (Datum) 0);
+	RegisterXactCallback(on_transaction_end, NULL);
+	RegisterSubXactCallback(on_subtransaction_end, NULL);
+	is_watched = true;
+}
+
+/* ---------- beginning ---------- */
+
+static BulkInsert *
+make(Relation relation)
+{
+	MemoryContext context =
+		AllocSetContextCreate(TopMemoryContext, "order_aggregator rows", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext  old_context = MemoryContextSwitchTo(context);
+	BulkInsert    *bulk = palloc0(sizeof(BulkInsert));
+	ResultRelInfo *result_rel = makeNode(ResultRelInfo);
+
+	bulk->context = context;
+	bulk->relid = RelationGetRelid(relation);
+	bulk->desc = CreateTupleDescCopy(RelationGetDescr(relation));
+	bulk->estate = CreateExecutorState();
+	bulk->result_rel = result_rel;
+	InitResultRelInfo(result_rel, relation, 1, NULL, 0);
+	ExecOpenIndices(result_rel, false);
+	bulk->index_ids = palloc0(sizeof(Oid) * Max(result_rel->ri_NumIndices, 1));
+	for (int i = 0; i < result_rel->ri_NumIndices; i++)
+		bulk->index_ids[i] = RelationGetRelid(result_rel->ri_IndexRelationDescs[i]);
+	bulk->has_expressions = rows_indexes_run_code(result_rel);
+	MemoryContextSwitchTo(old_context);
+	return bulk;
+}
+
+/* Opens the indexes again; what an access method keeps for itself is of the last time. */
+static void
+reopen(BulkInsert *bulk, Relation relation)
+{
+	ResultRelInfo *result_rel = bulk->result_rel;
+
+	result_rel->ri_RelationDesc = relation;
+	for (int i = 0; i < result_rel->ri_NumIndices; i++)
+	{
+		result_rel->ri_IndexRelationDescs[i] = index_open(bulk->index_ids[i], RowExclusiveLock);
+		result_rel->ri_IndexRelationInfo[i]->ii_AmCache = NULL;
+		result_rel->ri_IndexRelationInfo[i]->ii_Context = CurrentMemoryContext;
+	}
+}
+
+/* One that is kept for the table and still fits it; NULL if there is none. */
+static BulkInsert *
+find_kept(Oid relid)
+{
+	BulkInsert **link = &idle;
+
+	while (*link != NULL)
+	{
+		BulkInsert *bulk = *link;
+
+		if (bulk->is_stale)
+		{
+			*link = bulk->next;
+			MemoryContextDelete(bulk->context);
+		}
+		else if (bulk->relid == relid)
+		{
+			*link = bulk->next;
+			return bulk;
+		}
+		else
+			link = &bulk->next;
+	}
+	return NULL;
+}
+
 BulkInsert *
 bulk_begin(Oid relid)
 {
-	BulkInsert *bulk = palloc(offsetof(BulkInsert, slots) + sizeof(TupleTableSlot *) * ROWS_MAX);
+	/* the lock first: what has changed until then is known afterwards */
+	Relation    relation = table_open(relid, RowExclusiveLock);
+	BulkInsert *bulk;
 
-	bulk->relation = table_open(relid, RowExclusiveLock);
-	bulk->desc = CreateTupleDescCopy(RelationGetDescr(bulk->relation));
-	bulk->estate = CreateExecutorState();
-	bulk->result_rel = makeNode(ResultRelInfo);
-	InitResultRelInfo(bulk->result_rel, bulk->relation, 1, NULL, 0);
-	ExecOpenIndices(bulk->result_rel, false);
-	bulk->nslots = 0;
+	watch_once();
+	bulk = find_kept(relid);
+	if (bulk != NULL)
+		reopen(bulk, relation);
+	else
+		bulk = make(relation);
+	bulk->relation = relation;
+	bulk->nest_level = GetCurrentTransactionNestLevel();
 	bulk->nrows = 0;
 	bulk->yield_rows = 0;
+	bulk->next = in_use;
+	in_use = bulk;
 	return bulk;
 }
 
@@ -57,6 +229,7 @@ static void
 flush(BulkInsert *bulk)
 {
 	MemoryContext old_context;
+	int           nest_level;
 
 	if (bulk->nrows == 0)
 		return;
@@ -67,6 +240,7 @@ flush(BulkInsert *bulk)
 					   NULL);
 	MemoryContextSwitchTo(old_context);
 
+	nest_level = bulk->has_expressions ? search_path_hide() : 0;
 	for (int i = 0; i < bulk->nrows; i++)
 	{
 		if (bulk->yield_rows > 0 && i % bulk->yield_rows == 0)
@@ -76,6 +250,7 @@ flush(BulkInsert *bulk)
 										false);
 		ExecClearTuple(bulk->slots[i]);
 	}
+	search_path_show(nest_level);
 	ResetPerTupleExprContext(bulk->estate);
 	bulk->nrows = 0;
 }
@@ -87,8 +262,11 @@ bulk_next_row(BulkInsert *bulk)
 		flush(bulk);
 	if (bulk->nrows == bulk->nslots)
 	{
+		MemoryContext old_context = MemoryContextSwitchTo(bulk->context);
+
 		bulk->slots[bulk->nslots] =
 			MakeSingleTupleTableSlot(bulk->desc, table_slot_callbacks(bulk->relation));
+		MemoryContextSwitchTo(old_context);
 		bulk->nslots++;
 	}
 	ExecClearTuple(bulk->slots[bulk->nrows]);
@@ -108,13 +286,18 @@ void
 bulk_end(BulkInsert *bulk)
 {
 	flush(bulk);
-	for (int i = 0; i < bulk->nslots; i++)
-		ExecDropSingleTupleTableSlot(bulk->slots[i]);
-	ExecCloseIndices(bulk->result_rel);
-	FreeExecutorState(bulk->estate);
-	FreeTupleDesc(bulk->desc);
+	for (int i = 0; i < bulk->result_rel->ri_NumIndices; i++)
+		index_close(bulk->result_rel->ri_IndexRelationDescs[i], RowExclusiveLock);
 	table_close(bulk->relation, NoLock);
-	pfree(bulk);
+	take_out(&in_use, bulk);
+	/* a batch's worth of slots is not kept for single orders */
+	if (bulk->is_stale || bulk->nslots > SLOTS_KEPT_MAX)
+		MemoryContextDelete(bulk->context);
+	else
+	{
+		bulk->next = idle;
+		idle = bulk;
+	}
 	CommandCounterIncrement();
 }
 

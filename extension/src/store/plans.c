@@ -10,6 +10,7 @@
 
 #include "store/plans.h"
 
+#include "store/search_path.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -604,13 +605,18 @@ check_result(int result, int expected, const char *sql)
 void
 sql_execute(const char *sql, int expected)
 {
-	check_result(SPI_execute(sql, false, 0), expected, sql);
+	int nest_level = search_path_hide();
+	int result = SPI_execute(sql, false, 0);
+
+	search_path_show(nest_level);
+	check_result(result, expected, sql);
 }
 
 void
 plan_execute(PlanId plan, Datum *values, const char *nulls, int expected)
 {
 	const PlanText *text = &plan_texts[plan];
+	int             path_level = search_path_hide();
 	int             nest_level = 0;
 	int             result;
 
@@ -629,6 +635,7 @@ plan_execute(PlanId plan, Datum *values, const char *nulls, int expected)
 	result = SPI_execute_plan(saved_plans[plan], values, nulls, false, 0);
 	if (text->by_index)
 		AtEOXact_GUC(true, nest_level);
+	search_path_show(path_level);
 	check_result(result, expected, text->sql);
 }
 

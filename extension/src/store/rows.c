@@ -13,9 +13,13 @@
 
 #include "store/rows.h"
 
+#include "access/amapi.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "store/compat.h"
+#include "store/search_path.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -236,9 +240,58 @@ row_update_begin(RowUpdate *update, const char *table_name)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
+static bool
+is_foreign_function(Oid function, void *context)
+{
+	return function >= FirstGenbkiObjectId;
+}
+
+/* Does the expression call a function that did not come with the server? */
+static bool
+calls_foreign_function(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, is_foreign_function, context))
+		return true;
+	return expression_tree_walker(node, calls_foreign_function, context);
+}
+
+/* Does the index compare, or whatever else it does, by functions that did not come with the server?
+ */
+static bool
+is_of_foreign_class(Relation index)
+{
+	int count = IndexRelationGetNumberOfKeyAttributes(index) * index->rd_indam->amsupport;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (is_foreign_function(index->rd_support[i], NULL))
+			return true;
+	}
+	return false;
+}
+
+bool
+rows_indexes_run_code(const ResultRelInfo *result_rel)
+{
+	for (int i = 0; i < result_rel->ri_NumIndices; i++)
+	{
+		const IndexInfo *info = result_rel->ri_IndexRelationInfo[i];
+
+		if (calls_foreign_function((Node *) info->ii_Expressions, NULL) ||
+			calls_foreign_function((Node *) info->ii_Predicate, NULL) ||
+			is_of_foreign_class(result_rel->ri_IndexRelationDescs[i]))
+			return true;
+	}
+	return false;
+}
+
 static void
 insert_into_indexes(RowUpdate *update, bool only_summarizing)
 {
+	int nest_level;
+
 	if (update->result_rel == NULL)
 	{
 		update->estate = CreateExecutorState();
@@ -247,8 +300,10 @@ insert_into_indexes(RowUpdate *update, bool only_summarizing)
 						  0); /* of no query: it has no range table */
 		ExecOpenIndices(update->result_rel, false);
 	}
+	nest_level = rows_indexes_run_code(update->result_rel) ? search_path_hide() : 0;
 	compat_insert_index_entries(update->result_rel, update->slot, update->estate, true,
 								only_summarizing);
+	search_path_show(nest_level);
 	ResetPerTupleExprContext(update->estate);
 }
 

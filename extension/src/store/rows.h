@@ -114,4 +114,7 @@ extern void row_update_end(RowUpdate *update);
 extern HeapTuple row_replace(RowUpdate *update, HeapTuple row, int ncolumns, int *columns,
 							 Datum *values, bool *nulls);
 
+/* rows_indexes_run_code: does an index of the table call functions that somebody has made? */
+extern bool rows_indexes_run_code(const ResultRelInfo *result_rel);
+
 #endif /* OA_ROWS_H */

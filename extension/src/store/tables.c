@@ -7,16 +7,57 @@
 #include "store/tables.h"
 
 #include "catalog/namespace.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#define KNOWN_MAX 32
+
+/* Tables that have been looked up since any table or schema of the database was changed. */
+static struct
+{
+	char name[NAMEDATALEN];
+	Oid  oid;
+} known[KNOWN_MAX];
+static int nknown = -1; /* nobody has asked yet */
+
+static void
+forget_known(Datum argument, int cache, uint32 hash)
+{
+	nknown = 0;
+}
+
+static Oid
+look_up(const char *table_name)
+{
+	Oid oid;
+
+	if (nknown < 0)
+	{
+		CacheRegisterSyscacheCallback(RELOID, forget_known, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, forget_known, (Datum) 0);
+		nknown = 0;
+	}
+	oid = get_relname_relid(table_name, get_namespace_oid(OA_SCHEMA, false));
+	if (!OidIsValid(oid))
+		elog(ERROR, "table \"%s.%s\" does not exist", OA_SCHEMA, table_name);
+	if (nknown < KNOWN_MAX && strlen(table_name) < NAMEDATALEN)
+	{
+		strlcpy(known[nknown].name, table_name, NAMEDATALEN);
+		known[nknown++].oid = oid;
+	}
+	return oid;
+}
 
 Oid
 table_oid(const char *table_name)
 {
-	Oid oid = get_relname_relid(table_name, get_namespace_oid(OA_SCHEMA, false));
-
-	if (!OidIsValid(oid))
-		elog(ERROR, "table \"%s.%s\" does not exist", OA_SCHEMA, table_name);
-	return oid;
+	for (int i = 0; i < nknown; i++)
+	{
+		if (strcmp(known[i].name, table_name) == 0)
+			return known[i].oid;
+	}
+	return look_up(table_name);
 }
 
 bool

@@ -21,7 +21,7 @@
 #include "base/text.h"
 #include "http/server.h"
 #include "link/broker.h"
-#include "link/broker_url.h"
+#include "link/broker_nodes.h"
 #include "shelf.h"
 
 #define CONFIRM_TIMEOUT_MS 10000
@@ -421,7 +421,7 @@ main(int argc, char **argv)
 							   .body_bytes_max = 65536,
 							   .bodies_bytes_max = 64 << 20,
 							   .idle_timeout_s = 30};
-	BrokerUrl        broker;
+	BrokerNodes      nodes;
 	const char      *complaint;
 	sigset_t         signals;
 	HttpServer      *server;
@@ -433,8 +433,8 @@ main(int argc, char **argv)
 					   "vendor-sim - simulated vendors: their stock feeds and their worker.", argc,
 					   argv, NULL, 0, &nwords))
 		return EX_USAGE;
-	complaint = amqp_url_parse(&broker, options.rabbitmq_url);
-	amqp_url_free(&broker);
+	complaint = broker_nodes_parse(&nodes, options.rabbitmq_url);
+	broker_nodes_free(&nodes);
 	if (complaint != NULL)
 	{
 		fprintf(stderr, "RABBITMQ_URL %s\n", complaint);

@@ -16,7 +16,7 @@
 #include "http/callers.h"
 #include "http/server_socket.h"
 #include "link/broker.h"
-#include "link/broker_url.h"
+#include "link/broker_nodes.h"
 #include "link/db.h"
 #include "sync/addresses.h"
 
@@ -119,14 +119,13 @@ check_database_url(void)
 static bool
 check_broker(void)
 {
-	BrokerUrl broker;
-	bool      ok;
+	BrokerNodes nodes;
+	bool        ok;
 
 	if (!take_from_file("RABBITMQ_URL_FILE", config.rabbitmq_url_file, &config.rabbitmq_url))
 		return false;
-	ok = is_fine("RABBITMQ_URL", amqp_url_parse(&broker, config.rabbitmq_url));
-
-	amqp_url_free(&broker);
+	ok = is_fine("RABBITMQ_URL", broker_nodes_parse(&nodes, config.rabbitmq_url));
+	broker_nodes_free(&nodes);
 	return is_fine("", broker_set_tls(&config.amqp_tls)) && ok;
 }
 

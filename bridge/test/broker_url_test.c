@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "link/broker_url.h"
+#include "link/broker_nodes.h"
 
 /* The parts as one text, or "" if it is refused. */
 static const char *
@@ -100,12 +100,95 @@ urls_that_are_refused_without_their_password(void **state)
 	}
 }
 
+/* The parts of all, or what is wrong. */
+static const char *
+nodes_of(const char *text)
+{
+	static char result[1000];
+	BrokerNodes nodes;
+	const char *wrong = broker_nodes_parse(&nodes, text);
+	size_t      used = 0;
+
+	for (int i = 0; i < nodes.count; i++)
+		used += (size_t) snprintf(result + used, sizeof(result) - used, "%s%s@%s:%d/%s %d",
+								  i == 0 ? "" : ", ", nodes.urls[i].password, nodes.urls[i].host,
+								  nodes.urls[i].port, nodes.urls[i].vhost,
+								  nodes.urls[i].connect_timeout_ms);
+	broker_nodes_free(&nodes);
+	assert_int_equal(nodes.count, 0);
+	return wrong != NULL ? wrong : result;
+}
+
+static void
+several_urls(void **state)
+{
+	char many[1000] = "amqp://h";
+
+	(void) state;
+	assert_string_equal(nodes_of("amqp://h"), "guest@h:5672// 5000");
+	assert_string_equal(nodes_of("amqp://a,amqp://u:p,q@b:1/%2F"),
+						"guest@a:5672// 2000, p,q@b:1// 2000");
+	assert_string_equal(nodes_of("amqp://u:x,y@a/v , AMQPS://b/v?connection_timeout=700,\n"
+								 "amqp://[::1]:5/v"),
+						"x,y@a:5672/v 2000, guest@b:5671/v 700, guest@::1:5/v 2000");
+	assert_string_equal(nodes_of("amqp://a,amqp://b/v"), "must have the same vhost in each of "
+														 "several: they are nodes of one cluster");
+	assert_non_null(strstr(nodes_of("amqp://a,b"), "of"));
+	assert_non_null(strstr(nodes_of("amqp://a,amqp://"), "is not of the form"));
+	assert_non_null(strstr(nodes_of("amqp://a,amqp://u:S3CRET@b?colour=1"), "must have whole"));
+	assert_null(strstr(nodes_of("amqp://a,amqp://u:S3CRET@b?colour=1"), "S3CRET"));
+	assert_non_null(strstr(nodes_of(""), "is not of the form"));
+	for (int i = 0; i < 16; i++)
+		strcat(many, ",amqp://h");
+	assert_string_equal(nodes_of(many), "names more than 16 brokers");
+}
+
+static void
+what_failed_is_tried_last(void **state)
+{
+	BrokerNodes nodes;
+	int         first[3] = {0};
+	int         order[BROKER_NODES_MAX];
+
+	(void) state;
+	assert_null(broker_nodes_parse(&nodes, "amqp://a,amqp://b,amqp://c"));
+	for (int i = 0; i < 300; i++)
+	{
+		broker_nodes_order(&nodes, order);
+		assert_int_equal((1 << order[0]) + (1 << order[1]) + (1 << order[2]), 7);
+		first[order[0]]++;
+	}
+	/* each would fail to come first with a probability of 1e-53 */
+	assert_true(first[0] > 0 && first[1] > 0 && first[2] > 0);
+	broker_node_failed(broker_node_id(&nodes.urls[1]));
+	for (int i = 0; i < 100; i++)
+	{
+		broker_nodes_order(&nodes, order);
+		assert_int_equal(order[2], 1);
+	}
+	/* another host's names are other nodes; more of them than are remembered push the oldest out */
+	broker_nodes_free(&nodes);
+	for (uint64_t i = 0; i < 3 * BROKER_NODES_MAX; i++)
+		broker_node_failed(i);
+	assert_null(broker_nodes_parse(&nodes, "amqp://a,amqp://b"));
+	memset(first, 0, sizeof(first));
+	for (int i = 0; i < 300; i++)
+	{
+		broker_nodes_order(&nodes, order);
+		first[order[0]]++;
+	}
+	assert_true(first[0] > 0 && first[1] > 0);
+	broker_nodes_free(&nodes);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(urls_that_are_taken),
 		cmocka_unit_test(urls_that_are_refused_without_their_password),
+		cmocka_unit_test(several_urls),
+		cmocka_unit_test(what_failed_is_tried_last),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

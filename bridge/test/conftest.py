@@ -142,12 +142,14 @@ class Proxy:
     def __init__(self, url):
         self.upstream = pika.URLParameters(url)
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = url.replace(f":{self.upstream.port}/", f":{self.listener.getsockname()[1]}/")
+        self.listener_address = self.listener.getsockname()
+        self.url = url.replace(f":{self.upstream.port}/", f":{self.listener_address[1]}/")
         self.cut_after = None       # bytes from the program that still pass
         self.cuts = 0
         self.flows = threading.Event()
         self.flows.set()
         self.held = threading.Event()   # something has come from the program that does not flow
+        self.ends = set()               # open sockets
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -157,6 +159,7 @@ class Proxy:
             except OSError:
                 return
             server = socket.create_connection((self.upstream.host, self.upstream.port))
+            self.ends |= {client, server}
             threading.Thread(target=self.pump, args=[client, server, True], daemon=True).start()
             threading.Thread(target=self.pump, args=[server, client, False], daemon=True).start()
 
@@ -180,11 +183,28 @@ class Proxy:
                 target.sendall(data)
         except OSError:
             pass
-        for end in (source, target):
+        self.cut(source, target)
+
+    def cut(self, *ends):
+        for end in ends:
+            self.ends.discard(end)
             try:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def connections(self):
+        return len(self.ends) // 2
+
+    def die(self):
+        """Refuses connections, and cuts those that there are."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.cut(*list(self.ends))
+
+    def revive(self):
+        self.listener = socket.create_server(self.listener_address)
+        threading.Thread(target=self.accept, daemon=True).start()
 
     def close(self):
         self.flows.set()

@@ -249,3 +249,67 @@ def test_a_stopped_leader_is_replaced_and_harms_nothing_when_it_wakes(world):
     epochs = world.value("SELECT epoch FROM order_aggregator.relay_checkpoint")
     assert epochs == 2, "the one that woke stands by"
 
+
+
+# ---- several brokers ----
+
+def nodes_of(world, count=3):
+    nodes = [Proxy(world.env["RABBITMQ_URL"]) for _ in range(count)]
+    return nodes, ",".join(node.url for node in nodes)
+
+
+def test_a_broker_that_dies_is_left_for_another(world):
+    """Again and again, in the middle of a load; the nodes are ways to the same broker."""
+    world.stock(a={"x": 3000})
+    queue = world.listen("order.placed.a", "order.confirmed")
+    world.vendors()
+    nodes, url = nodes_of(world)
+    bridge = world.ready_bridge(RABBITMQ_URL=url)
+    done = place_in_background(world, 3000, 1)
+    kills = 0
+    while done.is_alive() or kills < 6:
+        kills += 1
+        victim = max(nodes, key=Proxy.connections)
+        victim.die()
+        wait_until(lambda: sum(node.connections() for node in nodes if node is not victim) >= 2, what="relay and replies to be elsewhere")
+        wait_until(lambda: requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 200, what="readiness")
+        victim.revive()
+    done.join()
+    settled(world, 3000, queue)
+    assert bridge.process.poll() is None
+
+
+def test_a_broker_that_hangs_holds_up_no_other(world):
+    """It takes connections and says nothing: those that are new go to another, which the one that failed last is not."""
+    world.stock(a={"x": 1000})
+    world.vendors()
+    nodes, url = nodes_of(world, 2)
+    nodes[0].flows.clear()
+    bridge = world.ready_bridge(RABBITMQ_URL=url)
+    assert world.place(100) == 100
+    wait_until(lambda: world.statuses() == {"confirmed": 100}, what="all to be confirmed")
+    assert nodes[1].connections() >= 2
+    nodes[0].flows.set()
+    world.consistent()
+    assert bridge.process.poll() is None
+
+
+def test_all_brokers_away_is_waited_for(world):
+    world.stock(a={"x": 1000})
+    world.vendors()
+    nodes, url = nodes_of(world)
+    bridge = world.ready_bridge(RABBITMQ_URL=url)
+    for node in nodes:
+        node.die()
+    assert world.place(50) == 50
+    wait_until(lambda: requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 503, what="not to be ready")
+    nodes[2].revive()
+    wait_until(lambda: world.statuses() == {"confirmed": 50}, what="all to be confirmed")
+    world.consistent()
+
+
+def test_urls_of_several_brokers_are_checked_together(world):
+    assert world.command("check-config", RABBITMQ_URL="amqp://a/v, amqps://b/v,amqp://u:p@[::1]/v").returncode == 0
+    for url in ("amqp://a,b", "amqp://a/v,amqp://b/w", "amqp://a,amqp://u:S3CRET@b?colour=1"):
+        result = world.command("check-config", RABBITMQ_URL=url)
+        assert result.returncode == 64 and result.stderr.startswith("RABBITMQ_URL ") and "S3CRET" not in result.stderr, result.stderr

@@ -12,7 +12,7 @@ const Setting config_settings[] = {
 	{"DATABASE_URL_FILE", "database-url-file", SETTING_TEXT, &config.database_url_file, "", 0, 0,
 	 "a file that holds DATABASE_URL, and goes before it: for a secret kept apart"},
 	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &config.rabbitmq_url, "amqp://localhost", 0, 0,
-	 "AMQP URL"},
+	 "AMQP URL, or several with commas between them: nodes of one cluster, any of which will do"},
 	{"RABBITMQ_URL_FILE", "rabbitmq-url-file", SETTING_TEXT, &config.rabbitmq_url_file, "", 0, 0,
 	 "a file that holds RABBITMQ_URL, and goes before it"},
 	AMQP_TLS_SETTINGS(config.amqp_tls),

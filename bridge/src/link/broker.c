@@ -13,8 +13,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/stop.h"
 #include "link/broker_state.h"
-#include "link/broker_url.h"
 
 /* 3.10 takes no larger one for endless: -1 would drop a message at its first redelivery there. */
 #define DELIVERY_LIMIT   1000000
@@ -173,37 +173,49 @@ log_in(Broker *broker, const BrokerUrl *url, const char *name)
 							  amqp_get_rpc_reply(broker->connection));
 }
 
-Broker *
-broker_open(const char *text, const char *name, int publish_timeout_ms, const BrokerEvents *events)
+/* Connects to one node; NULL if it cannot. */
+static Broker *
+connect_to(const BrokerUrl *url, const char *name, int publish_timeout_ms,
+		   const BrokerEvents *events)
 {
-	BrokerUrl   url;
-	const char *wrong = amqp_url_parse(&url, text);
-	Broker     *broker = calloc(1, sizeof(Broker));
+	Broker *broker = calloc(1, sizeof(Broker));
 
-	if (broker == NULL || wrong != NULL)
-	{
-		log_error("RABBITMQ_URL %s", wrong != NULL ? wrong : "cannot be used: out of memory");
-		amqp_url_free(&url);
-		free(broker);
+	if (broker == NULL)
 		return NULL;
-	}
 	if (events != NULL)
 		broker->events = *events;
-	broker->user = strdup(url.user);
+	broker->node = broker_node_id(url);
+	broker->user = strdup(url->user);
 	broker->connection = amqp_new_connection();
-	if (broker->user == NULL || broker->connection == NULL || !open_socket(broker, &url) ||
-		!log_in(broker, &url, name))
+	if (broker->user == NULL || broker->connection == NULL || !open_socket(broker, url) ||
+		!log_in(broker, url, name))
 	{
 		broker->is_lost = true;
 		broker_close(broker);
-		broker = NULL;
+		return NULL;
 	}
-	else
+	broker->watch = watchdog_watch(amqp_get_sockfd(broker->connection), publish_timeout_ms);
+	log_info("connected to RabbitMQ host=%s port=%d", url->host, url->port);
+	return broker;
+}
+
+Broker *
+broker_open(const char *text, const char *name, int publish_timeout_ms, const BrokerEvents *events)
+{
+	BrokerNodes nodes;
+	const char *wrong = broker_nodes_parse(&nodes, text);
+	Broker     *broker = NULL;
+	int         order[BROKER_NODES_MAX];
+
+	if (wrong != NULL)
 	{
-		broker->watch = watchdog_watch(amqp_get_sockfd(broker->connection), publish_timeout_ms);
-		log_info("connected to RabbitMQ host=%s port=%d", url.host, url.port);
+		log_error("RABBITMQ_URL %s", wrong);
+		return NULL;
 	}
-	amqp_url_free(&url);
+	broker_nodes_order(&nodes, order);
+	for (int i = 0; i < nodes.count && broker == NULL && (i == 0 || !stop_requested()); i++)
+		broker = connect_to(&nodes.urls[order[i]], name, publish_timeout_ms, events);
+	broker_nodes_free(&nodes);
 	return broker;
 }
 
@@ -213,6 +225,8 @@ broker_close(Broker *broker)
 	if (broker == NULL)
 		return;
 	watchdog_forget(broker->watch);
+	if (broker->is_lost)
+		broker_node_failed(broker->node);
 	if (broker->connection != NULL)
 	{
 		/* one that owes us answers may not answer this either */

@@ -7,7 +7,7 @@
 
 #include "link/broker.h"
 #include "link/broker_library.h"
-#include "link/broker_url.h"
+#include "link/broker_nodes.h"
 #include "link/watchdog.h"
 
 #define PLACED_BINDING "order.placed.*"
@@ -43,6 +43,7 @@ struct Broker
 	int            unacked;         /* deliveries neither acknowledged nor given back */
 	BrokerRefusal  refusal;
 	char          *user;     /* whom we log in as */
+	uint64_t       node;     /* where */
 	bool           may_bind; /* the broker has let us bind the queue of placed orders */
 	bool           is_lost;
 	bool           is_blocked;

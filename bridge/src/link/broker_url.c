@@ -68,7 +68,10 @@ read_url_options(BrokerUrl *url, char *query)
 		if (strcmp(option, "heartbeat") == 0)
 			url->heartbeat_s = (int) number;
 		else if (strcmp(option, "connection_timeout") == 0)
+		{
 			url->connect_timeout_ms = number > 0 ? (int) number : CONNECT_TIMEOUT_MS;
+			url->has_connect_timeout = number > 0;
+		}
 		else
 			return "has an option that is not known; there are heartbeat and connection_timeout";
 	}

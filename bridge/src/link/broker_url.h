@@ -11,6 +11,7 @@
 #define BRIDGE_AMQP_URL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef struct BrokerUrl
 {
@@ -22,6 +23,7 @@ typedef struct BrokerUrl
 	bool  is_tls;
 	int   heartbeat_s;
 	int   connect_timeout_ms;
+	bool  has_connect_timeout; /* the URL says it */
 } BrokerUrl;
 
 /*

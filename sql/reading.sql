@@ -58,5 +58,10 @@ SELECT document ->> 'status' AS status FROM order_documents('{4}');
 SELECT cancel_order(4, 'here');
 SELECT document ->> 'status' AS status FROM order_documents('{4}');
 ROLLBACK;
+-- past index entries of rows that are dead, many times
+SELECT count(*) FROM (SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') FROM generate_series(1, 20)) AS o;
+DO $$ DECLARE id record; BEGIN FOR id IN SELECT order_id FROM order_aggregator.orders WHERE status = 'pending' LOOP PERFORM order_aggregator.cancel_order(id.order_id, 'no'); COMMIT; END LOOP; END $$;
+SELECT count(*), sum(length(document::text)) > 0 AS full FROM generate_series(1, 30) AS n, LATERAL order_documents(ARRAY(SELECT g + n * 0 FROM generate_series(1, 30) AS g));
+SELECT count(*), sum(length(document::text)) > 0 AS full FROM generate_series(1, 30) AS n, LATERAL product_documents(ARRAY(SELECT 'x' FROM generate_series(1, 30) AS g WHERE n > 0));
 DROP VIEW order_view, product_view;
 DROP EXTENSION order_aggregator;

@@ -101,7 +101,9 @@ take_from_file(const char *setting, const char *path, const char **value)
 static bool
 check_database_url(void)
 {
-	if (!take_from_file("DATABASE_URL_FILE", config.database_url_file, &config.database_url))
+	if (!take_from_file("DATABASE_URL_FILE", config.database_url_file, &config.database_url) ||
+		!take_from_file("RELAY_DATABASE_URL_FILE", config.relay_database_url_file,
+						&config.relay_database_url))
 		return false;
 	if (*config.database_url == '\0')
 	{
@@ -112,8 +114,12 @@ check_database_url(void)
 	}
 	if (*config.database_url == '\0')
 		return is_fine("DATABASE_URL", "must be set");
+	if (*config.relay_database_url == '\0')
+		config.relay_database_url = config.database_url;
 	return is_fine("DATABASE_URL is not a connection string:",
-				   db_url_complaint(config.database_url));
+				   db_url_complaint(config.database_url)) &
+		   is_fine("RELAY_DATABASE_URL is not a connection string:",
+				   db_url_complaint(config.relay_database_url));
 }
 
 static bool

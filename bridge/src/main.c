@@ -240,6 +240,23 @@ wait_watched(HttpServer *server)
 	stop_wait_ms(alive_ms > 0 ? alive_ms : 60000);
 }
 
+/* False, after a complaint, if the relay could never work as the settings are. */
+static bool
+can_relay(void)
+{
+	Db   db;
+	bool ok;
+
+	db_init(&db, config.relay_database_url, "order-bridge relay", SQL_RELAY_SESSION);
+	ok = db_connect(&db) || !db.lacks_session; /* if it is away, it may be all right later */
+	if (!ok)
+		fprintf(stderr, "%s: the role relay " DB_LACKS_SESSION "\n",
+				config.relay_database_url == config.database_url ? "DATABASE_URL"
+																 : "RELAY_DATABASE_URL");
+	db_close(&db);
+	return ok;
+}
+
 static int
 run(void)
 {
@@ -254,7 +271,8 @@ run(void)
 	HttpRole        http = {.server = NULL};
 	bool            ok = true;
 
-	if (!check_roles(wanted) || (wanted[ROLE_HTTP] && !load_http_files()))
+	if (!check_roles(wanted) || (wanted[ROLE_HTTP] && !load_http_files()) ||
+		(wanted[ROLE_RELAY] && !can_relay()))
 		return EX_USAGE;
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);

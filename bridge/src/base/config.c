@@ -11,6 +11,12 @@ const Setting config_settings[] = {
 	 "libpq connection string"},
 	{"DATABASE_URL_FILE", "database-url-file", SETTING_TEXT, &config.database_url_file, "", 0, 0,
 	 "a file that holds DATABASE_URL, and goes before it: for a secret kept apart"},
+	{"RELAY_DATABASE_URL", "relay-database-url", SETTING_TEXT, &config.relay_database_url, "", 0, 0,
+	 "the same database for the role relay, which needs a session: not behind a pooler that "
+	 "DATABASE_URL may go through; as DATABASE_URL if it is not set"},
+	{"RELAY_DATABASE_URL_FILE", "relay-database-url-file", SETTING_TEXT,
+	 &config.relay_database_url_file, "", 0, 0,
+	 "a file that holds RELAY_DATABASE_URL, and goes before it"},
 	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &config.rabbitmq_url, "amqp://localhost", 0, 0,
 	 "AMQP URL, or several with commas between them: nodes of one cluster, any of which will do"},
 	{"RABBITMQ_URL_FILE", "rabbitmq-url-file", SETTING_TEXT, &config.rabbitmq_url_file, "", 0, 0,

@@ -1,16 +1,17 @@
 /*
  * db.c
- *		One libpq connection that comes back.
+ *		One libpq connection that comes back: what is asked of it.
  *
  * Every wait has a bound: for a connection, for a lock (the server's
  * lock_timeout), for a statement (its statement_timeout), and, because a server
  * may hang without saying so, for its answer (ours). A dead connection is silent,
  * so TCP keepalives and a user timeout are on.
  */
-#include "link/db.h"
+#include "link/db_state.h"
 
 #include <assert.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -18,25 +19,10 @@
 #include "link/sqlstate.h"
 #include "link/statements.h"
 
-#define RECONNECT_MS_MIN 100
-#define RECONNECT_MS_MAX 5000
-#define GRACE_MS         3000 /* beyond the server's own time-out */
-#define SESSION_MS_MAX   5000 /* for the settings of a new session */
+#define GRACE_MS 3000 /* beyond the server's own time-out */
 
-void
-db_init(Db *db, const char *url, const char *name, const char *session_sql)
-{
-	*db = (Db){.url = url,
-			   .name = name,
-			   .session_sql = session_sql,
-			   .timeout_ms = DB_TIMEOUT_MS,
-			   .lock_timeout_ms = DB_LOCK_TIMEOUT_MS,
-			   .backoff = {.delay_ms_min = RECONNECT_MS_MIN, .delay_ms_max = RECONNECT_MS_MAX}};
-}
-
-/* Waits until there is a result to get, or the connection is gone; false once the time is over. */
-static bool
-wait_for_result(Db *db, long long deadline_ms)
+bool
+db_wait_for_result(Db *db, long long deadline_ms)
 {
 	int unsent = PQflush(db->connection);
 
@@ -56,148 +42,6 @@ wait_for_result(Db *db, long long deadline_ms)
 			return true;
 	}
 	return true;
-}
-
-static void
-on_notice(void *context, const PGresult *result)
-{
-	(void) context;
-	log_debug("notice from PostgreSQL: %s", PQresultErrorMessage(result));
-}
-
-/* Runs some statements of a new session; false if one fails, or does not end in time. */
-static bool
-execute(Db *db, const char *sql)
-{
-	long long deadline_ms = monotonic_ms() + SESSION_MS_MAX;
-	bool      ok = PQsendQuery(db->connection, sql) == 1;
-
-	while (ok)
-	{
-		PGresult *result = wait_for_result(db, deadline_ms) ? PQgetResult(db->connection) : NULL;
-		ExecStatusType status = PQresultStatus(result);
-
-		if (result == NULL)
-			return monotonic_ms() < deadline_ms;
-		ok = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
-		PQclear(result);
-	}
-	return false;
-}
-
-bool
-db_adopt(Db *db, PGconn *connection)
-{
-	char sql[256];
-
-	db_close(db);
-	db->connection = connection;
-
-	PQsetNoticeReceiver(db->connection, on_notice, NULL);
-	snprintf(sql, sizeof(sql), SQL_SESSION, db->timeout_ms, db->lock_timeout_ms);
-	return PQstatus(connection) == CONNECTION_OK && PQsetnonblocking(connection, 1) == 0 &&
-		   execute(db, sql) && (db->session_sql == NULL || execute(db, db->session_sql));
-}
-
-bool
-db_is_version_enough(const char *version)
-{
-	int major;
-	int minor;
-
-	return sscanf(version, "%d.%d", &major, &minor) == 2 &&
-		   (major > EXTENSION_MAJOR || (major == EXTENSION_MAJOR && minor >= EXTENSION_MINOR));
-}
-
-/* Is the extension there, and new enough? Says what to do if not. */
-static bool
-check_extension(Db *db)
-{
-	PGresult *result;
-	DbOutcome outcome =
-		db_query(db, "asking for the extension's version", SQL_EXTENSION_VERSION, 0, NULL, &result);
-	const char *version =
-		outcome == DB_OK && PQntuples(result) == 1 ? PQgetvalue(result, 0, 0) : NULL;
-	bool is_enough = version != NULL && db_is_version_enough(version);
-
-	if (outcome == DB_OK && version == NULL)
-		log_warning(
-			"database %s has no extension order_aggregator: run CREATE EXTENSION order_aggregator",
-			PQdb(db->connection));
-	else if (outcome == DB_OK && !is_enough)
-		log_warning("database %s has order_aggregator %s, and this bridge needs %d.%d: run ALTER "
-					"EXTENSION order_aggregator UPDATE",
-					PQdb(db->connection), version, EXTENSION_MAJOR, EXTENSION_MINOR);
-	PQclear(result);
-	return is_enough;
-}
-
-/* libpq quotes the part of a connection string that it cannot read: a password may be in it. */
-static void
-hide_quoted(const char *error, char *hidden, size_t size)
-{
-	const char *first = strchr(error, '"');
-	const char *last = strrchr(error, '"');
-
-	if (first == NULL)
-		snprintf(hidden, size, "%s", error);
-	else
-		snprintf(hidden, size, "%.*s...%s", (int) (first - error), error, last + 1);
-	hidden[strcspn(hidden, "\n")] = '\0';
-}
-
-static void
-log_connect_error(const char *error)
-{
-	char hidden[512];
-
-	if (strstr(error, "connection option") == NULL)
-	{
-		log_warning("cannot connect to PostgreSQL: %s", error);
-		return;
-	}
-	hide_quoted(error, hidden, sizeof(hidden));
-	log_warning("cannot connect to PostgreSQL: DATABASE_URL: %s", hidden);
-}
-
-bool
-db_connect(Db *db)
-{
-	/* what comes first may be overridden by the URL, which is expanded in place of dbname */
-	const char *const keywords[] = {
-		"connect_timeout",  "keepalives_idle",           "keepalives_interval",
-		"keepalives_count", "tcp_user_timeout",          "target_session_attrs",
-		"dbname",           "fallback_application_name", NULL};
-	const char *const values[] = {"5",          "10",    "5",      "3", "20000",
-								  "read-write", db->url, db->name, NULL};
-
-	if (!db_adopt(db, PQconnectdbParams(keywords, values, 1)))
-	{
-		log_connect_error(PQerrorMessage(db->connection));
-		db_close(db);
-		return false;
-	}
-	if (!check_extension(db))
-	{
-		db_close(db);
-		return false;
-	}
-	backoff_reset(&db->backoff);
-	log_info("connected to PostgreSQL host=%s port=%s database=%s pid=%d", PQhost(db->connection),
-			 PQport(db->connection), PQdb(db->connection), PQbackendPID(db->connection));
-	return true;
-}
-
-bool
-db_connect_until_stopped(Db *db)
-{
-	while (!stop_requested())
-	{
-		if (db_is_connected(db) || db_connect(db))
-			return true;
-		stop_wait_ms(backoff_next(&db->backoff));
-	}
-	return false;
 }
 
 bool
@@ -301,7 +145,7 @@ judge(Db *db, const char *doing, const PGresult *result)
 static PGresult *
 next_result(Db *db, const char *doing, long long deadline_ms, bool *is_late)
 {
-	*is_late = !wait_for_result(db, deadline_ms);
+	*is_late = !db_wait_for_result(db, deadline_ms);
 	if (!*is_late)
 		return PQgetResult(db->connection);
 	log_warning("%s: PostgreSQL has not answered within %d ms: the connection is given up", doing,
@@ -345,6 +189,54 @@ db_query(Db *db, const char *doing, const char *sql, int nparams, const char *co
 	return db_query_typed(db, doing, sql, nparams, NULL, params, NULL, NULL, result);
 }
 
+/* Sends what holds for the transaction, and the statement, in one round trip. */
+static bool
+send_pooled(Db *db, const char *sql, int nparams, const Oid *types, const char *const *params,
+			const int *lengths, const int *formats)
+{
+	char        timeouts[2][12];
+	const char *settings[2] = {timeouts[0], timeouts[1]};
+
+	snprintf(timeouts[0], sizeof(timeouts[0]), "%d", db->timeout_ms);
+	snprintf(timeouts[1], sizeof(timeouts[1]), "%d", db->lock_timeout_ms);
+	return PQenterPipelineMode(db->connection) &&
+		   PQsendQueryParams(db->connection, SQL_TRANSACTION, 2, NULL, settings, NULL, NULL, 0) &&
+		   PQsendQueryParams(db->connection, sql, nparams, types, params, lengths, formats, 0) &&
+		   PQpipelineSync(db->connection);
+}
+
+/* The result of the statement that was sent so, or of its settings if they were refused. */
+static PGresult *
+pooled_result(Db *db, const char *doing, long long deadline_ms, bool *is_late)
+{
+	PGresult *result = NULL;
+	PGresult *next;
+
+	do
+	{
+		ExecStatusType status;
+
+		next = next_result(db, doing, deadline_ms, is_late);
+		if (next == NULL && (*is_late || !db_is_connected(db)))
+			break;
+		status = PQresultStatus(next);
+		if (next != NULL && status == PGRES_PIPELINE_SYNC)
+		{
+			PQclear(next);
+			(void) PQexitPipelineMode(db->connection);
+			break;
+		}
+		if (next == NULL || status == PGRES_PIPELINE_ABORTED)
+			PQclear(next);
+		else
+		{
+			PQclear(result);
+			result = next;
+		}
+	} while (true);
+	return result;
+}
+
 DbOutcome
 db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types,
 			   const char *const *params, const int *lengths, const int *formats, PGresult **result)
@@ -356,12 +248,21 @@ db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oi
 	*result = NULL;
 	if (!can_send(db))
 		return DB_LOST;
-	if (PQsendQueryParams(db->connection, sql, nparams, types, params, lengths, formats, 0))
+	if (db->is_pooled)
+	{
+		if (send_pooled(db, sql, nparams, types, params, lengths, formats))
+			*result = pooled_result(db, doing, deadline_ms, &is_late);
+	}
+	else if (PQsendQueryParams(db->connection, sql, nparams, types, params, lengths, formats, 0))
 		*result = next_result(db, doing, deadline_ms, &is_late);
 	if (is_late)
+	{
+		PQclear(*result);
+		*result = NULL;
 		return DB_LOST;
+	}
 	outcome = judge(db, doing, *result);
-	return finish_results(db, doing, deadline_ms, outcome);
+	return db->is_pooled ? outcome : finish_results(db, doing, deadline_ms, outcome);
 }
 
 DbOutcome
@@ -390,42 +291,4 @@ db_value(const PGresult *result, int row, int column)
 {
 	assert(row < PQntuples(result) && column < PQnfields(result));
 	return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
-}
-
-/* libpq takes what follows the first @ for the host, and would tell of it when it is not found. */
-static bool
-has_bare_at(const char *url)
-{
-	const char *authority = strstr(url, "://");
-	size_t      length;
-	const char *at;
-
-	if (authority == NULL)
-		return false;
-	authority += strlen("://");
-	length = strcspn(authority, "/?");
-	at = memchr(authority, '@', length);
-	return at != NULL && memchr(at + 1, '@', (size_t) (authority + length - at - 1)) != NULL;
-}
-
-const char *
-db_url_complaint(const char *url)
-{
-	static char       complaint[256];
-	char             *error = NULL;
-	PQconninfoOption *options;
-
-	if (strstr(url, "://") == NULL && strchr(url, '=') == NULL)
-		return NULL; /* the name of a database */
-	if (has_bare_at(url))
-		return "an @ in a user or password must be written %40";
-	options = PQconninfoParse(url, &error);
-	if (options != NULL)
-	{
-		PQconninfoFree(options);
-		return NULL;
-	}
-	hide_quoted(error != NULL ? error : "out of memory", complaint, sizeof(complaint));
-	PQfreemem(error);
-	return complaint;
 }

@@ -1,6 +1,10 @@
 /*
  * db.h
  *		One libpq connection that comes back: each thread has its own.
+ *
+ * It may go through a pooler such as PgBouncer, by transactions: then nothing is set for a session,
+ * but for each statement anew, in its own transaction and round trip. Only who has a session_sql
+ * needs a session.
  */
 #ifndef BRIDGE_DB_H
 #define BRIDGE_DB_H
@@ -17,6 +21,11 @@
 #define EXTENSION_MAJOR 1
 #define EXTENSION_MINOR 1
 
+/* What follows the name of who needs a session and has none. */
+#define DB_LACKS_SESSION                                                                           \
+	"needs a session of its own, and this database is behind a pooler that gives each "             \
+	"transaction another one: set RELAY_DATABASE_URL to the database itself"
+
 typedef struct Db
 {
 	const char *url;
@@ -27,6 +36,8 @@ typedef struct Db
 	int     lock_timeout_ms; /* and sooner if it waits that long for a lock of someone's */
 	PGconn *connection;
 	Backoff backoff;
+	bool    is_pooled;     /* a pooler may give each transaction another server process */
+	bool    lacks_session; /* and it does, though session_sql needs one: db_connect is in vain */
 } Db;
 
 typedef enum DbOutcome

@@ -4,6 +4,15 @@
  */
 #include "link/statements.h"
 
+const char SQL_TRANSACTION[] =
+	"SELECT set_config('timezone', 'UTC', true), set_config('extra_float_digits', '3', true), "
+	"set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)";
+
+const char SQL_BACKEND_PID[] = "SELECT pg_catalog.pg_backend_pid()";
+
+/* two statements: the transaction stays open, and with it whoever serves it */
+const char SQL_KEEP_BACKEND[] = "BEGIN; SELECT pg_catalog.pg_backend_pid()";
+
 const char SQL_EXTENSION_VERSION[] =
 	"SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'";
 

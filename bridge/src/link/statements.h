@@ -7,8 +7,12 @@
 
 /* a format: the two time-outs, in milliseconds */
 #define SQL_SESSION                                                                                \
-	"SET timezone = 'UTC'; SET client_encoding = 'UTF8'; SET extra_float_digits = 3; "             \
-	"SET statement_timeout = %d; SET lock_timeout = %d"
+	"SET timezone = 'UTC'; SET extra_float_digits = 3; SET statement_timeout = %d; SET "           \
+	"lock_timeout = %d"
+/* the same for one transaction: $1 and $2 are the time-outs */
+extern const char SQL_TRANSACTION[];
+extern const char SQL_BACKEND_PID[];
+extern const char SQL_KEEP_BACKEND[];
 extern const char SQL_EXTENSION_VERSION[];
 
 extern const char SQL_PLACE[];

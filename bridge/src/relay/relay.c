@@ -195,7 +195,7 @@ relay_run(void *unused)
 	log_set_role("relay");
 	gethostname(relay->holder, sizeof(relay->holder) - 16);
 	snprintf(relay->holder + strlen(relay->holder), 16, " %d", (int) getpid());
-	db_init(&relay->db, config.database_url, "order-bridge relay", SQL_RELAY_SESSION);
+	db_init(&relay->db, config.relay_database_url, "order-bridge relay", SQL_RELAY_SESSION);
 	relay->backoff = (Backoff){.delay_ms_min = 100, .delay_ms_max = 5000};
 	relay->db.timeout_ms = TIMEOUT_MS;
 	role_set_ready(ROLE_RELAY, false);

@@ -71,18 +71,17 @@ row_scan_end(RowScan *scan)
 void
 row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys)
 {
+	MemoryContext old_context;
+
 	/* a scan has as many keys as it was begun with, always */
 	if (scan->scan != NULL && scan->scan->numberOfKeys != nkeys)
 		row_scan_renew(scan);
+	old_context = MemoryContextSwitchTo(scan->context);
 	if (scan->scan == NULL)
-	{
-		MemoryContext old_context = MemoryContextSwitchTo(scan->context);
-
 		scan->scan = compat_index_beginscan(
 			scan->table, scan->index, scan->snapshot ? scan->snapshot : GetActiveSnapshot(), nkeys);
-		MemoryContextSwitchTo(old_context);
-	}
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
+	MemoryContextSwitchTo(old_context);
 }
 
 void
@@ -117,7 +116,12 @@ row_scan_find_int8(RowScan *scan, int64 key)
 TupleTableSlot *
 row_scan_next(RowScan *scan)
 {
-	return index_getnext_slot(scan->scan, ForwardScanDirection, scan->found) ? scan->found : NULL;
+	/* the access method remembers things of the whole scan whenever it meets them */
+	MemoryContext old_context = MemoryContextSwitchTo(scan->context);
+	bool          is_found = index_getnext_slot(scan->scan, ForwardScanDirection, scan->found);
+
+	MemoryContextSwitchTo(old_context);
+	return is_found ? scan->found : NULL;
 }
 
 static void

@@ -1,0 +1,279 @@
+/*
+ * db_connect.c
+ *		One libpq connection that comes back: made, and made anew.
+ *
+ * Between us and the server there may be a pooler. It shows by its process id, which is not the
+ * server's; whether it keeps a server process for us is found out only by who needs that.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/stop.h"
+#include "link/db_state.h"
+#include "link/statements.h"
+
+#define RECONNECT_MS_MIN 100
+#define RECONNECT_MS_MAX 5000
+#define SESSION_MS_MAX   5000 /* for the settings of a new session */
+#define POOLER_PROBES    8
+
+void
+db_init(Db *db, const char *url, const char *name, const char *session_sql)
+{
+	*db = (Db){.url = url,
+			   .name = name,
+			   .session_sql = session_sql,
+			   .timeout_ms = DB_TIMEOUT_MS,
+			   .lock_timeout_ms = DB_LOCK_TIMEOUT_MS,
+			   .backoff = {.delay_ms_min = RECONNECT_MS_MIN, .delay_ms_max = RECONNECT_MS_MAX}};
+}
+
+static void
+on_notice(void *context, const PGresult *result)
+{
+	(void) context;
+	log_debug("notice from PostgreSQL: %s", PQresultErrorMessage(result));
+}
+
+/* Runs some statements of a new session; false if one fails, or does not end in time. */
+static bool
+execute(Db *db, const char *sql)
+{
+	long long deadline_ms = monotonic_ms() + SESSION_MS_MAX;
+	bool      ok = PQsendQuery(db->connection, sql) == 1;
+
+	while (ok)
+	{
+		PGresult *result = db_wait_for_result(db, deadline_ms) ? PQgetResult(db->connection) : NULL;
+		ExecStatusType status = PQresultStatus(result);
+
+		if (result == NULL)
+			return monotonic_ms() < deadline_ms;
+		ok = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+		PQclear(result);
+	}
+	return false;
+}
+
+static PGconn *
+open_connection(const Db *db)
+{
+	/* what comes first may be overridden by the URL, which is expanded in place of dbname */
+	const char *const keywords[] = {
+		"connect_timeout",  "keepalives_idle",           "keepalives_interval",
+		"keepalives_count", "tcp_user_timeout",          "target_session_attrs",
+		"client_encoding",  "dbname",                    "fallback_application_name",
+		NULL};
+	const char *const values[] = {"5",    "10",    "5",      "3", "20000", "read-write",
+								  "UTF8", db->url, db->name, NULL};
+
+	return PQconnectdbParams(keywords, values, 1);
+}
+
+/* The server process that answers; 0 if none does. */
+static int
+backend_pid(Db *db)
+{
+	PGresult *result;
+	int       pid = 0;
+
+	if (db_query(db, "asking who answers", SQL_BACKEND_PID, 0, NULL, &result) == DB_OK)
+		pid = atoi(PQgetvalue(result, 0, 0));
+	PQclear(result);
+	return pid;
+}
+
+/*
+ * Does the pooler give others the server process between our transactions? It does if another
+ * connection gets the one that we had, or if ours changes while that one keeps its own.
+ */
+static bool
+shares_sessions(Db *db)
+{
+	Db        other = *db;
+	PGresult *results[2] = {NULL, NULL};
+	int       ours = backend_pid(db);
+	bool      is_shared = false;
+
+	other.timeout_ms = 0; /* a pool that has no other will not answer */
+	other.connection = open_connection(&other);
+	if (PQstatus(other.connection) == CONNECTION_OK &&
+		PQsetnonblocking(other.connection, 1) == 0 &&
+		db_query_each(&other, "asking for another process", SQL_KEEP_BACKEND, 2, results) == DB_OK)
+		is_shared = atoi(PQgetvalue(results[1], 0, 0)) == ours;
+	for (int i = 0; i < POOLER_PROBES && !is_shared; i++)
+		is_shared = backend_pid(db) != ours;
+	PQclear(results[0]);
+	PQclear(results[1]);
+	db_close(&other);
+	return is_shared;
+}
+
+/* Sets what holds for the session, if there is one. */
+static bool
+begin_session(Db *db)
+{
+	char sql[256];
+	int  pid;
+
+	db->is_pooled = db->lacks_session = false;
+	pid = backend_pid(db);
+	if (pid == 0)
+		return false;
+	db->is_pooled = pid != PQbackendPID(db->connection);
+	if (db->is_pooled && db->session_sql != NULL && shares_sessions(db))
+	{
+		db->lacks_session = true;
+		return false;
+	}
+	if (db->is_pooled && db->session_sql == NULL)
+		return true;
+	snprintf(sql, sizeof(sql), SQL_SESSION, db->timeout_ms, db->lock_timeout_ms);
+	db->is_pooled = false;
+	return execute(db, sql) && (db->session_sql == NULL || execute(db, db->session_sql));
+}
+
+bool
+db_adopt(Db *db, PGconn *connection)
+{
+	db_close(db);
+	db->connection = connection;
+	PQsetNoticeReceiver(db->connection, on_notice, NULL);
+	return PQstatus(connection) == CONNECTION_OK && PQsetnonblocking(connection, 1) == 0 &&
+		   begin_session(db);
+}
+
+bool
+db_is_version_enough(const char *version)
+{
+	int major;
+	int minor;
+
+	return sscanf(version, "%d.%d", &major, &minor) == 2 &&
+		   (major > EXTENSION_MAJOR || (major == EXTENSION_MAJOR && minor >= EXTENSION_MINOR));
+}
+
+/* Is the extension there, and new enough? Says what to do if not. */
+static bool
+check_extension(Db *db)
+{
+	PGresult *result;
+	DbOutcome outcome =
+		db_query(db, "asking for the extension's version", SQL_EXTENSION_VERSION, 0, NULL, &result);
+	const char *version =
+		outcome == DB_OK && PQntuples(result) == 1 ? PQgetvalue(result, 0, 0) : NULL;
+	bool is_enough = version != NULL && db_is_version_enough(version);
+
+	if (outcome == DB_OK && version == NULL)
+		log_warning(
+			"database %s has no extension order_aggregator: run CREATE EXTENSION order_aggregator",
+			PQdb(db->connection));
+	else if (outcome == DB_OK && !is_enough)
+		log_warning("database %s has order_aggregator %s, and this bridge needs %d.%d: run ALTER "
+					"EXTENSION order_aggregator UPDATE",
+					PQdb(db->connection), version, EXTENSION_MAJOR, EXTENSION_MINOR);
+	PQclear(result);
+	return is_enough;
+}
+
+/* libpq quotes the part of a connection string that it cannot read: a password may be in it. */
+static void
+hide_quoted(const char *error, char *hidden, size_t size)
+{
+	const char *first = strchr(error, '"');
+	const char *last = strrchr(error, '"');
+
+	if (first == NULL)
+		snprintf(hidden, size, "%s", error);
+	else
+		snprintf(hidden, size, "%.*s...%s", (int) (first - error), error, last + 1);
+	hidden[strcspn(hidden, "\n")] = '\0';
+}
+
+static void
+log_connect_error(const char *error)
+{
+	char hidden[512];
+
+	if (strstr(error, "connection option") == NULL)
+	{
+		log_warning("cannot connect to PostgreSQL: %s", error);
+		return;
+	}
+	hide_quoted(error, hidden, sizeof(hidden));
+	log_warning("cannot connect to PostgreSQL: DATABASE_URL: %s", hidden);
+}
+
+bool
+db_connect(Db *db)
+{
+	if (!db_adopt(db, open_connection(db)))
+	{
+		if (db->lacks_session)
+			log_error("%s " DB_LACKS_SESSION, db->name);
+		else
+			log_connect_error(PQerrorMessage(db->connection));
+		db_close(db);
+		return false;
+	}
+	if (!check_extension(db))
+	{
+		db_close(db);
+		return false;
+	}
+	backoff_reset(&db->backoff);
+	log_info("connected to PostgreSQL host=%s port=%s database=%s pid=%d", PQhost(db->connection),
+			 PQport(db->connection), PQdb(db->connection), PQbackendPID(db->connection));
+	return true;
+}
+
+bool
+db_connect_until_stopped(Db *db)
+{
+	while (!stop_requested())
+	{
+		if (db_is_connected(db) || db_connect(db))
+			return true;
+		stop_wait_ms(backoff_next(&db->backoff));
+	}
+	return false;
+}
+
+/* libpq takes what follows the first @ for the host, and would tell of it when it is not found. */
+static bool
+has_bare_at(const char *url)
+{
+	const char *authority = strstr(url, "://");
+	size_t      length;
+	const char *at;
+
+	if (authority == NULL)
+		return false;
+	authority += strlen("://");
+	length = strcspn(authority, "/?");
+	at = memchr(authority, '@', length);
+	return at != NULL && memchr(at + 1, '@', (size_t) (authority + length - at - 1)) != NULL;
+}
+
+const char *
+db_url_complaint(const char *url)
+{
+	static char       complaint[256];
+	char             *error = NULL;
+	PQconninfoOption *options;
+
+	if (strstr(url, "://") == NULL && strchr(url, '=') == NULL)
+		return NULL; /* the name of a database */
+	if (has_bare_at(url))
+		return "an @ in a user or password must be written %40";
+	options = PQconninfoParse(url, &error);
+	if (options != NULL)
+	{
+		PQconninfoFree(options);
+		return NULL;
+	}
+	hide_quoted(error != NULL ? error : "out of memory", complaint, sizeof(complaint));
+	PQfreemem(error);
+	return complaint;
+}

@@ -1,0 +1,13 @@
+/*
+ * db_state.h
+ *		What the files of a connection share.
+ */
+#ifndef DB_STATE_H
+#define DB_STATE_H
+
+#include "link/db.h"
+
+/* Waits until there is a result to get, or the connection is gone; false once the time is over. */
+extern bool db_wait_for_result(Db *db, long long deadline_ms);
+
+#endif /* DB_STATE_H */

@@ -5,7 +5,7 @@ PG_MAJOR := $(shell PG_CONFIG=$(PG_CONFIG) scripts/postgresql-major)
 PACKAGES = postgresql-$(PG_MAJOR) postgresql-client-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) rabbitmq-server \
 	librabbitmq-dev libpq-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev zlib1g-dev libyajl-dev libcsv-dev libsystemd-dev libcmocka-dev \
 	pkg-config gcc libc6-dev make procps curl openssl \
-	nginx-light python3 python3-pytest python3-psycopg python3-pika python3-requests python3-jsonschema
+	nginx-light pgbouncer python3 python3-pytest python3-psycopg python3-pika python3-requests python3-jsonschema
 
 prefix ?= /usr/local
 BUILD = $(CURDIR)/build

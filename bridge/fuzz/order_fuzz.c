@@ -205,8 +205,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 
 	if (intake == NULL)
 	{
+		ApiIntakes intakes = {{NULL}};
+
 		intake = intake_create(1, SIZE_MAX);
-		api_init(&(ApiIntakes){{NULL, intake, intake, intake, intake, intake, intake}});
+		for (ApiQueue queue = QUEUE_NONE + 1; queue < QUEUE_COUNT; queue++)
+			intakes.queues[queue] = intake;
+		api_init(&intakes);
 	}
 	memcpy(copy, data, bytes);
 	*end = '\0';

@@ -23,7 +23,7 @@
 
 /* What follows the name of who needs a session and has none. */
 #define DB_LACKS_SESSION                                                                           \
-	"needs a session of its own, and this database is behind a pooler that gives each "             \
+	"needs a session of its own, and this database is behind a pooler that gives each "            \
 	"transaction another one: set RELAY_DATABASE_URL to the database itself"
 
 typedef struct Db

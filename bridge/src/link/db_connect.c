@@ -60,13 +60,13 @@ static PGconn *
 open_connection(const Db *db)
 {
 	/* what comes first may be overridden by the URL, which is expanded in place of dbname */
-	const char *const keywords[] = {
-		"connect_timeout",  "keepalives_idle",           "keepalives_interval",
-		"keepalives_count", "tcp_user_timeout",          "target_session_attrs",
-		"client_encoding",  "dbname",                    "fallback_application_name",
-		NULL};
-	const char *const values[] = {"5",    "10",    "5",      "3", "20000", "read-write",
-								  "UTF8", db->url, db->name, NULL};
+	const char *const keywords[] = {"connect_timeout",           "keepalives_idle",
+									"keepalives_interval",       "keepalives_count",
+									"tcp_user_timeout",          "target_session_attrs",
+									"client_encoding",           "dbname",
+									"fallback_application_name", NULL};
+	const char *const values[] = {"5",          "10",   "5",     "3",      "20000",
+								  "read-write", "UTF8", db->url, db->name, NULL};
 
 	return PQconnectdbParams(keywords, values, 1);
 }
@@ -98,8 +98,7 @@ shares_sessions(Db *db)
 
 	other.timeout_ms = 0; /* a pool that has no other will not answer */
 	other.connection = open_connection(&other);
-	if (PQstatus(other.connection) == CONNECTION_OK &&
-		PQsetnonblocking(other.connection, 1) == 0 &&
+	if (PQstatus(other.connection) == CONNECTION_OK && PQsetnonblocking(other.connection, 1) == 0 &&
 		db_query_each(&other, "asking for another process", SQL_KEEP_BACKEND, 2, results) == DB_OK)
 		is_shared = atoi(PQgetvalue(results[1], 0, 0)) == ours;
 	for (int i = 0; i < POOLER_PROBES && !is_shared; i++)

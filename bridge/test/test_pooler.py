@@ -1,0 +1,182 @@
+"""PgBouncer between the bridge and PostgreSQL: by transactions for all roles but the relay, which needs a session."""
+
+import os
+import shutil
+import subprocess
+import threading
+import urllib.parse
+
+import psycopg
+import pytest
+import requests
+from conftest import PATIENCE_S, free_port, wait_until
+from test_http import ORDER
+from test_locks import in_threads, locked
+
+PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+
+
+class Pooler:
+    """A pgbouncer with two server processes for the world's database."""
+
+    def __init__(self, world, tmp_path, mode):
+        self.url = urllib.parse.urlsplit(world.env["DATABASE_URL"])
+        self.port = free_port()
+        users = {url.username: url.password for url in (self.url, urllib.parse.urlsplit(world.url))}
+        self.folder = tmp_path / "pgbouncer"
+        self.folder.mkdir()
+        (self.folder / "users").write_text("".join(f'"{user}" "{password}"\n' for user, password in users.items()))
+        (self.folder / "ini").write_text(f"""[databases]
+* = host={self.url.hostname} port={self.url.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {self.folder}/users
+pool_mode = {mode}
+default_pool_size = 2
+""")
+        for path in [self.folder, *self.folder.iterdir(), *list(self.folder.parents)[:-2]]:
+            path.chmod(path.stat().st_mode | 0o055 if path.is_dir() else 0o644)
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([PGBOUNCER, self.folder / "ini"], user="nobody" if os.geteuid() == 0 else None, stderr=subprocess.DEVNULL)
+        wait_until(lambda: self.answers(), what="pgbouncer")
+
+    def answers(self):
+        try:
+            psycopg.connect(self.through(self.url), connect_timeout=2).close()
+            return True
+        except psycopg.OperationalError:
+            return False
+
+    def through(self, url):
+        """The same URL by way of the pooler."""
+        return url._replace(netloc=f"{url.username}:{url.password}@127.0.0.1:{self.port}").geturl()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def pooler(world, tmp_path, request):
+    pooler = Pooler(world, tmp_path, getattr(request, "param", "transaction"))
+    pooler.settings = {"DATABASE_URL": pooler.through(pooler.url), "RELAY_DATABASE_URL": world.env["DATABASE_URL"]}
+    yield pooler
+    pooler.kill()
+
+
+def test_a_relay_without_a_session_refuses_to_start(world, pooler):
+    for settings, name in (({"RELAY_DATABASE_URL": ""}, "DATABASE_URL"), ({"RELAY_DATABASE_URL": pooler.through(pooler.url)}, "RELAY_DATABASE_URL")):
+        result = world.command("run", **{**pooler.settings, **settings})
+        assert result.returncode == 64 and f"\n{name}: the role relay needs a session of its own" in result.stderr, result.stderr
+    assert world.ready_bridge("--roles=http,replies,sync,housekeeping", **{**pooler.settings, "RELAY_DATABASE_URL": ""})
+
+
+@pytest.mark.parametrize("pooler", ["session"], indirect=True)
+def test_a_pooler_by_sessions_is_as_none(world, pooler):
+    world.stock(a={"x": 10})
+    world.vendors()
+    world.bridge("--roles=relay", DATABASE_URL=pooler.through(pooler.url))
+    world.ready_bridge("--roles=http,replies")
+    assert world.place(10) == 10
+    wait_until(lambda: world.statuses() == {"confirmed": 10}, what="all to be confirmed")
+
+
+def left_behind(pooler):
+    """What the pool's server processes have that a new one has not."""
+    held = [psycopg.connect(pooler.through(pooler.url)) for _ in range(2)]      # each in a transaction: both processes
+    found, pids = [], set()
+    for db in held:
+        pids.add(db.execute("SELECT pg_backend_pid()").fetchone()[0])
+        found += db.execute("SELECT name, setting FROM pg_settings WHERE source = 'session' AND context <> 'internal' AND name NOT IN ('application_name', 'client_encoding')").fetchall()
+        found += db.execute("SELECT 'listens', pg_listening_channels() UNION ALL SELECT 'prepared', name FROM pg_prepared_statements").fetchall()
+        found += db.execute("SELECT 'advisory lock', objid::text FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()").fetchall()
+        found += db.execute("SELECT 'temporary table', relname FROM pg_class WHERE relnamespace = pg_my_temp_schema()").fetchall()
+    for db in held:
+        db.close()
+    assert len(pids) == 2
+    return found
+
+
+def test_two_bridges_share_a_pool_of_two(world, pooler):
+    """All they do at once, many clients, the pooler killed in between; nothing is lost, and nothing stays behind in the pool."""
+    world.stock(a={"x": 5000, "y": 5000})
+    world.vendors()
+    bridges = [world.ready_bridge(**pooler.settings) for _ in range(2)]
+    answers, failed = [], []
+
+    def work(n):
+        url = bridges[n % 2].url
+        for m in range(25):
+            try:
+                answer = requests.post(f"{url}/order", json={"productId": "xy"[m % 2], "quantity": 1}, headers={"Idempotency-Key": f"{n} {m}"}, timeout=PATIENCE_S)
+                answers.append(answer.status_code)
+                if answer.status_code == 201:
+                    order = answer.json()["orderId"]
+                    assert requests.get(f"{url}/order/{order}", timeout=PATIENCE_S).status_code in (200, 503)
+                    if m % 5 == 0:
+                        assert requests.post(f"{url}/order/{order}/cancel", timeout=PATIENCE_S).status_code in (200, 409, 503)
+                assert requests.get(f"{url}/products?limit=5", timeout=PATIENCE_S).status_code in (200, 503)
+            except (AssertionError, requests.RequestException) as error:
+                failed.append(repr(error))
+
+    threads = in_threads(12, work)
+    wait_until(lambda: len(answers) > 60, what="some orders")
+    pooler.kill()
+    pooler.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [] and set(answers) <= {201, 503} and answers.count(201) > 100
+    for n in range(12):     # what was refused, or is not known, is asked again with its key
+        for m in range(25):
+            url = f"{bridges[n % 2].url}/order"
+            body = {"productId": "xy"[m % 2], "quantity": 1}
+            wait_until(lambda: requests.post(url, json=body, headers={"Idempotency-Key": f"{n} {m}"}, timeout=PATIENCE_S).status_code == 201, what="the order")
+    wait_until(lambda: set(world.statuses()) <= {"confirmed", "cancelled"}, what="all to be settled")
+    assert sum(world.statuses().values()) == 300
+    assert left_behind(pooler) == []
+    world.consistent()
+
+
+def test_time_outs_hold_through_the_pool(world, pooler):
+    """They are set for each transaction: a lock is waited for no longer than without the pooler."""
+    world.stock(a={"x": 10})
+    assert world.place(2) == 2
+    bridge = world.ready_bridge("--roles=http", **pooler.settings)
+    answers = []
+    with locked(world, "LOCK TABLE order_aggregator.orders"):
+        threads = in_threads(2, lambda n: answers.append(requests.get(f"{bridge.url}/order/{n + 1}", timeout=PATIENCE_S).status_code))
+        wait_until(lambda: bridge.logged("reading orders: ") and bridge.logged("sqlstate=55P03"), what="the lock time-out")
+        assert answers == []
+    for thread in threads:
+        thread.join()
+    assert answers == [200, 200]
+    assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=PATIENCE_S).status_code == 201
+    assert left_behind(pooler) == []
+
+
+def test_single_calls_through_the_pool(world, pooler):
+    """From clients of all kinds, with prepared statements off: no unit twice, and the pool is as it was."""
+    world.stock(a={"x": 300})
+    world.db.execute("SELECT order_aggregator.configure_product('x', lanes => 4)")
+    sold = []
+
+    def buy(_):
+        with psycopg.connect(pooler.through(urllib.parse.urlsplit(world.url)), autocommit=True, prepare_threshold=None) as db:
+            try:
+                while True:
+                    sold.append(db.execute("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]')").fetchone()[0])
+            except psycopg.Error as error:
+                assert error.sqlstate == "OA001"
+
+    threads = [threading.Thread(target=buy, args=[n]) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(sold)) == len(sold) == 300
+    world.consistent()

@@ -19,7 +19,8 @@ help:
 	@echo 'make attack   what a stranger would try, against the servers of make up'
 	@echo 'make up       private PostgreSQL, RabbitMQ, bridge and vendor simulator; source .run/env'
 	@echo 'make down     stop them'
-	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-reads bench-sync)'
+	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-reads bench-sync);'
+	@echo '              bench-quick: a look in three minutes; bench-plots: the plots of docs/performance.md'
 	@echo 'make deb      Debian packages (make check-packages uses them in a bare Debian)'
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
 	@echo 'make soak     the concurrent and fault tests for minutes each'
@@ -88,6 +89,15 @@ bench-http: packages build bench/peers/node_modules
 
 bench-reads: packages build bench/peers/node_modules
 	@$(PYTHON) bench/reads.py
+
+# everything but the relay, the loop and the feeds, shortly: for a first look
+bench-quick: packages build bench/peers/node_modules
+	@export BENCH_FOLDER=quick BENCH_SECONDS=2 BENCH_ROUNDS=1 BENCH_GROWTH_ORDERS=0 GAP_ROUNDS=1 GAP_SECONDS=2; \
+	for bench in placement reads http_api; do echo; echo "$$bench:"; $(PYTHON) bench/$$bench.py || exit 1; done
+
+bench-plots: packages build
+	@scripts/install-packages wrk
+	@$(PYTHON) bench/plots.py
 
 bench-sync: packages build
 	@scripts/install-packages wrk
@@ -180,4 +190,4 @@ clean:
 
 VERSION = $$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 
-.PHONY: all deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean
+.PHONY: all deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

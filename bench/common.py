@@ -12,7 +12,7 @@ import psycopg
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 RUN = TOP / ".run" / "bench"
-OUT = TOP / "build" / "bench"
+OUT = TOP / "build" / "bench" / os.environ.get("BENCH_FOLDER", "")
 SECONDS = int(os.environ.get("BENCH_SECONDS", 10))
 
 

@@ -1,12 +1,15 @@
 """The database as its keepers handle it: dumped, restored in other ways, upgraded from the first version."""
 
 import json
+import shutil
 import subprocess
+import threading
+import urllib.parse
 
 import psycopg
 import pytest
 import requests
-from conftest import PATIENCE_S, wait_until
+from conftest import PATIENCE_S, RUN, free_port, wait_until
 
 # every object of the extension, each as one line of text
 CATALOGUE = """
@@ -201,4 +204,72 @@ def test_dump_and_restore_loses_nothing_and_repeats_under_the_same_message_id(wo
     assert bridge.logged("restored from another cluster")
     repeated = {p.message_id for p, body, _ in messages if json.loads(body)["orderId"] <= 10}
     assert repeated <= old_ids
+    world.consistent()
+
+
+# ---- ids after a fail-over ----
+
+PLACE = "SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]')"
+
+
+def ids_of(url, count=2, key=None):
+    with psycopg.connect(url, autocommit=True) as db:
+        return [db.execute("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]', %s)", [key and f"{key} {n}"]).fetchone()[0] for n in range(count)]
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+def test_ids_that_another_timeline_may_have_given_are_not_given_again(world, key):
+    """A standby that lost the last orders is promoted; a vendor's late answer to one of them confirms nothing."""
+    world.stock(a={"x": 1000})
+    assert ids_of(world.url) == [1, 2]
+    folder, port = world.tmp_path / "standby", free_port()
+    owner = (RUN / "postgresql").stat()
+    shell("pg_basebackup", "-d", world.servers.env["DATABASE_URL"], "-D", folder, "-R", "-X", "stream", "-c", "fast")
+    with open(folder / "postgresql.auto.conf", "a") as settings:
+        settings.write(f"port = {port}\nunix_socket_directories = ''\nprimary_conninfo = ''\n")
+    assert ids_of(world.url) == [3, 4]      # what the standby does not get
+    pg_ctl = next((RUN / "pgroot").glob("usr/lib/postgresql/*/bin/pg_ctl"))
+    stepped_down = {"user": owner.st_uid, "group": owner.st_gid} if owner.st_uid != 0 and shutil.os.geteuid() == 0 else {}
+    if stepped_down:
+        shell("chown", "-R", f"{owner.st_uid}:{owner.st_gid}", folder)
+        for path in list(folder.parents)[:-2]:
+            path.chmod(path.stat().st_mode | 0o055)
+    shell(pg_ctl, "-D", folder, "-l", folder / "log", "-w", "start", **stepped_down)
+    try:
+        url = urllib.parse.urlsplit(world.url)
+        standby = url._replace(netloc=f"{url.username}:{url.password}@{url.hostname}:{port}").geturl()
+        with psycopg.connect(standby, autocommit=True) as db:
+            assert db.execute("SELECT count(*) FROM order_aggregator.order_documents('{1,2}')").fetchone()[0] == 2     # it may be read
+            assert db.execute("SELECT pg_promote()").fetchone()[0]
+            assert ids_of(standby, key=key) == [1_000_000_001, 1_000_000_002]
+            assert db.execute(PLACE).fetchone()[0] == 1_000_000_003       # a session that was there before
+            late = json.dumps([{"orderId": order, "vendorId": "a", "attempt": 1, "status": "confirmed"} for order in (3, 4)])
+            assert db.execute("SELECT outcome FROM order_aggregator.apply_vendor_replies(%s)", [late]).fetchall() == [("invalid",), ("invalid",)]
+            assert db.execute("SELECT DISTINCT status FROM order_aggregator.orders").fetchall() == [("pending",)]
+            assert db.execute("SELECT * FROM order_aggregator.check_consistency()").fetchall() == []
+        assert ids_of(standby) == [1_000_000_004, 1_000_000_005]
+    finally:
+        shell(pg_ctl, "-D", folder, "-m", "immediate", "stop", **stepped_down)
+    assert ids_of(world.url) == [5, 6]
+
+
+def test_many_sessions_jump_once(world):
+    """Whatever becomes of the transaction that was first."""
+    world.stock(a={"x": 1000})
+    assert ids_of(world.url) == [1, 2]
+    world.db.execute("SELECT setval('order_aggregator.timeline_seq', 1)")       # as if these ids were another cluster's
+    with psycopg.connect(world.url) as first:
+        assert first.execute(PLACE).fetchone()[0] == 1_000_000_001
+        first.rollback()
+        with psycopg.connect(world.url) as second:
+            assert second.execute(PLACE).fetchone()[0] == 1_000_000_002
+        assert first.execute(PLACE).fetchone()[0] == 1_000_000_003
+    found, sessions = [], [psycopg.connect(world.url, autocommit=True) for _ in range(8)]
+    world.db.execute("SELECT setval('order_aggregator.timeline_seq', 1)")
+    threads = [threading.Thread(target=lambda db: found.append(db.execute(PLACE).fetchone()[0]), args=[db]) for db in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [2_000_000_000 + n for n in range(1, 9)]
     world.consistent()

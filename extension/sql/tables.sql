@@ -183,6 +183,9 @@ CREATE TABLE shortage (
 
 CREATE SEQUENCE order_id_seq AS bigint;
 
+/* The cluster and timeline whose order ids these are, as one number: see order_ids.c. */
+CREATE SEQUENCE timeline_seq AS bigint;
+
 CREATE TABLE orders (
 	order_id		bigint PRIMARY KEY,
 	customer_id		text,
@@ -368,6 +371,7 @@ SELECT pg_catalog.pg_extension_config_dump('shortage', '');
 SELECT pg_catalog.pg_extension_config_dump('order_return', '');
 SELECT pg_catalog.pg_extension_config_dump('return_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('order_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('timeline_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('orders', '');
 SELECT pg_catalog.pg_extension_config_dump('order_line', '');
 SELECT pg_catalog.pg_extension_config_dump('hold', '');

@@ -78,6 +78,9 @@ CREATE TABLE stock_lane (
 ) USING heap WITH (fillfactor = 10);
 SELECT pg_catalog.pg_extension_config_dump('stock_lane', '');
 
+CREATE SEQUENCE timeline_seq AS bigint;
+SELECT pg_catalog.pg_extension_config_dump('timeline_seq', '');
+
 -- another signature
 DROP FUNCTION configure_product(text, bigint, bigint, text);
 DROP FUNCTION configure_vendor(text, interval, jsonb, bigint, text, boolean);

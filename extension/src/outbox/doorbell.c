@@ -45,7 +45,7 @@ oa_relay_fall_asleep(PG_FUNCTION_ARGS)
 Datum
 oa_relay_wake_up(PG_FUNCTION_ARGS)
 {
-	release_own_lock(OWN_LOCK_RELAY_SLEEPS);
+	release_own_lock(OWN_LOCK_RELAY_SLEEPS, true);
 	PG_RETURN_VOID();
 }
 

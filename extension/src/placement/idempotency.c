@@ -14,6 +14,7 @@
 
 #include "commands/sequence.h"
 #include "common/hashfn.h"
+#include "placement/order_ids.h"
 #include "store/errors.h"
 #include "store/plans.h"
 #include "store/rows.h"
@@ -185,7 +186,7 @@ idempotency_claim(RequestBatch *batch)
 	hashes = palloc(sizeof(int64) * count);
 	order_ids = palloc(sizeof(int64) * count);
 	claimed = palloc0(sizeof(bool) * count);
-	sequence = table_oid("order_id_seq");
+	sequence = order_id_sequence();
 	for (int i = 0; i < count; i++)
 	{
 		OrderRequest *request = &batch->requests[keyed[i]];

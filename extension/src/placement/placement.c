@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "placement/holds.h"
 #include "placement/idempotency.h"
+#include "placement/order_ids.h"
 #include "store/errors.h"
 #include "store/plans.h"
 #include "store/settings.h"
@@ -268,7 +269,7 @@ source_request(Placement *placement, int request_index)
 static void
 number_orders(Placement *placement)
 {
-	Oid   sequence = table_oid("order_id_seq");
+	Oid   sequence = order_id_sequence();
 	char *placed_at = utc_timestamp(placement->placed_at);
 	int64 last_hold_for_us = -1;
 	char *expires_at = NULL;

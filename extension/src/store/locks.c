@@ -38,11 +38,11 @@ own_lock(OwnLock lock, bool for_session)
 }
 
 void
-release_own_lock(OwnLock lock)
+release_own_lock(OwnLock lock, bool for_session)
 {
 	LOCKTAG tag = own_lock_tag(lock);
 
-	(void) LockRelease(&tag, ExclusiveLock, true);
+	(void) LockRelease(&tag, ExclusiveLock, for_session);
 }
 
 bool

@@ -12,12 +12,13 @@
 
 /*
  * try_own_lock takes one of our locks until the end of the transaction, or, for_session,
- * until release_own_lock or the end of the session; false if another session has it.
+ * until the end of the session; false if another session has it. release_own_lock gives it back
+ * before.
  * own_lock waits for it. someone_holds_own_lock waits for nobody and keeps nothing.
  */
 extern bool try_own_lock(OwnLock lock, bool for_session);
 extern void own_lock(OwnLock lock, bool for_session);
-extern void release_own_lock(OwnLock lock);
+extern void release_own_lock(OwnLock lock, bool for_session);
 extern bool someone_holds_own_lock(OwnLock lock);
 
 #endif /* OA_LOCKS_H */

@@ -61,6 +61,12 @@ table_oid(const char *table_name)
 }
 
 bool
+has_table(const char *table_name)
+{
+	return OidIsValid(get_relname_relid(table_name, get_namespace_oid(OA_SCHEMA, false)));
+}
+
+bool
 has_column(const char *table_name, int column)
 {
 	return get_attname(table_oid(table_name), (AttrNumber) column, true) != NULL;

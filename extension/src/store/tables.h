@@ -14,6 +14,9 @@
  * none. */
 extern Oid table_oid(const char *table_name);
 
+/* has_table: one of a later version is not there before ALTER EXTENSION UPDATE. */
+extern bool has_table(const char *table_name);
+
 /* has_column: a table of an earlier version may lack columns until ALTER EXTENSION UPDATE. */
 extern bool has_column(const char *table_name, int column);
 
@@ -28,7 +31,8 @@ typedef enum OwnLock
 {
 	OWN_LOCK_RELAY_LEADS = 1, /* by the session of the relay that is at work */
 	OWN_LOCK_RELAY_SLEEPS,    /* by the same while it waits for the doorbell (doorbell.c) */
-	OWN_LOCK_SHORTAGES = 4    /* while shortages are settled (shortage.c) */
+	OWN_LOCK_SHORTAGES = 4,   /* while shortages are settled (shortage.c) */
+	OWN_LOCK_TIMELINE         /* while order ids jump (order_ids.c) */
 } OwnLock;
 
 enum VendorColumn

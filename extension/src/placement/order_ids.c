@@ -1,0 +1,86 @@
+/*
+ * order_ids.c
+ *		Where the ids of orders come from, and that none is given twice.
+ *
+ * A standby that is promoted, a restore to an earlier point and a dump that is restored go on from
+ * where they were, which may be before the last id that was given: its order is lost, but a
+ * vendor's answer to it may be under way. The cluster's identifier and its timeline change with
+ * each of them. The sequence timeline_seq keeps whose ids these are; who finds another one there
+ * first has the ids jump to the next thousand million.
+ *
+ * All of it is in sequences, which keep what was set whatever becomes of the transaction, so that
+ * nobody has to wait for a transaction that was first.
+ */
+#include "postgres.h"
+
+#include "placement/order_ids.h"
+
+#include "access/xlog.h"
+#include "commands/sequence.h"
+#include "store/locks.h"
+#include "store/plans.h"
+#include "store/tables.h"
+#include "utils/fmgrprotos.h"
+
+#define IDS_JUMP INT64CONST(1000000000)
+
+/* What a sequence has given last; 0 if nothing yet. */
+static int64
+last_value(PlanId plan)
+{
+	plan_execute(plan, NULL, NULL, SPI_OK_SELECT);
+	return SPI_processed == 1 ? spi_int64(0, 1) : 0;
+}
+
+static void
+set_last_value(const char *sequence, int64 value)
+{
+	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(table_oid(sequence)), Int64GetDatum(value));
+}
+
+/* As a value of a sequence: from 1. */
+static int64
+identity_of(TimeLineID timeline)
+{
+	return Max(1, (int64) ((GetSystemIdentifier() + timeline) & PG_INT64_MAX));
+}
+
+static void
+follow(TimeLineID timeline)
+{
+	int64 identity = identity_of(timeline);
+	int64 known;
+	int64 last;
+
+	own_lock(OWN_LOCK_TIMELINE, false);
+	known = last_value(PLAN_LAST_TIMELINE);
+	if (known != identity)
+	{
+		last = last_value(PLAN_LAST_ORDER_ID);
+		if (known != 0 && last != 0)
+		{
+			set_last_value("order_id_seq", ((last + IDS_JUMP / 2) / IDS_JUMP + 1) * IDS_JUMP);
+			ereport(LOG,
+					(errmsg("order_aggregator: this is another cluster or timeline than before: "
+							"order ids go on from " INT64_FORMAT,
+							last_value(PLAN_LAST_ORDER_ID))));
+		}
+		set_last_value("timeline_seq", identity);
+	}
+	release_own_lock(OWN_LOCK_TIMELINE, false);
+}
+
+Oid
+order_id_sequence(void)
+{
+	static TimeLineID followed = 0;
+	TimeLineID        timeline = GetWALInsertionTimeLine();
+
+	/* before ALTER EXTENSION UPDATE there is no such sequence */
+	if (timeline != followed && has_table("timeline_seq"))
+	{
+		follow(timeline);
+		followed = timeline;
+	}
+	return table_oid("order_id_seq");
+}

@@ -273,6 +273,8 @@ is_same_text(const char *a, const char *b)
 static bool
 is_fit(const Job *job)
 {
+	if (job->subject == NULL)
+		return false;
 	return job->query->answer == query_orders ? is_order_id(job->subject)
 											  : text_is_utf8(job->subject, strlen(job->subject));
 }

@@ -114,7 +114,7 @@ add_row(Locking *locking, TupleTableSlot *slot, HeapTuple tuple)
 	row->on_hand = DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND));
 	row->reserved = DatumGetInt64(row_column(slot, STOCK_COLUMN_RESERVED));
 	row->buffer = Max(DatumGetInt64(row_column(slot, STOCK_COLUMN_BUFFER)), vendor->buffer);
-	row->lanes = row_int64(slot, STOCK_COLUMN_LANES, 0);
+	row->lanes = Min(row_int64(slot, STOCK_COLUMN_LANES, 0), LANES_MAX);
 	row->lanes_max = row_int64(slot, STOCK_COLUMN_LANES_MAX, 0);
 	row->in_lanes = row_int64(slot, STOCK_COLUMN_IN_LANES, 0);
 	row->free = row->on_hand - row->reserved - row->in_lanes - row->buffer;

@@ -27,7 +27,7 @@
 
 /* As many lanes as configure_product() gives, and what 'auto' may widen to. */
 #define LANES_MAX      64
-#define LANES_MAX_AUTO 32
+#define LANES_MAX_AUTO 64
 
 typedef enum LaneOutcome
 {

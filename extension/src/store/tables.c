@@ -43,7 +43,7 @@ look_up(const char *table_name)
 		elog(ERROR, "table \"%s.%s\" does not exist", OA_SCHEMA, table_name);
 	if (nknown < KNOWN_MAX && strlen(table_name) < NAMEDATALEN)
 	{
-		strlcpy(known[nknown].name, table_name, NAMEDATALEN);
+		memcpy(known[nknown].name, table_name, strlen(table_name) + 1);
 		known[nknown++].oid = oid;
 	}
 	return oid;

@@ -89,9 +89,9 @@ def pgbench(script, clients, tag, core=None, seconds=SECONDS):
     return len(latencies), len(latencies) / tps, percentile(latencies, 0.5), percentile(latencies, 0.99), gap
 
 
-def wrk(url, script, connections, seconds, **env):
+def wrk(url, script, connections, seconds, threads=2, **env):
     """Runs a script of this folder and returns its summary; ends the benchmark if a request failed."""
-    text = subprocess.run(["wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "20s", "--latency",
+    text = subprocess.run(["wrk", "-t", str(min(threads, connections)), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "20s", "--latency",
                            "-s", TOP / "bench" / script, url], check=True, capture_output=True, text=True,
                           env={**os.environ, **{name: str(value) for name, value in env.items()}}).stdout
     summary = json.loads(next(line for line in text.splitlines() if line.startswith("JSON"))[5:])
@@ -117,7 +117,7 @@ class Figures:
         details = "  ".join(f"{key} {v:,}" for key, v in more.items())
         print(f"{name:42} {value:12,} {unit:10} {details}  {f'{ratio} × {baseline}' if baseline else ''}", flush=True)
 
-    def add_rounds(self, name, rounds, unit, baselines=None, **more):
+    def add_rounds(self, name, rounds, unit, baselines=None):
         """Takes down the median and range of a load's rounds: dicts with a value, and what else was measured, of which the median is kept, or
         the largest if its name begins with "longest". The ratio to each of the baselines ({"ratio": name}) is the median of the ratios of
         the same round."""
@@ -130,7 +130,7 @@ class Figures:
             ratios = sorted(value / of for value, of in zip(values, self.rounds[baseline]))
             row[key], row[f"{key}_range"] = round(statistics.median(ratios), 2), [round(ratios[0], 2), round(ratios[-1], 2)]
         self.rounds[name] = values
-        self.rows.append({**row, **more})
+        self.rows.append(row)
         details = "  ".join(f"{key} {v}" for key, v in row.items() if key not in ("name", "value", "unit", "baseline") and v is not None)
         print(f"{name:30} {row['value']:10,} {unit:10} {details}", flush=True)
 

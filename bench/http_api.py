@@ -12,13 +12,11 @@ http_longest_gap_ms is the longest time without a single order, over all rounds;
 Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (128), GAP_ROUNDS (20), GAP_SECONDS (3).
 """
 
-import json
 import os
 import resource
 import socket
-import subprocess
 
-from common import SECONDS, TOP, Figures, check, connect, empty, empty_plpgsql, fresh, percentile, servers, settings, wrk
+from common import SECONDS, Figures, check, connect, empty, empty_plpgsql, fresh, percentile, servers, settings, wrk
 from peers_of_http import Bridge, Node
 
 CONNECTIONS = int(os.environ.get("HTTP_CONNECTIONS", 128))

@@ -23,8 +23,4 @@ if delay_ms > 0 then
   end
 end
 
-function done(summary, latency)
-  io.write(string.format('JSON {"requests": %d, "us": %d, "errors": %d, "p50": %.3f, "p99": %.3f, "max": %.3f}\n', summary.requests, summary.duration,
-    summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout,
-    latency:percentile(50) / 1000, latency:percentile(99) / 1000, latency.max / 1000))
-end
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "summary.lua")

@@ -107,6 +107,12 @@ def batches(db):
         figures.add_rounds(name, [r[name] for r in rounds], "orders/s", {"ratio": baseline, "ratio_to_copy": "copy_limit"})
 
 
+def once(name, found, unit):
+    """A load of one round, against the median of place_orders_uniform."""
+    figures.add_rounds(name, [found], unit)
+    figures.rows[-1].update(baseline="place_orders_uniform", ratio=round(figures.rows[-1]["value"] / figures.value("place_orders_uniform"), 2))
+
+
 def run_refused(db):
     """Batches of 1 000 of which 999 cannot be served, against those that are all served."""
     empty_with_batches(db, "uniform")
@@ -114,8 +120,7 @@ def run_refused(db):
                    FROM jsonb_array_elements(requests::jsonb) WITH ORDINALITY AS r(r, i))::text""")
     db.execute("UPDATE order_aggregator.stock SET on_hand = 100000")
     found, requests = place_batches(db, "refused")
-    figures.add_rounds("place_orders_999_refused", [{**found, "value": requests / SECONDS}], "requests/s")
-    figures.rows[-1].update(baseline="place_orders_uniform", ratio=round(figures.rows[-1]["value"] / figures.value("place_orders_uniform"), 2))
+    once("place_orders_999_refused", {**found, "value": requests / SECONDS}, "requests/s")
 
 
 def copy(db):
@@ -147,8 +152,7 @@ def run_growth(db):
     db.execute("CHECKPOINT")
     stored = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0]
     print(f"{stored:,} orders stored")
-    figures.add_rounds("growth_10m", [place_batches(db, "growth_10m")[0]], "orders/s")
-    figures.rows[-1].update(baseline="place_orders_uniform", ratio=round(figures.rows[-1]["value"] / figures.value("place_orders_uniform"), 2))
+    once("growth_10m", place_batches(db, "growth_10m")[0], "orders/s")
 
 
 def main():

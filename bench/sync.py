@@ -16,12 +16,11 @@ import multiprocessing
 import http.server
 import os
 import statistics
-import subprocess
 import threading
 import time
 
 import requests
-from common import SECONDS, TOP, Figures, check, connect, empty, fresh, servers, settings
+from common import SECONDS, Figures, check, connect, empty, fresh, servers, settings, wrk
 
 ITEMS = int(os.environ.get("SYNC_ITEMS", 100_000))
 ROUNDS = int(os.environ.get("ROUNDS", 5))
@@ -123,12 +122,7 @@ def loads(figures, db, vendor):
 
 def order_load():
     """POST /order at a steady rate; wrk's summary, latencies in ms."""
-    text = subprocess.run(["wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{SECONDS}s", "--timeout", "20s", "--latency", "-s", TOP / "bench" / "order.lua",
-                           settings()["HTTP_URL"]], check=True, capture_output=True, text=True,
-                          env={**os.environ, "PRODUCTS": str(PRODUCTS), "DELAY_MS": str(CONNECTIONS / RATE * 1000)}).stdout
-    summary = json.loads(next(line for line in text.splitlines() if line.startswith("JSON"))[5:])
-    assert summary["errors"] == 0, text
-    return summary
+    return wrk(settings()["HTTP_URL"], "order.lua", CONNECTIONS, SECONDS, threads=1, PRODUCTS=PRODUCTS, DELAY_MS=CONNECTIONS / RATE * 1000)
 
 
 def make_wal_files(db):

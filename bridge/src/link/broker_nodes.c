@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/random.h>
 
 #include "base/stop.h"
 #include "base/text.h"
@@ -154,16 +153,6 @@ failed_at(uint64_t node)
 	return at_ms;
 }
 
-static unsigned
-random_below(unsigned limit)
-{
-	unsigned number = 0;
-
-	if (getrandom(&number, sizeof(number), 0) != sizeof(number))
-		number = (unsigned) monotonic_ms();
-	return number % limit;
-}
-
 void
 broker_nodes_order(const BrokerNodes *nodes, int *order)
 {
@@ -171,7 +160,7 @@ broker_nodes_order(const BrokerNodes *nodes, int *order)
 
 	for (int i = 0; i < nodes->count; i++)
 	{
-		int place = (int) random_below((unsigned) i + 1);
+		int place = (int) (random() % (i + 1));
 
 		order[i] = order[place];
 		order[place] = i;

@@ -86,14 +86,13 @@ backend_pid(Db *db)
 
 /*
  * Does the pooler give others the server process between our transactions? It does if another
- * connection gets the one that we had, or if ours changes while that one keeps its own.
+ * connection gets ours, or if ours changes while that one keeps its own.
  */
 static bool
-shares_sessions(Db *db)
+shares_sessions(Db *db, int ours)
 {
 	Db        other = *db;
 	PGresult *results[2] = {NULL, NULL};
-	int       ours = backend_pid(db);
 	bool      is_shared = false;
 
 	other.timeout_ms = 0; /* a pool that has no other will not answer */
@@ -115,21 +114,22 @@ begin_session(Db *db)
 {
 	char sql[256];
 	int  pid;
+	bool is_behind_pooler;
 
 	db->is_pooled = db->lacks_session = false;
 	pid = backend_pid(db);
 	if (pid == 0)
 		return false;
-	db->is_pooled = pid != PQbackendPID(db->connection);
-	if (db->is_pooled && db->session_sql != NULL && shares_sessions(db))
+	is_behind_pooler = pid != PQbackendPID(db->connection);
+	if (is_behind_pooler && db->session_sql == NULL)
 	{
-		db->lacks_session = true;
-		return false;
-	}
-	if (db->is_pooled && db->session_sql == NULL)
+		db->is_pooled = true;
 		return true;
+	}
+	db->lacks_session = is_behind_pooler && shares_sessions(db, pid);
+	if (db->lacks_session)
+		return false;
 	snprintf(sql, sizeof(sql), SQL_SESSION, db->timeout_ms, db->lock_timeout_ms);
-	db->is_pooled = false;
 	return execute(db, sql) && (db->session_sql == NULL || execute(db, db->session_sql));
 }
 

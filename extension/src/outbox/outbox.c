@@ -16,6 +16,7 @@
 #include "commands/sequence.h"
 #include "outbox/doorbell.h"
 #include "outbox/partitions.h"
+#include "store/array.h"
 #include "store/bulk.h"
 #include "store/check.h"
 #include "store/json.h"
@@ -52,11 +53,7 @@ event_batch_add(EventBatch *batch)
 {
 	Event *event;
 
-	if (batch->count == batch->size)
-	{
-		batch->size *= 2;
-		batch->events = repalloc(batch->events, sizeof(Event) * batch->size);
-	}
+	batch->events = array_with_room(batch->events, batch->count, &batch->size, sizeof(Event));
 	event = &batch->events[batch->count++];
 	memset(event, 0, sizeof(Event));
 	return event;

@@ -31,7 +31,7 @@ partition_name(int64 event_id)
 Oid
 outbox_find_partition(int64 event_id)
 {
-	return get_relname_relid(partition_name(event_id), get_namespace_oid(OA_SCHEMA, false));
+	return find_table(partition_name(event_id));
 }
 
 /*

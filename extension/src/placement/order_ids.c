@@ -77,7 +77,7 @@ order_id_sequence(void)
 	TimeLineID        timeline = GetWALInsertionTimeLine();
 
 	/* before ALTER EXTENSION UPDATE there is no such sequence */
-	if (timeline != followed && has_table("timeline_seq"))
+	if (timeline != followed && OidIsValid(find_table("timeline_seq")))
 	{
 		follow(timeline);
 		followed = timeline;

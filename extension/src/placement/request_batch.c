@@ -7,6 +7,7 @@
 #include "placement/request.h"
 
 #include "common/hashfn.h"
+#include "store/array.h"
 
 #define SH_PREFIX       interned
 #define SH_ELEMENT_TYPE InternedProduct
@@ -29,12 +30,8 @@ request_batch_intern(RequestBatch *batch, char *id)
 
 	if (!found)
 	{
-		if (batch->nproducts == batch->products_size)
-		{
-			batch->products_size *= 2;
-			batch->product_ids =
-				repalloc(batch->product_ids, sizeof(char *) * batch->products_size);
-		}
+		batch->product_ids = array_with_room(batch->product_ids, batch->nproducts,
+											 &batch->products_size, sizeof(char *));
 		entry->index = batch->nproducts;
 		entry->seen_request = -1;
 		batch->product_ids[batch->nproducts++] = id;

@@ -9,6 +9,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "outbox/events.h"
 #include "store/rows.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -29,10 +30,7 @@ void
 document_string(StringInfo json, const char *name, const char *value)
 {
 	document_member(json, name);
-	if (value == NULL)
-		appendStringInfoString(json, "null");
-	else
-		escape_json(json, value);
+	json_append_string(json, value);
 }
 
 void
@@ -74,11 +72,16 @@ document_int_column(StringInfo json, const char *name, TupleTableSlot *slot, int
 }
 
 void
+document_decimal(StringInfo json, const char *name, Datum number, bool is_null)
+{
+	document_string(json, name,
+					is_null ? NULL : DatumGetCString(DirectFunctionCall1(numeric_out, number)));
+}
+
+void
 document_decimal_column(StringInfo json, const char *name, TupleTableSlot *slot, int column)
 {
-	document_member(json, name);
-	appendStringInfo(json, "\"%s\"",
-					 DatumGetCString(DirectFunctionCall1(numeric_out, row_column(slot, column))));
+	document_decimal(json, name, row_column(slot, column), false);
 }
 
 void

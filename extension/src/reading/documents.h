@@ -19,6 +19,7 @@ extern void document_member(StringInfo json, const char *name);
 extern void document_string(StringInfo json, const char *name, const char *value);
 extern void document_int64(StringInfo json, const char *name, int64 value);
 extern void document_bool(StringInfo json, const char *name, bool value);
+extern void document_decimal(StringInfo json, const char *name, Datum number, bool is_null);
 extern void document_time(StringInfo json, const char *name, Datum at, bool is_null);
 extern void document_text_column(StringInfo json, const char *name, TupleTableSlot *slot,
 								 int column);

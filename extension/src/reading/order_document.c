@@ -9,6 +9,7 @@
 
 #include "funcapi.h"
 #include "reading/documents.h"
+#include "store/array.h"
 #include "store/rows.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
@@ -56,30 +57,11 @@ typedef struct History
 
 /* ---------- history ---------- */
 
-static bool
-is_same_text(const char *a, const char *b)
-{
-	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
-static bool
-is_same(const Happening *a, const Happening *b)
-{
-	return a->at == b->at && a->step == b->step && a->attempt == b->attempt &&
-		   a->return_id == b->return_id && is_same_text(a->event, b->event) &&
-		   is_same_text(a->vendor_id, b->vendor_id) && is_same_text(a->reason, b->reason);
-}
-
 static void
 add_happening(History *history, Happening happening)
 {
-	if (history->count == history->room)
-	{
-		history->room = Max(history->room * 2, 16);
-		history->happenings = history->happenings
-								  ? repalloc(history->happenings, sizeof(Happening) * history->room)
-								  : palloc(sizeof(Happening) * history->room);
-	}
+	history->happenings =
+		array_with_room(history->happenings, history->count, &history->room, sizeof(Happening));
 	history->happenings[history->count++] = happening;
 }
 
@@ -91,6 +73,7 @@ compare_texts(const char *a, const char *b)
 	return strcmp(a, b);
 }
 
+/* By time, then as they are shown; 0 if they are the same. */
 static int
 compare_happenings(const void *a, const void *b)
 {
@@ -122,7 +105,7 @@ write_history(StringInfo json, History *history)
 	{
 		const Happening *happening = &history->happenings[i];
 
-		if (i > 0 && is_same(&happening[-1], happening))
+		if (i > 0 && compare_happenings(&happening[-1], happening) == 0)
 			continue;
 		document_next(json, &is_first);
 		document_time(json, "at", TimestampTzGetDatum(happening->at), false);
@@ -215,22 +198,19 @@ read_hold(TupleTableSlot *slot, History *history)
 static void
 write_holds(OrderReader *reader, int64 order_id, StringInfo json, History *history)
 {
-	int             room = 16;
+	int             room = 0;
 	int             count = 0;
-	HoldText       *holds = palloc(sizeof(HoldText) * room);
+	HoldText       *holds = NULL;
 	TupleTableSlot *slot;
 
 	row_scan_find_int8(&reader->holds, order_id);
 	while ((slot = row_scan_next(&reader->holds)) != NULL)
 	{
-		if (count == room)
-		{
-			room *= 2;
-			holds = repalloc(holds, sizeof(HoldText) * room);
-		}
+		holds = array_with_room(holds, count, &room, sizeof(HoldText));
 		holds[count++] = read_hold(slot, history);
 	}
-	qsort(holds, count, sizeof(HoldText), compare_hold_texts);
+	if (count > 1)
+		qsort(holds, count, sizeof(HoldText), compare_hold_texts);
 	for (int i = 0; i < count; i++)
 		appendStringInfo(json, "%s%s", i == 0 ? "" : ", ", holds[i].json);
 }
@@ -337,12 +317,7 @@ write_returns(OrderReader *reader, int64 order_id, StringInfo json, History *his
 	row_scan_find_int8(&reader->returns, order_id);
 	while ((slot = row_scan_next(&reader->returns)) != NULL)
 	{
-		if (count == room)
-		{
-			room = Max(room * 2, 16);
-			lines = lines ? repalloc(lines, sizeof(ReturnedLine) * room)
-						  : palloc(sizeof(ReturnedLine) * room);
-		}
+		lines = array_with_room(lines, count, &room, sizeof(ReturnedLine));
 		lines[count++] = read_returned_line(slot);
 	}
 	if (count > 1)

@@ -93,8 +93,7 @@ write_offer(ProductReader *reader, TupleTableSlot *offer, StringInfo json, bool 
 
 	document_next(json, is_first);
 	document_string(json, "vendorId", vendor_id);
-	document_string(json, "price",
-					is_priced ? DatumGetCString(DirectFunctionCall1(numeric_out, price)) : NULL);
+	document_decimal(json, "price", price, !is_priced);
 	document_bool(json, "isPriced", is_priced);
 	document_time_column(json, "confirmedAt", vendor, VENDOR_COLUMN_CONFIRMED_AT);
 	document_int64(json, "available", available);
@@ -129,10 +128,7 @@ write_product(void *work, Datum key, StringInfo json)
 	document_int64(json, "available", totals.available);
 	document_int64(json, "onHand", totals.on_hand);
 	document_int64(json, "reserved", totals.reserved);
-	document_string(json, "lowestPrice",
-					totals.has_price
-						? DatumGetCString(DirectFunctionCall1(numeric_out, totals.lowest_price))
-						: NULL);
+	document_decimal(json, "lowestPrice", totals.lowest_price, !totals.has_price);
 	appendStringInfo(json, ", \"offers\": [%s]}", offers.data);
 	return true;
 }

@@ -9,6 +9,7 @@
 #include "settlement/held_orders.h"
 
 #include "miscadmin.h"
+#include "store/array.h"
 #include "store/rows.h"
 #include "store/tables.h"
 #include "store/trigger.h"
@@ -128,11 +129,8 @@ read_holds(Settlement *settlement)
 		row_scan_find_int8(&scan, order->facts.order_id);
 		while ((slot = may_be_stale ? row_scan_next_locked(&scan) : row_scan_next(&scan)) != NULL)
 		{
-			if (settlement->nholds == room)
-			{
-				room *= 2;
-				settlement->holds = repalloc(settlement->holds, sizeof(Hold) * room);
-			}
+			settlement->holds =
+				array_with_room(settlement->holds, settlement->nholds, &room, sizeof(Hold));
 			read_hold(&settlement->holds[settlement->nholds++], order->facts.order_id, slot);
 		}
 		order->nholds = settlement->nholds - first;

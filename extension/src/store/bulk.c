@@ -12,10 +12,12 @@
 
 #include <sched.h>
 
+#include "access/amapi.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
+#include "nodes/nodeFuncs.h"
 #include "store/compat.h"
-#include "store/rows.h"
 #include "store/search_path.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -25,9 +27,10 @@
 #define SLOTS_KEPT_MAX 64
 
 /*
- * What it takes to insert into a table is kept from one call to the next: making it anew, with the
- * expressions of partial indexes, took as long as an order's rows. All of it lives in one context
- * and holds nothing of a transaction but the open relations, which bulk_begin and bulk_end see to.
+ * What it takes to insert into a table and its indexes is kept from one call to the next: making it
+ * anew, with the expressions of partial indexes, took as long as an order's rows. All of it lives
+ * in one context and holds nothing of a transaction but the open relations, which bulk_begin and
+ * bulk_end see to.
  */
 struct BulkInsert
 {
@@ -41,7 +44,7 @@ struct BulkInsert
 	EState   *estate;
 	ResultRelInfo  *result_rel;
 	Oid            *index_ids;
-	bool            has_expressions; /* an index calls functions of whoever made it */
+	bool            runs_code; /* an index calls functions of whoever made it */
 	TupleTableSlot *slots[ROWS_MAX];
 	int             nslots;     /* slots made so far */
 	int             nrows;      /* slots filled */
@@ -132,6 +135,53 @@ watch_once(void)
 
 /* ---------- beginning ---------- */
 
+static bool
+is_foreign_function(Oid function, void *context)
+{
+	return function >= FirstGenbkiObjectId;
+}
+
+/* Does the expression call a function that did not come with the server? */
+static bool
+calls_foreign_function(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, is_foreign_function, context))
+		return true;
+	return expression_tree_walker(node, calls_foreign_function, context);
+}
+
+/* Does the index compare, or whatever else it does, by functions that did not come with the server?
+ */
+static bool
+is_of_foreign_class(Relation index)
+{
+	int count = IndexRelationGetNumberOfKeyAttributes(index) * index->rd_indam->amsupport;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (is_foreign_function(index->rd_support[i], NULL))
+			return true;
+	}
+	return false;
+}
+
+static bool
+indexes_run_code(const ResultRelInfo *result_rel)
+{
+	for (int i = 0; i < result_rel->ri_NumIndices; i++)
+	{
+		const IndexInfo *info = result_rel->ri_IndexRelationInfo[i];
+
+		if (calls_foreign_function((Node *) info->ii_Expressions, NULL) ||
+			calls_foreign_function((Node *) info->ii_Predicate, NULL) ||
+			is_of_foreign_class(result_rel->ri_IndexRelationDescs[i]))
+			return true;
+	}
+	return false;
+}
+
 static BulkInsert *
 make(Relation relation)
 {
@@ -146,12 +196,12 @@ make(Relation relation)
 	bulk->desc = CreateTupleDescCopy(RelationGetDescr(relation));
 	bulk->estate = CreateExecutorState();
 	bulk->result_rel = result_rel;
-	InitResultRelInfo(result_rel, relation, 1, NULL, 0);
+	InitResultRelInfo(result_rel, relation, 0, NULL, 0); /* of no query: it has no range table */
 	ExecOpenIndices(result_rel, false);
 	bulk->index_ids = palloc0(sizeof(Oid) * Max(result_rel->ri_NumIndices, 1));
 	for (int i = 0; i < result_rel->ri_NumIndices; i++)
 		bulk->index_ids[i] = RelationGetRelid(result_rel->ri_IndexRelationDescs[i]);
-	bulk->has_expressions = rows_indexes_run_code(result_rel);
+	bulk->runs_code = indexes_run_code(result_rel);
 	MemoryContextSwitchTo(old_context);
 	return bulk;
 }
@@ -206,10 +256,10 @@ bulk_begin(Oid relid)
 
 	watch_once();
 	bulk = find_kept(relid);
-	if (bulk != NULL)
-		reopen(bulk, relation);
-	else
+	if (bulk == NULL)
 		bulk = make(relation);
+	else
+		reopen(bulk, relation);
 	bulk->relation = relation;
 	bulk->nest_level = GetCurrentTransactionNestLevel();
 	bulk->nrows = 0;
@@ -226,10 +276,21 @@ bulk_yield(BulkInsert *bulk, int every_rows)
 }
 
 static void
+insert_into_indexes(BulkInsert *bulk, TupleTableSlot *slot, bool is_update, bool only_summarizing)
+{
+	int nest_level;
+
+	if (bulk->result_rel->ri_NumIndices == 0)
+		return;
+	nest_level = bulk->runs_code ? search_path_hide() : 0;
+	compat_insert_index_entries(bulk->result_rel, slot, bulk->estate, is_update, only_summarizing);
+	search_path_show(nest_level);
+}
+
+static void
 flush(BulkInsert *bulk)
 {
 	MemoryContext old_context;
-	int           nest_level;
 
 	if (bulk->nrows == 0)
 		return;
@@ -240,19 +301,22 @@ flush(BulkInsert *bulk)
 					   NULL);
 	MemoryContextSwitchTo(old_context);
 
-	nest_level = bulk->has_expressions ? search_path_hide() : 0;
 	for (int i = 0; i < bulk->nrows; i++)
 	{
 		if (bulk->yield_rows > 0 && i % bulk->yield_rows == 0)
 			(void) sched_yield();
-		if (bulk->result_rel->ri_NumIndices > 0)
-			compat_insert_index_entries(bulk->result_rel, bulk->slots[i], bulk->estate, false,
-										false);
+		insert_into_indexes(bulk, bulk->slots[i], false, false);
 		ExecClearTuple(bulk->slots[i]);
 	}
-	search_path_show(nest_level);
 	ResetPerTupleExprContext(bulk->estate);
 	bulk->nrows = 0;
+}
+
+void
+bulk_index(BulkInsert *bulk, TupleTableSlot *slot, bool only_summarizing)
+{
+	insert_into_indexes(bulk, slot, true, only_summarizing);
+	ResetPerTupleExprContext(bulk->estate);
 }
 
 TupleTableSlot *

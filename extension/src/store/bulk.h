@@ -37,6 +37,9 @@ extern void            bulk_store_row(BulkInsert *bulk);
 extern void bulk_set(TupleTableSlot *slot, int column, Datum value);
 extern void bulk_set_text(TupleTableSlot *slot, int column, const char *text);
 
+/* bulk_index makes the new version of a row, which was updated otherwise, known to the indexes. */
+extern void bulk_index(BulkInsert *bulk, TupleTableSlot *slot, bool only_summarizing);
+
 /* bulk_end writes what is left, closes all, and makes the rows visible to later commands. */
 extern void bulk_end(BulkInsert *bulk);
 

@@ -50,16 +50,8 @@ read_lane(TupleTableSlot *slot)
 
 /* ---------- without the stock row ---------- */
 
-/* From now on the row is one of its lanes. */
-static void
-become_lane(StockRow *row, const Lane *lane)
-{
-	row->lane = lane->tuple;
-	row->free = lane->free;
-	row->reserved = lane->reserved;
-}
-
-/* The first lane that has enough is waited for; whatever becomes of it, the caller looks again. */
+/* Takes the lane that is looked for, if it has enough: from then on the row is that lane. A wait
+ * ends with the transaction of who has it, or by the caller's own time-outs. */
 static LaneOutcome
 try_lane(RowScan *scan, StockRow *row, int64 quantity, LockWaitPolicy wait)
 {
@@ -71,7 +63,9 @@ try_lane(RowScan *scan, StockRow *row, int64 quantity, LockWaitPolicy wait)
 	if (row_scan_lock(scan, wait, false) != ROW_LOCKED)
 		return LANES_BUSY;
 	lane = read_lane(scan->locked);
-	become_lane(row, &lane);
+	row->lane = lane.tuple;
+	row->free = lane.free;
+	row->reserved = lane.reserved;
 	return LANE_TAKEN;
 }
 
@@ -99,23 +93,27 @@ lanes_take(StockRow *row, int64 quantity, bool wait)
 		if (wait)
 		{
 			find_lane(&scan, row, busy);
-			if (try_lane(&scan, row, quantity, LockWaitBlock) == LANE_TAKEN)
-				outcome = LANE_TAKEN;
+			outcome = try_lane(&scan, row, quantity, LockWaitBlock);
 		}
 	}
 	row_scan_end(&scan);
 	return outcome;
 }
 
-void
-lanes_write(RowUpdate *update, const StockRow *row)
+static void
+write_lane(RowUpdate *update, const Lane *lane)
 {
 	int   columns[2] = {STOCK_LANE_COLUMN_FREE, STOCK_LANE_COLUMN_RESERVED};
 	bool  nulls[2] = {false, false};
-	Datum values[2] = {Int64GetDatum(row->free),
-					   Int64GetDatum(row->reserved + row->reserved_change)};
+	Datum values[2] = {Int64GetDatum(lane->free), Int64GetDatum(lane->reserved)};
 
-	row_update(update, row->lane, 2, columns, values, nulls);
+	row_update(update, lane->tuple, 2, columns, values, nulls);
+}
+
+void
+lanes_write(RowUpdate *update, const StockRow *row)
+{
+	write_lane(update, &(Lane){row->lane, row->free, row->reserved + row->reserved_change});
 }
 
 /* ---------- with the stock row locked ---------- */
@@ -140,16 +138,10 @@ static void
 write_lanes(const Lane *lanes, int count)
 {
 	RowUpdate update;
-	int       columns[2] = {STOCK_LANE_COLUMN_FREE, STOCK_LANE_COLUMN_RESERVED};
-	bool      nulls[2] = {false, false};
 
 	row_update_begin(&update, "stock_lane");
 	for (int i = 0; i < count; i++)
-	{
-		Datum values[2] = {Int64GetDatum(lanes[i].free), Int64GetDatum(lanes[i].reserved)};
-
-		row_update(&update, lanes[i].tuple, 2, columns, values, nulls);
-	}
+		write_lane(&update, &lanes[i]);
 	row_update_end(&update);
 }
 
@@ -170,8 +162,8 @@ scan_lanes_end(RowScan *scan)
 	PopActiveSnapshot();
 }
 
-/* Locks lanes of the row, all or those that nobody holds, and takes out what they have reserved;
- * returns how many, and sets *passed_over. */
+/* Locks lanes of the row, all or those that nobody holds; returns how many, and sets *passed_over
+ * if somebody holds others. */
 static int
 lock_lanes(const StockRow *row, bool skip_locked, Lane *lanes, bool *passed_over)
 {
@@ -192,6 +184,25 @@ lock_lanes(const StockRow *row, bool skip_locked, Lane *lanes, bool *passed_over
 	return count;
 }
 
+/* Moves to the row what the lanes have reserved, and, with_free, all else that they have. */
+static void
+bring_in(StockRow *row, Lane *lanes, int count, bool with_free)
+{
+	for (int i = 0; i < count; i++)
+	{
+		row->in_lanes -= lanes[i].reserved;
+		row->reserved += lanes[i].reserved;
+		lanes[i].reserved = 0;
+		if (with_free)
+		{
+			row->in_lanes -= lanes[i].free;
+			lanes[i].free = 0;
+		}
+	}
+	write_lanes(lanes, count);
+	write_row(row);
+}
+
 bool
 lanes_fold(StockRow *row, bool skip_locked)
 {
@@ -204,29 +215,8 @@ lanes_fold(StockRow *row, bool skip_locked)
 	count = lock_lanes(row, skip_locked, lanes, &passed_over);
 	if (passed_over)
 		return false;
-	for (int i = 0; i < count; i++)
-	{
-		row->in_lanes -= lanes[i].free + lanes[i].reserved;
-		row->reserved += lanes[i].reserved;
-		lanes[i].free = lanes[i].reserved = 0;
-	}
-	write_lanes(lanes, count);
-	write_row(row);
+	bring_in(row, lanes, count, true);
 	return true;
-}
-
-/* Moves what the lanes have reserved to the row. */
-static void
-take_reserved(StockRow *row, Lane *lanes, int count)
-{
-	for (int i = 0; i < count; i++)
-	{
-		row->in_lanes -= lanes[i].reserved;
-		row->reserved += lanes[i].reserved;
-		lanes[i].reserved = 0;
-	}
-	write_lanes(lanes, count);
-	write_row(row);
 }
 
 /* Of all lanes that nobody holds, so that the next ones who settle find enough in the row; only if
@@ -241,21 +231,14 @@ lanes_gather(StockRow *row, int64 units, bool skip_locked)
 	if (row->reserved >= units || row->in_lanes == 0)
 		return true;
 	count = lock_lanes(row, true, lanes, &passed_over);
-	take_reserved(row, lanes, count);
+	bring_in(row, lanes, count, false);
 	if (row->reserved >= units || !passed_over)
 		return true;
 	if (skip_locked)
 		return false;
 	count = lock_lanes(row, false, lanes, &passed_over);
-	take_reserved(row, lanes, count);
+	bring_in(row, lanes, count, false);
 	return true;
-}
-
-void
-lanes_widen(StockRow *row, int64 lanes)
-{
-	row->lanes = lanes;
-	write_row(row);
 }
 
 /* Makes the lanes that are not there yet, with so many free units each; returns how many. */

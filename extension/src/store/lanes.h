@@ -45,15 +45,13 @@ extern LaneOutcome lanes_take(StockRow *row, int64 quantity, bool wait);
 
 /*
  * These are for a locked stock row, and leave it written anew. lanes_fold and lanes_gather are
- * false if they would have to wait and skip_locked; then nothing is moved. lanes_refill gives each
- * lane that nobody holds up to so many free units, making those that are not there yet.
+ * false if they would have to wait and skip_locked; lanes_fold has moved nothing then.
+ * lanes_refill gives each of the row's lanes that nobody holds up to so many free units, making
+ * those that are not there yet; row->lanes may have been raised before.
  */
 extern bool lanes_fold(StockRow *row, bool skip_locked);
 extern bool lanes_gather(StockRow *row, int64 units, bool skip_locked);
 extern void lanes_refill(StockRow *row, int64 each);
-
-/* lanes_widen spreads a locked row over so many lanes. */
-extern void lanes_widen(StockRow *row, int64 lanes);
 
 /* lanes_write adds to the units that a lane's row has reserved. */
 extern void lanes_write(RowUpdate *update, const StockRow *row);

@@ -13,13 +13,9 @@
 
 #include "store/rows.h"
 
-#include "access/amapi.h"
 #include "access/table.h"
-#include "access/transam.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
 #include "store/compat.h"
-#include "store/search_path.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -239,76 +235,8 @@ row_update_begin(RowUpdate *update, const char *table_name)
 {
 	update->table = table_open(table_oid(table_name), RowExclusiveLock);
 	update->slot = MakeSingleTupleTableSlot(RelationGetDescr(update->table), &TTSOpsHeapTuple);
-	update->estate = NULL;
-	update->result_rel = NULL;
+	update->indexes = NULL;
 	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static bool
-is_foreign_function(Oid function, void *context)
-{
-	return function >= FirstGenbkiObjectId;
-}
-
-/* Does the expression call a function that did not come with the server? */
-static bool
-calls_foreign_function(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (check_functions_in_node(node, is_foreign_function, context))
-		return true;
-	return expression_tree_walker(node, calls_foreign_function, context);
-}
-
-/* Does the index compare, or whatever else it does, by functions that did not come with the server?
- */
-static bool
-is_of_foreign_class(Relation index)
-{
-	int count = IndexRelationGetNumberOfKeyAttributes(index) * index->rd_indam->amsupport;
-
-	for (int i = 0; i < count; i++)
-	{
-		if (is_foreign_function(index->rd_support[i], NULL))
-			return true;
-	}
-	return false;
-}
-
-bool
-rows_indexes_run_code(const ResultRelInfo *result_rel)
-{
-	for (int i = 0; i < result_rel->ri_NumIndices; i++)
-	{
-		const IndexInfo *info = result_rel->ri_IndexRelationInfo[i];
-
-		if (calls_foreign_function((Node *) info->ii_Expressions, NULL) ||
-			calls_foreign_function((Node *) info->ii_Predicate, NULL) ||
-			is_of_foreign_class(result_rel->ri_IndexRelationDescs[i]))
-			return true;
-	}
-	return false;
-}
-
-static void
-insert_into_indexes(RowUpdate *update, bool only_summarizing)
-{
-	int nest_level;
-
-	if (update->result_rel == NULL)
-	{
-		update->estate = CreateExecutorState();
-		update->result_rel = makeNode(ResultRelInfo);
-		InitResultRelInfo(update->result_rel, update->table, 0, NULL,
-						  0); /* of no query: it has no range table */
-		ExecOpenIndices(update->result_rel, false);
-	}
-	nest_level = rows_indexes_run_code(update->result_rel) ? search_path_hide() : 0;
-	compat_insert_index_entries(update->result_rel, update->slot, update->estate, true,
-								only_summarizing);
-	search_path_show(nest_level);
-	ResetPerTupleExprContext(update->estate);
 }
 
 /* Leaves the new row in the slot. */
@@ -326,8 +254,11 @@ update_row(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *
 						   GetActiveSnapshot(), InvalidSnapshot, true, &failure, &mode,
 						   &indexes) != TM_Ok)
 		serialization_failure(update->table);
-	if (indexes != INDEXES_NONE)
-		insert_into_indexes(update, compat_only_summarizing(indexes));
+	if (indexes == INDEXES_NONE)
+		return;
+	if (update->indexes == NULL)
+		update->indexes = bulk_begin(RelationGetRelid(update->table));
+	bulk_index(update->indexes, update->slot, compat_only_summarizing(indexes));
 }
 
 void
@@ -353,11 +284,8 @@ void
 row_update_end(RowUpdate *update)
 {
 	PopActiveSnapshot();
-	if (update->result_rel != NULL)
-	{
-		ExecCloseIndices(update->result_rel);
-		FreeExecutorState(update->estate);
-	}
+	if (update->indexes != NULL)
+		bulk_end(update->indexes);
 	ExecDropSingleTupleTableSlot(update->slot);
 	table_close(update->table, NoLock);
 	CommandCounterIncrement();

@@ -11,7 +11,7 @@
 #include "access/skey.h"
 #include "executor/tuptable.h"
 #include "nodes/lockoptions.h"
-#include "nodes/execnodes.h"
+#include "store/bulk.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -94,8 +94,7 @@ typedef struct RowUpdate
 {
 	Relation        table;
 	TupleTableSlot *slot;
-	EState         *estate; /* this and the next: only once an update is not HOT */
-	ResultRelInfo  *result_rel;
+	BulkInsert     *indexes; /* only once an update is not HOT */
 } RowUpdate;
 
 /*
@@ -113,8 +112,5 @@ extern void row_update_end(RowUpdate *update);
  * changed again. */
 extern HeapTuple row_replace(RowUpdate *update, HeapTuple row, int ncolumns, int *columns,
 							 Datum *values, bool *nulls);
-
-/* rows_indexes_run_code: does an index of the table call functions that somebody has made? */
-extern bool rows_indexes_run_code(const ResultRelInfo *result_rel);
 
 #endif /* OA_ROWS_H */

@@ -167,30 +167,40 @@ write_changed_row(RowUpdate *update, const StockRow *row, TimestampTz shipped_at
 	row_update(update, row->tuple, row->ships ? 3 : 2, columns, values, nulls);
 }
 
-void
-stock_write_changes(StockRows *stock, TimestampTz shipped_at)
+static bool
+is_changed(const StockRow *row)
 {
-	int       nlanes = 0;
+	return row->on_hand_change != 0 || row->reserved_change != 0 || row->ships;
+}
+
+/* Writes those rows of which the row, or only a lane, is locked; opens no table for nothing. */
+static void
+write_rows_of(const StockRows *stock, bool of_lanes, TimestampTz shipped_at)
+{
+	bool      is_begun = false;
 	RowUpdate update;
 
-	row_update_begin(&update, "stock");
 	for (int i = 0; i < stock->nrows; i++)
 	{
 		const StockRow *row = &stock->rows[i];
 
-		if (row->lane != NULL)
-			nlanes += row->reserved_change != 0;
-		else if (row->on_hand_change != 0 || row->reserved_change != 0 || row->ships)
+		if ((row->lane != NULL) != of_lanes || !is_changed(row))
+			continue;
+		if (!is_begun)
+			row_update_begin(&update, of_lanes ? "stock_lane" : "stock");
+		is_begun = true;
+		if (of_lanes)
+			lanes_write(&update, row);
+		else
 			write_changed_row(&update, row, shipped_at);
 	}
-	row_update_end(&update);
-	if (nlanes == 0)
-		return;
-	row_update_begin(&update, "stock_lane");
-	for (int i = 0; i < stock->nrows; i++)
-	{
-		if (stock->rows[i].lane != NULL && stock->rows[i].reserved_change != 0)
-			lanes_write(&update, &stock->rows[i]);
-	}
-	row_update_end(&update);
+	if (is_begun)
+		row_update_end(&update);
+}
+
+void
+stock_write_changes(StockRows *stock, TimestampTz shipped_at)
+{
+	write_rows_of(stock, false, shipped_at);
+	write_rows_of(stock, true, shipped_at);
 }

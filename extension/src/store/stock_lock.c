@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "store/array.h"
 #include "store/lanes.h"
 #include "store/rows.h"
 #include "store/settings.h"
@@ -136,12 +137,7 @@ add_busy(Locking *locking, const char *product_id, const char *vendor_id)
 {
 	StockRows *stock = locking->rows;
 
-	if (stock->nbusy == locking->busy_room)
-	{
-		locking->busy_room = Max(locking->busy_room * 2, 8);
-		stock->busy = stock->busy ? repalloc(stock->busy, sizeof(StockKey) * locking->busy_room)
-								  : palloc(sizeof(StockKey) * locking->busy_room);
-	}
+	stock->busy = array_with_room(stock->busy, stock->nbusy, &locking->busy_room, sizeof(StockKey));
 	stock->busy[stock->nbusy++] = (StockKey){product_id, vendor_id};
 }
 
@@ -272,9 +268,10 @@ take_lane(Locking *locking, const StockDemand *demand, bool wait)
 static bool
 lock_lane(Locking *locking, const StockDemand *demand, bool *was_busy)
 {
+	bool wait = !locking->skip_locked && !IsolationUsesXactSnapshot();
+
 	for (int round = 0; round < LANE_ROUNDS; round++)
 	{
-		bool        wait = !locking->skip_locked && !IsolationUsesXactSnapshot();
 		LaneOutcome outcome;
 
 		if (round > 0)
@@ -342,7 +339,7 @@ refill_lanes(Locking *locking, int first, const StockDemand *demand, bool was_bu
 	left = row->free - demand->quantity - threshold_of(row);
 	if (was_busy && row->lanes == lanes && lanes < row->lanes_max &&
 		left / (4 * Max(lanes, 1)) >= demand->quantity)
-		lanes_widen(row, Min(Max(lanes * 2, 2), row->lanes_max));
+		row->lanes = Min(Max(lanes * 2, 2), row->lanes_max);
 	if (row->lanes > 0 && left / (2 * row->lanes) >= demand->quantity)
 		lanes_refill(row, left / (2 * row->lanes));
 	stock_set_offer(locking->rows, row);

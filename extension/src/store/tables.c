@@ -27,6 +27,12 @@ forget_known(Datum argument, int cache, uint32 hash)
 	nknown = 0;
 }
 
+Oid
+find_table(const char *table_name)
+{
+	return get_relname_relid(table_name, get_namespace_oid(OA_SCHEMA, false));
+}
+
 static Oid
 look_up(const char *table_name)
 {
@@ -38,7 +44,7 @@ look_up(const char *table_name)
 		CacheRegisterSyscacheCallback(NAMESPACEOID, forget_known, (Datum) 0);
 		nknown = 0;
 	}
-	oid = get_relname_relid(table_name, get_namespace_oid(OA_SCHEMA, false));
+	oid = find_table(table_name);
 	if (!OidIsValid(oid))
 		elog(ERROR, "table \"%s.%s\" does not exist", OA_SCHEMA, table_name);
 	if (nknown < KNOWN_MAX && strlen(table_name) < NAMEDATALEN)
@@ -58,12 +64,6 @@ table_oid(const char *table_name)
 			return known[i].oid;
 	}
 	return look_up(table_name);
-}
-
-bool
-has_table(const char *table_name)
-{
-	return OidIsValid(get_relname_relid(table_name, get_namespace_oid(OA_SCHEMA, false)));
 }
 
 bool

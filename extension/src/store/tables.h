@@ -14,8 +14,9 @@
  * none. */
 extern Oid table_oid(const char *table_name);
 
-/* has_table: one of a later version is not there before ALTER EXTENSION UPDATE. */
-extern bool has_table(const char *table_name);
+/* find_table is table_oid that looks anew, InvalidOid if there is none: a partition may not be made
+ * yet, and what a later version has is not there before ALTER EXTENSION UPDATE. */
+extern Oid find_table(const char *table_name);
 
 /* has_column: a table of an earlier version may lack columns until ALTER EXTENSION UPDATE. */
 extern bool has_column(const char *table_name, int column);

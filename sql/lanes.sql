@@ -83,6 +83,19 @@ SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS pl
 SELECT payload FROM outbox WHERE routing_key LIKE 'stock.low.%';
 SELECT configure_product('x', low_threshold => -1);
 
+-- a threshold counts what the lanes have, to the unit
+SELECT configure_product('x', low_threshold => 0);
+BEGIN;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS placed;
+SELECT on_hand - reserved - in_lanes AS free FROM stock WHERE vendor_id = 'a' \gset
+DELETE FROM outbox;
+SELECT place_order('c', jsonb_build_array(jsonb_build_object('productId', 'x', 'quantity', :free))) IS NOT NULL AS placed;
+SELECT payload FROM outbox WHERE routing_key LIKE 'stock.low.%';
+SELECT place_order('c', jsonb_build_array(jsonb_build_object('productId', 'x', 'quantity', available))) IS NOT NULL AS placed FROM product_stock;
+SELECT payload FROM outbox WHERE routing_key LIKE 'stock.low.%';
+ROLLBACK;
+SELECT configure_product('x', low_threshold => -1);
+
 -- to the last unit, whatever is asked for; then it is told what all lanes have
 SELECT place_order('c', '[{"productId": "x", "quantity": 100}]') IS NOT NULL AS placed;
 SELECT place_order('c', '[{"productId": "x", "quantity": 801}]');

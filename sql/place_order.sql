@@ -34,4 +34,14 @@ SELECT headers FROM outbox WHERE headers IS NOT NULL;
 ALTER TABLE orders ADD COLUMN note text;
 SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
 SELECT count(*), count(note) FROM orders;
+-- indexes of a user's own, of those that keep something from row to row too
+CREATE INDEX orders_when ON orders USING brin (placed_at);
+CREATE INDEX lines_by_product ON order_line USING hash (product_id);
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS placed FROM generate_series(1, 3);
+SELECT count(*) FROM place_orders('[{"productId": "x", "quantity": 1}, {"productId": "x", "quantity": 1}]');
+SELECT cancel_order(max(order_id), 'test') FROM orders;
+SET enable_seqscan = off;
+SELECT count(*) FROM orders WHERE placed_at > '2000-01-01';
+SELECT count(*) FROM order_line WHERE product_id = 'x';
+RESET enable_seqscan;
 SELECT * FROM check_consistency();

@@ -4,9 +4,11 @@
  *
  * A standby that is promoted, a restore to an earlier point and a dump that is restored go on from
  * where they were, which may be before the last id that was given: its order is lost, but a
- * vendor's answer to it may be under way. The cluster's identifier and its timeline change with
- * each of them. The sequence timeline_seq keeps whose ids these are; who finds another one there
- * first has the ids jump to the next thousand million.
+ * vendor's answer to it may be under way. The cluster's identifier, its timeline or the database's
+ * own oid change with each of them. The sequence timeline_seq keeps whose ids these are, from the
+ * day the extension was made; who finds another one there first has the ids jump to one of the next
+ * thousand thousand millions, by chance: two that go on from the same point know nothing of each
+ * other. What nothing tells of is a disk that was set back under a running cluster.
  *
  * All of it is in sequences, which keep what was set whatever becomes of the transaction, so that
  * nobody has to wait for a transaction that was first.
@@ -17,12 +19,19 @@
 
 #include "access/xlog.h"
 #include "commands/sequence.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
 #include "store/locks.h"
 #include "store/plans.h"
 #include "store/tables.h"
 #include "utils/fmgrprotos.h"
 
 #define IDS_JUMP INT64CONST(1000000000)
+#define JUMPS_MAX                                                                                  \
+	1000 /* 2^53, which JSON's readers want ids to be below, is 9 000 times as far                 \
+		  */
+
+PG_FUNCTION_INFO_V1(oa_begin_timeline);
 
 /* What a sequence has given last; 0 if nothing yet. */
 static int64
@@ -42,7 +51,22 @@ set_last_value(const char *sequence, int64 value)
 static int64
 identity_of(TimeLineID timeline)
 {
-	return Max(1, (int64) ((GetSystemIdentifier() + timeline) & PG_INT64_MAX));
+	uint64 identity = GetSystemIdentifier() + ((uint64) MyDatabaseId << 16) + timeline;
+
+	return Max(1, (int64) (identity & PG_INT64_MAX));
+}
+
+static void
+jump(void)
+{
+	int64 last = last_value(PLAN_LAST_ORDER_ID);
+	int64 blocks = (int64) pg_prng_uint64_range(&pg_global_prng_state, 1, JUMPS_MAX);
+	int64 next = ((last + IDS_JUMP / 2) / IDS_JUMP + blocks) * IDS_JUMP;
+
+	set_last_value("order_id_seq", next);
+	ereport(LOG, (errmsg("order_aggregator: this is another cluster, timeline or database than "
+						 "before: order ids go on from " INT64_FORMAT,
+						 next)));
 }
 
 static void
@@ -50,24 +74,24 @@ follow(TimeLineID timeline)
 {
 	int64 identity = identity_of(timeline);
 	int64 known;
-	int64 last;
 
 	own_lock(OWN_LOCK_TIMELINE, false);
 	known = last_value(PLAN_LAST_TIMELINE);
 	if (known != identity)
 	{
-		last = last_value(PLAN_LAST_ORDER_ID);
-		if (known != 0 && last != 0)
-		{
-			set_last_value("order_id_seq", ((last + IDS_JUMP / 2) / IDS_JUMP + 1) * IDS_JUMP);
-			ereport(LOG,
-					(errmsg("order_aggregator: this is another cluster or timeline than before: "
-							"order ids go on from " INT64_FORMAT,
-							last_value(PLAN_LAST_ORDER_ID))));
-		}
+		if (known != 0)
+			jump();
 		set_last_value("timeline_seq", identity);
 	}
 	release_own_lock(OWN_LOCK_TIMELINE, false);
+}
+
+/* begin_timeline(), of the install script: the ids are this database's from now on. */
+Datum
+oa_begin_timeline(PG_FUNCTION_ARGS)
+{
+	set_last_value("timeline_seq", identity_of(GetWALInsertionTimeLine()));
+	PG_RETURN_VOID();
 }
 
 Oid

@@ -438,9 +438,9 @@ placement_place(RequestBatch *batch, bool want_documents)
 		if (is_to_be_served(&batch->requests[i]))
 			source_request(placement, i);
 	}
+	stock_write_changes(placement->stock, 0); /* nothing ships */
 	if (placement->nplaced > 0)
 	{
-		stock_write_changes(placement->stock, 0); /* nothing ships */
 		number_orders(placement);
 		write_orders(placement);
 		write_lines(placement);

@@ -25,6 +25,7 @@
 
 #define ROWS_MAX       1000
 #define SLOTS_KEPT_MAX 64
+#define IDLE_MAX       16 /* each outbox partition is a table, and there is always a next one */
 
 /*
  * What it takes to insert into a table and its indexes is kept from one call to the next: making it
@@ -44,6 +45,7 @@ struct BulkInsert
 	EState   *estate;
 	ResultRelInfo  *result_rel;
 	Oid            *index_ids;
+	int             nindexes;
 	bool            runs_code; /* an index calls functions of whoever made it */
 	TupleTableSlot *slots[ROWS_MAX];
 	int             nslots;     /* slots made so far */
@@ -69,7 +71,7 @@ depends_on(const BulkInsert *bulk, Oid relid)
 {
 	if (!OidIsValid(relid) || bulk->relid == relid)
 		return true;
-	for (int i = 0; i < bulk->result_rel->ri_NumIndices; i++)
+	for (int i = 0; i < bulk->nindexes; i++)
 	{
 		if (bulk->index_ids[i] == relid)
 			return true;
@@ -147,6 +149,8 @@ calls_foreign_function(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
+	if (IsA(node, CoerceToDomain)) /* whose constraints may be anything */
+		return true;
 	if (check_functions_in_node(node, is_foreign_function, context))
 		return true;
 	return expression_tree_walker(node, calls_foreign_function, context);
@@ -183,42 +187,48 @@ indexes_run_code(const ResultRelInfo *result_rel)
 }
 
 static BulkInsert *
-make(Relation relation)
+make(Oid relid)
 {
 	MemoryContext context =
 		AllocSetContextCreate(TopMemoryContext, "order_aggregator rows", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext  old_context = MemoryContextSwitchTo(context);
-	BulkInsert    *bulk = palloc0(sizeof(BulkInsert));
-	ResultRelInfo *result_rel = makeNode(ResultRelInfo);
+	BulkInsert *bulk = MemoryContextAllocZero(context, sizeof(BulkInsert));
 
 	bulk->context = context;
-	bulk->relid = RelationGetRelid(relation);
-	bulk->desc = CreateTupleDescCopy(RelationGetDescr(relation));
+	bulk->relid = relid;
+	return bulk;
+}
+
+/* Learns the table and its indexes. The bodies of SQL functions in their expressions are looked at
+ * here, by name. */
+static void
+open_first(BulkInsert *bulk)
+{
+	MemoryContext  old_context = MemoryContextSwitchTo(bulk->context);
+	ResultRelInfo *result_rel = makeNode(ResultRelInfo);
+	int            nest_level = search_path_hide();
+
+	bulk->desc = CreateTupleDescCopy(RelationGetDescr(bulk->relation));
 	bulk->estate = CreateExecutorState();
 	bulk->result_rel = result_rel;
-	InitResultRelInfo(result_rel, relation, 0, NULL, 0); /* of no query: it has no range table */
+	/* of no query: it has no range table */
+	InitResultRelInfo(result_rel, bulk->relation, 0, NULL, 0);
 	ExecOpenIndices(result_rel, false);
 	bulk->index_ids = palloc0(sizeof(Oid) * Max(result_rel->ri_NumIndices, 1));
 	for (int i = 0; i < result_rel->ri_NumIndices; i++)
 		bulk->index_ids[i] = RelationGetRelid(result_rel->ri_IndexRelationDescs[i]);
+	bulk->nindexes = result_rel->ri_NumIndices;
 	bulk->runs_code = indexes_run_code(result_rel);
+	search_path_show(nest_level);
 	MemoryContextSwitchTo(old_context);
-	return bulk;
 }
 
-/* Opens the indexes again; what an access method keeps for itself is of the last time. */
 static void
-reopen(BulkInsert *bulk, Relation relation)
+open_again(BulkInsert *bulk)
 {
-	ResultRelInfo *result_rel = bulk->result_rel;
-
-	result_rel->ri_RelationDesc = relation;
-	for (int i = 0; i < result_rel->ri_NumIndices; i++)
-	{
-		result_rel->ri_IndexRelationDescs[i] = index_open(bulk->index_ids[i], RowExclusiveLock);
-		result_rel->ri_IndexRelationInfo[i]->ii_AmCache = NULL;
-		result_rel->ri_IndexRelationInfo[i]->ii_Context = CurrentMemoryContext;
-	}
+	bulk->result_rel->ri_RelationDesc = bulk->relation;
+	for (int i = 0; i < bulk->nindexes; i++)
+		bulk->result_rel->ri_IndexRelationDescs[i] =
+			index_open(bulk->index_ids[i], RowExclusiveLock);
 }
 
 /* One that is kept for the table and still fits it; NULL if there is none. */
@@ -257,15 +267,24 @@ bulk_begin(Oid relid)
 	watch_once();
 	bulk = find_kept(relid);
 	if (bulk == NULL)
-		bulk = make(relation);
-	else
-		reopen(bulk, relation);
+		bulk = make(relid);
 	bulk->relation = relation;
 	bulk->nest_level = GetCurrentTransactionNestLevel();
 	bulk->nrows = 0;
 	bulk->yield_rows = 0;
+	/* before an index is opened, which may tell of changes and may fail */
 	bulk->next = in_use;
 	in_use = bulk;
+	if (bulk->result_rel == NULL)
+		open_first(bulk);
+	else
+		open_again(bulk);
+	for (int i = 0; i < bulk->nindexes; i++)
+	{
+		/* what an access method keeps for itself is of the last time */
+		bulk->result_rel->ri_IndexRelationInfo[i]->ii_AmCache = NULL;
+		bulk->result_rel->ri_IndexRelationInfo[i]->ii_Context = CurrentMemoryContext;
+	}
 	return bulk;
 }
 
@@ -280,7 +299,7 @@ insert_into_indexes(BulkInsert *bulk, TupleTableSlot *slot, bool is_update, bool
 {
 	int nest_level;
 
-	if (bulk->result_rel->ri_NumIndices == 0)
+	if (bulk->nindexes == 0)
 		return;
 	nest_level = bulk->runs_code ? search_path_hide() : 0;
 	compat_insert_index_entries(bulk->result_rel, slot, bulk->estate, is_update, only_summarizing);
@@ -346,22 +365,39 @@ bulk_store_row(BulkInsert *bulk)
 	bulk->nrows++;
 }
 
+/* The one that was used last is the first; the last of too many goes. */
+static void
+keep(BulkInsert *bulk)
+{
+	BulkInsert **link = &idle;
+	int          count = 0;
+
+	bulk->next = idle;
+	idle = bulk;
+	while (*link != NULL && count < IDLE_MAX)
+	{
+		link = &(*link)->next;
+		count++;
+	}
+	if (*link != NULL)
+	{
+		MemoryContextDelete((*link)->context);
+		*link = NULL;
+	}
+}
+
 void
 bulk_end(BulkInsert *bulk)
 {
 	flush(bulk);
-	for (int i = 0; i < bulk->result_rel->ri_NumIndices; i++)
-		index_close(bulk->result_rel->ri_IndexRelationDescs[i], RowExclusiveLock);
+	ExecCloseIndices(bulk->result_rel);
 	table_close(bulk->relation, NoLock);
 	take_out(&in_use, bulk);
 	/* a batch's worth of slots is not kept for single orders */
 	if (bulk->is_stale || bulk->nslots > SLOTS_KEPT_MAX)
 		MemoryContextDelete(bulk->context);
 	else
-	{
-		bulk->next = idle;
-		idle = bulk;
-	}
+		keep(bulk);
 	CommandCounterIncrement();
 }
 

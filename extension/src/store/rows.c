@@ -13,8 +13,12 @@
 
 #include "store/rows.h"
 
+#include "access/heapam.h"
 #include "access/table.h"
 #include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
 #include "store/compat.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
@@ -33,17 +37,11 @@ rows_see_latest(void)
 void
 row_scan_begin(RowScan *scan, const char *table_name, const char *index_name, LOCKMODE mode)
 {
+	memset(scan, 0, sizeof(RowScan));
 	scan->table = table_open(table_oid(table_name), mode);
-	/* makes the table know its primary key */
-	(void) RelationGetIndexList(scan->table);
-	scan->index = index_open(index_name ? table_oid(index_name) : compat_primary_key(scan->table),
-							 AccessShareLock);
-	scan->scan = NULL;
+	scan->index_name = index_name;
 	scan->context = CurrentMemoryContext;
-	scan->snapshot = NULL;
-	scan->skip_locked = scan->is_busy = false;
 	scan->found = table_slot_create(scan->table, NULL);
-	scan->locked = table_slot_create(scan->table, NULL);
 }
 
 void
@@ -59,9 +57,27 @@ row_scan_end(RowScan *scan)
 {
 	row_scan_renew(scan);
 	ExecDropSingleTupleTableSlot(scan->found);
-	ExecDropSingleTupleTableSlot(scan->locked);
-	index_close(scan->index, NoLock);
+	if (scan->locked != NULL)
+		ExecDropSingleTupleTableSlot(scan->locked);
+	if (scan->index != NULL)
+		index_close(scan->index, NoLock);
 	table_close(scan->table, NoLock);
+}
+
+static Relation
+open_index(const RowScan *scan)
+{
+	/* makes the table know its primary key */
+	(void) RelationGetIndexList(scan->table);
+	return index_open(scan->index_name ? table_oid(scan->index_name)
+									   : compat_primary_key(scan->table),
+					  AccessShareLock);
+}
+
+static Snapshot
+snapshot_of(const RowScan *scan)
+{
+	return scan->snapshot ? scan->snapshot : GetActiveSnapshot();
 }
 
 void
@@ -69,13 +85,14 @@ row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys)
 {
 	MemoryContext old_context;
 
+	if (scan->index == NULL)
+		scan->index = open_index(scan);
 	/* a scan has as many keys as it was begun with, always */
 	if (scan->scan != NULL && scan->scan->numberOfKeys != nkeys)
 		row_scan_renew(scan);
 	old_context = MemoryContextSwitchTo(scan->context);
 	if (scan->scan == NULL)
-		scan->scan = compat_index_beginscan(
-			scan->table, scan->index, scan->snapshot ? scan->snapshot : GetActiveSnapshot(), nkeys);
+		scan->scan = compat_index_beginscan(scan->table, scan->index, snapshot_of(scan), nkeys);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 	MemoryContextSwitchTo(old_context);
 }
@@ -109,15 +126,97 @@ row_scan_find_int8(RowScan *scan, int64 key)
 	row_scan_find(scan, keys, 1);
 }
 
+/*
+ * Finds the version of a row that the snapshot sees, from where the index says that it begins.
+ *
+ * What index_getnext_slot does for a heap, which our tables are, but for the pruning: that would
+ * be done whenever a page is fuller than its table's fillfactor, which one with a dead row is, so
+ * that each update would make the next visitor prune. make_room() does it once a page is full.
+ */
+static bool
+fetch_at(RowScan *scan, const ItemPointerData *place, Snapshot snapshot, bool *is_dead)
+{
+	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) scan->found;
+	HeapTuple                 row = &slot->base.tupdata;
+	ItemPointerData           tid = *place;
+	bool                      is_visible;
+	Buffer                    buffer;
+
+	ExecClearTuple(scan->found);
+	buffer = ReadBuffer(scan->table, ItemPointerGetBlockNumber(&tid));
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	is_visible = heap_hot_search_buffer(&tid, scan->table, buffer, snapshot, row, is_dead, true);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (!is_visible)
+	{
+		ReleaseBuffer(buffer);
+		return false;
+	}
+	row->t_self = tid;
+	scan->found->tts_tableOid = RelationGetRelid(scan->table);
+	ExecStorePinnedBufferHeapTuple(row, scan->found, buffer);
+	scan->place = *place;
+	return true;
+}
+
+static bool
+fetch_next(RowScan *scan)
+{
+	ItemPointer tid;
+
+	while ((tid = index_getnext_tid(scan->scan, ForwardScanDirection)) != NULL)
+	{
+		bool is_dead;
+		bool is_visible = fetch_at(scan, tid, scan->scan->xs_snapshot, &is_dead);
+
+		if (!scan->scan->xactStartedInRecovery)
+			scan->scan->kill_prior_tuple = is_dead;
+		if (!is_visible)
+			continue;
+		pgstat_count_heap_fetch(scan->index);
+		return true;
+	}
+	ExecClearTuple(scan->found);
+	return false;
+}
+
 TupleTableSlot *
 row_scan_next(RowScan *scan)
 {
 	/* the access method remembers things of the whole scan whenever it meets them */
 	MemoryContext old_context = MemoryContextSwitchTo(scan->context);
-	bool          is_found = index_getnext_slot(scan->scan, ForwardScanDirection, scan->found);
+	bool          is_found = fetch_next(scan);
 
 	MemoryContextSwitchTo(old_context);
 	return is_found ? scan->found : NULL;
+}
+
+/* Is the row still where it was? Whatever is there now may be another's, or nothing. */
+static bool
+is_at(RowScan *scan, const ItemPointerData *place, int column, const char *key)
+{
+	bool  is_dead;
+	text *found;
+
+	if (!ItemPointerIsValid(place) ||
+		ItemPointerGetBlockNumber(place) >= RelationGetNumberOfBlocks(scan->table) ||
+		!fetch_at(scan, place, snapshot_of(scan), &is_dead))
+		return false;
+	found = DatumGetTextPP(row_column(scan->found, column));
+	return VARSIZE_ANY_EXHDR(found) == strlen(key) &&
+		   memcmp(VARDATA_ANY(found), key, strlen(key)) == 0;
+}
+
+TupleTableSlot *
+row_scan_get_text(RowScan *scan, int column, const char *key, ItemPointerData *place)
+{
+	if (is_at(scan, place, column, key))
+		return scan->found;
+	row_scan_find_text(scan, key);
+	if (row_scan_next(scan) == NULL)
+		return NULL;
+	*place = scan->place;
+	return scan->found;
 }
 
 static void
@@ -138,6 +237,13 @@ row_scan_lock(RowScan *scan, LockWaitPolicy wait, bool follow)
 		flags |= TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
 	if (follow && !IsolationUsesXactSnapshot())
 		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	if (scan->locked == NULL)
+	{
+		MemoryContext old_context = MemoryContextSwitchTo(scan->context);
+
+		scan->locked = table_slot_create(scan->table, NULL);
+		MemoryContextSwitchTo(old_context);
+	}
 	CHECK_FOR_INTERRUPTS();
 	switch (table_tuple_lock(scan->table, &scan->found->tts_tid, GetActiveSnapshot(), scan->locked,
 							 GetCurrentCommandId(true), LockTupleNoKeyExclusive, wait, flags,
@@ -239,9 +345,23 @@ row_update_begin(RowUpdate *update, const char *table_name)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
-/* Leaves the new row in the slot. */
+/* So that the new version of a row finds room beside it, and the update is HOT. */
 static void
-update_row(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls)
+make_room(Relation table, HeapTuple row, HeapTuple changed)
+{
+	Buffer buffer = ReadBuffer(table, ItemPointerGetBlockNumber(&row->t_self));
+
+	/* read without a lock, as the server does: it is only a hint */
+	if (PageGetHeapFreeSpace(BufferGetPage(buffer)) < MAXALIGN(changed->t_len))
+		heap_page_prune_opt(table, buffer);
+	ReleaseBuffer(buffer);
+}
+
+/* Leaves the new row in the slot; false if another transaction has the row locked, unless that is
+ * waited for, or has changed it. */
+static bool
+try_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls,
+		   bool wait)
 {
 	HeapTuple changed = heap_modify_tuple_by_cols(row, RelationGetDescr(update->table), ncolumns,
 												  columns, values, nulls);
@@ -249,16 +369,35 @@ update_row(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *
 	LockTupleMode   mode;
 	IndexesToUpdate indexes;
 
+	make_room(update->table, row, changed);
 	ExecStoreHeapTuple(changed, update->slot, true);
 	if (table_tuple_update(update->table, &row->t_self, update->slot, GetCurrentCommandId(true),
-						   GetActiveSnapshot(), InvalidSnapshot, true, &failure, &mode,
+						   GetActiveSnapshot(), InvalidSnapshot, wait, &failure, &mode,
 						   &indexes) != TM_Ok)
-		serialization_failure(update->table);
+		return false;
 	if (indexes == INDEXES_NONE)
-		return;
+		return true;
 	if (update->indexes == NULL)
 		update->indexes = bulk_begin(RelationGetRelid(update->table));
 	bulk_index(update->indexes, update->slot, compat_only_summarizing(indexes));
+	return true;
+}
+
+/* The new row, palloc'd. */
+static HeapTuple
+take_row(RowUpdate *update)
+{
+	HeapTuple changed = ExecCopySlotHeapTuple(update->slot);
+
+	ExecClearTuple(update->slot);
+	return changed;
+}
+
+static void
+update_row(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls)
+{
+	if (!try_update(update, row, ncolumns, columns, values, nulls, true))
+		serialization_failure(update->table);
 }
 
 void
@@ -272,12 +411,16 @@ HeapTuple
 row_replace(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values,
 			bool *nulls)
 {
-	HeapTuple changed;
-
 	update_row(update, row, ncolumns, columns, values, nulls);
-	changed = ExecCopySlotHeapTuple(update->slot);
-	ExecClearTuple(update->slot);
-	return changed;
+	return take_row(update);
+}
+
+HeapTuple
+row_try_replace(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values,
+				bool *nulls)
+{
+	return try_update(update, row, ncolumns, columns, values, nulls, false) ? take_row(update)
+																			: NULL;
 }
 
 void

@@ -19,11 +19,13 @@
 typedef struct RowScan
 {
 	Relation        table;
-	Relation        index;
+	const char     *index_name;
+	Relation        index; /* NULL until something is looked up by it */
 	IndexScanDesc   scan;
 	MemoryContext   context; /* where the lookup lives: that of row_scan_begin */
 	TupleTableSlot *found;
-	TupleTableSlot *locked;      /* the last version of a row that was locked */
+	ItemPointerData place;       /* where the index says that the row found last is */
+	TupleTableSlot *locked;      /* the last version of a row that was locked; NULL before */
 	Snapshot        snapshot;    /* NULL: the active one; set it after row_scan_begin */
 	bool            skip_locked; /* rows that others have locked are not waited for; set it after
 									row_scan_begin */
@@ -65,6 +67,14 @@ extern TupleTableSlot *row_scan_next(RowScan *scan);
 extern TupleTableSlot *row_scan_lock_found(RowScan *scan);
 extern TupleTableSlot *row_scan_next_locked(RowScan *scan);
 
+/*
+ * row_scan_get_text returns the one row whose column, the whole key of the index, is that; NULL if
+ * there is none. It looks first at *place, where it was when it was asked for the last time, and
+ * sets it; a place that was never set is all zeros.
+ */
+extern TupleTableSlot *row_scan_get_text(RowScan *scan, int column, const char *key,
+										 ItemPointerData *place);
+
 typedef enum RowLocked
 {
 	ROW_LOCKED,
@@ -89,7 +99,7 @@ extern int64 row_int64(TupleTableSlot *slot, int column, int64 if_null);
 extern bool  row_bool(TupleTableSlot *slot, int column, bool if_null);
 extern char *row_text(TupleTableSlot *slot, int column);
 
-/* Updates of rows that this transaction has locked. */
+/* Updates of rows, which this transaction has locked but for row_try_replace. */
 typedef struct RowUpdate
 {
 	Relation        table;
@@ -112,5 +122,10 @@ extern void row_update_end(RowUpdate *update);
  * changed again. */
 extern HeapTuple row_replace(RowUpdate *update, HeapTuple row, int ncolumns, int *columns,
 							 Datum *values, bool *nulls);
+
+/* row_try_replace is row_replace of a row that need not be locked: NULL, and nothing done, if
+ * another transaction has locked it or changed it since it was found. */
+extern HeapTuple row_try_replace(RowUpdate *update, HeapTuple row, int ncolumns, int *columns,
+								 Datum *values, bool *nulls);
 
 #endif /* OA_ROWS_H */

@@ -142,6 +142,25 @@ stock_return(StockRows *stock, StockRow *row, int64 quantity)
 	add_free(stock, row, quantity);
 }
 
+bool
+stock_take(StockRow *row, int64 quantity)
+{
+	int       column = STOCK_COLUMN_RESERVED;
+	bool      is_null = false;
+	Datum     value = Int64GetDatum(row->reserved + quantity);
+	HeapTuple changed;
+	RowUpdate update;
+
+	row_update_begin(&update, "stock");
+	changed = row_try_replace(&update, row->tuple, 1, &column, &value, &is_null);
+	row_update_end(&update);
+	if (changed == NULL)
+		return false;
+	row->tuple = changed;
+	row->reserved_ahead = quantity;
+	return true;
+}
+
 static void
 write_changed_row(RowUpdate *update, const StockRow *row, TimestampTz shipped_at)
 {
@@ -170,7 +189,7 @@ write_changed_row(RowUpdate *update, const StockRow *row, TimestampTz shipped_at
 static bool
 is_changed(const StockRow *row)
 {
-	return row->on_hand_change != 0 || row->reserved_change != 0 || row->ships;
+	return row->on_hand_change != 0 || row->reserved_change != row->reserved_ahead || row->ships;
 }
 
 /* Writes those rows of which the row, or only a lane, is locked; opens no table for nothing. */

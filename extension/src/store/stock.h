@@ -17,7 +17,7 @@
 
 #define LOW_THRESHOLD_NONE (-1)
 
-/* One locked stock row, and how the transaction will change it. */
+/* One locked stock row, or one that was changed already, and how the transaction will change it. */
 typedef struct StockRow
 {
 	HeapTuple   tuple; /* as it was locked; NULL if only a lane of it is */
@@ -44,6 +44,7 @@ typedef struct StockRow
 	bool        is_priced;        /* somebody has told its price */
 	int64       on_hand_change;
 	int64       reserved_change;
+	int64       reserved_ahead; /* of that, in the row already: stock_take */
 	bool        ships;
 } StockRow;
 
@@ -80,8 +81,9 @@ typedef struct StockDemand
 /*
  * stock_lock_offers locks all rows of the products, with everything that their lanes have;
  * stock_lock_demand locks what the orders need: a row's lanes are left alone as long as there is
- * certainly enough without them, and for one order one lane may do in place of the row. Both
- * are free to change the order of what they are given, and take a product twice as once.
+ * certainly enough without them, and for one order one lane may do in place of the row, or one
+ * row, changed already (stock_take), with the product's others only read. Both are free to change
+ * the order of what they are given, and take a product twice as once.
  *
  * stock_lock_rows locks the rows of the (product, vendor) pairs. "settled" is how many reserved
  * units of each are to be settled at most: those are brought in from the lanes; NULL: everything
@@ -124,6 +126,13 @@ extern void stock_reserve(StockRows *stock, int row, int64 quantity);
 extern void stock_release(StockRows *stock, StockRow *row, int64 quantity);
 extern void stock_ship(StockRow *row, int64 quantity);
 extern void stock_return(StockRows *stock, StockRow *row, int64 quantity);
+
+/*
+ * stock_take reserves units in a row that was found, not locked, at once: false, and nothing is
+ * done, if another transaction has it or has changed it since. stock_reserve() then has them
+ * already, and what is not reserved by it stock_write_changes() gives back.
+ */
+extern bool stock_take(StockRow *row, int64 quantity);
 
 /*
  * stock_write_changes updates every changed row once; in place of triggers and

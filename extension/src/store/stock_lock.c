@@ -4,208 +4,24 @@
  *
  * The locking order of every path is (product_id, vendor_id), in one go, after
  * any order rows; the lanes of an offer after its row. An order that takes a lane has
- * no other lock on that offer, and has seen that the lane is enough, so it never has to
- * lock the row afterwards.
+ * no other lock on that offer, and has seen that the lane is enough, so it does not have to
+ * lock the row afterwards; but another call of the same transaction may (docs/api.md). An order
+ * of one line that meets nobody locks nothing: it changes the row that it has read, if that is
+ * the last version.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "store/array.h"
 #include "store/lanes.h"
 #include "store/rows.h"
-#include "store/settings.h"
 #include "store/stock.h"
+#include "store/stock_scan.h"
 #include "store/tables.h"
-#include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 /* How often an order waits for a lane before it queues for the row. */
 #define LANE_ROUNDS 16
 
-/* What an offer needs of its vendor; read once a call. */
-typedef struct VendorFacts
-{
-	const char *vendor_id;
-	int32       vendor_no;
-	int32       priority;
-	bool        is_active; /* and a feed has confirmed its offers of late */
-	int64       buffer;
-	uint32      hash;
-	char        status;
-} VendorFacts;
-
-#define SH_PREFIX       vendors
-#define SH_ELEMENT_TYPE VendorFacts
-#define SH_KEY_TYPE     const char *
-#define SH_KEY          vendor_id
-#define SH_SCOPE        static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) (key), (int) strlen(key))
-#define SH_EQUAL(tb, a, b)   (strcmp((a), (b)) == 0)
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, a) ((a)->hash)
-#include "common/hashfn.h"
-#include "lib/simplehash.h"
-
-/* ---------- reading ---------- */
-
-typedef struct Locking
-{
-	RowScan       stock;
-	RowScan       vendor;
-	vendors_hash *vendors;
-	StockRows    *rows;
-	int           room;
-	int           busy_room;
-	bool          skip_locked;
-	TimestampTz   now;
-} Locking;
-
-static const VendorFacts *
-find_vendor(Locking *locking, const char *vendor_id)
-{
-	bool         found;
-	VendorFacts *facts = vendors_insert(locking->vendors, vendor_id, &found);
-
-	if (found)
-		return facts;
-	row_scan_find_text(&locking->vendor, vendor_id);
-	if (row_scan_next(&locking->vendor) == NULL)
-		elog(ERROR, "vendor \"%s\" of a stock row does not exist", vendor_id);
-	facts->vendor_no = DatumGetInt32(row_column(locking->vendor.found, VENDOR_COLUMN_VENDOR_NO));
-	facts->priority = DatumGetInt32(row_column(locking->vendor.found, VENDOR_COLUMN_PRIORITY));
-	facts->is_active =
-		DatumGetBool(row_column(locking->vendor.found, VENDOR_COLUMN_IS_ACTIVE)) &&
-		row_int64(locking->vendor.found, VENDOR_COLUMN_STALE_AT, PG_INT64_MAX) > locking->now;
-	facts->buffer = DatumGetInt64(row_column(locking->vendor.found, VENDOR_COLUMN_BUFFER));
-	return facts;
-}
-
-/* What the slot has becomes the next row; the tuple, of a row that is locked, is for changing it.
- */
-static void
-add_row(Locking *locking, TupleTableSlot *slot, HeapTuple tuple)
-{
-	StockRows         *stock = locking->rows;
-	StockRow          *row;
-	SourcingOffer     *offer;
-	const VendorFacts *vendor;
-
-	if (stock->nrows == locking->room)
-	{
-		locking->room *= 2;
-		stock->rows = repalloc(stock->rows, sizeof(StockRow) * locking->room);
-		stock->offers = repalloc(stock->offers, sizeof(SourcingOffer) * locking->room);
-	}
-	row = &stock->rows[stock->nrows];
-	offer = &stock->offers[stock->nrows++];
-	memset(row, 0, sizeof(StockRow));
-	memset(offer, 0, sizeof(SourcingOffer));
-
-	row->tuple = tuple;
-	row->product_id = row_text(slot, STOCK_COLUMN_PRODUCT_ID);
-	row->vendor_id = row_text(slot, STOCK_COLUMN_VENDOR_ID);
-	row->vendor_sku = row_text(slot, STOCK_COLUMN_VENDOR_SKU);
-	row->unit_price = DatumGetNumericCopy(row_column(slot, STOCK_COLUMN_PRICE));
-	if (!price_from_numeric(row->unit_price, &row->price))
-		elog(ERROR, "price of product \"%s\" at vendor \"%s\" is out of range", row->product_id,
-			 row->vendor_id);
-	vendor = find_vendor(locking, row->vendor_id);
-	row->on_hand = DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND));
-	row->reserved = DatumGetInt64(row_column(slot, STOCK_COLUMN_RESERVED));
-	row->buffer = Max(DatumGetInt64(row_column(slot, STOCK_COLUMN_BUFFER)), vendor->buffer);
-	row->lanes = Min(row_int64(slot, STOCK_COLUMN_LANES, 0), LANES_MAX);
-	row->lanes_max = row_int64(slot, STOCK_COLUMN_LANES_MAX, 0);
-	row->in_lanes = row_int64(slot, STOCK_COLUMN_IN_LANES, 0);
-	row->free = row->on_hand - row->reserved - row->in_lanes - row->buffer;
-	row->low_threshold = row_int64(slot, STOCK_COLUMN_LOW_THRESHOLD, guc_low_stock);
-	row->counted = row_int64(slot, STOCK_COLUMN_COUNTED, -1);
-	row->as_of = row_int64(slot, STOCK_COLUMN_AS_OF, 0);
-	row->last_shipped_at = row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0);
-	row->vendor_is_active = vendor->is_active;
-	row->is_active = DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) && vendor->is_active;
-	row->is_priced = row_bool(slot, STOCK_COLUMN_IS_PRICED, true);
-	offer->price = row->price.amount;
-	stock_set_offer(stock, row);
-	offer->vendor = vendor->vendor_no;
-	offer->priority = vendor->priority;
-}
-
-static void
-add_busy(Locking *locking, const char *product_id, const char *vendor_id)
-{
-	StockRows *stock = locking->rows;
-
-	stock->busy = array_with_room(stock->busy, stock->nbusy, &locking->busy_room, sizeof(StockKey));
-	stock->busy[stock->nbusy++] = (StockKey){product_id, vendor_id};
-}
-
-/* ---------- rows ---------- */
-
-/* Locks the row that was found; true if another transaction had it. */
-static bool
-lock_row(Locking *locking)
-{
-	RowScan        *scan = &locking->stock;
-	TupleTableSlot *slot;
-	bool            was_busy;
-
-	/* without waiting first: who waits for an offer that may be spread is a reason to spread it */
-	scan->skip_locked =
-		locking->skip_locked || row_int64(scan->found, STOCK_COLUMN_LANES_MAX, 0) > 0;
-	slot = row_scan_lock_found(scan);
-	was_busy = scan->is_busy;
-	if (was_busy && !locking->skip_locked)
-	{
-		scan->skip_locked = false;
-		slot = row_scan_lock_found(scan);
-	}
-	if (scan->is_busy)
-		add_busy(locking, row_text(slot, STOCK_COLUMN_PRODUCT_ID),
-				 row_text(slot, STOCK_COLUMN_VENDOR_ID));
-	else if (slot != NULL)
-		add_row(locking, slot, ExecCopySlotHeapTuple(slot));
-	return was_busy;
-}
-
-static void
-locking_begin(Locking *locking, int expected, bool skip_locked)
-{
-	rows_see_latest();
-	row_scan_begin(&locking->stock, "stock", NULL, RowExclusiveLock);
-	locking->skip_locked = skip_locked;
-	locking->busy_room = 0;
-	locking->now = GetCurrentTimestamp();
-	row_scan_begin(&locking->vendor, "vendor", NULL, AccessShareLock);
-	locking->vendors = vendors_create(CurrentMemoryContext, 16, NULL);
-	locking->room = Max(expected, 8);
-	locking->rows = palloc0(sizeof(StockRows));
-	locking->rows->rows = palloc(sizeof(StockRow) * locking->room);
-	locking->rows->offers = palloc(sizeof(SourcingOffer) * locking->room);
-}
-
-static StockRows *
-locking_end(Locking *locking)
-{
-	row_scan_end(&locking->vendor);
-	row_scan_end(&locking->stock);
-	vendors_destroy(locking->vendors);
-	PopActiveSnapshot();
-	return locking->rows;
-}
-
-/* From now on it sees what has been committed while it waited. */
-static void
-locking_see_latest(Locking *locking)
-{
-	row_scan_renew(&locking->vendor);
-	row_scan_renew(&locking->stock);
-	PopActiveSnapshot();
-	rows_see_latest();
-}
-
-/* ---------- lanes ---------- */
+/* ---------- without locking rows first ---------- */
 
 /* The offer, of those from "first" on, that a line of so many units is served from whole; NULL if
  * none has as many in its row. Of one that is spread it is not asked, with in_lanes. */
@@ -228,28 +44,78 @@ best_row(const Locking *locking, int first, const StockDemand *demand, bool in_l
 	return best < 0 ? NULL : &stock->rows[best];
 }
 
+/* Reads the rows of the product whose first is found, and locks none; returns where they begin. */
+static int
+read_rows(Locking *locking)
+{
+	int first = locking->rows->nrows;
+
+	do
+		locking_add_row(locking, locking->stock.found, ExecCopySlotHeapTuple(locking->stock.found));
+	while (row_scan_next(&locking->stock) != NULL);
+	return first;
+}
+
+/* Is it certain that sourcing takes the row, of those from "first" on, that is best? Several are
+ * split and compared as only it knows. */
+static bool
+is_certain(const Locking *locking, int first, const StockDemand *demand, const StockRow *row)
+{
+	return locking->rows->nrows - first == 1 || (!demand->compares && row->is_priced);
+}
+
+/*
+ * An order of one line changes the row that it is to be served from at once; false if nobody knows
+ * which that is, or others have it: then all are locked. The rows are read, not locked: what the
+ * row has is what was read of it, or it is not changed. Whether the product's stock as a whole
+ * falls to its threshold only who has all of its rows can tell.
+ */
+static bool
+take_row(Locking *locking, const StockDemand *demand)
+{
+	StockRows *stock = locking->rows;
+	int        first = read_rows(locking);
+	StockRow  *row = best_row(locking, first, demand, false);
+	bool       has_all = stock->nrows - first == 1;
+
+	if (row != NULL && is_certain(locking, first, demand, row) &&
+		(has_all || row->low_threshold == LOW_THRESHOLD_NONE) && stock_take(row, demand->quantity))
+		return true;
+	stock->nrows = first;
+	return false;
+}
+
+/* ---------- lanes ---------- */
+
+/* The units that an offer's row never gives to lanes and must not fall below while they have some:
+ * so what is kept back and what falls to a threshold is seen in the row alone. */
+static int64
+kept_in_row(const StockRow *row)
+{
+	return row->low_threshold == LOW_THRESHOLD_NONE ? 0 : row->low_threshold + 1;
+}
+
 /*
  * Takes a lane of the offer that the order is to be served from; LANES_EMPTY if that is to be seen
  * with all rows locked. The product's rows are read, not locked: a lane that is as it was found
- * says that no feed has changed its offer since, for that would have folded it.
+ * says that no feed has changed its offer since, for that would have folded it. A vendor's buffer
+ * may have been raised meanwhile: then the row has less than nothing, and all are locked.
  */
 static LaneOutcome
-take_lane(Locking *locking, const StockDemand *demand, bool wait)
+take_lane(Locking *locking, const StockDemand *demand, bool *wait)
 {
 	StockRows  *stock = locking->rows;
-	int         first = stock->nrows;
-	int         count;
-	StockRow   *row;
+	int         first = read_rows(locking);
+	StockRow   *row = best_row(locking, first, demand, true);
 	LaneOutcome outcome = LANES_EMPTY;
 
-	do
-		add_row(locking, locking->stock.found, NULL);
-	while (row_scan_next(&locking->stock) != NULL);
-	count = stock->nrows - first;
-	row = best_row(locking, first, demand, true);
-	/* several are split and compared as only sourcing knows */
-	if (row != NULL && row->lanes > 0 && (count == 1 || (!demand->compares && row->is_priced)))
-		outcome = lanes_take(row, demand->quantity, wait && row->lanes >= row->lanes_max);
+	if (row != NULL && row->lanes > 0 && row->free >= kept_in_row(row) &&
+		is_certain(locking, first, demand, row))
+	{
+		/* who finds all of them busy adds some, if there may be more, and does not wait */
+		*wait &= row->lanes >= row->lanes_max;
+		outcome = lanes_take(row, demand->quantity, *wait);
+	}
 	if (outcome != LANE_TAKEN)
 	{
 		stock->nrows = first;
@@ -281,7 +147,7 @@ lock_lane(Locking *locking, const StockDemand *demand, bool *was_busy)
 			if (row_scan_next(&locking->stock) == NULL)
 				return false;
 		}
-		outcome = take_lane(locking, demand, wait);
+		outcome = take_lane(locking, demand, &wait);
 		if (outcome == LANE_TAKEN)
 			return true;
 		*was_busy = outcome == LANES_BUSY;
@@ -291,18 +157,12 @@ lock_lane(Locking *locking, const StockDemand *demand, bool *was_busy)
 	return false;
 }
 
-static int64
-threshold_of(const StockRow *row)
-{
-	return Max(row->low_threshold, 0);
-}
-
 /* Everything that the row's lanes have is the row's again. */
 static void
 fold(Locking *locking, StockRow *row)
 {
 	if (!lanes_fold(row, locking->skip_locked))
-		add_busy(locking, row->product_id, row->vendor_id);
+		locking_add_busy(locking, row->product_id, row->vendor_id);
 	stock_set_offer(locking->rows, row);
 }
 
@@ -318,7 +178,7 @@ fold_what_is_needed(Locking *locking, int first, const StockDemand *demand)
 
 	for (int i = first; i < stock->nrows; i++)
 		needs_all |= stock->rows[i].in_lanes > 0 &&
-					 stock->rows[i].free - threshold_of(&stock->rows[i]) < demand->quantity;
+					 stock->rows[i].free - kept_in_row(&stock->rows[i]) < demand->quantity;
 	for (int i = first; i < stock->nrows && needs_all; i++)
 	{
 		if (stock->rows[i].in_lanes > 0)
@@ -336,7 +196,7 @@ refill_lanes(Locking *locking, int first, const StockDemand *demand, bool was_bu
 
 	if (row == NULL || row->lanes_max == 0)
 		return;
-	left = row->free - demand->quantity - threshold_of(row);
+	left = row->free - demand->quantity - kept_in_row(row);
 	if (was_busy && row->lanes == lanes && lanes < row->lanes_max &&
 		left / (4 * Max(lanes, 1)) >= demand->quantity)
 		row->lanes = Min(Max(lanes * 2, 2), row->lanes_max);
@@ -345,10 +205,22 @@ refill_lanes(Locking *locking, int first, const StockDemand *demand, bool was_bu
 	stock_set_offer(locking->rows, row);
 }
 
+static bool
+has_lanes(const Locking *locking, int first)
+{
+	for (int i = first; i < locking->rows->nrows; i++)
+	{
+		if (locking->rows->rows[i].lanes_max > 0 || locking->rows->rows[i].in_lanes > 0)
+			return true;
+	}
+	return false;
+}
+
 /* ---------- products ---------- */
 
+/* An order of several products locks them all before it changes one: so it goes back from none. */
 static void
-lock_product(Locking *locking, const StockDemand *demand)
+lock_product(Locking *locking, const StockDemand *demand, bool is_only)
 {
 	RowScan *scan = &locking->stock;
 	int      first = locking->rows->nrows;
@@ -361,18 +233,19 @@ lock_product(Locking *locking, const StockDemand *demand)
 		return;
 	is_spread = row_int64(scan->found, STOCK_COLUMN_LANES_MAX, 0) > 0;
 	lanes = row_int64(scan->found, STOCK_COLUMN_LANES, 0);
-	if (is_spread && demand->is_one)
+	if (demand->is_one && (is_spread || is_only))
 	{
-		if (lock_lane(locking, demand, &was_busy))
+		if (is_spread ? lock_lane(locking, demand, &was_busy) : take_row(locking, demand))
 			return;
 		row_scan_find_text(scan, demand->product_id);
 		if (row_scan_next(scan) == NULL)
 			return;
 	}
 	do
-		was_busy |= lock_row(locking);
+		was_busy |= locking_lock_row(locking);
 	while (row_scan_next(scan) != NULL);
-	if (!is_spread)
+	/* as they are now, not as they were seen */
+	if (!has_lanes(locking, first))
 		return;
 	fold_what_is_needed(locking, first, demand);
 	if (demand->is_one)
@@ -395,7 +268,7 @@ stock_lock_demand(StockDemand *demands, int count, bool skip_locked)
 	for (int i = 0; i < count; i++)
 	{
 		if (i == 0 || compare_demands(&demands[i - 1], &demands[i]) != 0)
-			lock_product(&locking, &demands[i]);
+			lock_product(&locking, &demands[i], count == 1);
 	}
 	return locking_end(&locking);
 }
@@ -438,13 +311,13 @@ lock_pair(Locking *locking, const StockPair *pair)
 	row_scan_find_texts(&locking->stock, pair->key.product_id, pair->key.vendor_id);
 	if (row_scan_next(&locking->stock) == NULL)
 		return;
-	(void) lock_row(locking);
+	(void) locking_lock_row(locking);
 	if (stock->nrows == first || stock->rows[first].in_lanes == 0)
 		return;
 	if (pair->settled < 0)
 		fold(locking, &stock->rows[first]);
 	else if (!lanes_gather(&stock->rows[first], pair->settled, locking->skip_locked))
-		add_busy(locking, pair->key.product_id, pair->key.vendor_id);
+		locking_add_busy(locking, pair->key.product_id, pair->key.vendor_id);
 }
 
 StockRows *

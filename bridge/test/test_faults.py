@@ -91,6 +91,71 @@ def test_kill_of_postgresql_while_orders_come_over_http(world):
     world.consistent()
 
 
+def test_an_order_is_answered_only_once_it_is_committed(world):
+    """A server process that dies takes all with it, also those that have done their work and wait for the disk."""
+    world.stock(a={"x": 100000})
+    bridge = world.ready_bridge("--roles=http,replies")
+    answers, stop = {}, threading.Event()
+
+    def client(number):
+        session = requests.Session()
+        for n in range(10000):
+            if stop.is_set():
+                return
+            answer = session.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S)
+            answers[number, n] = (answer.status_code, answer.json().get("orderId"))
+
+    world.db.execute("ALTER SYSTEM SET commit_delay = 100000")     # so that they wait for the disk almost always
+    world.db.execute("ALTER SYSTEM SET commit_siblings = 0")
+    world.db.execute("SELECT pg_reload_conf()")
+    clients = [threading.Thread(target=client, args=[n]) for n in range(4)]
+    for thread in clients:
+        thread.start()
+    try:
+        for _ in range(3):
+            before = len(answers)
+            wait_until(lambda: len(answers) > before + 20, what="some answers")
+            with psycopg.connect(world.url) as bystander:
+                os.kill(bystander.info.backend_pid, signal.SIGKILL)
+            wait_until(lambda: able(world.connect), what="the server to recover")
+    finally:
+        wait_until(lambda: able(world.connect), what="the server to recover")
+        world.db.execute("ALTER SYSTEM RESET commit_delay")
+        world.db.execute("ALTER SYSTEM RESET commit_siblings")
+        world.db.execute("SELECT pg_reload_conf()")
+        stop.set()
+        for thread in clients:
+            thread.join()
+    told = {order for status, order in answers.values() if status == 201}
+    found = {order for order, in world.db.execute("SELECT order_id FROM order_aggregator.orders")}
+    assert {status for status, _ in answers.values()} <= {201, 503} and told - found == set() and len(told) > 60
+    world.consistent()
+
+
+def able(connect):
+    try:
+        connect()
+        return True
+    except psycopg.OperationalError:
+        return False
+
+
+REFUSE_AT_COMMIT = """CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused at commit'; END $$;
+    CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON order_aggregator.idempotency DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.refuse()"""
+
+
+def test_what_the_commit_refuses_is_no_order(world):
+    """A constraint of the user's own that is looked at last."""
+    world.stock(a={"x": 10})
+    world.db.execute(REFUSE_AT_COMMIT)
+    bridge = world.ready_bridge("--roles=http")
+    answer = requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, headers={"Idempotency-Key": "k"}, timeout=PATIENCE_S)
+    assert answer.status_code == 500 and world.statuses() == {}, answer.text
+    world.db.execute("DROP TRIGGER refuse ON order_aggregator.idempotency")
+    assert requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S).status_code == 201
+    world.consistent()
+
+
 def test_an_absent_database_is_answered_with_503_and_waited_for(world):
     world.stock(a={"x": 10})
     bridge = world.ready_bridge(REQUEST_TIMEOUT_S="1")

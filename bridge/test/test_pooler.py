@@ -1,5 +1,8 @@
 """PgBouncer between the bridge and PostgreSQL: by transactions for all roles but the relay, which needs a session."""
 
+import collections
+import http.server
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +13,7 @@ import psycopg
 import pytest
 import requests
 from conftest import PATIENCE_S, free_port, wait_until
+from test_faults import REFUSE_AT_COMMIT
 from test_http import ORDER
 from test_locks import in_threads, locked
 
@@ -17,7 +21,7 @@ PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 
 
 class Pooler:
-    """A pgbouncer with two server processes for the world's database."""
+    """A pgbouncer with two server processes for the world's database (by sessions: enough for all)."""
 
     def __init__(self, world, tmp_path, mode):
         self.url = urllib.parse.urlsplit(world.env["DATABASE_URL"])
@@ -35,7 +39,7 @@ unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = {self.folder}/users
 pool_mode = {mode}
-default_pool_size = 2
+default_pool_size = {2 if mode == 'transaction' else 40}
 """)
         for path in [self.folder, *self.folder.iterdir(), *list(self.folder.parents)[:-2]]:
             path.chmod(path.stat().st_mode | 0o055 if path.is_dir() else 0o644)
@@ -77,13 +81,26 @@ def test_a_relay_without_a_session_refuses_to_start(world, pooler):
 
 
 @pytest.mark.parametrize("pooler", ["session"], indirect=True)
-def test_a_pooler_by_sessions_is_as_none(world, pooler):
+def test_a_pooler_by_sessions_serves_all_but_the_relay(world, pooler):
+    """There may be several behind one address, each with sessions of its own, which nobody can see from here."""
     world.stock(a={"x": 10})
     world.vendors()
-    world.bridge("--roles=relay", DATABASE_URL=pooler.through(pooler.url))
-    world.ready_bridge("--roles=http,replies")
+    assert world.command("run", "--roles=relay", DATABASE_URL=pooler.through(pooler.url)).returncode == 64
+    world.ready_bridge(**pooler.settings)
     assert world.place(10) == 10
     wait_until(lambda: world.statuses() == {"confirmed": 10}, what="all to be confirmed")
+
+
+def test_a_pooler_that_is_away_is_no_reason_to_give_up(world, pooler):
+    """Only who has seen two different processes knows that there is a pooler."""
+    world.stock(a={"x": 10})
+    pooler.kill()
+    bridge = world.program("--roles=relay", **{**pooler.settings, "RELAY_DATABASE_URL": pooler.through(pooler.url)})
+    wait_until(lambda: bridge.logged("cannot connect to PostgreSQL"), what="the first try")
+    assert bridge.process.poll() is None
+    pooler.start()
+    wait_until(lambda: bridge.logged("relay needs a session of its own"), what="the reason")
+    assert bridge.process.poll() is None
 
 
 def left_behind(pooler):
@@ -157,6 +174,73 @@ def test_time_outs_hold_through_the_pool(world, pooler):
     assert answers == [200, 200]
     assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=PATIENCE_S).status_code == 201
     assert left_behind(pooler) == []
+
+
+def test_what_the_commit_refuses_is_no_order(world, pooler):
+    world.stock(a={"x": 10})
+    world.db.execute(REFUSE_AT_COMMIT)
+    bridge = world.ready_bridge("--roles=http", **pooler.settings)
+    answer = requests.post(f"{bridge.url}/order", json=ORDER, headers={"Idempotency-Key": "k"}, timeout=PATIENCE_S)
+    assert answer.status_code == 500 and world.statuses() == {}, answer.text
+    world.db.execute("DROP TRIGGER refuse ON order_aggregator.idempotency")
+    assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=PATIENCE_S).status_code == 201
+
+
+class Feeds(http.server.BaseHTTPRequestHandler):
+    """/good has changed each time, /bad is never readable, /less lacks almost everything after the first time."""
+    asked = collections.Counter()
+
+    def do_GET(self):
+        Feeds.asked[self.path] += 1
+        n = Feeds.asked[self.path]
+        items = [{"id": f"{self.path[1:]}-{i}", "quantity": n, "price": 1} for i in range(30)]
+        if self.path == "/bad":
+            items = [{"id": f"bad-{i}", "quantity": "many", "price": 1} for i in range(30)]
+        if self.path == "/less" and n > 1:
+            items = items[:1]
+        body = json.dumps(items).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+
+def test_each_feed_has_its_own_outcome_through_the_pool(world, pooler):
+    """Several vendors and others' calls share the pool's sessions: what is refused is refused for the one it came from."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Feeds)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    world.stock(z={"x": 100000})
+    vendors = {"bad": "failed", "less": "held", "good": "applied", "good2": "applied"}
+    for vendor in vendors:
+        world.db.execute("SELECT order_aggregator.register_vendor(%s, %s, %s)", [vendor, vendor, f"http://127.0.0.1:{server.server_port}/{vendor}"])
+    stop = threading.Event()
+
+    def call(_):
+        with psycopg.connect(pooler.through(urllib.parse.urlsplit(world.url)), autocommit=True, prepare_threshold=None) as db:
+            n = 0
+            while not stop.is_set():     # each leaves its own last feed in the session that it gets
+                n += 1
+                db.execute("SELECT order_aggregator.sync_vendor_stock('z', jsonb_build_array(jsonb_build_object('id', 'x', 'quantity', %s::int, 'price', 1)))", [100000 + n % 7])
+
+    try:
+        threads = in_threads(3, call)
+        for _ in range(15):
+            result = world.command("sync", **pooler.settings)
+            found = {entry["vendorId"]: entry["status"] for entry in json.loads(result.stdout)}
+            assert found["bad"] == "failed" and found["good"] == found["good2"] == "applied", found
+            assert found["less"] == ("held" if Feeds.asked["/less"] == 2 else "applied"), found     # held back until it comes again
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        server.shutdown()
+    assert world.value("SELECT count(*) FROM order_aggregator.feed_sync WHERE vendor_id = 'bad' AND status <> 'failed'") == 0
+    assert world.value("SELECT confirmed_at IS NULL FROM order_aggregator.vendor WHERE vendor_id = 'bad'")
+    assert left_behind(pooler) == []
+    world.consistent()
 
 
 def test_single_calls_through_the_pool(world, pooler):

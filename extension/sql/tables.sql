@@ -185,10 +185,6 @@ CREATE SEQUENCE order_id_seq AS bigint;
 
 /* The cluster, timeline and database whose order ids these are, as one number: see order_ids.c. */
 CREATE SEQUENCE timeline_seq AS bigint;
-CREATE FUNCTION begin_timeline() RETURNS void
-LANGUAGE C AS 'MODULE_PATHNAME', 'oa_begin_timeline';
-SELECT begin_timeline();
-DROP FUNCTION begin_timeline();
 
 CREATE TABLE orders (
 	order_id		bigint PRIMARY KEY,

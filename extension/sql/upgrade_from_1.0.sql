@@ -79,10 +79,6 @@ CREATE TABLE stock_lane (
 SELECT pg_catalog.pg_extension_config_dump('stock_lane', '');
 
 CREATE SEQUENCE timeline_seq AS bigint;
-CREATE FUNCTION begin_timeline() RETURNS void
-LANGUAGE C AS 'MODULE_PATHNAME', 'oa_begin_timeline';
-SELECT begin_timeline();
-DROP FUNCTION begin_timeline();
 SELECT pg_catalog.pg_extension_config_dump('timeline_seq', '');
 
 -- another signature

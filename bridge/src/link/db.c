@@ -140,36 +140,103 @@ judge(Db *db, const char *doing, const PGresult *result)
 
 /* ---------- queries ---------- */
 
-/* The next result of what was sent; NULL after the last. *is_late if none came in time: then the
- * connection is closed. */
-static PGresult *
-next_result(Db *db, const char *doing, long long deadline_ms, bool *is_late)
+/* What a round trip that is under way has brought. */
+typedef struct Reading
 {
-	*is_late = !db_wait_for_result(db, deadline_ms);
-	if (!*is_late)
-		return PQgetResult(db->connection);
-	log_warning("%s: PostgreSQL has not answered within %d ms: the connection is given up", doing,
-				db->timeout_ms + GRACE_MS);
-	db_close(db);
-	return NULL;
+	Db         *db;
+	const char *doing;
+	long long   deadline_ms;
+	PGresult  **results;
+	int         count; /* that there are to be */
+	int         got;
+	bool        is_ready; /* the server is ready for the next: what it did is committed */
+} Reading;
+
+/* Keeps what comes; an error takes the place of the result before it, which it undoes. */
+static void
+keep_result(Reading *reading, PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+	bool           is_good = status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
+	int            place = is_good || reading->got == 0 ? reading->got : reading->got - 1;
+
+	if (status == PGRES_PIPELINE_ABORTED || place == reading->count)
+	{
+		PQclear(result);
+		return;
+	}
+	PQclear(reading->results[place]);
+	reading->results[place] = result;
+	reading->got = place + 1;
 }
 
-/* Reads what is left of the results, so that the connection can be used again. */
+/* Takes the next result, if there is one; false once there is nothing more to come. */
+static bool
+read_result(Reading *reading)
+{
+	PGconn   *connection = reading->db->connection;
+	PGresult *result = PQgetResult(connection);
+
+	if (result == NULL && PQpipelineStatus(connection) == PQ_PIPELINE_OFF)
+	{
+		PGTransactionStatusType status = PQtransactionStatus(connection);
+
+		reading->is_ready = status == PQTRANS_IDLE || status == PQTRANS_INTRANS;
+		return false;
+	}
+	if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
+	{
+		PQclear(result);
+		reading->is_ready = PQexitPipelineMode(connection) == 1;
+		return false;
+	}
+	if (result != NULL)
+		keep_result(reading, result);
+	return db_is_connected(reading->db); /* of a pipeline, there is NULL after each statement */
+}
+
+/*
+ * Reads all that comes until the server is ready again. It tells what a statement did before it has
+ * committed that: only then is it done, and if no word of it comes, nobody knows.
+ */
 static DbOutcome
-finish_results(Db *db, const char *doing, long long deadline_ms, DbOutcome outcome)
+read_results(Reading *reading)
 {
-	bool      is_late = false;
-	PGresult *rest;
+	Db       *db = reading->db;
+	DbOutcome outcome = DB_OK;
 
-	while (db->connection != NULL && (rest = next_result(db, doing, deadline_ms, &is_late)) != NULL)
-		PQclear(rest);
-	return is_late ? DB_LOST : outcome;
+	do
+	{
+		if (monotonic_ms() >= reading->deadline_ms || !db_wait_for_result(db, reading->deadline_ms))
+		{
+			log_warning("%s: PostgreSQL has not answered within %d ms: the connection is given up",
+						reading->doing, db->timeout_ms + GRACE_MS);
+			db_close(db);
+			return DB_LOST;
+		}
+	} while (read_result(reading));
+	for (int i = 0; i < reading->count && outcome == DB_OK; i++)
+		outcome = judge(db, reading->doing, reading->results[i]);
+	if (outcome == DB_OK && !reading->is_ready)
+	{
+		log_warning("%s: the connection was lost before the commit: %s", reading->doing,
+					PQerrorMessage(db->connection));
+		outcome = DB_LOST;
+	}
+	if (outcome == DB_LOST || !reading->is_ready)
+		db_close(db);
+	return outcome;
 }
 
-static long long
-deadline_of(const Db *db)
+static Reading
+begin_reading(Db *db, const char *doing, PGresult **results, int count)
 {
-	return monotonic_ms() + db->timeout_ms + GRACE_MS;
+	memset(results, 0, sizeof(PGresult *) * (size_t) count);
+	return (Reading){.db = db,
+					 .doing = doing,
+					 .deadline_ms = monotonic_ms() + db->timeout_ms + GRACE_MS,
+					 .results = results,
+					 .count = count};
 }
 
 /* True if there is a connection to send something on. */
@@ -205,85 +272,47 @@ send_pooled(Db *db, const char *sql, int nparams, const Oid *types, const char *
 		   PQpipelineSync(db->connection);
 }
 
-/* The result of the statement that was sent so, or of its settings if they were refused. */
-static PGresult *
-pooled_result(Db *db, const char *doing, long long deadline_ms, bool *is_late)
-{
-	PGresult *result = NULL;
-	PGresult *next;
-
-	do
-	{
-		ExecStatusType status;
-
-		next = next_result(db, doing, deadline_ms, is_late);
-		if (next == NULL && (*is_late || !db_is_connected(db)))
-			break;
-		status = PQresultStatus(next);
-		if (next != NULL && status == PGRES_PIPELINE_SYNC)
-		{
-			PQclear(next);
-			(void) PQexitPipelineMode(db->connection);
-			break;
-		}
-		if (next == NULL || status == PGRES_PIPELINE_ABORTED)
-			PQclear(next);
-		else
-		{
-			PQclear(result);
-			result = next;
-		}
-	} while (true);
-	return result;
-}
-
 DbOutcome
 db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types,
 			   const char *const *params, const int *lengths, const int *formats, PGresult **result)
 {
-	long long deadline_ms = deadline_of(db);
-	bool      is_late = false;
-	DbOutcome outcome;
+	PGresult *results[2];
+	int       last = db->is_pooled ? 1 : 0; /* its settings come first */
+	Reading   reading = begin_reading(db, doing, results, last + 1);
+	DbOutcome outcome = DB_LOST;
 
 	*result = NULL;
 	if (!can_send(db))
 		return DB_LOST;
-	if (db->is_pooled)
-	{
-		if (send_pooled(db, sql, nparams, types, params, lengths, formats))
-			*result = pooled_result(db, doing, deadline_ms, &is_late);
-	}
-	else if (PQsendQueryParams(db->connection, sql, nparams, types, params, lengths, formats, 0))
-		*result = next_result(db, doing, deadline_ms, &is_late);
-	if (is_late)
+	if (db->is_pooled
+			? send_pooled(db, sql, nparams, types, params, lengths, formats)
+			: PQsendQueryParams(db->connection, sql, nparams, types, params, lengths, formats, 0))
+		outcome = read_results(&reading);
+	else
+		outcome = judge(db, doing, NULL);
+	if (last > 0 && results[1] == NULL) /* the settings were refused */
+		last = 0;
+	*result = results[last];
+	if (last > 0)
+		PQclear(results[0]);
+	if (outcome == DB_LOST)
 	{
 		PQclear(*result);
 		*result = NULL;
-		return DB_LOST;
 	}
-	outcome = judge(db, doing, *result);
-	return db->is_pooled ? outcome : finish_results(db, doing, deadline_ms, outcome);
+	return outcome;
 }
 
 DbOutcome
 db_query_each(Db *db, const char *doing, const char *sql, int count, PGresult **results)
 {
-	long long deadline_ms = deadline_of(db);
-	DbOutcome outcome = DB_OK;
+	Reading reading = begin_reading(db, doing, results, count);
 
-	memset(results, 0, sizeof(PGresult *) * (size_t) count);
 	if (!can_send(db))
 		return DB_LOST;
 	if (!PQsendQuery(db->connection, sql))
 		return judge(db, doing, NULL);
-	for (int i = 0; i < count && outcome == DB_OK; i++)
-	{
-		bool is_late;
-
-		results[i] = next_result(db, doing, deadline_ms, &is_late);
-		outcome = is_late ? DB_LOST : judge(db, doing, results[i]);
-	}
-	return finish_results(db, doing, deadline_ms, outcome);
+	return read_results(&reading);
 }
 
 const char *

@@ -23,7 +23,7 @@
 
 /* What follows the name of who needs a session and has none. */
 #define DB_LACKS_SESSION                                                                           \
-	"needs a session of its own, and this database is behind a pooler that gives each "            \
+	"needs a session of its own, and this database is behind a pooler, which may give each "       \
 	"transaction another one: set RELAY_DATABASE_URL to the database itself"
 
 typedef struct Db
@@ -37,12 +37,12 @@ typedef struct Db
 	PGconn *connection;
 	Backoff backoff;
 	bool    is_pooled;     /* a pooler may give each transaction another server process */
-	bool    lacks_session; /* and it does, though session_sql needs one: db_connect is in vain */
+	bool    lacks_session; /* and session_sql needs one: db_connect is in vain */
 } Db;
 
 typedef enum DbOutcome
 {
-	DB_OK,
+	DB_OK,    /* and committed */
 	DB_ERROR, /* the server refused the statement: its SQLSTATE tells why */
 	DB_LOST   /* the connection is gone; whether the statement was committed is not known */
 } DbOutcome;

@@ -3,7 +3,8 @@
  *		One libpq connection that comes back: made, and made anew.
  *
  * Between us and the server there may be a pooler. It shows by its process id, which is not the
- * server's; whether it keeps a server process for us is found out only by who needs that.
+ * server's. Whether it keeps a server process for us cannot be found out for certain (there may be
+ * several, each with its own), so who needs that goes past all of them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,6 @@
 #define RECONNECT_MS_MIN 100
 #define RECONNECT_MS_MAX 5000
 #define SESSION_MS_MAX   5000 /* for the settings of a new session */
-#define POOLER_PROBES    8
 
 void
 db_init(Db *db, const char *url, const char *name, const char *session_sql)
@@ -36,9 +36,10 @@ on_notice(void *context, const PGresult *result)
 	log_debug("notice from PostgreSQL: %s", PQresultErrorMessage(result));
 }
 
-/* Runs some statements of a new session; false if one fails, or does not end in time. */
+/* Runs some statements of a new session, and puts the last value of a row into *number; false if
+ * one fails, or does not end in time: the connection tells why. */
 static bool
-execute(Db *db, const char *sql)
+execute(Db *db, const char *sql, int *number)
 {
 	long long deadline_ms = monotonic_ms() + SESSION_MS_MAX;
 	bool      ok = PQsendQuery(db->connection, sql) == 1;
@@ -49,8 +50,10 @@ execute(Db *db, const char *sql)
 		ExecStatusType status = PQresultStatus(result);
 
 		if (result == NULL)
-			return monotonic_ms() < deadline_ms;
+			return monotonic_ms() < deadline_ms && db_is_connected(db);
 		ok = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+		if (PQntuples(result) == 1)
+			*number = atoi(PQgetvalue(result, 0, 0));
 		PQclear(result);
 	}
 	return false;
@@ -71,66 +74,25 @@ open_connection(const Db *db)
 	return PQconnectdbParams(keywords, values, 1);
 }
 
-/* The server process that answers; 0 if none does. */
-static int
-backend_pid(Db *db)
-{
-	PGresult *result;
-	int       pid = 0;
-
-	if (db_query(db, "asking who answers", SQL_BACKEND_PID, 0, NULL, &result) == DB_OK)
-		pid = atoi(PQgetvalue(result, 0, 0));
-	PQclear(result);
-	return pid;
-}
-
-/*
- * Does the pooler give others the server process between our transactions? It does if another
- * connection gets ours, or if ours changes while that one keeps its own.
- */
-static bool
-shares_sessions(Db *db, int ours)
-{
-	Db        other = *db;
-	PGresult *results[2] = {NULL, NULL};
-	bool      is_shared = false;
-
-	other.timeout_ms = 0; /* a pool that has no other will not answer */
-	other.connection = open_connection(&other);
-	if (PQstatus(other.connection) == CONNECTION_OK && PQsetnonblocking(other.connection, 1) == 0 &&
-		db_query_each(&other, "asking for another process", SQL_KEEP_BACKEND, 2, results) == DB_OK)
-		is_shared = atoi(PQgetvalue(results[1], 0, 0)) == ours;
-	for (int i = 0; i < POOLER_PROBES && !is_shared; i++)
-		is_shared = backend_pid(db) != ours;
-	PQclear(results[0]);
-	PQclear(results[1]);
-	db_close(&other);
-	return is_shared;
-}
-
 /* Sets what holds for the session, if there is one. */
 static bool
 begin_session(Db *db)
 {
 	char sql[256];
-	int  pid;
+	int  pid = 0;
 	bool is_behind_pooler;
 
 	db->is_pooled = db->lacks_session = false;
-	pid = backend_pid(db);
-	if (pid == 0)
+	if (!execute(db, SQL_BACKEND_PID, &pid))
 		return false;
 	is_behind_pooler = pid != PQbackendPID(db->connection);
-	if (is_behind_pooler && db->session_sql == NULL)
-	{
-		db->is_pooled = true;
-		return true;
-	}
-	db->lacks_session = is_behind_pooler && shares_sessions(db, pid);
-	if (db->lacks_session)
-		return false;
+	db->is_pooled = is_behind_pooler && db->session_sql == NULL;
+	db->lacks_session = is_behind_pooler && db->session_sql != NULL;
+	if (is_behind_pooler)
+		return db->is_pooled;
 	snprintf(sql, sizeof(sql), SQL_SESSION, db->timeout_ms, db->lock_timeout_ms);
-	return execute(db, sql) && (db->session_sql == NULL || execute(db, db->session_sql));
+	return execute(db, sql, &pid) &&
+		   (db->session_sql == NULL || execute(db, db->session_sql, &pid));
 }
 
 bool
@@ -197,11 +159,12 @@ log_connect_error(const char *error)
 
 	if (strstr(error, "connection option") == NULL)
 	{
-		log_warning("cannot connect to PostgreSQL: %s", error);
+		log_warning("cannot connect to PostgreSQL: %s",
+					*error != '\0' ? error : "it has not answered in time");
 		return;
 	}
 	hide_quoted(error, hidden, sizeof(hidden));
-	log_warning("cannot connect to PostgreSQL: DATABASE_URL: %s", hidden);
+	log_warning("cannot connect to PostgreSQL: its URL: %s", hidden);
 }
 
 bool

@@ -10,9 +10,6 @@ const char SQL_TRANSACTION[] =
 
 const char SQL_BACKEND_PID[] = "SELECT pg_catalog.pg_backend_pid()";
 
-/* two statements: the transaction stays open, and with it whoever serves it */
-const char SQL_KEEP_BACKEND[] = "BEGIN; SELECT pg_catalog.pg_backend_pid()";
-
 const char SQL_EXTENSION_VERSION[] =
 	"SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'";
 
@@ -139,22 +136,21 @@ const char SQL_CLAIM_FEEDS[] =
 /*
  * The time that the feed tells ($2, microseconds since 1970; in the time zone $3 if it is given,
  * the earlier one of an hour that comes twice) by a clock that is ahead by $4, but no later than
- * $5, which is what $6 says. $8: when it was asked for.
+ * $5, which is what $6 says. $8: when it was asked for. What became of one that is not begun is
+ * asked in the same breath: only the same session knows it.
  */
 const char SQL_BEGIN_FEED[] =
-	"SELECT order_aggregator.begin_feed($1, least(t.at, l.at), "
-	"  CASE WHEN t.at <= l.at THEN 'asOf' ELSE $6::text END, $7, to_timestamp($8), $9, $10, "
-	"$11, $12, $13, $14) "
+	"SELECT f.begun, r.sync_id, r.status, r.error FROM (SELECT order_aggregator.begin_feed($1, "
+	"  least(t.at, l.at), CASE WHEN t.at <= l.at THEN 'asOf' ELSE $6::text END, $7, "
+	"  to_timestamp($8), $9, $10, $11, $12, $13, $14) AS begun "
 	"FROM (SELECT to_timestamp($5) AS at) AS l, "
 	"  (SELECT CASE WHEN $3::text IS NULL THEN u.at ELSE least("
 	"      (u.at AT TIME ZONE 'UTC') AT TIME ZONE $3, "
 	"      ((u.at - interval '1 hour') AT TIME ZONE 'UTC') AT TIME ZONE $3 + interval '1 hour') "
 	"    END - make_interval(secs => $4) AS at "
-	"  FROM (SELECT to_timestamp($2::float8 / 1000000) AS at) AS u) AS t";
-
-/* why it was not begun */
-const char SQL_FEED_REFUSED[] =
-	"SELECT sync_id, status, error FROM order_aggregator.refused_feed()";
+	"  FROM (SELECT to_timestamp($2::float8 / 1000000) AS at) AS u) AS t OFFSET 0) AS f "
+	"LEFT JOIN LATERAL (SELECT * FROM order_aggregator.refused_feed() WHERE f.begun IS NULL) AS r "
+	"  ON true";
 
 /* a part that is lost in a crash comes again with the next feed */
 const char SQL_APPLY_FEED_PART[] =

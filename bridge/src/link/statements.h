@@ -12,7 +12,6 @@
 /* the same for one transaction: $1 and $2 are the time-outs */
 extern const char SQL_TRANSACTION[];
 extern const char SQL_BACKEND_PID[];
-extern const char SQL_KEEP_BACKEND[];
 extern const char SQL_EXTENSION_VERSION[];
 
 extern const char SQL_PLACE[];
@@ -56,7 +55,6 @@ extern const char SQL_APPLY_FEED_PART[];
 extern const char SQL_FINISH_FEED[];
 extern const char SQL_POSTPONE_FEED[];
 extern const char SQL_RECORD_PULL[];
-extern const char SQL_FEED_REFUSED[];
 extern const char SQL_TELL_STALE_VENDORS[];
 
 extern const char SQL_GET_ORDERS[];

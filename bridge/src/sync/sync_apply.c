@@ -247,19 +247,14 @@ send_begin(Syncer *syncer, const PullResult *pull, PGresult **result)
 	return outcome;
 }
 
-/* The database has not begun the feed, and has written down why. */
-static void
-tell_refused(Syncer *syncer, const PullResult *pull)
+/* Columns of the result of SQL_BEGIN_FEED. */
+enum
 {
-	PGresult *result;
-	DbOutcome outcome =
-		db_query(syncer->db, "reading why a feed is not begun", SQL_FEED_REFUSED, 0, NULL, &result);
-
-	if (sync_succeeded(syncer, pull->vendor_id, NULL, outcome, result) && PQntuples(result) == 1)
-		sync_record(syncer, pull->vendor_id, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1),
-					db_value(result, 0, 2), 0, pull->config_no);
-	PQclear(result);
-}
+	FEED_BEGUN, /* null: it is not begun, for the reasons that the others tell */
+	FEED_REFUSED_ID,
+	FEED_REFUSED_STATUS,
+	FEED_REFUSED_ERROR
+};
 
 /* Has the database begin the feed that a pull has brought. */
 void
@@ -276,14 +271,17 @@ sync_begin(Syncer *syncer, Applying *applying)
 	}
 	if (!sync_succeeded(syncer, pull->vendor_id, NULL, outcome, result))
 		sync_forget(syncer, applying);
-	else if (PQgetisnull(result, 0, 0))
+	else if (PQgetisnull(result, 0, FEED_BEGUN))
 	{
-		tell_refused(syncer, pull);
+		sync_record(syncer, pull->vendor_id, PQgetvalue(result, 0, FEED_REFUSED_ID),
+					PQgetvalue(result, 0, FEED_REFUSED_STATUS),
+					db_value(result, 0, FEED_REFUSED_ERROR), 0, pull->config_no);
 		sync_forget(syncer, applying);
 	}
 	else
 	{
-		snprintf(applying->sync_id, sizeof(applying->sync_id), "%s", PQgetvalue(result, 0, 0));
+		snprintf(applying->sync_id, sizeof(applying->sync_id), "%s",
+				 PQgetvalue(result, 0, FEED_BEGUN));
 		applying->stage = STAGE_PARTS;
 	}
 	PQclear(result);

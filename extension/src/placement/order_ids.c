@@ -5,10 +5,10 @@
  * A standby that is promoted, a restore to an earlier point and a dump that is restored go on from
  * where they were, which may be before the last id that was given: its order is lost, but a
  * vendor's answer to it may be under way. The cluster's identifier, its timeline or the database's
- * own oid change with each of them. The sequence timeline_seq keeps whose ids these are, from the
- * day the extension was made; who finds another one there first has the ids jump to one of the next
- * thousand thousand millions, by chance: two that go on from the same point know nothing of each
- * other. What nothing tells of is a disk that was set back under a running cluster.
+ * own oid change with each of them. The sequence timeline_seq keeps whose ids these are; who finds
+ * another one there first has the ids jump to one of the next thousand thousand millions, by
+ *chance: two that go on from the same point know nothing of each other. What nothing tells of is a
+ *disk that was set back under its cluster, and what has no order yet begins with the first id.
  *
  * All of it is in sequences, which keep what was set whatever becomes of the transaction, so that
  * nobody has to wait for a transaction that was first.
@@ -26,12 +26,8 @@
 #include "store/tables.h"
 #include "utils/fmgrprotos.h"
 
-#define IDS_JUMP INT64CONST(1000000000)
-#define JUMPS_MAX                                                                                  \
-	1000 /* 2^53, which JSON's readers want ids to be below, is 9 000 times as far                 \
-		  */
-
-PG_FUNCTION_INFO_V1(oa_begin_timeline);
+#define IDS_JUMP  INT64CONST(1000000000)
+#define JUMPS_MAX 1000 /* 2^53, JSON's limit, is at 9 000 000 */
 
 /* What a sequence has given last; 0 if nothing yet. */
 static int64
@@ -57,9 +53,8 @@ identity_of(TimeLineID timeline)
 }
 
 static void
-jump(void)
+jump(int64 last)
 {
-	int64 last = last_value(PLAN_LAST_ORDER_ID);
 	int64 blocks = (int64) pg_prng_uint64_range(&pg_global_prng_state, 1, JUMPS_MAX);
 	int64 next = ((last + IDS_JUMP / 2) / IDS_JUMP + blocks) * IDS_JUMP;
 
@@ -79,19 +74,13 @@ follow(TimeLineID timeline)
 	known = last_value(PLAN_LAST_TIMELINE);
 	if (known != identity)
 	{
-		if (known != 0)
-			jump();
+		int64 last = last_value(PLAN_LAST_ORDER_ID);
+
+		if (known != 0 && last != 0)
+			jump(last);
 		set_last_value("timeline_seq", identity);
 	}
 	release_own_lock(OWN_LOCK_TIMELINE, false);
-}
-
-/* begin_timeline(), of the install script: the ids are this database's from now on. */
-Datum
-oa_begin_timeline(PG_FUNCTION_ARGS)
-{
-	set_last_value("timeline_seq", identity_of(GetWALInsertionTimeLine()));
-	PG_RETURN_VOID();
 }
 
 Oid

@@ -129,7 +129,7 @@ typedef struct HttpRole
 	HttpServer *server;
 	ApiIntakes  intakes;
 	PlacerLane  lanes[2];
-	QueryWorker workers[QUEUE_COUNT];
+	QueryWorker workers[QUEUE_COUNT][2]; /* the first thread's, and the others' */
 	Threads     threads;
 } HttpRole;
 
@@ -165,12 +165,13 @@ create_intakes(ApiIntakes *intakes)
 static bool
 start_workers(HttpRole *http, ApiQueue queue, int count, int jobs_max)
 {
-	QueryWorker *worker = &http->workers[queue];
+	QueryWorker *workers = http->workers[queue];
 
-	*worker = (QueryWorker){http->intakes.queues[queue], jobs_max};
+	workers[0] = (QueryWorker){http->intakes.queues[queue], jobs_max, true};
+	workers[1] = (QueryWorker){http->intakes.queues[queue], jobs_max, false};
 	for (int i = 0; i < count; i++)
 	{
-		if (!start_thread(&http->threads, queries_run, worker))
+		if (!start_thread(&http->threads, queries_run, &workers[i > 0]))
 			return false;
 	}
 	return true;

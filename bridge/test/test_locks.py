@@ -243,6 +243,69 @@ def test_reads_that_wait_together_are_answered_each_with_its_own(world):
         assert not is_there or found[name].json()["id"] == int(name)
 
 
+def watch_reads(world, slow="0"):
+    """Counts the statements that read orders in the sequence "reads"; with an order that is never read in time."""
+    world.db.execute(f"""CREATE SEQUENCE public.reads;
+        ALTER FUNCTION order_aggregator.order_documents(bigint[]) RENAME TO order_documents_indeed;
+        CREATE FUNCTION order_aggregator.order_documents(ids bigint[]) RETURNS TABLE (request_no int, document json) LANGUAGE plpgsql SECURITY DEFINER AS $$
+        BEGIN
+            PERFORM nextval('public.reads');
+            IF ids && '{{{slow}}}' THEN PERFORM pg_sleep(600); END IF;
+            RETURN QUERY SELECT * FROM order_aggregator.order_documents_indeed(ids);
+        END $$""")
+
+
+def get_orders(bridge, orders):
+    """Asks for all of them at once; the answers' status codes."""
+    statuses = [None] * len(orders)
+
+    def get(n):
+        statuses[n] = requests.get(f"{bridge.url}/order/{orders[n]}", timeout=PATIENCE_S).status_code
+
+    for thread in in_threads(len(orders), get):
+        thread.join()
+    return statuses
+
+
+def test_one_slow_order_fails_nobody_else(world):
+    world.stock(a={"x": 1000})
+    assert world.place(40) == 40
+    watch_reads(world, slow="1")
+    bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="10")
+    orders = [1 if n % 3 == 0 else 2 + n % 5 for n in range(60)]
+    statuses = get_orders(bridge, orders)
+    assert statuses == [503 if order == 1 else 200 for order in orders]
+
+
+def test_reads_that_wait_are_few_statements(world):
+    world.stock(a={"x": 1000})
+    assert world.place(40) == 40
+    watch_reads(world)
+    bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="60")
+    with locked(world, "LOCK TABLE order_aggregator.orders"):
+        statuses = []
+        waiting = threading.Thread(target=lambda: statuses.extend(get_orders(bridge, [1 + n % 20 for n in range(80)])))
+        waiting.start()
+        wait_until(lambda: bridge.metric("http_requests_total") >= 80 + 10, what="the reads")     # our own questions count too
+        before = world.value("SELECT last_value FROM public.reads")
+    waiting.join()
+    assert statuses == [200] * 80
+    assert world.value("SELECT last_value FROM public.reads") - before < 40
+
+
+def test_lists_do_not_wait_for_lists_of_another_kind(world):
+    """A worker has taken none that it is not answering."""
+    world.stock(a={f"p{n:02}": 5 for n in range(30)})
+    bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="60")
+    with locked(world, "LOCK TABLE order_aggregator.feed_sync"):
+        slow = in_threads(6, lambda n: requests.get(f"{bridge.url}/vendors/v{n}/syncs", timeout=PATIENCE_S))
+        wait_until(lambda: world.value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") > 0, what="a list that waits")
+        for n in range(5):
+            assert requests.get(f"{bridge.url}/products?limit={n + 1}", timeout=PATIENCE_S).status_code == 200
+    for thread in slow:
+        thread.join()
+
+
 def test_lists_that_wait_together_are_answered_each_with_its_own(world):
     world.stock(a={f"p{n:02}": 5 for n in range(30)})
     bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="60")

@@ -56,22 +56,42 @@ list_append(JobList *list, Job *job)
 	list->bytes += job->body_bytes;
 }
 
-/* Takes up to max jobs, or bytes_max bytes of them, that are due, or overdue, or any, out of a
- * list. */
+/* Which jobs are to be taken, and how many. */
+typedef struct Wanted
+{
+	bool (*is_time)(const Job *job, long long now);
+	int                max;
+	size_t             bytes_max;
+	const IntakeTaker *taker; /* NULL: one that takes any */
+} Wanted;
+
+static bool
+may_take(const IntakeTaker *taker, const Job *job)
+{
+	return taker == NULL || taker->may_take == NULL || taker->may_take(job);
+}
+
+static bool
+is_wanted(const Wanted *wanted, const Job *first, const Job *job, long long now)
+{
+	return wanted->is_time(job, now) && may_take(wanted->taker, job) &&
+		   (first == NULL || wanted->taker == NULL || wanted->taker->are_together(first, job));
+}
+
+/* Takes what is wanted out of a list. */
 static Job *
-list_take(JobList *list, int max, size_t bytes_max, bool (*wanted)(const Job *job, long long now),
-		  int *count)
+list_take(JobList *list, Wanted wanted, int *count)
 {
 	long long now = monotonic_ms();
 	JobList   taken;
 	Job     **link = &list->first;
 
 	list_init(&taken);
-	while (*link != NULL && taken.count < max && taken.bytes < bytes_max)
+	while (*link != NULL && taken.count < wanted.max && taken.bytes < wanted.bytes_max)
 	{
 		Job *job = *link;
 
-		if (!wanted(job, now))
+		if (!is_wanted(&wanted, taken.first, job, now))
 		{
 			link = &job->next;
 			continue;
@@ -141,7 +161,8 @@ add(Intake *intake, bool is_new, Job *job)
 	if (taken)
 	{
 		list_append(is_new ? &intake->fresh : &intake->later, job);
-		pthread_cond_signal(&intake->not_empty);
+		/* all of them: one may not take it */
+		pthread_cond_broadcast(&intake->not_empty);
 	}
 	pthread_mutex_unlock(&intake->mutex);
 	return taken;
@@ -165,17 +186,17 @@ intake_add_later(Intake *intake, Job *job)
 	return add(intake, false, job);
 }
 
-/* Waits for a signal, or until the next job is due that is to be tried again, or until then at the
- * latest (0: never). */
+/* Waits for a signal, or until the next job is due that is to be tried again and the taker may
+ * take, or until then at the latest (0: never). */
 static void
-wait_for_jobs(Intake *intake, long long until_ms)
+wait_for_jobs(Intake *intake, const IntakeTaker *taker, long long until_ms)
 {
 	long long       due = until_ms;
 	struct timespec until;
 
 	for (const Job *job = intake->later.first; job != NULL; job = job->next)
 	{
-		if (due == 0 || job->not_before_ms < due)
+		if (may_take(taker, job) && (due == 0 || job->not_before_ms < due))
 			due = job->not_before_ms;
 	}
 	if (due == 0)
@@ -190,19 +211,21 @@ wait_for_jobs(Intake *intake, long long until_ms)
 
 /* What is to be taken now; NULL if there is nothing. */
 static Job *
-take_now(Intake *intake, int max, size_t bytes_max, int *count)
+take_now(Intake *intake, Wanted wanted, int *count)
 {
 	Job *jobs = NULL;
 
 	*count = 0;
 	if (intake->fresh.count == 0 || intake->fresh_takes >= NEW_IN_A_ROW)
 	{
-		jobs = list_take(&intake->later, max, bytes_max, intake->closed ? is_any : is_due, count);
+		wanted.is_time = intake->closed ? is_any : is_due;
+		jobs = list_take(&intake->later, wanted, count);
 		intake->fresh_takes = 0;
 	}
 	if (jobs == NULL && intake->fresh.count > 0)
 	{
-		jobs = list_take(&intake->fresh, max, bytes_max, is_any, count);
+		wanted.is_time = is_any;
+		jobs = list_take(&intake->fresh, wanted, count);
 		intake->fresh_takes++;
 	}
 	return jobs;
@@ -232,34 +255,48 @@ intake_wait(Intake *intake, int ms)
 
 	pthread_mutex_lock(&intake->mutex);
 	while (!(is_ready = is_answerable(intake)) && monotonic_ms() < until_ms)
-		wait_for_jobs(intake, until_ms);
+		wait_for_jobs(intake, NULL, until_ms);
 	pthread_mutex_unlock(&intake->mutex);
 	return is_ready;
 }
 
-Job *
-intake_take(Intake *intake, int max, size_t bytes_max, int *count)
+static Job *
+take(Intake *intake, Wanted wanted, int *count)
 {
 	Job *jobs;
 
 	pthread_mutex_lock(&intake->mutex);
-	while ((jobs = take_now(intake, max, bytes_max, count)) == NULL &&
-		   !(intake->closed && intake->later.count == 0))
-		wait_for_jobs(intake, 0);
+	while ((jobs = take_now(intake, wanted, count)) == NULL && !intake->closed)
+		wait_for_jobs(intake, wanted.taker, 0);
 	pthread_mutex_unlock(&intake->mutex);
 	return jobs;
 }
 
 Job *
+intake_take(Intake *intake, int max, size_t bytes_max, int *count)
+{
+	return take(intake, (Wanted){.max = max, .bytes_max = bytes_max}, count);
+}
+
+Job *
+intake_take_together(Intake *intake, const IntakeTaker *taker)
+{
+	int count;
+
+	return take(intake, (Wanted){.max = taker->max, .bytes_max = SIZE_MAX, .taker = taker}, &count);
+}
+
+Job *
 intake_take_overdue(Intake *intake)
 {
-	Job *jobs;
-	int  count;
+	Wanted overdue = {.is_time = is_overdue, .max = intake->max, .bytes_max = SIZE_MAX};
+	Job   *jobs;
+	int    count;
 
 	pthread_mutex_lock(&intake->mutex);
-	jobs = list_take(&intake->fresh, intake->max, SIZE_MAX, is_overdue, &count);
+	jobs = list_take(&intake->fresh, overdue, &count);
 	if (jobs == NULL)
-		jobs = list_take(&intake->later, intake->max, SIZE_MAX, is_overdue, &count);
+		jobs = list_take(&intake->later, overdue, &count);
 	pthread_mutex_unlock(&intake->mutex);
 	return jobs;
 }

@@ -29,6 +29,8 @@ typedef struct Job
 	long long deadline_ms;   /* of monotonic_ms() */
 	long long not_before_ms; /* it is not to be tried again before; 0: it is new */
 	int       tries;
+	int       place;              /* of its subject among those that are asked for together */
+	bool      is_apart;           /* it is answered only with those that ask the same */
 	bool      is_outcome_unknown; /* a connection was lost, and it may have been done */
 } Job;
 
@@ -54,6 +56,19 @@ extern bool intake_add_later(Intake *intake, Job *job) __attribute__((warn_unuse
  * be tried again is not left waiting for ever. NULL when the queue is closed and empty.
  */
 extern Job *intake_take(Intake *intake, int max, size_t bytes_max, int *count);
+
+/*
+ * intake_take_together is intake_take for a taker that takes not any job: the first that it may
+ * take, and those that belong to it; the others stay.
+ */
+typedef struct IntakeTaker
+{
+	int max;
+	bool (*may_take)(const Job *job); /* NULL: any */
+	bool (*are_together)(const Job *first, const Job *job);
+} IntakeTaker;
+
+extern Job *intake_take_together(Intake *intake, const IntakeTaker *taker);
 
 /* intake_wait waits at most that long until intake_take would not wait; true if it would not. */
 extern bool intake_wait(Intake *intake, int ms);

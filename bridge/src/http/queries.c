@@ -10,6 +10,8 @@
  */
 #include "http/queries.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,14 +24,86 @@
 #include "http/problems.h"
 #include "sync/sync.h"
 
-#define LOCK_TIMEOUT_MS 1000 /* of what only reads */
+#define SLOW_MAX        32
+#define SLOW_MS         60000
+#define LOCK_TIMEOUT_MS 200 /* of what only reads */
 #define LOCK_TIMEOUT_MS_MIN                                                                        \
 	40 /* of what changes an order, the first time; then twice that, and so on */
 #define LOCK_TIMEOUT_MS_MAX 320
 
+/* ---------- what takes too long ---------- */
+
+/* What has timed out by itself of late: it is asked for apart from all else. */
+typedef struct Slow
+{
+	const Query *query;
+	uint64_t     subject; /* its hash: another one's would only be asked for apart, too */
+	long long    until_ms;
+} Slow;
+
+static pthread_mutex_t slow_mutex = PTHREAD_MUTEX_INITIALIZER;
+static Slow            slow[SLOW_MAX];
+static int             slow_next;
+static atomic_llong    slow_until_ms; /* of all of them: mostly there is none */
+
+/* FNV-1a. */
+static uint64_t
+hash_of(const char *text)
+{
+	uint64_t hash = 14695981039346656037u;
+
+	for (; text != NULL && *text != '\0'; text++)
+		hash = (hash ^ (unsigned char) *text) * 1099511628211u;
+	return hash;
+}
+
+static void
+remember_slow(const Job *job)
+{
+	long long until_ms = monotonic_ms() + SLOW_MS;
+
+	pthread_mutex_lock(&slow_mutex);
+	slow[slow_next] = (Slow){job->query, hash_of(job->subject), until_ms};
+	slow_next = (slow_next + 1) % SLOW_MAX;
+	atomic_store(&slow_until_ms, until_ms);
+	pthread_mutex_unlock(&slow_mutex);
+}
+
+static bool
+is_slow(const Job *job)
+{
+	long long now = monotonic_ms();
+	uint64_t  subject;
+	bool      found = false;
+
+	if (atomic_load(&slow_until_ms) < now)
+		return false;
+	subject = hash_of(job->subject);
+	pthread_mutex_lock(&slow_mutex);
+	for (int i = 0; i < SLOW_MAX && !found; i++)
+		found = slow[i].query == job->query && slow[i].subject == subject && slow[i].until_ms > now;
+	pthread_mutex_unlock(&slow_mutex);
+	return found;
+}
+
+/* ---------- running ---------- */
+
+/* Do all of the jobs ask the same? */
+static bool
+ask_the_same(const Job *jobs)
+{
+	for (const Job *job = jobs->next; job != NULL; job = job->next)
+	{
+		if (jobs->query->together == QUERY_ANY && strcmp(jobs->subject, job->subject) != 0)
+			return false;
+	}
+	return true;
+}
+
 /*
  * Runs the statement of one job or several. With DB_OK the result is the caller's; else it has been
- * seen to: *answered says how.
+ * seen to: *answered says how. One of several may be what takes so long, or what brings the server
+ * down: then each is tried by itself, and what alone takes too long is not tried again.
  */
 static DbOutcome
 run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result,
@@ -42,12 +116,17 @@ run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result
 		return outcome;
 	if (outcome == DB_LOST)
 		jobs->is_outcome_unknown |= jobs->idempotency_key != NULL;
-	if (outcome == DB_LOST || db_is_passing(*result))
+	if (!ask_the_same(jobs) && !db_is_locked_out(*result)) /* what locks one out, locks out all */
+		*answered = ANSWER_APART;
+	else if (outcome == DB_LOST || (db_is_passing(*result) && !db_is_timed_out(*result)))
 		*answered = ANSWER_LATER;
-	else if (jobs->next != NULL)
-		*answered = ANSWER_ALONE; /* it may be one of them that is at fault */
 	else
-		problem_reply(jobs, *result);
+	{
+		if (db_is_timed_out(*result))
+			remember_slow(jobs);
+		for (Job *job = jobs; job != NULL; job = job->next)
+			problem_reply(job, *result);
+	}
 	PQclear(*result);
 	return outcome;
 }
@@ -62,9 +141,9 @@ reply_not_found(Job *job)
 }
 
 static void
-reply_document(Job *job, const char *document)
+reply_document(Job *job, HttpText *document)
 {
-	http_reply(job->exchange, 200, "application/json", strdup(document));
+	http_reply_text(job->exchange, 200, "application/json", document);
 }
 
 /* Runs the statement and replies to all with its one JSON value; no row: there is no such thing. */
@@ -73,16 +152,20 @@ answer_with(Db *db, Job *jobs, int nparams, const char *const *params)
 {
 	PGresult *result;
 	Answered  answered;
+	HttpText *document = NULL;
 
 	if (run(db, jobs, nparams, params, &result, &answered) != DB_OK)
 		return answered;
+	if (PQntuples(result) > 0)
+		document = http_text_create(PQgetvalue(result, 0, 0));
 	for (Job *job = jobs; job != NULL; job = job->next)
 	{
 		if (PQntuples(result) == 0)
 			reply_not_found(job);
 		else
-			reply_document(job, PQgetvalue(result, 0, 0));
+			reply_document(job, document);
 	}
+	http_text_release(document);
 	PQclear(result);
 	return answered;
 }
@@ -103,9 +186,16 @@ query_one(Db *db, Job *jobs)
 
 /* ---------- many at a time ---------- */
 
-/* The jobs' subjects, as an array; NULL if memory is short. */
+static bool
+is_same_text(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+/* The different subjects of the jobs, as an array; NULL if memory is short. Each job is told the
+ * place in it of its own, from 1. */
 static char *
-subjects_of(const Job *jobs)
+subjects_of(Job *jobs)
 {
 	int          count = 0;
 	const char **subjects;
@@ -117,11 +207,67 @@ subjects_of(const Job *jobs)
 	if (subjects == NULL)
 		return NULL;
 	count = 0;
-	for (const Job *job = jobs; job != NULL; job = job->next)
-		subjects[count++] = job->subject;
+	for (Job *job = jobs; job != NULL; job = job->next)
+	{
+		int place = 0;
+
+		while (place < count && strcmp(subjects[place], job->subject) != 0)
+			place++;
+		if (place == count)
+			subjects[count++] = job->subject;
+		job->place = place + 1;
+	}
 	text = text_of_strings(subjects, count);
 	free(subjects);
 	return text;
+}
+
+/* The rows are in the order of the array, without those that are not there. */
+static const char *
+find_document(const PGresult *result, int place)
+{
+	int low = 0;
+	int high = PQntuples(result);
+
+	while (low < high)
+	{
+		int middle = (low + high) / 2;
+		int found = atoi(PQgetvalue(result, middle, 0));
+
+		if (found == place)
+			return PQgetvalue(result, middle, 1);
+		if (found < place)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+/* Replies to the first of the jobs and all others of its place; the next one that has no reply. */
+static Job *
+reply_to_place(Job *jobs, const PGresult *result)
+{
+	const char *document = find_document(result, jobs->place);
+	HttpText   *text = document != NULL ? http_text_create(document) : NULL;
+	int         place = jobs->place;
+	Job        *next = NULL;
+
+	for (Job *job = jobs; job != NULL; job = job->next)
+	{
+		if (job->place == place)
+		{
+			if (document == NULL)
+				reply_not_found(job);
+			else
+				reply_document(job, text);
+			job->place = 0;
+		}
+		else if (next == NULL && job->place > 0)
+			next = job;
+	}
+	http_text_release(text);
+	return next;
 }
 
 Answered
@@ -132,8 +278,6 @@ query_subjects(Db *db, Job *jobs)
 	PGresult   *result;
 	Answered    answered;
 	DbOutcome   outcome;
-	int         row = 0;
-	int         place = 0;
 
 	if (subjects == NULL)
 		return ANSWER_LATER;
@@ -141,15 +285,8 @@ query_subjects(Db *db, Job *jobs)
 	free(subjects);
 	if (outcome != DB_OK)
 		return answered;
-	/* in the order of the array, without those that are not there */
-	for (Job *job = jobs; job != NULL; job = job->next)
-	{
-		place++;
-		if (row < PQntuples(result) && atoi(PQgetvalue(result, row, 0)) == place)
-			reply_document(job, PQgetvalue(result, row++, 1));
-		else
-			reply_not_found(job);
-	}
+	for (Job *job = jobs; job != NULL;)
+		job = reply_to_place(job, result);
 	PQclear(result);
 	return answered;
 }
@@ -202,7 +339,7 @@ query_change(Db *db, Job *jobs)
 
 /* Replies with the body and its ETag, or with 304 if the client has it already. */
 static void
-reply_cacheable(Job *job, const char *body, const char *etag)
+reply_cacheable(Job *job, HttpText *body, const char *etag)
 {
 	http_set_header(job->exchange, "ETag", etag);
 	http_set_header(job->exchange, "Cache-Control", "no-cache");
@@ -228,9 +365,12 @@ query_products(Db *db, Job *jobs)
 	snprintf(limit, sizeof(limit), "%d", jobs->limit);
 	if (run(db, jobs, 3, params, &result, &answered) == DB_OK)
 	{
+		HttpText *body = http_text_create(PQgetvalue(result, 0, 0));
+
 		etag_of(PQgetvalue(result, 0, 0), etag);
 		for (Job *job = jobs; job != NULL; job = job->next)
-			reply_cacheable(job, PQgetvalue(result, 0, 0), etag);
+			reply_cacheable(job, body, etag);
+		http_text_release(body);
 		PQclear(result);
 	}
 	if (slash != NULL)
@@ -262,12 +402,6 @@ query_sync(Db *db, Job *jobs)
 
 /* ---------- the worker ---------- */
 
-static bool
-is_same_text(const char *a, const char *b)
-{
-	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
 /* May the job be answered with others of its query? One that the database would refuse would have
  * them all refused. */
 static bool
@@ -280,6 +414,12 @@ is_fit(const Job *job)
 }
 
 static bool
+is_apart(const Job *job)
+{
+	return job->is_apart || is_slow(job);
+}
+
+static bool
 are_together(const Job *a, const Job *b)
 {
 	if (a->query != b->query)
@@ -287,7 +427,8 @@ are_together(const Job *a, const Job *b)
 	switch (a->query->together)
 	{
 		case QUERY_ANY:
-			return is_fit(a) && is_fit(b);
+			return is_fit(a) && is_fit(b) &&
+				   (strcmp(a->subject, b->subject) == 0 || (!is_apart(a) && !is_apart(b)));
 		case QUERY_SAME:
 			return is_same_text(a->subject, b->subject) && is_same_text(a->after, b->after) &&
 				   a->limit == b->limit;
@@ -297,37 +438,11 @@ are_together(const Job *a, const Job *b)
 	return false;
 }
 
-/* Takes the first job out of a list, and those that are answered together with it. */
-static Job *
-take_together(Job **jobs)
-{
-	Job  *first = *jobs;
-	Job **end = &first->next;
-	Job **link = jobs;
-
-	*link = first->next;
-	while (*link != NULL)
-	{
-		Job *job = *link;
-
-		if (!are_together(first, job))
-		{
-			link = &job->next;
-			continue;
-		}
-		*link = job->next;
-		*end = job;
-		end = &job->next;
-	}
-	*end = NULL;
-	return first;
-}
-
-/* Sees to it that one comes again later, or is told that it cannot be done. */
+/* Sees to it that one comes again later, if anybody still waits for it then. */
 static void
-put_off(Intake *intake, Job *job, bool is_over)
+put_off(Intake *intake, Job *job)
 {
-	if (!is_over && intake_add_later(intake, job))
+	if (!stop_requested() && intake_add_later(intake, job))
 		return;
 	problem_unavailable(job,
 						"the database is away, or another transaction has locked what it needs");
@@ -347,52 +462,35 @@ answer(Db *db, Intake *intake, Job *jobs)
 
 		jobs = job->next;
 		job->next = NULL;
+		job->is_apart |= answered == ANSWER_APART;
 		if (answered == ANSWERED)
 			job_free(job);
-		else if (answered == ANSWER_ALONE)
-			answer(db, intake, job);
 		else
-			put_off(intake, job, false);
+			put_off(intake, job);
 	}
 }
 
-/* Takes out of a list those that nobody waits for any more. */
-static void
-drop_overdue(Intake *intake, Job **jobs)
+static bool
+is_not_slow(const Job *job)
 {
-	Job **link = jobs;
-
-	while (*link != NULL)
-	{
-		Job *job = *link;
-
-		if (monotonic_ms() <= job->deadline_ms && !stop_requested())
-		{
-			link = &job->next;
-			continue;
-		}
-		*link = job->next;
-		put_off(intake, job, true);
-	}
+	return !is_slow(job);
 }
 
 void *
 queries_run(void *context)
 {
 	const QueryWorker *worker = context;
+	const IntakeTaker  taker = {worker->jobs_max, worker->takes_slow ? NULL : is_not_slow,
+								are_together};
 	Db                 db;
 	Job               *jobs;
-	int                count;
 
 	log_set_role("http.queries");
 	db_init(&db, config.database_url, "order-bridge queries", NULL);
 	db.lock_timeout_ms = LOCK_TIMEOUT_MS;
 	db.timeout_ms = config.request_timeout_s * 1000 * 2 / 5;
-	while ((jobs = intake_take(worker->intake, worker->jobs_max, SIZE_MAX, &count)) != NULL)
-	{
-		while (drop_overdue(worker->intake, &jobs), jobs != NULL)
-			answer(&db, worker->intake, take_together(&jobs));
-	}
+	while ((jobs = intake_take_together(worker->intake, &taker)) != NULL)
+		answer(&db, worker->intake, jobs);
 	db_close(&db);
 	return NULL;
 }

@@ -13,7 +13,7 @@ typedef enum Answered
 {
 	ANSWERED,
 	ANSWER_LATER, /* it may succeed when it is tried again */
-	ANSWER_ALONE  /* each of several may succeed by itself */
+	ANSWER_APART  /* and one of several may be at fault: not together with the others */
 } Answered;
 
 /* Which jobs of one query that wait are answered by one statement. */
@@ -49,11 +49,14 @@ extern Answered query_sync(Db *db, Job *jobs);
 extern Answered query_orders(Db *db, Job *jobs);
 extern Answered query_subjects(Db *db, Job *jobs);
 
-/* A thread's work: a queue, and how many jobs it takes from it at a time at most. */
+/* A thread's work: a queue, how many jobs it takes from it at a time at most, and whether it takes
+ * what has taken too long of late: one thread of a queue does, so that the others are free of it.
+ */
 typedef struct QueryWorker
 {
 	Intake *intake;
 	int     jobs_max;
+	bool    takes_slow;
 } QueryWorker;
 
 /* queries_run answers jobs until the worker's intake is closed and empty. A thread's main function.

@@ -82,16 +82,48 @@ http_set_header(HttpExchange *exchange, const char *name, const char *value)
 	exchange->nheaders++;
 }
 
-void
-http_reply(HttpExchange *exchange, int status, const char *content_type, char *body)
+struct HttpText
 {
-	size_t               bytes = body ? strlen(body) : 0;
-	struct MHD_Response *response =
-		MHD_create_response_from_buffer(bytes, body, MHD_RESPMEM_MUST_FREE);
+	atomic_int holders;
+	size_t     bytes;
+	char       text[];
+};
 
+HttpText *
+http_text_create(const char *text)
+{
+	size_t    bytes = strlen(text);
+	HttpText *copy = malloc(sizeof(HttpText) + bytes + 1);
+
+	if (copy == NULL)
+		return NULL;
+	atomic_init(&copy->holders, 1);
+	copy->bytes = bytes;
+	memcpy(copy->text, text, bytes + 1);
+	return copy;
+}
+
+void
+http_text_release(HttpText *text)
+{
+	if (text != NULL && atomic_fetch_sub(&text->holders, 1) == 1)
+		free(text);
+}
+
+static void
+release(void *text)
+{
+	http_text_release(text);
+}
+
+/* The response may be NULL: memory is short. */
+static void
+reply(HttpExchange *exchange, int status, const char *content_type, struct MHD_Response *response,
+	  size_t bytes)
+{
 	for (int i = 0; response != NULL && i < exchange->nheaders; i++)
 		MHD_add_response_header(response, exchange->headers[i].name, exchange->headers[i].value);
-	if (response != NULL && body != NULL)
+	if (response != NULL && content_type != NULL)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
 	exchange->status = status;
 	exchange->reply_bytes = bytes;
@@ -103,6 +135,32 @@ http_reply(HttpExchange *exchange, int status, const char *content_type, char *b
 	if (exchange->deferred)
 		server_resume(exchange->server,
 					  exchange->connection); /* the exchange is the server's again from here */
+}
+
+void
+http_reply(HttpExchange *exchange, int status, const char *content_type, char *body)
+{
+	size_t bytes = body ? strlen(body) : 0;
+
+	reply(exchange, status, body ? content_type : NULL,
+		  MHD_create_response_from_buffer(bytes, body, MHD_RESPMEM_MUST_FREE), bytes);
+}
+
+void
+http_reply_text(HttpExchange *exchange, int status, const char *content_type, HttpText *text)
+{
+	struct MHD_Response *response;
+
+	if (text == NULL)
+	{
+		http_reply(exchange, status, content_type, NULL);
+		return;
+	}
+	response = MHD_create_response_from_buffer_with_free_callback_cls(text->bytes, text->text,
+																	  release, text);
+	if (response != NULL)
+		atomic_fetch_add(&text->holders, 1);
+	reply(exchange, status, content_type, response, text->bytes);
 }
 
 void

@@ -89,6 +89,18 @@ extern void http_set_header(HttpExchange *exchange, const char *name, const char
 extern void http_reply(HttpExchange *exchange, int status, const char *content_type, char *body);
 
 /*
+ * A text that several replies have in common. http_text_create copies it and is its first holder;
+ * http_reply_text is http_reply with it, for as long as it takes to send; the last one that
+ * releases it frees it. NULL if memory is short: the reply is then an empty one.
+ */
+typedef struct HttpText HttpText;
+
+extern HttpText *http_text_create(const char *text);
+extern void      http_text_release(HttpText *text);
+extern void      http_reply_text(HttpExchange *exchange, int status, const char *content_type,
+								 HttpText *text);
+
+/*
  * http_problem replies with application/problem+json (RFC 9457): type, title,
  * status, detail, and "error" and "details" for older clients. "details_json"
  * is JSON, or NULL for the detail as a string; "field" may be NULL.

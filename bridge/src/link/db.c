@@ -90,6 +90,12 @@ db_is_locked_out(const PGresult *result)
 }
 
 bool
+db_is_timed_out(const PGresult *result)
+{
+	return strcmp(db_sqlstate(result), "57014") == 0;
+}
+
+bool
 db_is_passing(const PGresult *result)
 {
 	SqlstateKind kind = kind_of(result);

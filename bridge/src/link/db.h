@@ -102,6 +102,9 @@ extern const char *db_sqlstate(const PGresult *result);
 /* db_is_locked_out: did it fail because someone else holds a lock (55P03)? */
 extern bool db_is_locked_out(const PGresult *result);
 
+/* db_is_timed_out: was it ended because it took too long, or by somebody (57014)? */
+extern bool db_is_timed_out(const PGresult *result);
+
 /*
  * db_is_passing: may the same statement succeed later, by itself? Locks, deadlocks,
  * conflicts, a full disk, too little memory, a server that is shutting down.

@@ -286,24 +286,39 @@ read_returned_line(TupleTableSlot *slot)
 	return line;
 }
 
-/* One line for all that a vendor's part of a return is. */
-static void
-add_return(History *history, const ReturnedLine *lines, int count, int which)
+static int
+compare_parts(const void *a, const void *b)
 {
-	const ReturnedLine *line = &lines[which];
-	int64               units = 0;
+	const ReturnedLine *left = a;
+	const ReturnedLine *right = b;
 
+	if (left->return_id != right->return_id)
+		return left->return_id < right->return_id ? -1 : 1;
+	return strcmp(left->vendor_id, right->vendor_id);
+}
+
+/* One line for all that a vendor's part of a return is; puts the lines into another order. */
+static void
+add_returns(History *history, ReturnedLine *lines, int count)
+{
+	int64 units = 0;
+
+	if (count > 1)
+		qsort(lines, count, sizeof(ReturnedLine), compare_parts);
 	for (int i = 0; i < count; i++)
 	{
-		if (lines[i].return_id == line->return_id &&
-			strcmp(lines[i].vendor_id, line->vendor_id) == 0)
-			units += lines[i].quantity;
+		const ReturnedLine *line = &lines[i];
+
+		units += line->quantity;
+		if (i + 1 < count && compare_parts(line, line + 1) == 0)
+			continue;
+		add_happening(history,
+					  (Happening){line->returned_at, STEP_RETURNED, "returned", line->vendor_id, 0,
+								  psprintf(INT64_FORMAT " units sent back%s", units,
+										   line->is_restocked ? ", for sale again" : ""),
+								  line->return_id});
+		units = 0;
 	}
-	add_happening(history,
-				  (Happening){line->returned_at, STEP_RETURNED, "returned", line->vendor_id, 0,
-							  psprintf(INT64_FORMAT " units sent back%s", units,
-									   line->is_restocked ? ", for sale again" : ""),
-							  line->return_id});
 }
 
 static void
@@ -323,10 +338,8 @@ write_returns(OrderReader *reader, int64 order_id, StringInfo json, History *his
 	if (count > 1)
 		qsort(lines, count, sizeof(ReturnedLine), compare_returned_lines);
 	for (int i = 0; i < count; i++)
-	{
 		appendStringInfo(json, "%s%s", i == 0 ? "" : ", ", lines[i].json);
-		add_return(history, lines, count, i);
-	}
+	add_returns(history, lines, count);
 }
 
 /* ---------- the whole ---------- */

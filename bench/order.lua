@@ -3,9 +3,11 @@ local products = tonumber(os.getenv("PRODUCTS") or "1")
 local delay_ms = tonumber(os.getenv("DELAY_MS") or "0")
 local headers = { ["Content-Type"] = "application/json" }
 
+local threads = 0
+
 function setup(thread)
-  math.randomseed(os.time())
-  thread:set("seed", math.random(1, 1000000))
+  thread:set("seed", os.time() * 64 + threads)     -- no two threads want the same
+  threads = threads + 1
 end
 
 function init(args)

@@ -15,6 +15,7 @@
 #include "base/certificate.h"
 #include "base/config.h"
 #include "link/broker.h"
+#include "link/broker_nodes.h"
 #include "link/db.h"
 #include "link/statements.h"
 
@@ -186,20 +187,51 @@ look_at_work(Db *db)
 	PQclear(row);
 }
 
+static bool
+reach(Db *db, const char *setting, const char *url, const char *session_sql)
+{
+	const char *const keywords[] = {"dbname", "connect_timeout", "application_name", NULL};
+	const char *const values[] = {url, CONNECT_TIMEOUT_S, "order-bridge doctor", NULL};
+
+	db_init(db, url, "order-bridge doctor", session_sql);
+	db->timeout_ms = TIMEOUT_MS;
+	if (db_adopt(db, PQconnectdbParams(keywords, values, 1)))
+		return true;
+	if (db->lacks_session)
+		bad("%s: the role relay " DB_LACKS_SESSION, setting);
+	else
+		bad_because(setting, PQerrorMessage(db->connection));
+	return false;
+}
+
+/* The relay's way to the database, if it is another than the others'. */
+static void
+look_at_relay(Db *db)
+{
+	Db relay;
+
+	if (strcmp(config.relay_database_url, config.database_url) == 0 && !db->is_pooled)
+		return;
+	if (!reach(&relay, "RELAY_DATABASE_URL", config.relay_database_url, SQL_RELAY_SESSION))
+		; /* it is said */
+	else if (db_is_same(&relay, db))
+		fine("relay: has a session of its own");
+	else
+		bad("RELAY_DATABASE_URL: is another database than DATABASE_URL");
+	db_close(&relay);
+}
+
 static void
 look_at_database(void)
 {
-	const char *const keywords[] = {"dbname", "connect_timeout", "application_name", NULL};
-	const char *const values[] = {config.database_url, CONNECT_TIMEOUT_S, "order-bridge doctor",
-								  NULL};
-	Db                db;
+	Db db;
 
-	db_init(&db, config.database_url, "order-bridge doctor", NULL);
-	db.timeout_ms = TIMEOUT_MS;
-	if (!db_adopt(&db, PQconnectdbParams(keywords, values, 1)))
-		bad_because("DATABASE_URL", PQerrorMessage(db.connection));
-	else if (look_at_server(&db) && look_at_rights(&db))
-		look_at_work(&db);
+	if (reach(&db, "DATABASE_URL", config.database_url, NULL))
+	{
+		if (look_at_server(&db) && look_at_rights(&db))
+			look_at_work(&db);
+		look_at_relay(&db);
+	}
 	db_close(&db);
 }
 
@@ -228,20 +260,38 @@ look_at_queues(Broker *broker)
 			dead);
 }
 
+/* Each node by itself: a bridge would find another one. */
 static void
-look_at_broker(void)
+look_at_brokers(void)
 {
-	Broker *broker = broker_open(config.rabbitmq_url, "order-bridge doctor",
-								 config.broker_timeout_s * 1000, NULL);
+	const char *text = config.rabbitmq_url;
+	bool        is_first = true;
 
-	if (broker == NULL)
-		bad("RABBITMQ_URL: the broker cannot be used: the log says why");
-	else
+	for (int number = 1; *(text += strspn(text, " \t\n")) != '\0'; number++)
 	{
-		fine("broker: connected");
-		look_at_queues(broker);
+		size_t  bytes = broker_nodes_url_bytes(text);
+		char   *url = strndup(text, bytes);
+		Broker *broker = url == NULL ? NULL
+									 : broker_open(url, "order-bridge doctor",
+												   config.broker_timeout_s * 1000, NULL);
+		bool    is_only = number == 1 && text[bytes] == '\0';
+
+		text += bytes + (text[bytes] == ',' ? 1 : 0);
+		free(url);
+		if (broker == NULL && is_only)
+			bad("RABBITMQ_URL: the broker cannot be used: the log says why");
+		else if (broker == NULL)
+			bad("RABBITMQ_URL: broker %d cannot be used: the log says why", number);
+		else if (is_first)
+		{
+			fine("broker: connected");
+			look_at_queues(broker);
+			is_first = false;
+		}
+		else
+			fine("broker: connected to number %d too", number);
+		broker_close(broker);
 	}
-	broker_close(broker);
 }
 
 /* ---------- files ---------- */
@@ -286,7 +336,7 @@ doctor_run(void)
 {
 	is_well = true;
 	look_at_database();
-	look_at_broker();
+	look_at_brokers();
 	look_at_file("FEED_CA_FILE", config.feed_ca_file);
 	look_at_certificate("AMQP_CERT_FILE", config.amqp_tls.cert_file);
 	look_at_certificate("HTTP_TLS_CERT_FILE", config.http_tls_cert_file);

@@ -241,21 +241,31 @@ wait_watched(HttpServer *server)
 	stop_wait_ms(alive_ms > 0 ? alive_ms : 60000);
 }
 
-/* False, after a complaint, if the relay could never work as the settings are. */
+/* False, after a complaint, if the relay could never work as the settings are. What is away may be
+ * all right later. */
 static bool
 can_relay(void)
 {
-	Db   db;
-	bool ok;
+	bool        has_own = config.relay_database_url != config.database_url;
+	const char *complaint = NULL;
+	Db          own;
+	Db          other;
 
-	db_init(&db, config.relay_database_url, "order-bridge relay", SQL_RELAY_SESSION);
-	ok = db_connect(&db) || !db.lacks_session; /* if it is away, it may be all right later */
-	if (!ok)
-		fprintf(stderr, "%s: the role relay " DB_LACKS_SESSION "\n",
-				config.relay_database_url == config.database_url ? "DATABASE_URL"
-																 : "RELAY_DATABASE_URL");
-	db_close(&db);
-	return ok;
+	db_init(&own, config.relay_database_url, "order-bridge relay", SQL_RELAY_SESSION);
+	db_init(&other, config.database_url, "order-bridge relay", NULL);
+	if (db_connect(&own))
+	{
+		if (has_own && db_connect(&other) && !db_is_same(&own, &other))
+			complaint = "would relay the events of another database than DATABASE_URL is";
+	}
+	else if (own.lacks_session)
+		complaint = DB_LACKS_SESSION;
+	if (complaint != NULL)
+		fprintf(stderr, "%s: the role relay %s\n", has_own ? "RELAY_DATABASE_URL" : "DATABASE_URL",
+				complaint);
+	db_close(&own);
+	db_close(&other);
+	return complaint == NULL;
 }
 
 static int

@@ -150,3 +150,18 @@ def test_the_doctor_names_what_is_missing(world, tmp_path, how):
     bad = [line for line in lines(result) if line.startswith("BAD")]
     assert result.returncode == 1 and lines(result)[-1] == "not all is well"
     assert len(bad) == 1 and word in bad[0], result.stdout
+
+
+def test_the_doctor_tries_every_broker_and_the_relay_s_own_url(world, servers):
+    url = world.env["RABBITMQ_URL"]
+    result = world.command("doctor", RABBITMQ_URL=f"{url}, {url}")
+    assert result.returncode == 0 and "connected to number 2 too" in result.stdout, result.stdout
+    dead = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+    for urls, number in ((f"{url},{dead}", 2), (f"{dead},{url}", 1)):
+        result = world.command("doctor", RABBITMQ_URL=urls)
+        assert result.returncode != 0 and f"RABBITMQ_URL: broker {number} cannot be used" in result.stdout, result.stdout
+    other = servers.url_of("test_template", "order_bridge")
+    result = world.command("doctor", RELAY_DATABASE_URL=other)
+    assert result.returncode != 0 and "RELAY_DATABASE_URL: is another database than DATABASE_URL" in result.stdout, result.stdout
+    result = world.command("run", "--roles=relay", RELAY_DATABASE_URL=other)
+    assert result.returncode == 64 and "RELAY_DATABASE_URL: the role relay would relay the events of another database" in result.stderr

@@ -34,9 +34,8 @@ begins_url(const char *text)
 	return strncasecmp(text, "amqp://", 7) == 0 || strncasecmp(text, "amqps://", 8) == 0;
 }
 
-/* The end of the URL at the beginning of the text: the comma before the next one, or the end. */
-static size_t
-url_bytes(const char *text)
+size_t
+broker_nodes_url_bytes(const char *text)
 {
 	for (const char *comma = strchr(text, ','); comma != NULL; comma = strchr(comma + 1, ','))
 	{
@@ -82,7 +81,7 @@ broker_nodes_parse(BrokerNodes *nodes, const char *text)
 	nodes->count = 0;
 	do
 	{
-		size_t bytes = url_bytes(text);
+		size_t bytes = broker_nodes_url_bytes(text);
 
 		wrong = parse_one(nodes, text, bytes);
 		text += bytes;

@@ -8,6 +8,8 @@
 #ifndef BRIDGE_BROKER_NODES_H
 #define BRIDGE_BROKER_NODES_H
 
+#include <stddef.h>
+
 #include "link/broker_url.h"
 
 #define BROKER_NODES_MAX 16
@@ -22,6 +24,10 @@ typedef struct BrokerNodes
  * either case. */
 extern const char *broker_nodes_parse(BrokerNodes *nodes, const char *text);
 extern void        broker_nodes_free(BrokerNodes *nodes);
+
+/* broker_nodes_url_bytes: how long is the URL at the beginning of the text, up to the comma before
+ * the next one, or the end? */
+extern size_t broker_nodes_url_bytes(const char *text);
 
 /*
  * broker_nodes_order puts the numbers of the nodes in the order in which to try them: at random, so

@@ -69,6 +69,10 @@ extern bool db_is_alive(Db *db);
 
 extern void db_close(Db *db);
 
+/* db_is_same: do both lead to the same database of the same cluster? True as well if it cannot be
+ * told. */
+extern bool db_is_same(Db *a, Db *b);
+
 /* db_is_version_enough: can this bridge work with that version of the extension? */
 extern bool db_is_version_enough(const char *version);
 

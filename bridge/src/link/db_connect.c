@@ -106,6 +106,23 @@ db_adopt(Db *db, PGconn *connection)
 }
 
 bool
+db_is_same(Db *a, Db *b)
+{
+	Db       *both[2] = {a, b};
+	PGresult *results[2];
+	bool      is_known = true;
+	bool      is_same;
+
+	for (int i = 0; i < 2; i++)
+		is_known &= db_query(both[i], "asking which database this is", SQL_WHICH_DATABASE, 0, NULL,
+							 &results[i]) == DB_OK;
+	is_same = !is_known || strcmp(PQgetvalue(results[0], 0, 0), PQgetvalue(results[1], 0, 0)) == 0;
+	PQclear(results[0]);
+	PQclear(results[1]);
+	return is_same;
+}
+
+bool
 db_is_version_enough(const char *version)
 {
 	int major;

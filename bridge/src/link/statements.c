@@ -263,6 +263,11 @@ const char SQL_STATUS[] =
 
 /* ---------- doctor ---------- */
 
+/* the cluster and the database that this is */
+const char SQL_WHICH_DATABASE[] =
+	"SELECT c.system_identifier || ' ' || d.oid FROM pg_catalog.pg_control_system() AS c, "
+	"  pg_catalog.pg_database AS d WHERE d.datname = current_database()";
+
 const char SQL_DOCTOR_SERVER[] =
 	"SELECT current_database(), current_user, current_setting('server_version'), "
 	"  (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'), "

@@ -68,6 +68,7 @@ extern const char SQL_OUTBOX_HEAD[];
 extern const char SQL_NEXT_AND_OLDEST_XID[];
 extern const char SQL_SETTLED_EVENTS[];
 extern const char SQL_OUTBOX_TAIL[];
+extern const char SQL_WHICH_DATABASE[];
 extern const char SQL_DOCTOR_SERVER[];
 extern const char SQL_DOCTOR_RIGHTS[];
 extern const char SQL_DOCTOR_WORK[];

@@ -13,6 +13,7 @@ Environment: BENCH_SECONDS (5), BENCH_ROUNDS (5), BENCH_GROWTH_ORDERS (10000000;
 """
 
 import os
+import time
 
 from common import Figures, check, connect, empty, empty_plpgsql, fresh, pgbench, place_order_script, servers
 
@@ -153,6 +154,13 @@ def run_growth(db):
     stored = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0]
     print(f"{stored:,} orders stored")
     once("growth_10m", place_batches(db, "growth_10m")[0], "orders/s")
+    db.execute("CHECKPOINT")
+    last = db.execute("SELECT max(order_id) FROM order_aggregator.orders").fetchone()[0]
+    for name, sql in (("check_consistency_s", "SELECT count(*) FROM order_aggregator.check_consistency()"),
+                      ("check_last_million_s", f"SELECT count(*) FROM order_aggregator.check_orders({last - 1_000_000})")):
+        began = time.monotonic()
+        assert db.execute(sql).fetchone()[0] == 0
+        figures.add(name, time.monotonic() - began, "s", places=1, stored=stored)
 
 
 def main():

@@ -27,3 +27,30 @@ BEGIN; UPDATE orders SET expires_at = '2020-01-01' WHERE order_id = 1; SELECT * 
 BEGIN; ALTER TABLE orders DISABLE TRIGGER ALL; UPDATE orders SET status = 'expired', closed_at = now() WHERE order_id = 2; SELECT * FROM check_consistency(); ROLLBACK;
 BEGIN; ALTER TABLE orders DISABLE TRIGGER ALL; UPDATE orders SET status = 'pending', closed_at = NULL WHERE order_id = 2; SELECT * FROM check_consistency(); ROLLBACK;
 SELECT * FROM check_consistency();
+-- what there is without its order, line or event, and what there is twice
+BEGIN; DELETE FROM order_line WHERE order_id = 1; SELECT * FROM check_consistency(); ROLLBACK;
+BEGIN; DELETE FROM order_line WHERE order_id = 2; DELETE FROM orders WHERE order_id = 2; SELECT problem, subject FROM check_consistency(); ROLLBACK;
+BEGIN; INSERT INTO outbox SELECT event_id + 1000, txid, message_id, order_id, routing_key, mandatory, headers, payload, created_at FROM outbox WHERE routing_key = 'order.confirmed'; SELECT problem, subject, detail FROM check_orders(); ROLLBACK;
+BEGIN; ALTER TABLE outbox_0 DISABLE TRIGGER ALL; UPDATE outbox_0 SET routing_key = 'order.placed.b' WHERE order_id = 1; SELECT * FROM check_orders(); ROLLBACK;
+BEGIN; ALTER TABLE outbox_0 DISABLE TRIGGER ALL; UPDATE outbox_0 SET order_id = 99 WHERE order_id = 1; SELECT * FROM check_orders(); ROLLBACK;
+BEGIN; ALTER TABLE outbox_0 DISABLE TRIGGER ALL; UPDATE outbox_0 SET headers = '{"x-again": "redrive"}' WHERE order_id = 1; SELECT * FROM check_orders(); ROLLBACK;
+BEGIN; UPDATE hold SET vendor_id = 'b' WHERE order_id = 2; SELECT problem, subject FROM check_orders(); ROLLBACK;
+BEGIN; UPDATE hold SET unit_price = 2.5 WHERE order_id = 2; SELECT * FROM check_orders(); ROLLBACK;
+BEGIN; UPDATE hold SET line_no = 2 WHERE order_id = 2; SELECT problem, subject FROM check_orders(); ROLLBACK;
+BEGIN; ALTER TABLE orders DISABLE TRIGGER ALL; ALTER TABLE orders DROP CONSTRAINT orders_status_check; UPDATE orders SET status = 'lost', closed_at = now() WHERE order_id = 1; SELECT problem, subject FROM check_orders(); ROLLBACK;
+-- some orders only, and how far they are read is not what decides
+BEGIN;
+UPDATE orders SET total_amount = 1 WHERE order_id = 2;
+SELECT subject FROM check_orders(1, 1);
+SELECT subject FROM check_orders(2, 2);
+SELECT subject FROM check_orders(3, NULL);
+SELECT subject FROM check_orders(NULL, 2);
+SELECT subject FROM check_orders(2, 9223372036854775807);
+SELECT subject FROM check_orders(-9223372036854775808, 1);
+ROLLBACK;
+-- events that were dropped with their partitions are not missed
+BEGIN; INSERT INTO relay_checkpoint (snapshot, system_identifier, dropped_until) VALUES (pg_current_snapshot(), 1, now()); DELETE FROM outbox; SELECT * FROM check_orders(); ROLLBACK;
+BEGIN; INSERT INTO relay_checkpoint (snapshot, system_identifier, dropped_until) VALUES (pg_current_snapshot(), 1, '2000-01-01'); DELETE FROM outbox WHERE order_id = 1; SELECT problem, subject FROM check_orders(); ROLLBACK;
+-- totals larger than any price
+BEGIN; UPDATE stock SET price = 99999999999, on_hand = 1000000; SELECT place_order('c', '[{"productId": "x", "quantity": 1000}]') > 0 AS placed; SELECT * FROM check_consistency(); ROLLBACK;
+SELECT * FROM check_consistency();

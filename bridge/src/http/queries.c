@@ -442,7 +442,7 @@ are_together(const Job *a, const Job *b)
 static void
 put_off(Intake *intake, Job *job)
 {
-	if (!stop_requested() && intake_add_later(intake, job))
+	if (!stop_requested() && monotonic_ms() <= job->deadline_ms && intake_add_later(intake, job))
 		return;
 	problem_unavailable(job,
 						"the database is away, or another transaction has locked what it needs");

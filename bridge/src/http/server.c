@@ -17,8 +17,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <jansson.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -61,132 +62,6 @@ take_wake(HttpServer *server)
 
 	if (read(server->wake, &count, sizeof(count)) == sizeof(count))
 		atomic_store(&server->is_woken, false);
-}
-
-/* ---------- replying ---------- */
-
-void
-http_set_header(HttpExchange *exchange, const char *name, const char *value)
-{
-	char *name_copy = strdup(name);
-	char *value_copy = strdup(value);
-
-	if (exchange->nheaders == REPLY_HEADERS_MAX || name_copy == NULL || value_copy == NULL)
-	{
-		free(name_copy);
-		free(value_copy);
-		return;
-	}
-	exchange->headers[exchange->nheaders].name = name_copy;
-	exchange->headers[exchange->nheaders].value = value_copy;
-	exchange->nheaders++;
-}
-
-struct HttpText
-{
-	atomic_int holders;
-	size_t     bytes;
-	char       text[];
-};
-
-HttpText *
-http_text_create(const char *text)
-{
-	size_t    bytes = strlen(text);
-	HttpText *copy = malloc(sizeof(HttpText) + bytes + 1);
-
-	if (copy == NULL)
-		return NULL;
-	atomic_init(&copy->holders, 1);
-	copy->bytes = bytes;
-	memcpy(copy->text, text, bytes + 1);
-	return copy;
-}
-
-void
-http_text_release(HttpText *text)
-{
-	if (text != NULL && atomic_fetch_sub(&text->holders, 1) == 1)
-		free(text);
-}
-
-static void
-release(void *text)
-{
-	http_text_release(text);
-}
-
-/* The response may be NULL: memory is short. */
-static void
-reply(HttpExchange *exchange, int status, const char *content_type, struct MHD_Response *response,
-	  size_t bytes)
-{
-	for (int i = 0; response != NULL && i < exchange->nheaders; i++)
-		MHD_add_response_header(response, exchange->headers[i].name, exchange->headers[i].value);
-	if (response != NULL && content_type != NULL)
-		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
-	exchange->status = status;
-	exchange->reply_bytes = bytes;
-	exchange->response = response;
-	server_expect_client(exchange, true);
-	if (exchange->server->limits.on_replied != NULL)
-		exchange->server->limits.on_replied(status,
-											(double) (monotonic_us() - exchange->began_us) / 1e6);
-	if (exchange->deferred)
-		server_resume(exchange->server,
-					  exchange->connection); /* the exchange is the server's again from here */
-}
-
-void
-http_reply(HttpExchange *exchange, int status, const char *content_type, char *body)
-{
-	size_t bytes = body ? strlen(body) : 0;
-
-	reply(exchange, status, body ? content_type : NULL,
-		  MHD_create_response_from_buffer(bytes, body, MHD_RESPMEM_MUST_FREE), bytes);
-}
-
-void
-http_reply_text(HttpExchange *exchange, int status, const char *content_type, HttpText *text)
-{
-	struct MHD_Response *response;
-
-	if (text == NULL)
-	{
-		http_reply(exchange, status, content_type, NULL);
-		return;
-	}
-	response = MHD_create_response_from_buffer_with_free_callback_cls(text->bytes, text->text,
-																	  release, text);
-	if (response != NULL)
-		atomic_fetch_add(&text->holders, 1);
-	reply(exchange, status, content_type, response, text->bytes);
-}
-
-void
-http_problem(HttpExchange *exchange, int status, const char *title, const char *detail,
-			 const char *field, const char *details_json)
-{
-	json_t *details = details_json ? json_loads(details_json, JSON_DECODE_ANY, NULL) : NULL;
-	json_t *problem;
-	char   *body;
-
-	if (details == NULL)
-		details = json_string(detail);
-	problem = json_pack("{s:s, s:s, s:i, s:s, s:s, s:o}", "type", "about:blank", "title", title,
-						"status", status, "detail", detail, "error", title, "details", details);
-	if (field != NULL && problem != NULL)
-		json_object_set_new(problem, "field", json_string(field));
-	body = problem != NULL ? json_dumps(problem, JSON_COMPACT) : NULL;
-	json_decref(problem);
-	http_reply(exchange, status, "application/problem+json", body);
-}
-
-void
-http_defer(HttpExchange *exchange)
-{
-	exchange->deferred = true;
-	MHD_suspend_connection(exchange->connection);
 }
 
 /* ---------- libmicrohttpd's callbacks ---------- */

@@ -1,0 +1,492 @@
+/*
+ * suspects.c
+ *		Orders of which something does not add up: those that check_orders() looks at.
+ *
+ * Orders, lines and holds are read once, side by side, in the order of their keys, in constant
+ * memory. Events are in no such order: for each order the events that there have to be are added
+ * up as hashes, in one of many sums, and so are those that are found. Sums that are equal had the
+ * same events (but for one chance in 2^64, which nobody can bring about: the hashes begin with a
+ * number drawn anew each time). The orders of a sum that differs are all suspected.
+ *
+ * A suspicion is cheap and may be wrong; what is wrong is said by the SQL of check_orders().
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_inherits.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "store/array.h"
+#include "store/compat.h"
+#include "store/money.h"
+#include "store/rows.h"
+#include "store/status.h"
+#include "store/tables.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(oa_suspect_orders);
+
+#define SUMS_BITS      16
+#define SUMS           (1 << SUMS_BITS)
+#define SUSPECTS_MAX   10000 /* more of them are not needed to see that something is wrong */
+#define KEY_BYTES_MAX  255
+#define PLACED_PREFIX  "order.placed."
+#define AGAIN_HEADER   "\"x-again\""
+#define ORDERS_A_RESET 1000
+
+/* Rows of a table in the order of their orders. */
+typedef struct Stream
+{
+	RowScan         scan;
+	TupleTableSlot *row;
+	int64           order_id; /* PG_INT64_MAX after the last */
+	int64           last;
+} Stream;
+
+/* A vendor that was asked for a part of an order, once an attempt. */
+typedef struct Asked
+{
+	uint64 attempt; /* hash of vendor and attempt */
+	uint64 event;
+} Asked;
+
+typedef struct Inspection
+{
+	int64         first;
+	int64         last;
+	TimestampTz   since;  /* events until then may be gone */
+	TimestampTz   expiry; /* what has not been closed by then is late */
+	uint64        seed;
+	uint64        expected[SUMS];
+	uint64        found[SUMS];
+	MemoryContext order_context;
+	MemoryContext context;
+	int64        *suspects;
+	int           nsuspects;
+	int           room;
+} Inspection;
+
+static void
+suspect(Inspection *inspection, int64 order_id)
+{
+	MemoryContext old_context;
+
+	if (inspection->nsuspects == SUSPECTS_MAX ||
+		(inspection->nsuspects > 0 && inspection->suspects[inspection->nsuspects - 1] == order_id))
+		return;
+	old_context = MemoryContextSwitchTo(inspection->context);
+	inspection->suspects = array_with_room(inspection->suspects, inspection->nsuspects,
+										   &inspection->room, sizeof(int64));
+	inspection->suspects[inspection->nsuspects++] = order_id;
+	MemoryContextSwitchTo(old_context);
+}
+
+/* ---------- streams ---------- */
+
+static void
+stream_next(Stream *stream)
+{
+	stream->row = row_scan_next(&stream->scan);
+	stream->order_id = stream->row ? DatumGetInt64(row_column(stream->row, 1)) : PG_INT64_MAX;
+	if (stream->order_id > stream->last)
+		stream->order_id = PG_INT64_MAX;
+}
+
+static void
+stream_begin(Stream *stream, const char *table_name, const Inspection *inspection)
+{
+	ScanKeyData keys[1];
+
+	row_scan_begin(&stream->scan, table_name, NULL, AccessShareLock);
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(inspection->first));
+	row_scan_find(&stream->scan, keys, 1);
+	stream->last = inspection->last;
+	stream_next(stream);
+}
+
+/* ---------- hashes of events ---------- */
+
+static uint64
+hash_event(const Inspection *inspection, int64 order_id, const char *key, size_t bytes)
+{
+	char buffer[sizeof(int64) + KEY_BYTES_MAX];
+
+	Assert(bytes <= KEY_BYTES_MAX);
+	memcpy(buffer, &order_id, sizeof(int64));
+	memcpy(buffer + sizeof(int64), key, bytes);
+	return hash_bytes_extended((const unsigned char *) buffer, (int) (sizeof(int64) + bytes),
+							   inspection->seed);
+}
+
+static int
+sum_of(int64 order_id)
+{
+	return (int) (((uint64) order_id * UINT64CONST(0x9E3779B97F4A7C15)) >> (64 - SUMS_BITS));
+}
+
+static Asked
+ask_for(const Inspection *inspection, int64 order_id, TupleTableSlot *hold)
+{
+	text  *vendor = DatumGetTextPP(row_column(hold, HOLD_COLUMN_VENDOR_ID));
+	size_t bytes = Min(VARSIZE_ANY_EXHDR(vendor), KEY_BYTES_MAX - strlen(PLACED_PREFIX));
+	char   key[KEY_BYTES_MAX];
+	uint64 event;
+
+	memcpy(key, PLACED_PREFIX, strlen(PLACED_PREFIX));
+	memcpy(key + strlen(PLACED_PREFIX), VARDATA_ANY(vendor), bytes);
+	event = hash_event(inspection, order_id, key, strlen(PLACED_PREFIX) + bytes);
+	return (Asked){hash_combine64(event, DatumGetInt32(row_column(hold, HOLD_COLUMN_ATTEMPT))),
+				   event};
+}
+
+static int
+compare_asked(const void *a, const void *b)
+{
+	uint64 left = ((const Asked *) a)->attempt;
+	uint64 right = ((const Asked *) b)->attempt;
+
+	return left < right ? -1 : left > right;
+}
+
+/* Vendors that were asked for several lines at once were asked by one event. */
+static void
+expect_asked(Inspection *inspection, int64 order_id, Asked *asked, int count)
+{
+	if (count > 1)
+		qsort(asked, count, sizeof(Asked), compare_asked);
+	for (int i = 0; i < count; i++)
+	{
+		if (i == 0 || compare_asked(&asked[i - 1], &asked[i]) != 0)
+			inspection->expected[sum_of(order_id)] += asked[i].event;
+	}
+}
+
+static void
+expect_closed(Inspection *inspection, int64 order_id, const char *status)
+{
+	char key[32];
+	int  bytes = snprintf(key, sizeof(key), "order.%s", status);
+
+	inspection->expected[sum_of(order_id)] += hash_event(inspection, order_id, key, bytes);
+}
+
+/* ---------- one order ---------- */
+
+/* What an order's holds come to. */
+typedef struct HoldSums
+{
+	Amount amount;
+	int    open;
+	int    confirmed;
+	int    given_back;
+	bool   is_odd; /* a hold is none that there could be */
+	Asked *asked;
+	int    nasked;
+	int    asked_room;
+} HoldSums;
+
+static void
+add_hold(Inspection *inspection, int64 order_id, TupleTableSlot *hold, HoldSums *sums,
+		 int64 *quantity)
+{
+	HoldStatus status = hold_status_by_name(row_text(hold, HOLD_COLUMN_STATUS));
+	int64      units = DatumGetInt64(row_column(hold, HOLD_COLUMN_QUANTITY));
+	Price      price;
+
+	sums->open += status == HOLD_OPEN;
+	sums->confirmed += status == HOLD_CONFIRMED;
+	sums->given_back += status == HOLD_RELEASED || status == HOLD_RETURNED;
+	sums->is_odd |= status == HOLD_UNCHANGED;
+	if (status != HOLD_REJECTED)
+	{
+		*quantity += units;
+		if (price_from_numeric(DatumGetNumeric(row_column(hold, HOLD_COLUMN_UNIT_PRICE)), &price))
+			amount_add(&sums->amount, price, units);
+		else
+			sums->is_odd = true;
+	}
+	if (DatumGetTimestampTz(row_column(hold, HOLD_COLUMN_HELD_AT)) <= inspection->since)
+		return;
+	sums->asked = array_with_room(sums->asked, sums->nasked, &sums->asked_room, sizeof(Asked));
+	sums->asked[sums->nasked++] = ask_for(inspection, order_id, hold);
+}
+
+static bool
+same_text(Datum a, Datum b)
+{
+	text *left = DatumGetTextPP(a);
+	text *right = DatumGetTextPP(b);
+
+	return VARSIZE_ANY_EXHDR(left) == VARSIZE_ANY_EXHDR(right) &&
+		   memcmp(VARDATA_ANY(left), VARDATA_ANY(right), VARSIZE_ANY_EXHDR(left)) == 0;
+}
+
+static int32
+line_no_of(const Stream *stream, int64 order_id)
+{
+	return stream->order_id == order_id ? DatumGetInt32(row_column(stream->row, 2)) : PG_INT32_MAX;
+}
+
+/* Goes over the lines and holds of one order; true if they belong together. */
+static bool
+lines_add_up(Inspection *inspection, int64 order_id, Stream *lines, Stream *holds,
+			 bool allow_partial, HoldSums *sums)
+{
+	bool ok = true;
+
+	while (lines->order_id == order_id || holds->order_id == order_id)
+	{
+		int32 line_no = line_no_of(lines, order_id);
+		int64 quantity = 0;
+
+		if (line_no_of(holds, order_id) < line_no) /* of no line */
+		{
+			ok = false;
+			line_no = line_no_of(holds, order_id);
+		}
+		while (line_no_of(holds, order_id) == line_no)
+		{
+			ok &= line_no_of(lines, order_id) != line_no ||
+				  same_text(row_column(holds->row, HOLD_COLUMN_PRODUCT_ID),
+							row_column(lines->row, ORDER_LINE_COLUMN_PRODUCT_ID));
+			add_hold(inspection, order_id, holds->row, sums, &quantity);
+			stream_next(holds);
+		}
+		if (line_no_of(lines, order_id) == line_no)
+		{
+			int64 wanted = DatumGetInt64(row_column(lines->row, ORDER_LINE_COLUMN_QUANTITY));
+
+			ok &= allow_partial ? quantity <= wanted : quantity == wanted;
+			stream_next(lines);
+		}
+	}
+	return ok;
+}
+
+static bool
+state_is_right(const Inspection *inspection, TupleTableSlot *order, const HoldSums *sums,
+			   OrderStatus status)
+{
+	bool  is_open;
+	Price total;
+
+	(void) slot_getattr(order, ORDERS_COLUMN_CLOSED_AT, &is_open);
+	if (sums->is_odd || (status == ORDER_PENDING) != is_open)
+		return false;
+	/* a total too large for a price is looked at more closely */
+	if (!price_from_numeric(DatumGetNumeric(row_column(order, ORDERS_COLUMN_TOTAL_AMOUNT)),
+							&total) ||
+		total.amount != sums->amount.amount)
+		return false;
+	switch (status)
+	{
+		case ORDER_PENDING:
+			return sums->open > 0 && sums->given_back == 0 &&
+				   DatumGetTimestampTz(row_column(order, ORDERS_COLUMN_EXPIRES_AT)) >=
+					   inspection->expiry;
+		case ORDER_CONFIRMED:
+			return sums->confirmed > 0 && sums->open == 0 && sums->given_back == 0;
+		case ORDER_REJECTED:
+		case ORDER_CANCELLED:
+		case ORDER_EXPIRED:
+			return sums->open == 0 && sums->confirmed == 0;
+		case ORDER_UNCHANGED:
+			break;
+	}
+	return false;
+}
+
+/* Looks at the order with that id, or at what there is of it without one. */
+static void
+inspect(Inspection *inspection, int64 order_id, Stream *orders, Stream *lines, Stream *holds)
+{
+	MemoryContext   old_context = MemoryContextSwitchTo(inspection->order_context);
+	TupleTableSlot *order = orders->order_id == order_id ? orders->row : NULL;
+	HoldSums        sums = {.asked = NULL};
+	bool            is_partial = order && row_bool(order, ORDERS_COLUMN_ALLOW_PARTIAL, false);
+	bool            ok = lines_add_up(inspection, order_id, lines, holds, is_partial, &sums);
+
+	expect_asked(inspection, order_id, sums.asked, sums.nasked);
+	if (order != NULL)
+	{
+		const char *name = row_text(order, ORDERS_COLUMN_STATUS);
+		OrderStatus status = order_status_by_name(name);
+
+		ok &= state_is_right(inspection, order, &sums, status);
+		if (status != ORDER_PENDING && status != ORDER_UNCHANGED &&
+			row_int64(order, ORDERS_COLUMN_CLOSED_AT, PG_INT64_MAX) > inspection->since)
+			expect_closed(inspection, order_id, name);
+		stream_next(orders);
+	}
+	if (order == NULL || !ok)
+		suspect(inspection, order_id);
+	MemoryContextSwitchTo(old_context);
+}
+
+static void
+inspect_orders(Inspection *inspection)
+{
+	Stream orders;
+	Stream lines;
+	Stream holds;
+	int64  order_id;
+	int    count = 0;
+
+	stream_begin(&orders, "orders", inspection);
+	stream_begin(&lines, "order_line", inspection);
+	stream_begin(&holds, "hold", inspection);
+	while ((order_id = Min(orders.order_id, Min(lines.order_id, holds.order_id))) != PG_INT64_MAX)
+	{
+		CHECK_FOR_INTERRUPTS();
+		inspect(inspection, order_id, &orders, &lines, &holds);
+		if (++count % ORDERS_A_RESET == 0)
+			MemoryContextReset(inspection->order_context);
+	}
+	row_scan_end(&holds.scan);
+	row_scan_end(&lines.scan);
+	row_scan_end(&orders.scan);
+}
+
+/* ---------- events ---------- */
+
+/* Is it one that says what has become of an order, or of a part of it, for the first time? */
+static bool
+tells_of_state(TupleTableSlot *event, text *key)
+{
+	static const char *const closed[] = {"order.confirmed", "order.rejected", "order.cancelled",
+										 "order.expired"};
+	const char              *data = VARDATA_ANY(key);
+	size_t                   bytes = VARSIZE_ANY_EXHDR(key);
+	bool                     tells = bytes > strlen(PLACED_PREFIX) && bytes <= KEY_BYTES_MAX &&
+				 memcmp(data, PLACED_PREFIX, strlen(PLACED_PREFIX)) == 0;
+	char *headers;
+
+	for (int i = 0; i < lengthof(closed) && !tells; i++)
+		tells = bytes == strlen(closed[i]) && memcmp(data, closed[i], bytes) == 0;
+	if (!tells)
+		return false;
+	headers = row_text(event, OUTBOX_COLUMN_HEADERS);
+	return headers == NULL || strstr(headers, AGAIN_HEADER) == NULL;
+}
+
+/* Calls "see" with each event of an order that is inspected. */
+static void
+scan_partition(Inspection *inspection, Oid partition,
+			   void (*see)(Inspection *inspection, int64 order_id, TupleTableSlot *event))
+{
+	Relation        table = table_open(partition, AccessShareLock);
+	TableScanDesc   scan = table_beginscan(table, GetActiveSnapshot(), 0, NULL);
+	TupleTableSlot *event = table_slot_create(table, NULL);
+	int             count = 0;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, event))
+	{
+		int64 order_id = row_int64(event, OUTBOX_COLUMN_ORDER_ID, 0);
+
+		CHECK_FOR_INTERRUPTS();
+		if (order_id >= inspection->first && order_id <= inspection->last && order_id != 0)
+		{
+			MemoryContext old_context = MemoryContextSwitchTo(inspection->order_context);
+
+			see(inspection, order_id, event);
+			MemoryContextSwitchTo(old_context);
+		}
+		if (++count % ORDERS_A_RESET == 0)
+			MemoryContextReset(inspection->order_context);
+	}
+	ExecDropSingleTupleTableSlot(event);
+	table_endscan(scan);
+	table_close(table, AccessShareLock);
+}
+
+static void
+scan_events(Inspection *inspection,
+			void (*see)(Inspection *inspection, int64 order_id, TupleTableSlot *event))
+{
+	List     *partitions = find_inheritance_children(table_oid("outbox"), AccessShareLock);
+	ListCell *cell;
+
+	foreach (cell, partitions)
+		scan_partition(inspection, lfirst_oid(cell), see);
+}
+
+static void
+count_event(Inspection *inspection, int64 order_id, TupleTableSlot *event)
+{
+	text *key = DatumGetTextPP(row_column(event, OUTBOX_COLUMN_ROUTING_KEY));
+
+	if (tells_of_state(event, key) &&
+		DatumGetTimestampTz(row_column(event, OUTBOX_COLUMN_CREATED_AT)) > inspection->since)
+		inspection->found[sum_of(order_id)] +=
+			hash_event(inspection, order_id, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+}
+
+static void
+suspect_by_sum(Inspection *inspection, int64 order_id, TupleTableSlot *event)
+{
+	int sum = sum_of(order_id);
+
+	if (inspection->expected[sum] != inspection->found[sum])
+		suspect(inspection, order_id);
+}
+
+/* Suspects all orders whose sum is not what it should be. */
+static void
+compare_sums(Inspection *inspection)
+{
+	Stream orders;
+
+	if (memcmp(inspection->expected, inspection->found, sizeof(inspection->expected)) == 0)
+		return;
+	stream_begin(&orders, "orders", inspection);
+	while (orders.order_id != PG_INT64_MAX)
+	{
+		CHECK_FOR_INTERRUPTS();
+		suspect_by_sum(inspection, orders.order_id, NULL);
+		stream_next(&orders);
+	}
+	row_scan_end(&orders.scan);
+	scan_events(inspection, suspect_by_sum);
+}
+
+/* ---------- the whole ---------- */
+
+static ArrayType *
+to_array(const Inspection *inspection)
+{
+	Datum *values = palloc(sizeof(Datum) * Max(inspection->nsuspects, 1));
+
+	for (int i = 0; i < inspection->nsuspects; i++)
+		values[i] = Int64GetDatum(inspection->suspects[i]);
+	return construct_array(values, inspection->nsuspects, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+						   TYPALIGN_DOUBLE);
+}
+
+Datum
+oa_suspect_orders(PG_FUNCTION_ARGS)
+{
+	Inspection *inspection = MemoryContextAllocZero(CurrentMemoryContext, sizeof(Inspection));
+
+	inspection->first = PG_ARGISNULL(0) ? PG_INT64_MIN : PG_GETARG_INT64(0);
+	inspection->last = PG_ARGISNULL(1) ? PG_INT64_MAX - 1 : PG_GETARG_INT64(1);
+	inspection->last = Min(inspection->last, PG_INT64_MAX - 1);
+	inspection->since = PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2);
+	inspection->expiry = PG_GETARG_TIMESTAMPTZ(3);
+	inspection->seed = pg_prng_uint64(&pg_global_prng_state);
+	inspection->context = CurrentMemoryContext;
+	inspection->order_context =
+		AllocSetContextCreate(CurrentMemoryContext, "orders inspected", ALLOCSET_DEFAULT_SIZES);
+	inspect_orders(inspection);
+	scan_events(inspection, count_event);
+	compare_sums(inspection);
+	PG_RETURN_ARRAYTYPE_P(to_array(inspection));
+}

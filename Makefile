@@ -5,7 +5,7 @@ PG_MAJOR := $(shell PG_CONFIG=$(PG_CONFIG) scripts/postgresql-major)
 PACKAGES = postgresql-$(PG_MAJOR) postgresql-client-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) rabbitmq-server \
 	librabbitmq-dev libpq-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev zlib1g-dev libyajl-dev libcsv-dev libsystemd-dev libcmocka-dev \
 	pkg-config gcc libc6-dev make procps curl openssl \
-	nginx-light pgbouncer python3 python3-pytest python3-psycopg python3-pika python3-requests python3-jsonschema
+	nginx-light haproxy pgbouncer python3 python3-pytest python3-psycopg python3-pika python3-requests python3-jsonschema
 
 prefix ?= /usr/local
 BUILD = $(CURDIR)/build
@@ -25,7 +25,7 @@ help:
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
 	@echo 'make soak     the concurrent and fault tests for minutes each'
 	@echo 'make lint     format, clang-tidy, the order of the folders, docs made of the code'
-	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan valgrind fuzz packages'
+	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan coverage valgrind fuzz packages'
 
 all: build
 
@@ -170,6 +170,10 @@ asan:
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer' all unit
 	@BRIDGE_BUILD=$(BUILD)/asan $(PYTHON) scripts/check.py unit daemon
 
+# lines and branches that the check runs, in build/coverage; a quarter of an hour
+coverage: packages
+	@scripts/coverage
+
 valgrind: build
 	@scripts/install-packages valgrind
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) unit-programs
@@ -190,4 +194,4 @@ clean:
 
 VERSION = $$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 
-.PHONY: all deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean
+.PHONY: all coverage deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

@@ -88,6 +88,23 @@ load_http_files(void)
 		   ok;
 }
 
+/* Goes on for a while, and says that others should be asked; the next signal to stop ends it. */
+static void
+drain(void)
+{
+	struct timespec left = {.tv_sec = config.drain_s};
+	sigset_t        stop_signals;
+
+	if (config.drain_s == 0)
+		return;
+	sigemptyset(&stop_signals);
+	sigaddset(&stop_signals, SIGTERM);
+	sigaddset(&stop_signals, SIGINT);
+	log_info("told to stop: going on for %d s, not ready for more", config.drain_s);
+	stop_announce();
+	(void) sigtimedwait(&stop_signals, NULL, &left);
+}
+
 /* Waits for SIGTERM or SIGINT, then asks all to stop; a second one leaves at once. SIGHUP has
  * tokens, headers and the certificate read again. */
 static void *
@@ -118,6 +135,7 @@ watch_signals(void *set)
 			log_warning("told to stop twice: leaving at once");
 			_exit(EX_TEMPFAIL);
 		}
+		drain();
 		log_info("told to stop: finishing what is under way");
 		stop_request();
 	}

@@ -102,10 +102,10 @@ class Program:
     """A program under test, with its log."""
 
     def __init__(self, name, words, env, tmp_path, folder=BUILD):
-        self.port = free_port()
+        self.port = int(env.get("PORT") or free_port())
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = tmp_path / f"{name}-{self.port}.log"
-        self.log = open(self.log_path, "w")
+        self.log = open(self.log_path, "a")
         self.process = subprocess.Popen([folder / name, *words], env={**os.environ, **env, "PORT": str(self.port)},
                                         stdout=self.log, stderr=self.log, preexec_fn=die_with_the_test)
 

@@ -56,6 +56,9 @@ const Setting config_settings[] = {
 	 65536, 1073741824, "bytes of orders that may wait"},
 	{"PLACE_BATCH_MAX", "place-batch-max", SETTING_NUMBER, &config.place_batch_max, "1000", 1,
 	 10000, "orders in one transaction"},
+	{"DRAIN_S", "drain-s", SETTING_NUMBER, &config.drain_s, "0", 0, 600,
+	 "before it stops it goes on for so long with /readyz telling 503, so that a balancer turns to "
+	 "others"},
 	{"REQUEST_TIMEOUT_S", "request-timeout-s", SETTING_NUMBER, &config.request_timeout_s, "15", 1,
 	 3600, "a request is answered within that, with 503 if need be"},
 	{"BODY_BYTES_MAX", "body-bytes-max", SETTING_NUMBER, &config.body_bytes_max, "1048576", 1024,

@@ -34,6 +34,7 @@ typedef struct Config
 	int         intake_max;
 	int         intake_bytes_max;
 	int         place_batch_max;
+	int         drain_s;
 	int         request_timeout_s;
 	int         body_bytes_max;
 	int         bodies_bytes_max;

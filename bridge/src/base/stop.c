@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+static atomic_bool announced;
 static atomic_bool requested;
 static int         descriptor = -1;
 
@@ -18,6 +19,18 @@ stop_init(void)
 {
 	descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return descriptor >= 0;
+}
+
+void
+stop_announce(void)
+{
+	atomic_store(&announced, true);
+}
+
+bool
+stop_announced(void)
+{
+	return atomic_load(&announced);
 }
 
 void

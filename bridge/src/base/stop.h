@@ -10,6 +10,10 @@
 /* stop_init makes the descriptor; false if the system refuses. Call once, before any thread. */
 extern bool stop_init(void) __attribute__((warn_unused_result));
 
+/* stop_announce tells that a stop is near: everything goes on, but who can go elsewhere should. */
+extern void stop_announce(void);
+extern bool stop_announced(void);
+
 /* stop_request asks all threads to finish; may be called from anywhere, more than once. */
 extern void stop_request(void);
 

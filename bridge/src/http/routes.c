@@ -141,11 +141,14 @@ get_readyz(HttpExchange *exchange, const Route *route, const char *parameter)
 {
 	bool    ready;
 	json_t *roles = roles_json(&ready);
-	json_t *body = json_pack("{s:s, s:o}", "status", ready ? "ready" : "not ready", "roles", roles);
+	bool    is_leaving = stop_announced();
+	json_t *body =
+		json_pack("{s:s, s:o}", "status", is_leaving ? "stopping" : (ready ? "ready" : "not ready"),
+				  "roles", roles);
 
 	(void) route;
 	(void) parameter;
-	http_reply(exchange, ready ? 200 : 503, "application/json",
+	http_reply(exchange, ready && !is_leaving ? 200 : 503, "application/json",
 			   body != NULL ? json_dumps(body, JSON_COMPACT) : NULL);
 	json_decref(body);
 }

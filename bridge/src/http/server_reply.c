@@ -67,6 +67,8 @@ reply(HttpExchange *exchange, int status, const char *content_type, struct MHD_R
 {
 	for (int i = 0; response != NULL && i < exchange->nheaders; i++)
 		MHD_add_response_header(response, exchange->headers[i].name, exchange->headers[i].value);
+	if (response != NULL && stop_announced())
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	if (response != NULL && content_type != NULL)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
 	exchange->status = status;

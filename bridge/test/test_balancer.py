@@ -1,0 +1,131 @@
+"""Two bridges behind HAProxy: one after the other is started anew, and no client sees it."""
+
+import csv
+import io
+import os
+import shutil
+import socket
+import subprocess
+import threading
+
+import pytest
+import requests
+from conftest import PATIENCE_S, free_port, wait_until
+
+HAPROXY = shutil.which("haproxy") or "/usr/sbin/haproxy"
+
+# as docs/operations.md has it
+CONFIG = """global
+    stats socket {folder}/stats
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+    option redispatch
+    retries 3
+frontend api
+    bind 127.0.0.1:{port}
+    default_backend bridges
+backend bridges
+    option httpchk GET /readyz
+    default-server check inter 200ms fall 1 rise 1
+"""
+
+
+class Balancer:
+    """HAProxy before some ports of this machine."""
+
+    def __init__(self, folder, ports):
+        self.folder, self.port = folder, free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        servers = "".join(f"    server b{port} 127.0.0.1:{port}\n" for port in ports)
+        (folder / "haproxy.cfg").write_text(CONFIG.format(folder=folder, port=self.port) + servers)
+        self.process = subprocess.Popen([HAPROXY, "-db", "-f", folder / "haproxy.cfg"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def up(self):
+        """The ports that it sends requests to."""
+        try:
+            with socket.socket(socket.AF_UNIX) as stats:
+                stats.connect(str(self.folder / "stats"))
+                stats.sendall(b"show stat\n")
+                text = b"".join(iter(lambda: stats.recv(65536), b"")).decode()
+        except OSError:
+            return set()
+        rows = csv.DictReader(io.StringIO(text.removeprefix("# ")))
+        return {int(row["svname"][1:]) for row in rows if row["svname"].startswith("b") and row["svname"][1:].isdigit() and row["status"].startswith("UP")}
+
+
+@pytest.fixture
+def balanced(world):
+    folder = world.tmp_path / "haproxy"
+    folder.mkdir()
+    ports = [free_port() for _ in range(2)]
+    bridges = {port: world.ready_bridge(PORT=str(port), DRAIN_S="2") for port in ports}
+    balancer = Balancer(folder, ports)
+    try:
+        wait_until(lambda: balancer.up() == set(ports), what="both bridges to be up")
+        yield balancer, bridges
+    finally:
+        balancer.process.kill()
+        balancer.process.wait()
+
+
+def test_bridges_are_started_anew_without_one_failed_request(world, balanced):
+    world.stock(a={"x": 1_000_000})
+    world.vendors()
+    balancer, bridges = balanced
+    stop, done, failed = threading.Event(), [0] * 6, []
+
+    def client(number):
+        session = requests.Session()
+        while not stop.is_set():
+            try:
+                placed = session.post(f"{balancer.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S)
+                read = session.get(f"{balancer.url}/order/{placed.json().get('orderId')}", timeout=PATIENCE_S)
+                if (placed.status_code, read.status_code) != (201, 200):
+                    failed.append((placed.status_code, read.status_code, placed.text[:200]))
+            except requests.RequestException as error:
+                failed.append(repr(error))
+            done[number] += 1
+
+    threads = [threading.Thread(target=client, args=[n]) for n in range(len(done))]
+    for thread in threads:
+        thread.start()
+    try:
+        for port in list(bridges) * 2:
+            before = list(done)
+            bridges[port].process.terminate()
+            wait_until(lambda: balancer.up() == set(bridges) - {port}, what="the balancer to see it leave")
+            assert bridges[port].process.wait(timeout=PATIENCE_S) == 0
+            bridges[port] = world.ready_bridge(PORT=str(port), DRAIN_S="2")
+            wait_until(lambda: balancer.up() == set(bridges), what="it to be back")
+            wait_until(lambda: all(now > then for now, then in zip(done, before)), what="requests of every client")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failed == []
+    wait_until(lambda: set(world.statuses()) == {"confirmed"}, what="all to be confirmed")
+    world.consistent()
+
+
+def test_a_bridge_that_is_killed_is_left_out(world, balanced):
+    """What it was asked and has not answered is a 502; asked again with its key, it is placed once."""
+    world.stock(a={"x": 1_000_000})
+    balancer, bridges = balanced
+    port = next(iter(bridges))
+    bridges[port].kill()
+    wait_until(lambda: balancer.up() == set(bridges) - {port}, what="the balancer to see it gone")
+    for n in range(20):
+        assert requests.post(f"{balancer.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S).status_code == 201
+    world.consistent()
+
+
+def test_a_second_signal_ends_the_wait(world):
+    bridge = world.ready_bridge("--roles=http", DRAIN_S="600")
+    os.kill(bridge.process.pid, 15)
+    wait_until(lambda: requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 503, what="not to be ready any more")
+    answer = requests.get(f"{bridge.url}/products", timeout=PATIENCE_S)
+    assert answer.status_code == 200 and answer.headers["Connection"] == "close"
+    assert bridge.stop() == 0

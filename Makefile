@@ -25,7 +25,7 @@ help:
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
 	@echo 'make soak     the concurrent and fault tests for minutes each'
 	@echo 'make lint     format, clang-tidy, the order of the folders, docs made of the code'
-	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan coverage valgrind fuzz packages'
+	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan coverage mutate valgrind fuzz packages'
 
 all: build
 
@@ -174,6 +174,10 @@ asan:
 coverage: packages
 	@scripts/coverage
 
+# small mistakes made on purpose: which ones do the tests see? MUTANTS (40), half a minute each
+mutate: packages
+	@scripts/mutate
+
 valgrind: build
 	@scripts/install-packages valgrind
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) unit-programs
@@ -194,4 +198,4 @@ clean:
 
 VERSION = $$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 
-.PHONY: all coverage deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean
+.PHONY: all coverage mutate deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

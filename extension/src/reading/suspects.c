@@ -39,6 +39,7 @@ PG_FUNCTION_INFO_V1(oa_suspect_orders);
 #define SUSPECTS_MAX   10000 /* more of them are not needed to see that something is wrong */
 #define KEY_BYTES_MAX  255
 #define PLACED_PREFIX  "order.placed."
+#define PLACED_BYTES   (sizeof(PLACED_PREFIX) - 1)
 #define AGAIN_HEADER   "\"x-again\""
 #define ORDERS_A_RESET 1000
 
@@ -137,13 +138,13 @@ static Asked
 ask_for(const Inspection *inspection, int64 order_id, TupleTableSlot *hold)
 {
 	text  *vendor = DatumGetTextPP(row_column(hold, HOLD_COLUMN_VENDOR_ID));
-	size_t bytes = Min(VARSIZE_ANY_EXHDR(vendor), KEY_BYTES_MAX - strlen(PLACED_PREFIX));
+	size_t bytes = Min(VARSIZE_ANY_EXHDR(vendor), KEY_BYTES_MAX - PLACED_BYTES);
 	char   key[KEY_BYTES_MAX];
 	uint64 event;
 
-	memcpy(key, PLACED_PREFIX, strlen(PLACED_PREFIX));
-	memcpy(key + strlen(PLACED_PREFIX), VARDATA_ANY(vendor), bytes);
-	event = hash_event(inspection, order_id, key, strlen(PLACED_PREFIX) + bytes);
+	memcpy(key, PLACED_PREFIX, PLACED_BYTES);
+	memcpy(key + PLACED_BYTES, VARDATA_ANY(vendor), bytes);
+	event = hash_event(inspection, order_id, key, PLACED_BYTES + bytes);
 	return (Asked){hash_combine64(event, DatumGetInt32(row_column(hold, HOLD_COLUMN_ATTEMPT))),
 				   event};
 }
@@ -366,8 +367,8 @@ tells_of_state(TupleTableSlot *event, text *key)
 										 "order.expired"};
 	const char              *data = VARDATA_ANY(key);
 	size_t                   bytes = VARSIZE_ANY_EXHDR(key);
-	bool                     tells = bytes > strlen(PLACED_PREFIX) && bytes <= KEY_BYTES_MAX &&
-				 memcmp(data, PLACED_PREFIX, strlen(PLACED_PREFIX)) == 0;
+	bool                     tells = bytes > PLACED_BYTES && bytes <= KEY_BYTES_MAX &&
+				 memcmp(data, PLACED_PREFIX, PLACED_BYTES) == 0;
 	char *headers;
 
 	for (int i = 0; i < lengthof(closed) && !tells; i++)

@@ -10,9 +10,6 @@
  */
 #include "http/queries.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,71 +19,23 @@
 #include "base/text.h"
 #include "http/etag.h"
 #include "http/problems.h"
+#include "http/slow_queries.h"
 #include "sync/sync.h"
 
-#define SLOW_MAX        32
-#define SLOW_MS         60000
 #define LOCK_TIMEOUT_MS 200 /* of what only reads */
+#define TIMEOUT_DIVISOR 4   /* so much sooner do those give up who do not take what is slow */
 #define LOCK_TIMEOUT_MS_MIN                                                                        \
 	40 /* of what changes an order, the first time; then twice that, and so on */
 #define LOCK_TIMEOUT_MS_MAX 320
 
-/* ---------- what takes too long ---------- */
-
-/* What has timed out by itself of late: it is asked for apart from all else. */
-typedef struct Slow
-{
-	const Query *query;
-	uint64_t     subject; /* its hash: another one's would only be asked for apart, too */
-	long long    until_ms;
-} Slow;
-
-static pthread_mutex_t slow_mutex = PTHREAD_MUTEX_INITIALIZER;
-static Slow            slow[SLOW_MAX];
-static int             slow_next;
-static atomic_llong    slow_until_ms; /* of all of them: mostly there is none */
-
-/* FNV-1a. */
-static uint64_t
-hash_of(const char *text)
-{
-	uint64_t hash = 14695981039346656037u;
-
-	for (; text != NULL && *text != '\0'; text++)
-		hash = (hash ^ (unsigned char) *text) * 1099511628211u;
-	return hash;
-}
-
-static void
-remember_slow(const Job *job)
-{
-	long long until_ms = monotonic_ms() + SLOW_MS;
-
-	pthread_mutex_lock(&slow_mutex);
-	slow[slow_next] = (Slow){job->query, hash_of(job->subject), until_ms};
-	slow_next = (slow_next + 1) % SLOW_MAX;
-	atomic_store(&slow_until_ms, until_ms);
-	pthread_mutex_unlock(&slow_mutex);
-}
-
-static bool
-is_slow(const Job *job)
-{
-	long long now = monotonic_ms();
-	uint64_t  subject;
-	bool      found = false;
-
-	if (atomic_load(&slow_until_ms) < now)
-		return false;
-	subject = hash_of(job->subject);
-	pthread_mutex_lock(&slow_mutex);
-	for (int i = 0; i < SLOW_MAX && !found; i++)
-		found = slow[i].query == job->query && slow[i].subject == subject && slow[i].until_ms > now;
-	pthread_mutex_unlock(&slow_mutex);
-	return found;
-}
-
 /* ---------- running ---------- */
+
+/* How long a statement may take: two of them, at most, before nobody waits any more. */
+static int
+timeout_ms(void)
+{
+	return config.request_timeout_s * 1000 * 2 / 5;
+}
 
 /* Do all of the jobs ask the same? */
 static bool
@@ -100,10 +49,18 @@ ask_the_same(const Job *jobs)
 	return true;
 }
 
+static void
+reply_problem(Job *jobs, const PGresult *result)
+{
+	for (Job *job = jobs; job != NULL; job = job->next)
+		problem_reply(job, result);
+}
+
 /*
  * Runs the statement of one job or several. With DB_OK the result is the caller's; else it has been
  * seen to: *answered says how. One of several may be what takes so long, or what brings the server
- * down: then each is tried by itself, and what alone takes too long is not tried again.
+ * down: then each is tried by itself, and what alone takes too long is left to the worker that has
+ * time for it.
  */
 static DbOutcome
 run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result,
@@ -123,9 +80,11 @@ run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result
 	else
 	{
 		if (db_is_timed_out(*result))
-			remember_slow(jobs);
-		for (Job *job = jobs; job != NULL; job = job->next)
-			problem_reply(job, *result);
+			slow_remember(jobs);
+		if (db_is_timed_out(*result) && db->timeout_ms < timeout_ms())
+			*answered = ANSWER_LATER; /* by one who has more time */
+		else
+			reply_problem(jobs, *result);
 	}
 	PQclear(*result);
 	return outcome;
@@ -488,7 +447,7 @@ queries_run(void *context)
 	log_set_role("http.queries");
 	db_init(&db, config.database_url, "order-bridge queries", NULL);
 	db.lock_timeout_ms = LOCK_TIMEOUT_MS;
-	db.timeout_ms = config.request_timeout_s * 1000 * 2 / 5;
+	db.timeout_ms = worker->takes_slow ? timeout_ms() : timeout_ms() / TIMEOUT_DIVISOR;
 	while ((jobs = intake_take_together(worker->intake, &taker)) != NULL)
 		answer(&db, worker->intake, jobs);
 	db_close(&db);

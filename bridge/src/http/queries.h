@@ -49,8 +49,10 @@ extern Answered query_sync(Db *db, Job *jobs);
 extern Answered query_orders(Db *db, Job *jobs);
 extern Answered query_subjects(Db *db, Job *jobs);
 
-/* A thread's work: a queue, how many jobs it takes from it at a time at most, and whether it takes
- * what has taken too long of late: one thread of a queue does, so that the others are free of it.
+/*
+ * A thread's work: a queue, how many jobs it takes from it at a time at most, and whether it takes
+ * what has taken too long of late. One thread of a queue does; the others give up early, so that
+ * they are soon free again.
  */
 typedef struct QueryWorker
 {

@@ -38,6 +38,10 @@ BEGIN; UPDATE hold SET vendor_id = 'b' WHERE order_id = 2; SELECT problem, subje
 BEGIN; UPDATE hold SET unit_price = 2.5 WHERE order_id = 2; SELECT * FROM check_orders(); ROLLBACK;
 BEGIN; UPDATE hold SET line_no = 2 WHERE order_id = 2; SELECT problem, subject FROM check_orders(); ROLLBACK;
 BEGIN; ALTER TABLE orders DISABLE TRIGGER ALL; ALTER TABLE orders DROP CONSTRAINT orders_status_check; UPDATE orders SET status = 'lost', closed_at = now() WHERE order_id = 1; SELECT problem, subject FROM check_orders(); ROLLBACK;
+-- the largest number that a line can have
+BEGIN; UPDATE order_line SET line_no = 2147483647 WHERE order_id = 1; SELECT problem, subject FROM check_orders(); ROLLBACK;
+BEGIN; UPDATE hold SET line_no = 2147483647 WHERE order_id = 1; SELECT problem, subject FROM check_orders(); ROLLBACK;
+BEGIN; UPDATE order_line SET line_no = 2147483647 WHERE order_id = 1; UPDATE hold SET line_no = 2147483647 WHERE order_id = 1; SELECT problem, subject FROM check_orders(); ROLLBACK;
 -- some orders only, and how far they are read is not what decides
 BEGIN;
 UPDATE orders SET total_amount = 1 WHERE order_id = 2;

@@ -30,6 +30,19 @@ SET order_aggregator.traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b71
 SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 50, "price": 1}]') IS NOT NULL AS synced;
 SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
 SELECT headers FROM outbox WHERE headers IS NOT NULL;
+-- who is chosen as vendor of all may be another than the first at that price: only its stock is touched
+SELECT FROM register_vendor('u', 'U', priority => 300);
+SELECT FROM register_vendor('t', 'T', priority => 400);
+SELECT sync_vendor_stock(v, '[{"id": "two", "quantity": 10, "price": 5}]') IS NOT NULL AS synced FROM unnest('{u,t}'::text[]) AS v;
+BEGIN;
+SELECT place_order('c', '[{"productId": "two", "quantity": 1}]', strategy => 'fewest_vendors') IS NOT NULL AS placed;
+SELECT s.vendor_id, s.xmin = pg_current_xact_id()::xid AS is_touched, s.reserved FROM stock AS s WHERE product_id = 'two' ORDER BY 1;
+ROLLBACK;
+BEGIN;
+SET LOCAL order_aggregator.max_vendors_per_order = 1;
+SELECT place_order('c', '[{"productId": "two", "quantity": 1}]') IS NOT NULL AS placed;
+SELECT s.vendor_id, s.xmin = pg_current_xact_id()::xid AS is_touched, s.reserved FROM stock AS s WHERE product_id = 'two' ORDER BY 1;
+ROLLBACK;
 -- a column added to a table is null in what is placed
 ALTER TABLE orders ADD COLUMN note text;
 SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');

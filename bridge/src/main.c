@@ -39,6 +39,7 @@
 #define LIST_JOBS_MAX  100
 #define THREADS_MAX    16
 #define REDRIVE_MAX    100000
+#define STOP_S         30 /* all but the wait for the requests that are under way */
 
 static const char synopsis[] = "run | sync | status | redrive | check-config | doctor";
 static const char about[] =
@@ -101,6 +102,7 @@ drain(void)
 	sigaddset(&stop_signals, SIGTERM);
 	sigaddset(&stop_signals, SIGINT);
 	log_info("told to stop: going on for %d s, not ready for more", config.drain_s);
+	service_extend_stop(config.drain_s + config.request_timeout_s + STOP_S);
 	stop_announce();
 	(void) sigtimedwait(&stop_signals, NULL, &left);
 }

@@ -21,6 +21,12 @@ service_stopping(void)
 }
 
 void
+service_extend_stop(int seconds)
+{
+	(void) sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%lld", seconds * 1000000LL);
+}
+
+void
 service_alive(void)
 {
 	(void) sd_notify(0, "WATCHDOG=1");

@@ -9,6 +9,9 @@
 extern void service_ready(void);
 extern void service_stopping(void);
 
+/* service_extend_stop: from now on we may take that long to end. */
+extern void service_extend_stop(int seconds);
+
 /* service_alive tells the watchdog that we live. */
 extern void service_alive(void);
 

@@ -7,8 +7,9 @@
  * vendor's answer to it may be under way. The cluster's identifier, its timeline or the database's
  * own oid change with each of them. The sequence timeline_seq keeps whose ids these are; who finds
  * another one there first has the ids jump to one of the next thousand thousand millions, by
- *chance: two that go on from the same point know nothing of each other. What nothing tells of is a
- *disk that was set back under its cluster, and what has no order yet begins with the first id.
+ * chance: two that go on from the same point know nothing of each other. What nothing tells of is a
+ * disk that was set back under its cluster, or a dump that is restored over the database that it is
+ * of; what has no order yet begins with the first id.
  *
  * All of it is in sequences, which keep what was set whatever becomes of the transaction, so that
  * nobody has to wait for a transaction that was first.
@@ -87,13 +88,17 @@ Oid
 order_id_sequence(void)
 {
 	static TimeLineID followed = 0;
+	static Oid        followed_for = InvalidOid; /* an extension that is made anew has others */
 	TimeLineID        timeline = GetWALInsertionTimeLine();
+	Oid               sequence = table_oid("order_id_seq");
 
-	/* before ALTER EXTENSION UPDATE there is no such sequence */
-	if (timeline != followed && OidIsValid(find_table("timeline_seq")))
+	/* before ALTER EXTENSION UPDATE there is no timeline_seq */
+	if ((timeline != followed || sequence != followed_for) &&
+		OidIsValid(find_table("timeline_seq")))
 	{
 		follow(timeline);
 		followed = timeline;
+		followed_for = sequence;
 	}
-	return table_oid("order_id_seq");
+	return sequence;
 }

@@ -231,10 +231,11 @@ same_text(Datum a, Datum b)
 		   memcmp(VARDATA_ANY(left), VARDATA_ANY(right), VARSIZE_ANY_EXHDR(left)) == 0;
 }
 
-static int32
+/* After the last line: one that an int cannot have. */
+static int64
 line_no_of(const Stream *stream, int64 order_id)
 {
-	return stream->order_id == order_id ? DatumGetInt32(row_column(stream->row, 2)) : PG_INT32_MAX;
+	return stream->order_id == order_id ? DatumGetInt32(row_column(stream->row, 2)) : PG_INT64_MAX;
 }
 
 /* Goes over the lines and holds of one order; true if they belong together. */
@@ -246,7 +247,7 @@ lines_add_up(Inspection *inspection, int64 order_id, Stream *lines, Stream *hold
 
 	while (lines->order_id == order_id || holds->order_id == order_id)
 	{
-		int32 line_no = line_no_of(lines, order_id);
+		int64 line_no = line_no_of(lines, order_id);
 		int64 quantity = 0;
 
 		if (line_no_of(holds, order_id) < line_no) /* of no line */
@@ -274,19 +275,26 @@ lines_add_up(Inspection *inspection, int64 order_id, Stream *lines, Stream *hold
 }
 
 static bool
+is_amount(Numeric total, Amount amount)
+{
+	Price price;
+
+	if (price_from_numeric(total, &price))
+		return price.amount == amount.amount;
+	return DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(total),
+											NumericGetDatum(amount_to_numeric(amount))));
+}
+
+static bool
 state_is_right(const Inspection *inspection, TupleTableSlot *order, const HoldSums *sums,
 			   OrderStatus status)
 {
-	bool  is_open;
-	Price total;
+	bool is_open;
 
 	(void) slot_getattr(order, ORDERS_COLUMN_CLOSED_AT, &is_open);
 	if (sums->is_odd || (status == ORDER_PENDING) != is_open)
 		return false;
-	/* a total too large for a price is looked at more closely */
-	if (!price_from_numeric(DatumGetNumeric(row_column(order, ORDERS_COLUMN_TOTAL_AMOUNT)),
-							&total) ||
-		total.amount != sums->amount.amount)
+	if (!is_amount(DatumGetNumeric(row_column(order, ORDERS_COLUMN_TOTAL_AMOUNT)), sums->amount))
 		return false;
 	switch (status)
 	{

@@ -66,10 +66,11 @@ take_out(BulkInsert **list, BulkInsert *bulk)
 	*list = bulk->next;
 }
 
+/* While it learns its indexes anything may be one of them. */
 static bool
 depends_on(const BulkInsert *bulk, Oid relid)
 {
-	if (!OidIsValid(relid) || bulk->relid == relid)
+	if (!OidIsValid(relid) || bulk->relid == relid || bulk->index_ids == NULL)
 		return true;
 	for (int i = 0; i < bulk->nindexes; i++)
 	{

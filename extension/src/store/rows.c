@@ -288,6 +288,14 @@ row_scan_next_locked(RowScan *scan)
 	return NULL;
 }
 
+void
+row_scan_unpin(RowScan *scan)
+{
+	ExecClearTuple(scan->found);
+	if (scan->locked != NULL)
+		ExecClearTuple(scan->locked);
+}
+
 Datum
 row_column(TupleTableSlot *slot, int column)
 {

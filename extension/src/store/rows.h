@@ -67,6 +67,10 @@ extern TupleTableSlot *row_scan_next(RowScan *scan);
 extern TupleTableSlot *row_scan_lock_found(RowScan *scan);
 extern TupleTableSlot *row_scan_next_locked(RowScan *scan);
 
+/* row_scan_unpin lets go of the page of the row that was found last: it is not to be looked at any
+ * more. A page that is pinned cannot be pruned. */
+extern void row_scan_unpin(RowScan *scan);
+
 /*
  * row_scan_get_text returns the one row whose column, the whole key of the index, is that; NULL if
  * there is none. It looks first at *place, where it was when it was asked for the last time, and

@@ -147,6 +147,8 @@ locking_lock_row(Locking *locking)
 						 row_text(slot, STOCK_COLUMN_VENDOR_ID));
 	else if (slot != NULL)
 		locking_add_row(locking, slot, ExecCopySlotHeapTuple(slot));
+	/* so that it can be pruned for the row's next version */
+	row_scan_unpin(scan);
 	return was_busy;
 }
 

@@ -23,7 +23,11 @@ help:
 	@echo '              bench-quick: a look in three minutes; bench-plots: the plots of docs/performance.md'
 	@echo 'make deb      Debian packages (make check-packages uses them in a bare Debian)'
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
-	@echo 'make soak     the concurrent and fault tests for minutes each'
+	@echo 'make soak     orders run while something breaks every few seconds, then all accounts are compared'
+	@echo '              (SOAK_MINUTES=10 SOAK_SEED=...); soak-cluster: the same over a cluster'
+	@echo 'make cluster  RabbitMQ (3 nodes), PostgreSQL (2, Patroni), etcd, 2 bridges; source .run/cluster/env;'
+	@echo '              cluster-down stops them; cluster-demo: each kind of them is killed while orders run'
+	@echo 'make check-long  the concurrent and fault tests of the check for minutes each'
 	@echo 'make lint     format, clang-tidy, the order of the folders, docs made of the code'
 	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan coverage mutate valgrind fuzz packages'
 
@@ -43,7 +47,7 @@ up: packages build
 
 # also what a check, demo or benchmark left that was killed
 down:
-	@for run in $(RUN) $(RUN)/check $(RUN)/demo $(RUN)/bench; do [ ! -d $$run ] || scripts/servers down $$run; done
+	@for run in $(RUN) $(RUN)/check $(RUN)/check2 $(RUN)/demo $(RUN)/bench $(RUN)/soak; do [ ! -d $$run ] || scripts/servers down $$run; done
 
 demo: packages build
 	@$(PYTHON) scripts/demo.py
@@ -64,8 +68,31 @@ attack: up
 		result=$$?; scripts/servers start $(RUN) vendor-sim; exit $$result
 
 # what the check does in seconds, for minutes
-soak: packages build
+check-long: packages build
 	@MODEL_SECONDS=60 FOREIGN_SECONDS=120 SOAK_EVENTS=1000000 $(PYTHON) scripts/check.py daemon
+
+# over one of each
+soak: packages build
+	@$(PYTHON) bridge/chaos/soak.py
+
+cluster-packages: packages
+	@scripts/install-packages patroni python3-etcd etcd-server
+
+cluster: cluster-packages build
+	@scripts/cluster up $(RUN)/cluster
+	@echo 'ready: source .run/cluster/env, then psql $$DATABASE_URL or curl $$HTTP_URL/products or $$HTTP_URL_2/products'
+
+cluster-down:
+	@[ ! -d $(RUN)/cluster ] || scripts/cluster down $(RUN)/cluster
+	@[ ! -d $(RUN)/soak-cluster ] || scripts/cluster down $(RUN)/soak-cluster
+
+# every kind of fault once
+cluster-demo: cluster-packages build
+	@$(PYTHON) bridge/chaos/soak.py --cluster --each
+
+# by chance: SOAK_MINUTES, SOAK_SEED
+soak-cluster: cluster-packages build
+	@$(PYTHON) bridge/chaos/soak.py --cluster
 
 bench: bench-placement bench-relay bench-loop bench-http bench-reads bench-sync
 
@@ -198,4 +225,4 @@ clean:
 
 VERSION = $$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 
-.PHONY: all coverage mutate deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean
+.PHONY: all check-long cluster cluster-demo cluster-down cluster-packages soak-cluster coverage mutate deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

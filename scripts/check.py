@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""All tests, against private servers in .run/check; `make check` runs it.
+"""All tests, against private servers in .run; `make check` runs it.
 
-    check.py [lint] [unit] [regress] [upgraded] [isolation] [fuzz] [daemon]     all of them by default
+    check.py [lint] [unit] [regress] [upgraded] [isolation] [fuzz] [daemon] [soak]     all of them by default
     check.py --often N [PART...]      N times, both cores kept busy beside it; says how often each test failed
 
 Ends with the line "N passed, N failed"; exits 1 if anything failed, or if a
@@ -9,6 +9,7 @@ part ran no test.
 """
 
 import collections
+import concurrent.futures
 import ctypes
 import os
 import pathlib
@@ -21,7 +22,8 @@ import time
 import xml.etree.ElementTree
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-RUN = TOP / ".run" / "check"
+RUNS = [TOP / ".run" / "check", TOP / ".run" / "check2"]    # the daemon's tests run in both at a time
+RUN = RUNS[0]
 BUILD = TOP / "build"
 
 
@@ -36,8 +38,8 @@ def run(words, **env):
     return process.wait(), "".join(lines)
 
 
-def servers(command):
-    subprocess.run([TOP / "scripts" / "servers", command, RUN], check=True, stdout=subprocess.DEVNULL)
+def servers(command, folder=RUN):
+    subprocess.run([TOP / "scripts" / "servers", command, folder], check=True, stdout=subprocess.DEVNULL)
 
 
 def server_env():
@@ -109,34 +111,51 @@ def fuzz():
 
 
 def daemon():
-    report = BUILD / "daemon.xml"
-    report.unlink(missing_ok=True)
-    code, _ = run(["/usr/bin/python3", "-m", "pytest", "-v", "--durations=10", "-p", "no:cacheprovider", f"--junitxml={report}", "bridge/test"], CHECK_RUN=str(RUN))
+    """Two runs at a time, each with servers of its own: most tests wait most of the time."""
+    claims = BUILD / "claims"
+    shutil.rmtree(claims, ignore_errors=True)
+    claims.mkdir(parents=True)
+    reports = [BUILD / f"daemon{number}.xml" for number in range(len(RUNS))]
+    for report in reports:
+        report.unlink(missing_ok=True)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(lambda folder: servers("base", folder), RUNS))
+        codes = list(pool.map(lambda folder, report: run(
+            ["/usr/bin/python3", "-m", "pytest", "-v", "--durations=10", "-p", "no:cacheprovider", f"--junitxml={report}", "bridge/test"],
+            CHECK_RUN=str(folder), CHECK_CLAIMS=str(claims))[0], RUNS, reports))
     tests = {}
-    for case in xml.etree.ElementTree.parse(report).iter("testcase") if report.exists() else []:
-        name = f"{case.get('classname')}::{case.get('name')}"
-        if case.find("skipped") is None:
-            tests[name] = tests.get(name, True) and case.find("failure") is None and case.find("error") is None
-    return tests if code == 0 or not all(tests.values()) else {**tests, "daemon": False}
+    for report in reports:
+        for case in xml.etree.ElementTree.parse(report).iter("testcase") if report.exists() else []:
+            name = f"{case.get('classname')}::{case.get('name')}"
+            if case.find("skipped") is None:
+                tests[name] = tests.get(name, True) and case.find("failure") is None and case.find("error") is None
+    return tests if set(codes) == {0} or not all(tests.values()) else {**tests, "daemon": False}
 
 
-PARTS = {"lint": lint, "unit": unit, "regress": regress, "upgraded": upgraded, "isolation": isolation, "fuzz": fuzz, "daemon": daemon}
+def soak():
+    """Two minutes of faults, of another seed each day."""
+    return {"soak": run(["/usr/bin/python3", "bridge/chaos/soak.py"], SOAK_MINUTES=os.environ.get("SOAK_MINUTES", "2"))[0] == 0}
+
+
+PARTS = {"lint": lint, "unit": unit, "regress": regress, "upgraded": upgraded, "isolation": isolation, "fuzz": fuzz, "daemon": daemon, "soak": soak}
 
 
 def check(wanted):
     """Runs the parts; returns all their tests."""
     tests = {}
     # what an earlier run left, perhaps killed half-way
-    servers("down")
-    shutil.rmtree(RUN, ignore_errors=True)
+    for folder in RUNS:
+        servers("down", folder)
+        shutil.rmtree(folder, ignore_errors=True)
     try:
-        if not set(wanted) <= {"lint", "unit", "fuzz"}:
+        if set(wanted) & {"regress", "upgraded", "isolation"}:
             servers("base")
         for name in wanted:
             print(f"\n=== {name}", flush=True)
             tests |= PARTS[name]() or {name: False}
     finally:
-        servers("down")
+        for folder in RUNS:
+            servers("down", folder)
     failed = [name for name, passed in tests.items() if not passed]
     for name in failed:
         print(f"failed: {name}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import itertools
 import json
 import os
@@ -56,6 +57,35 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def claimed(items):
+    """Of several test runs at a time, with the folder CHECK_CLAIMS in common, each takes what no other has taken."""
+    claims = os.environ.get("CHECK_CLAIMS")
+    for item in items:
+        if claims is not None:
+            try:
+                (pathlib.Path(claims) / hashlib.sha256(item.nodeid.encode()).hexdigest()).touch(exist_ok=False)
+            except FileExistsError:
+                continue    # it is seen to
+        yield item
+
+
+def pytest_runtestloop(session):
+    """As pytest's own, of the tests that are ours to run."""
+    if session.config.option.collectonly or session.testsfailed:
+        return None
+    items = claimed(session.items)
+    item = next(items, None)
+    while item is not None:
+        following = next(items, None)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = following
+    return True
 
 
 class Servers:

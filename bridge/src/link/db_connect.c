@@ -15,7 +15,7 @@
 #include "link/statements.h"
 
 #define RECONNECT_MS_MIN 100
-#define RECONNECT_MS_MAX 5000
+#define RECONNECT_MS_MAX 1000
 #define SESSION_MS_MAX   5000 /* for the settings of a new session */
 
 void

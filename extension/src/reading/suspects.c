@@ -275,17 +275,6 @@ lines_add_up(Inspection *inspection, int64 order_id, Stream *lines, Stream *hold
 }
 
 static bool
-is_amount(Numeric total, Amount amount)
-{
-	Price price;
-
-	if (price_from_numeric(total, &price))
-		return price.amount == amount.amount;
-	return DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(total),
-											NumericGetDatum(amount_to_numeric(amount))));
-}
-
-static bool
 state_is_right(const Inspection *inspection, TupleTableSlot *order, const HoldSums *sums,
 			   OrderStatus status)
 {
@@ -294,7 +283,7 @@ state_is_right(const Inspection *inspection, TupleTableSlot *order, const HoldSu
 	(void) slot_getattr(order, ORDERS_COLUMN_CLOSED_AT, &is_open);
 	if (sums->is_odd || (status == ORDER_PENDING) != is_open)
 		return false;
-	if (!is_amount(DatumGetNumeric(row_column(order, ORDERS_COLUMN_TOTAL_AMOUNT)), sums->amount))
+	if (!amount_is(sums->amount, DatumGetNumeric(row_column(order, ORDERS_COLUMN_TOTAL_AMOUNT))))
 		return false;
 	switch (status)
 	{

@@ -109,3 +109,14 @@ amount_to_numeric(Amount amount)
 											   CStringGetDatum(amount_to_string(amount)),
 											   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
+
+bool
+amount_is(Amount amount, Numeric number)
+{
+	Price price;
+
+	if (price_from_numeric(number, &price))
+		return price.amount == amount.amount;
+	return DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(number),
+											NumericGetDatum(amount_to_numeric(amount))));
+}

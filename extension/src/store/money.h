@@ -42,6 +42,7 @@ extern bool price_from_numeric(Numeric number, Price *price);
 extern void amount_add(Amount *total, Price price, int64 quantity);
 
 extern Numeric amount_to_numeric(Amount amount);
+extern bool    amount_is(Amount amount, Numeric number);
 
 /* The results of these two are palloc'd. */
 extern char *amount_to_string(Amount amount);

@@ -1,0 +1,238 @@
+"""What goes wrong. Each fault is done, kept up for a while, and put right again."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+
+import psycopg
+
+OURS = "application_name LIKE 'order-bridge%' OR application_name LIKE 'chaos%'"
+
+
+class Faults:
+    """The faults that a stage can have; play() does one of them."""
+
+    def __init__(self, stage, feeds, consumers, seed):
+        self.stage, self.feeds, self.consumers = stage, feeds, consumers
+        self.random = random.Random(f"{seed} faults")
+        self.kinds = {
+            "bridge killed": (3, self.bridge_killed),
+            "bridge told to stop": (1, self.bridge_told_to_stop),
+            "bridge frozen": (2, self.bridge_frozen),
+            "broker killed": (2, self.broker_killed),
+            "broker frozen": (2, self.broker_frozen),
+            "broker's alarm": (1, self.broker_alarm),
+            "broker closes all connections": (2, self.broker_closes),
+            "database killed": (2, self.database_killed),
+            "database frozen": (1, self.database_frozen),
+            "backend killed": (1, self.backend_killed),
+            "all backends ended": (2, self.backends_ended),
+            "stock locked": (2, self.stock_locked),
+            "old transaction": (1, self.old_transaction),
+            "table rewritten": (2, self.table_rewritten),
+            "index rebuilt": (1, self.index_rebuilt),
+            "dump": (1, self.dump),
+            "feeds fail": (1, self.feeds_fail),
+            "vendor's clock wrong": (1, self.clock_wrong),
+            "vendors disconnected": (2, self.vendors_disconnected),
+        }
+        if len(stage.databases) > 1:
+            self.kinds |= {
+                "machine of the database killed": (2, self.machine_killed),
+                "standby killed": (2, self.standby_killed),
+                "standby frozen": (1, self.standby_frozen),
+                "switch-over": (2, self.switchover),
+                "etcd killed": (1, self.etcd_killed),
+            }
+
+    def choose(self):
+        return self.random.choices([*self.kinds], [weight for weight, _ in self.kinds.values()])[0]
+
+    def play(self, kind):
+        self.kinds[kind][1]()
+
+    def some_bridge(self):
+        return self.random.choice(self.stage.bridges)
+
+    def some_broker(self):
+        return self.random.choice(self.stage.brokers)
+
+    def while_(self, seconds):
+        time.sleep(self.random.uniform(0.2, 1) * seconds)
+
+    # processes
+
+    def killed(self, name, seconds):
+        self.stage.run("kill", name)
+        self.while_(seconds)
+        self.stage.run("start", name)
+
+    def frozen(self, name, seconds):
+        self.stage.run("freeze", name)
+        try:
+            self.while_(seconds)
+        finally:
+            self.stage.run("thaw", name)
+
+    def bridge_killed(self):
+        self.killed(self.some_bridge(), 1)
+
+    def bridge_told_to_stop(self):
+        name = self.some_bridge()
+        self.stage.run("stop", name)
+        self.stage.run("start", name)
+
+    def bridge_frozen(self):
+        self.frozen(self.some_bridge(), 5)
+
+    def broker_killed(self):
+        self.killed(self.some_broker(), 2)
+
+    def broker_frozen(self):
+        self.frozen(self.some_broker(), 6)
+
+    def database_killed(self):
+        """The server that leads: at once it is started again, or another one leads."""
+        if len(self.stage.databases) == 1:
+            self.killed(self.stage.leader(), 1)
+        else:
+            self.stage.run("kill", f"{self.stage.leader()}.server")
+
+    def database_frozen(self):
+        """Longer than its lease sometimes: then there is another leader when it wakes up."""
+        self.frozen(self.stage.leader(), 4 if len(self.stage.databases) == 1 else 14)
+
+    def machine_killed(self):
+        """The server and who looks after it: only time tells that it is dead."""
+        self.killed(self.stage.leader(), 12)
+
+    def standby_killed(self):
+        self.killed(self.stage.follower(), 3)
+
+    def standby_frozen(self):
+        self.frozen(self.stage.follower(), 6)
+
+    def switchover(self):
+        self.stage.run("switchover")
+
+    def etcd_killed(self):
+        self.killed("etcd", 6)
+
+    # connections
+
+    def broker_alarm(self):
+        name = self.some_broker()
+        self.stage.rabbitmqctl(name, "set_vm_memory_high_watermark", "0.00001")
+        try:
+            self.while_(3)
+        finally:
+            self.stage.rabbitmqctl(name, "set_vm_memory_high_watermark", "0.4")
+
+    def broker_closes(self):
+        for name in self.stage.brokers:
+            self.stage.rabbitmqctl(name, "close_all_connections", "chaos")
+
+    def backends_ended(self):
+        with self.stage.connect() as db:
+            db.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND ({OURS})")
+
+    def backend_killed(self):
+        """By kill -9: the server ends all others too, and recovers."""
+        with self.stage.connect() as db:
+            pid = db.execute(f"SELECT pid FROM pg_stat_activity WHERE {OURS} ORDER BY random() LIMIT 1").fetchone()[0]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def vendors_disconnected(self):
+        for consumer in self.consumers:
+            consumer.cut.set()
+
+    # what others do in the database
+
+    def stock_locked(self):
+        """Somebody's transaction has locked rows of the stock and stays open."""
+        with contextlib.suppress(psycopg.Error), self.stage.connect() as db, db.transaction():
+            db.execute("SELECT FROM order_aggregator.stock WHERE product_id = ANY (%s) FOR UPDATE", [[f"p{n}" for n in self.random.sample(range(12), 3)]])
+            self.while_(4)
+
+    def old_transaction(self):
+        """One that reads, and keeps all that is dead from being removed."""
+        with contextlib.suppress(psycopg.Error), self.stage.connect() as db, db.transaction():
+            db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            db.execute("SELECT count(*) FROM order_aggregator.orders")
+            self.while_(8)
+
+    def run_sql(self, sql):
+        with contextlib.suppress(psycopg.errors.OperationalError, psycopg.errors.LockNotAvailable), self.stage.connect() as db:
+            db.execute("SET lock_timeout = '5s'")
+            db.execute(sql)
+
+    def table_rewritten(self):
+        self.run_sql(self.random.choice(["VACUUM (FULL, ANALYZE) order_aggregator.stock", "VACUUM FULL order_aggregator.orders", "VACUUM FULL order_aggregator.hold",
+                                         "CLUSTER order_aggregator.order_line USING order_line_pkey"]))
+
+    def index_rebuilt(self):
+        self.run_sql(self.random.choice(["REINDEX TABLE CONCURRENTLY order_aggregator.orders", "REINDEX TABLE order_aggregator.stock", "REINDEX TABLE CONCURRENTLY order_aggregator.hold"]))
+
+    def dump(self):
+        # of a leader that changes meanwhile it fails, which harms nobody
+        subprocess.run(["pg_dump", "-Fc", "-f", os.devnull, self.stage.database_url], check=False, capture_output=True, timeout=120)
+
+    # the vendors' side
+
+    def feeds_fail(self):
+        self.feeds.fault = self.random.choice(["fails", "hangs", "cut"])
+        try:
+            self.while_(4)
+        finally:
+            self.feeds.fault = None
+
+    def clock_wrong(self):
+        self.feeds.clock_off_s = self.random.choice([-7200, -30, 30, 7200])
+        try:
+            self.while_(5)
+        finally:
+            self.feeds.clock_off_s = 0
+
+
+class Outages:
+    """How long no order was accepted at a door, and no event came to the broker's other side, while a fault of a kind was there."""
+
+    DOORS = ("sql", "http", "event")
+
+    def __init__(self, ledger, auditor):
+        self.ledger, self.auditor, self.times = ledger, auditor, {}
+
+    def wait_for_orders(self, patience_s):
+        """Until each door has accepted one that was asked for now, and an event has come; False: there was none."""
+        began, deadline = time.monotonic(), time.monotonic() + patience_s
+        while not set(self.DOORS) <= {door for door, asked_at, _ in self.since(began) if asked_at >= began}:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def since(self, moment):
+        """Orders answered since then, and events."""
+        with self.ledger.lock:
+            recent = self.ledger.accepted[-20000:]
+        recent += [("event", at, at) for at in self.auditor.moments[-50000:]]
+        return [entry for entry in recent if entry[2] >= moment]
+
+    def note(self, kind, began):
+        """The longest gap of each door from then until now."""
+        accepted, now = self.since(began), time.monotonic()
+        gaps = {}
+        for door in self.DOORS:
+            moments = [began, *sorted(answered for d, _, answered in accepted if d == door), now]
+            gaps[door] = max(b - a for a, b in zip(moments, moments[1:]))
+            self.times.setdefault(kind, {}).setdefault(door, []).append(gaps[door])
+        return gaps
+
+
+def percentile(values, share):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(len(values) * share))]

@@ -1,0 +1,151 @@
+#!/usr/bin/python3
+"""Orders run while something breaks every few seconds; in the end all accounts must agree, to the unit.
+
+    soak.py [--cluster] [--each]     --each: every kind of fault once, with its times, in place of chance
+
+SOAK_MINUTES (10) and SOAK_SEED (today's number) choose how long and which faults: a seed chooses
+the same faults, orders and answers again, though not the same instants. Exits 1 if anything was
+lost, done twice, oversold or otherwise wrong.
+"""
+
+import os
+import pathlib
+import sys
+import time
+
+import psycopg
+from accounts import compare
+from clients import HttpClient, Ledger, Restocker, SqlClient
+from faults import Faults, Outages, percentile
+from stage import TOP, Cluster, OneNode
+from vendors import Auditor, Feeds, Vendor, Worker, PRODUCTS, VENDORS
+
+PATIENCE_S = 90     # in the end, for each thing that is waited for
+PAUSE_S = float(os.environ.get("SOAK_PAUSE_S", 0.03))       # of a client between two orders
+SHOWN = 20
+
+
+def say(text):
+    print(text, flush=True)
+
+
+class Soak:
+    def __init__(self, stage, seed):
+        self.stage, self.seed, self.ledger = stage, seed, Ledger()
+        self.vendors = {name: Vendor(name, seed) for name in VENDORS}
+        self.feeds = Feeds(self.vendors)
+
+    def begin(self):
+        self.stage.up()
+        with self.stage.connect() as db:
+            db.execute("CREATE EXTENSION IF NOT EXISTS order_aggregator")
+            for number, name in enumerate(VENDORS):
+                db.execute("SELECT order_aggregator.register_vendor(%s, %s, %s, %s)", [name, name, f"{self.feeds.url}/{name}", number])
+                db.execute("SELECT order_aggregator.configure_vendor(%s, sync_interval => '2 seconds', on_shortage => 'keep')", [name])
+        urls = self.stage.broker_urls
+        self.auditor, self.worker = Auditor(urls, self.vendors, self.seed), Worker(urls, self.vendors, self.seed)
+        self.auditor.declare()
+        self.stage.start_bridges()
+        with self.stage.connect() as db:
+            self.wait("the first feeds", lambda: db.execute("SELECT count(*) FROM order_aggregator.stock").fetchone()[0] == len(VENDORS) * len(PRODUCTS))
+            db.execute("SELECT order_aggregator.configure_product(%s, lanes => 'auto'::text)", [PRODUCTS[4]])
+            db.execute("SELECT order_aggregator.configure_product(%s, lanes => 4)", [PRODUCTS[0]])
+        self.clients = [kind(self.stage, self.ledger, f"{self.seed} {kind.__name__} {number}", PAUSE_S) for kind in (SqlClient, HttpClient) for number in range(3)]
+        self.clients.append(Restocker(self.stage, self.ledger, f"{self.seed} restocker", 1, self.vendors))
+        for thread in [self.auditor, self.worker, *self.clients]:
+            thread.start()
+
+    def wait(self, what, is_so):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                if is_so():
+                    return
+            except psycopg.OperationalError:
+                pass
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited {PATIENCE_S} s for {what}")
+            time.sleep(0.2)
+
+    def break_things(self, minutes, each):
+        """Faults, one at a time: the next one comes when all that died is there again."""
+        faults = Faults(self.stage, self.feeds, [self.worker, self.auditor], self.seed)
+        self.outages, self.faults = Outages(self.ledger, self.auditor), 0
+        began = time.monotonic()
+        kinds = iter([*faults.kinds]) if each else iter(faults.choose, None)
+        while each or time.monotonic() - began < minutes * 60:
+            time.sleep(faults.random.uniform(0.2, 1.5))
+            kind = next(kinds, None)
+            if kind is None:
+                break
+            at = time.monotonic()
+            faults.play(kind)
+            self.stage.wait_until_whole()
+            if not self.outages.wait_for_orders(PATIENCE_S):
+                self.ledger.unexpected.append(f"no order was accepted any more after: {kind}")
+            gaps = self.outages.note(kind, at)
+            self.faults += 1
+            say(f"  {at - began:6.0f} s  {kind:32} no order by SQL for {gaps['sql']:5.1f} s, by HTTP for {gaps['http']:5.1f} s, no event for {gaps['event']:5.1f} s; all there again after {time.monotonic() - at:5.1f} s")
+        self.minutes = (time.monotonic() - began) / 60
+
+    def end(self):
+        """Everybody finishes what he has begun; what is still open is answered or cancelled."""
+        for client in self.clients:
+            client.stop(PATIENCE_S)
+        for client in self.clients:
+            client.join()
+        self.worker.is_patient = False
+        with self.stage.connect() as db:
+            def pending():
+                return db.execute("SELECT count(*) FROM order_aggregator.orders WHERE status = 'pending'").fetchone()[0]
+            self.wait("the vendors' answers", lambda: pending() == 0)
+            self.wait("the broker to have all events", lambda: {str(m) for m, in db.execute("SELECT message_id FROM order_aggregator.outbox")} <= self.auditor.heard)
+            self.wait("replies that come too late", lambda: self.queues_are_empty())
+            self.wait("what the vendors are told of them", lambda: {str(m) for m, in db.execute("SELECT message_id FROM order_aggregator.outbox")} <= self.auditor.heard)
+        for thread in (self.worker, self.auditor):
+            thread.stopping = True
+            thread.join(PATIENCE_S)
+            if thread.error is not None:
+                self.ledger.unexpected.append(thread.error)
+
+    def queues_are_empty(self):
+        rows = self.stage.rabbitmqctl(self.stage.brokers[0], "list_queues", "name", "messages", "--no-table-headers").split("\n")
+        depths = dict(row.split("\t") for row in rows if "\t" in row)
+        return all(int(depths[queue]) == 0 for queue in ("orders.placed", "orders.replies", Auditor.QUEUE))
+
+    def report(self):
+        with self.stage.connect() as db:
+            found = compare(db, self.ledger, self.vendors, self.auditor)
+            statuses = dict(db.execute("SELECT status, count(*) FROM order_aggregator.orders GROUP BY 1 ORDER BY 1").fetchall())
+        say(f"\n{self.faults} faults in {self.minutes:.1f} minutes; {len(self.ledger.placed)} orders accepted, {len(self.ledger.refused)} refused, {self.ledger.retries} asked again; "
+            f"{statuses}; {self.worker.answers} answers; {len(self.auditor.heard)} events, {self.auditor.twice} of them more than once")
+        say("the longest time without an accepted order, or an event, while it lasted, in seconds (median, 99th percentile):")
+        for kind, doors in sorted(self.outages.times.items()):
+            say(f"  {kind:32} {len(doors['sql']):3} times; " + "; ".join(f"{door} {percentile(gaps, 0.5):5.1f} {percentile(gaps, 0.99):5.1f}" for door, gaps in doors.items()))
+        for kind, things in found.items():
+            say(f"{kind}: {len(things)}")
+            for thing in things[:SHOWN]:
+                say(f"    {thing}")
+        return sum(len(things) for things in found.values()) == 0
+
+
+def main():
+    words = sys.argv[1:]
+    minutes, seed = float(os.environ.get("SOAK_MINUTES", 10)), os.environ.get("SOAK_SEED", str(int(time.time()) // 86400))
+    name = "soak-cluster" if "--cluster" in words else "soak"
+    folder = pathlib.Path(os.environ.get("SOAK_RUN", TOP / ".run" / name))
+    soak = Soak(Cluster(folder) if "--cluster" in words else OneNode(folder), seed)
+    say(f"SOAK_SEED={seed} SOAK_MINUTES={minutes:g} in {folder}")
+    try:
+        soak.begin()
+        soak.break_things(minutes, "--each" in words)
+        soak.end()
+        is_right = soak.report()
+    finally:
+        soak.stage.down()
+    say("all accounts agree" if is_right else "SOMETHING IS WRONG: the logs are kept")
+    sys.exit(not is_right)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The servers that are played with: one of each, or the cluster."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import subprocess
+import time
+
+import psycopg
+import requests
+
+TOP = pathlib.Path(__file__).resolve().parent.parent.parent
+WHOLE_S = 120       # after a fault everything is there again within that
+# everything that lasts minutes in a shop lasts seconds here
+BRIDGE_ENV = {"EXPIRE_INTERVAL_MS": "500", "ASK_AGAIN_S": "5", "REQUEST_TIMEOUT_S": "5", "CIRCUIT_OPEN_S": "3", "BROKER_TIMEOUT_S": "5", "RELAY_LEASE_S": "3"}
+
+
+class Stage:
+    """Starts, stops and kills by a script of ours, and knows where everything is."""
+
+    script, databases, brokers, bridges = None, [], [], []
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+
+    def run(self, command, *words):
+        subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, env={**os.environ, **BRIDGE_ENV}, stdout=subprocess.DEVNULL)
+
+    def read(self, command, *words):
+        return subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, capture_output=True, text=True).stdout
+
+    def up(self):
+        self.run("down")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.run("base")
+        self.env = {name: value.strip("'") for name, value in (line.removeprefix("export ").split("=", 1) for line in (self.folder / "env").read_text().splitlines())}
+        self.database_url, self.broker_urls = self.env["DATABASE_URL"], self.env["RABBITMQ_URL"].split(",")
+        self.http_urls = [self.env[name] for name in ("HTTP_URL", "HTTP_URL_2") if name in self.env]
+
+    def start_bridges(self):
+        for name in self.bridges:
+            self.run("start", name)
+        self.wait_until_whole()
+
+    def down(self):
+        self.run("down")
+
+    def connect(self):
+        return psycopg.connect(self.database_url, autocommit=True, connect_timeout=2)
+
+    def rabbitmqctl(self, name, *words):
+        return self.read("rabbitmqctl", *self.words_of_broker(name), *words)
+
+    def words_of_broker(self, name):
+        return []
+
+    def bridges_are_ready(self):
+        for url in self.http_urls:
+            try:
+                if requests.get(f"{url}/readyz", timeout=3).status_code != 200:
+                    return False
+            except requests.RequestException:
+                return False
+        return True
+
+    def is_whole(self):
+        return self.bridges_are_ready()
+
+    def wait_until_whole(self):
+        """Until the next fault would be the only one; how long that took."""
+        began = time.monotonic()
+        while not self.is_whole():
+            if time.monotonic() - began > WHOLE_S:
+                raise AssertionError(f"not everything is there again after {WHOLE_S} s")
+            time.sleep(0.2)
+        return time.monotonic() - began
+
+
+class OneNode(Stage):
+    script, databases, brokers, bridges = "servers", ["postgresql"], ["rabbitmq"], ["bridge"]
+
+    def leader(self):
+        return "postgresql"
+
+
+class Cluster(Stage):
+    script, databases, brokers, bridges = "cluster", ["pg1", "pg2"], ["rabbit1", "rabbit2", "rabbit3"], ["bridge1", "bridge2"]
+
+    def leader(self):
+        return self.read("leader").strip()
+
+    def follower(self):
+        return next(name for name in self.databases if name != self.leader())
+
+    def words_of_broker(self, name):
+        return [name]
+
+    def is_whole(self):
+        """A leader that somebody follows in step, all nodes of the broker, both bridges."""
+        with contextlib.suppress(psycopg.Error, subprocess.CalledProcessError):
+            with self.connect() as db:
+                if db.execute("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync'").fetchone()[0] != 1:
+                    return False
+            return self.read("is-whole").strip() == "yes" and self.bridges_are_ready()
+        return False

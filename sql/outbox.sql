@@ -61,3 +61,7 @@ DELETE FROM outbox WHERE event_id = 1048577;
 INSERT INTO outbox (event_id, txid, message_id, routing_key, mandatory, payload, created_at)
 VALUES (1048577, pg_current_xact_id(), gen_random_uuid(), 'below', false, '{}', now());
 SELECT * FROM check_consistency();
+-- events that a relay has sent and this database has never had; what was dropped with its partition is not missed
+SELECT missing_events(array_agg(event_id), array_agg(message_id), array_agg((extract(epoch FROM created_at) * 1000000)::bigint)) FROM outbox;
+SELECT missing_events('{1,2,3}', ARRAY[(SELECT message_id FROM outbox ORDER BY event_id LIMIT 1), gen_random_uuid(), gen_random_uuid()], ARRAY[1, (extract(epoch FROM now()) * 1000000)::bigint, 1]);
+SELECT missing_events('{}', '{}', '{}');

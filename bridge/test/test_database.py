@@ -1,5 +1,6 @@
 """The database as its keepers handle it: dumped, restored in other ways, upgraded from the first version."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -225,17 +226,15 @@ def jumped(ids):
     return ids[0]
 
 
-@pytest.mark.parametrize("key", [None, "key"])
-def test_ids_that_another_timeline_may_have_given_are_not_given_again(world, key):
-    """A standby that lost the last orders is promoted; a vendor's late answer to one of them confirms nothing."""
-    world.stock(a={"x": 1000})
-    assert ids_of(world.url) == [1, 2]
+@contextlib.contextmanager
+def standby(world, before):
+    """The URL of a standby that has what before() does, and nothing after it: nobody streams to it."""
     folder, port = world.tmp_path / "standby", free_port()
     owner = (RUN / "postgresql").stat()
+    before()
     shell("pg_basebackup", "-d", world.servers.env["DATABASE_URL"], "-D", folder, "-R", "-X", "stream", "-c", "fast")
     with open(folder / "postgresql.auto.conf", "a") as settings:
         settings.write(f"port = {port}\nunix_socket_directories = ''\nprimary_conninfo = ''\n")
-    assert ids_of(world.url) == [3, 4]      # what the standby does not get
     pg_ctl = next((RUN / "pgroot").glob("usr/lib/postgresql/*/bin/pg_ctl"))
     stepped_down = {"user": owner.st_uid, "group": owner.st_gid} if owner.st_uid != 0 and shutil.os.geteuid() == 0 else {}
     if stepped_down:
@@ -245,20 +244,71 @@ def test_ids_that_another_timeline_may_have_given_are_not_given_again(world, key
     shell(pg_ctl, "-D", folder, "-l", folder / "log", "-w", "start", **stepped_down)
     try:
         url = urllib.parse.urlsplit(world.url)
-        standby = url._replace(netloc=f"{url.username}:{url.password}@{url.hostname}:{port}").geturl()
-        with psycopg.connect(standby, autocommit=True) as db:
+        yield url._replace(netloc=f"{url.username}:{url.password}@{url.hostname}:{port}").geturl()
+    finally:
+        shell(pg_ctl, "-D", folder, "-m", "immediate", "stop", **stepped_down)
+
+
+def orders_of(world, ids):
+    """Places orders, which get these ids."""
+    assert ids_of(world.url, len(ids)) == ids
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+def test_ids_that_another_timeline_may_have_given_are_not_given_again(world, key):
+    """A standby that lost the last orders is promoted; a vendor's late answer to one of them confirms nothing."""
+    world.stock(a={"x": 1000})
+    with standby(world, lambda: orders_of(world, [1, 2])) as url:
+        orders_of(world, [3, 4])
+        with psycopg.connect(url, autocommit=True) as db:
             assert db.execute("SELECT count(*) FROM order_aggregator.order_documents('{1,2}')").fetchone()[0] == 2     # it may be read
             assert db.execute("SELECT pg_promote()").fetchone()[0]
-            first = jumped(ids_of(standby, key=key))
+            first = jumped(ids_of(url, key=key))
             assert db.execute(PLACE).fetchone()[0] == first + 2       # a session that was there before
             late = json.dumps([{"orderId": order, "vendorId": "a", "attempt": 1, "status": "confirmed"} for order in (3, 4)])
             assert db.execute("SELECT outcome FROM order_aggregator.apply_vendor_replies(%s)", [late]).fetchall() == [("invalid",), ("invalid",)]
             assert db.execute("SELECT DISTINCT status FROM order_aggregator.orders").fetchall() == [("pending",)]
             assert db.execute("SELECT * FROM order_aggregator.check_consistency()").fetchall() == []
-        assert ids_of(standby) == [first + 3, first + 4]
-    finally:
-        shell(pg_ctl, "-D", folder, "-m", "immediate", "stop", **stepped_down)
-    assert ids_of(world.url) == [5, 6]
+        assert ids_of(url) == [first + 3, first + 4]
+    orders_of(world, [5, 6])
+
+
+def placed(bridge):
+    """The id of an order that the bridge has accepted."""
+    answer = requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S)
+    return answer.json()["orderId"] if answer.status_code == 201 else None
+
+
+def test_events_that_a_fail_over_has_lost_are_named(world):
+    """The bridge has both hosts; it goes on with the promoted one, and tells which events the broker has of what is lost."""
+    world.stock(a={"x": 1000})
+    queue = world.listen("order.placed.*")
+    with standby(world, lambda: orders_of(world, [1, 2])) as url:
+        there, here = urllib.parse.urlsplit(url), urllib.parse.urlsplit(world.env["DATABASE_URL"])
+        hosts = f"{here.username}:{here.password}@{here.hostname}:{here.port},{there.hostname}:{there.port}"
+        bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=hosts, query="connect_timeout=2").geturl())
+        orders_of(world, [3, 4])
+        messages = world.take_orders(queue, [1, 2, 3, 4])
+        world.servers.kill("postgresql")
+        try:
+            with psycopg.connect(url, autocommit=True) as db:
+                assert db.execute("SELECT pg_promote()").fetchone()[0]
+                wait_until(lambda: bridge.metric("events_lost_total") == 2, what="the lost events")
+                for properties, body, key in messages:
+                    order = json.loads(body)["orderId"]
+                    assert bridge.logged(f"message_id={properties.message_id} key={key} order={order} may be with the broker") == (order > 2)
+                order = wait_until(lambda: placed(bridge), what="an order")
+                jumped([order])
+                world.take_orders(queue, [order])
+                # a connection that is lost is no fail-over
+                db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'order-bridge relay'")
+                world.take_orders(queue, [wait_until(lambda: placed(bridge), what="an order")])
+                assert bridge.metric("events_lost_total") == 2
+                assert db.execute("SELECT * FROM order_aggregator.check_consistency()").fetchall() == []
+        finally:
+            bridge.stop()
+            world.servers.start("postgresql")
+            world.connect()
 
 
 def test_many_sessions_jump_once(world):

@@ -230,6 +230,22 @@ def test_a_foreign_transaction_held_open_neither_stalls_nor_loses(world):
     assert len({properties.message_id for properties, _, _ in world.take(queue)}) == placed + 1
 
 
+def test_a_leader_that_is_replaced_over_its_broker_is_ready_again(world):
+    """What it had begun is the other's now: it stands by."""
+    world.stock(a={"x": 1000})
+    proxy = Proxy(world.env["RABBITMQ_URL"])
+    first = world.ready_bridge("--roles=http,relay", RABBITMQ_URL=proxy.url, BROKER_TIMEOUT_S="1", STUCK_AFTER_S="1")
+    wait_until(lambda: first.metric("relay_leads") == 1, what="the first to lead")
+    second = world.ready_bridge("--roles=http,relay")
+    proxy.flows.clear()
+    world.place(5)
+    wait_until(lambda: second.metric("relay_leads") == 1, what="the second to lead")
+    wait_until(lambda: relayed_all(world), what="the relay")
+    wait_until(lambda: first.metric('role_stuck_seconds{role="relay"}') == 0, what="the first to stand by")
+    assert requests.get(f"{first.url}/readyz", timeout=PATIENCE_S).status_code == 200
+    proxy.close()
+
+
 def test_a_stopped_leader_is_replaced_and_harms_nothing_when_it_wakes(world):
     world.stock(a={"x": 3000})
     queue = world.listen("order.placed.a", "order.confirmed")

@@ -265,6 +265,26 @@ AS $$
 $$;
 COMMENT ON FUNCTION deferred_events_sent(bigint[]) IS 'The broker has them now.';
 
+CREATE OR REPLACE FUNCTION missing_events(event_ids bigint[], message_ids uuid[],
+	created_at_us bigint[])
+RETURNS SETOF int
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT sent.place::int
+	FROM ROWS FROM (unnest(missing_events.event_ids), unnest(missing_events.message_ids),
+			unnest(missing_events.created_at_us)) WITH ORDINALITY
+		AS sent(event_id, message_id, created_at_us, place)
+	WHERE NOT EXISTS (SELECT FROM order_aggregator.outbox AS o
+					  WHERE o.event_id = sent.event_id AND o.message_id = sent.message_id)
+		AND sent.created_at_us > coalesce((SELECT extract(epoch FROM c.dropped_until) * 1000000
+			FROM order_aggregator.relay_checkpoint AS c), 0)
+	ORDER BY sent.place
+$$;
+COMMENT ON FUNCTION missing_events(bigint[], uuid[], bigint[]) IS
+'Which of the events that a relay has sent this database has never had, by their places from 1: '
+'those of transactions that a fail-over or a restore has lost. What was dropped with its partition '
+'is not missed.';
+
 CREATE OR REPLACE FUNCTION redrive_parked_events(max_events int DEFAULT 1000)
 RETURNS int
 AS 'MODULE_PATHNAME', 'oa_redrive_parked_events'

@@ -35,6 +35,10 @@ static const Description descriptions[METRIC_COUNT] = {
 								 "Events confirmed by the broker.", NULL},
 	[METRIC_EVENTS_RETURNED] = {"events_returned_total", "counter",
 								"Events that no queue took, parked.", "rising"},
+	[METRIC_EVENTS_LOST] = {"events_lost_total", "counter",
+							"Events sent that the database has lost since, by a fail-over or a "
+							"restore; the log names each.",
+							"rising"},
 	[METRIC_EVENTS_NACKED] = {"events_nacked_total", "counter",
 							  "Events that the broker refused, published again.",
 							  "rising for minutes"},

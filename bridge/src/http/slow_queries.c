@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/stop.h"
+#include "base/text.h"
 
 #define SLOW_MAX 32
 #define SLOW_MS  60000
@@ -25,15 +26,10 @@ static Slow            slow[SLOW_MAX];
 static int             slow_next;
 static atomic_llong    slow_until_ms; /* of all of them: mostly there is none */
 
-/* FNV-1a. */
 static uint64_t
-hash_of(const char *text)
+hash_of(const Job *job)
 {
-	uint64_t hash = 14695981039346656037u;
-
-	for (; text != NULL && *text != '\0'; text++)
-		hash = (hash ^ (unsigned char) *text) * 1099511628211u;
-	return hash;
+	return job->subject != NULL ? text_hash(job->subject) : 0;
 }
 
 void
@@ -42,7 +38,7 @@ slow_remember(const Job *job)
 	long long until_ms = monotonic_ms() + SLOW_MS;
 
 	pthread_mutex_lock(&slow_mutex);
-	slow[slow_next] = (Slow){job->query, hash_of(job->subject), until_ms};
+	slow[slow_next] = (Slow){job->query, hash_of(job), until_ms};
 	slow_next = (slow_next + 1) % SLOW_MAX;
 	atomic_store(&slow_until_ms, until_ms);
 	pthread_mutex_unlock(&slow_mutex);
@@ -57,7 +53,7 @@ is_slow(const Job *job)
 
 	if (atomic_load(&slow_until_ms) < now)
 		return false;
-	subject = hash_of(job->subject);
+	subject = hash_of(job);
 	pthread_mutex_lock(&slow_mutex);
 	for (int i = 0; i < SLOW_MAX && !found; i++)
 		found = slow[i].query == job->query && slow[i].subject == subject && slow[i].until_ms > now;

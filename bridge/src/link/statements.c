@@ -40,6 +40,15 @@ const char SQL_RELAY_SESSION[] = "SET synchronous_commit = off; LISTEN order_agg
 const char SQL_RELAY_LEASE[] = "SELECT set_config('idle_session_timeout', $1, false), "
 							   "set_config('tcp_user_timeout', $1, false)";
 
+/* changes with a fail-over, a restore, another database */
+const char SQL_RELAY_TIMELINE[] =
+	"SELECT c.system_identifier || ' ' || d.oid || ' ' || "
+	"left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) "
+	"FROM pg_catalog.pg_control_system() AS c, pg_catalog.pg_database AS d "
+	"WHERE d.datname = current_database()";
+
+const char SQL_RELAY_MISSING[] = "SELECT order_aggregator.missing_events($1, $2, $3)";
+
 const char SQL_RELAY_TRY_LEAD[] = "SELECT order_aggregator.relay_try_lead()";
 
 const char SQL_RELAY_MARK_IDLE[] = "SELECT order_aggregator.relay_fall_asleep()";

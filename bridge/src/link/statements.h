@@ -22,6 +22,8 @@ extern const char SQL_APPLY_REPLIES_SKIP_LOCKED[];
 extern const char SQL_RELAY_SESSION[];
 extern const char SQL_RELAY_LEASE[];
 extern const char SQL_RELAY_TRY_LEAD[];
+extern const char SQL_RELAY_TIMELINE[];
+extern const char SQL_RELAY_MISSING[];
 extern const char SQL_RELAY_ACQUIRE[];
 extern const char SQL_RELAY_HORIZON[];
 extern const char SQL_RELAY_EVENTS[];

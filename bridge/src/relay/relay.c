@@ -202,9 +202,16 @@ relay_run(void *unused)
 
 	while (db_connect_until_stopped(&relay->db))
 	{
+		if (!relay_look_back(relay))
+		{
+			db_close(&relay->db);
+			stop_wait_ms(backoff_next(&relay->backoff));
+			continue;
+		}
 		if (!try_to_lead(relay))
 		{
-			/* another relay works: we stand by, which is our work */
+			/* another relay works: we stand by, which is our work, and what we had begun is its */
+			role_rests(ROLE_RELAY);
 			role_set_ready(ROLE_RELAY, db_is_connected(&relay->db));
 			stop_wait_ms(STANDBY_POLL_MS);
 			continue;
@@ -224,6 +231,7 @@ relay_run(void *unused)
 	db_close(&relay->db);
 	snapshot_free(&relay->snapshot);
 	snapshot_free(&relay->window);
+	relay_forget(relay);
 	free(relay);
 	return NULL;
 }

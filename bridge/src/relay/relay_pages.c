@@ -238,6 +238,7 @@ publish_event(Relay *relay, Page *page, int event)
 	 * be the one */
 	page->events[event].state = EVENT_SENT;
 	page->unanswered++;
+	relay_remember(relay, page, event);
 	tag = broker_publish(relay->broker, &message);
 	json_decref(object);
 	if (tag == 0)

@@ -6,6 +6,7 @@
  *		relay_window.c	from the outbox: checkpoint, windows, pages of events
  *		relay_pages.c	to the broker: pages under way, and what it says of them
  *		relay_refused.c	what the broker does not take: parked, deferred, sent one by one
+ *		relay_memory.c	what was sent, if the database has lost it since
  */
 #ifndef BRIDGE_RELAY_STATE_H
 #define BRIDGE_RELAY_STATE_H
@@ -22,6 +23,8 @@
 #define FULL_KEYS_MAX 64
 #define SET_ASIDE_MAX 1024
 #define KEY_BYTES_MAX 256
+
+typedef struct RelayMemory RelayMemory;
 
 typedef enum EventState
 {
@@ -121,6 +124,7 @@ typedef struct Relay
 	int     unproven;     /* events deferred in a row over a closed channel, and none taken since */
 	Suspect suspect;
 	FullKey full_keys[FULL_KEYS_MAX];
+	RelayMemory *memory;              /* of what was sent lately */
 	int64_t set_aside[SET_ASIDE_MAX]; /* events of the window that a verdict has put aside, the last
 										 so many */
 	int       nset_aside;
@@ -250,6 +254,20 @@ extern void relay_note_taken(Relay *relay, int count);
 
 /* relay_send_deferred publishes deferred events that are due, if there is room. */
 extern bool relay_send_deferred(Relay *relay) __attribute__((warn_unused_result));
+
+/* ---------- relay_memory.c ---------- */
+
+/* relay_remember: the event is sent, or about to be. */
+extern void relay_remember(Relay *relay, const Page *page, int event);
+
+/*
+ * relay_look_back says which of the events that were sent the database has never had, if it is
+ * another one than before, or its timeline another: after a fail-over that lost transactions, or
+ * after a restore. To be called with each new connection; false if it is lost.
+ */
+extern bool relay_look_back(Relay *relay) __attribute__((warn_unused_result));
+
+extern void relay_forget(Relay *relay);
 
 /* relay_pages.c, relay_again.c */
 extern bool relay_publish_again(Relay *relay, Page *page);

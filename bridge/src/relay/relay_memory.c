@@ -1,0 +1,183 @@
+/*
+ * relay_memory.c
+ *		What was sent lately, if the database has lost it since.
+ *
+ * An asynchronous fail-over loses the last transactions, a restore to an earlier point all since
+ * then. Their events may be with the broker already, and their vendors may serve orders that are
+ * nowhere any more. Who has sent them is the only one who knows: each event that was sent is looked
+ * for once the database, its cluster or its timeline is another one.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/text.h"
+#include "link/statements.h"
+#include "relay/relay_state.h"
+
+#define EVENTS_MAX       65536 /* what is older is forgotten */
+#define MESSAGE_ID_BYTES 37
+#define KEY_BYTES        80 /* of a longer one the beginning is kept */
+#define TIMELINE_BYTES   64
+
+typedef struct SentEvent
+{
+	int64_t event_id;
+	int64_t order_id; /* 0: it is of no order */
+	int64_t created_at_us;
+	char    message_id[MESSAGE_ID_BYTES];
+	char    key[KEY_BYTES];
+} SentEvent;
+
+/* A ring; the last count of them. */
+struct RelayMemory
+{
+	char      timeline[TIMELINE_BYTES]; /* whose events these are; empty: not known yet */
+	unsigned  next;
+	int       count;
+	SentEvent events[EVENTS_MAX];
+};
+
+/* The order that an event of ours is about: it is the first member. */
+static int64_t
+order_of(const char *payload)
+{
+	static const char first[] = "{\"orderId\": ";
+
+	return strncmp(payload, first, strlen(first)) == 0 ? strtoll(payload + strlen(first), NULL, 10)
+													   : 0;
+}
+
+void
+relay_remember(Relay *relay, const Page *page, int event)
+{
+	RelayMemory *memory = relay->memory;
+	SentEvent   *sent;
+
+	if (memory == NULL)
+		return; /* out of memory */
+	sent = &memory->events[memory->next++ % EVENTS_MAX];
+	if (memory->count < EVENTS_MAX)
+		memory->count++;
+	sent->event_id = page_event_id(page, event);
+	sent->order_id = order_of(event_column(page, event, COLUMN_PAYLOAD));
+	sent->created_at_us = strtoll(event_column(page, event, COLUMN_CREATED_AT_US), NULL, 10);
+	snprintf(sent->message_id, sizeof(sent->message_id), "%s",
+			 event_column(page, event, COLUMN_MESSAGE_ID));
+	snprintf(sent->key, sizeof(sent->key), "%s", event_column(page, event, COLUMN_ROUTING_KEY));
+}
+
+void
+relay_forget(Relay *relay)
+{
+	free(relay->memory);
+	relay->memory = NULL;
+}
+
+/* The n-th oldest. */
+static const SentEvent *
+nth_sent(const RelayMemory *memory, int n)
+{
+	return &memory->events[(memory->next - (unsigned) memory->count + (unsigned) n) % EVENTS_MAX];
+}
+
+/* Asks which the database has never had; NULL if it cannot be asked. */
+static PGresult *
+ask_for_missing(Relay *relay)
+{
+	RelayMemory *memory = relay->memory;
+	size_t       count = (size_t) memory->count;
+	int64_t     *event_ids = calloc(count, sizeof(int64_t));
+	int64_t     *created_at = calloc(count, sizeof(int64_t));
+	const char **message_ids = calloc(count, sizeof(char *));
+	char        *texts[3] = {NULL};
+	PGresult    *result = NULL;
+
+	for (int i = 0; i < memory->count && event_ids && created_at && message_ids; i++)
+	{
+		event_ids[i] = nth_sent(memory, i)->event_id;
+		created_at[i] = nth_sent(memory, i)->created_at_us;
+		message_ids[i] = nth_sent(memory, i)->message_id;
+	}
+	if (event_ids != NULL && created_at != NULL && message_ids != NULL)
+	{
+		texts[0] = text_of_ids(event_ids, memory->count);
+		texts[1] = text_of_strings(message_ids, memory->count);
+		texts[2] = text_of_ids(created_at, memory->count);
+	}
+	if (texts[0] != NULL && texts[1] != NULL && texts[2] != NULL &&
+		db_query(&relay->db, "looking for events that were sent", SQL_RELAY_MISSING, 3,
+				 (const char *const *) texts, &result) != DB_OK)
+	{
+		PQclear(result);
+		result = NULL;
+	}
+	for (int i = 0; i < 3; i++)
+		free(texts[i]);
+	free(event_ids);
+	free(created_at);
+	free(message_ids);
+	return result;
+}
+
+static void
+tell_missing(const RelayMemory *memory, const PGresult *missing)
+{
+	int  count = PQntuples(missing);
+	bool has_oldest = count > 0 && atoi(PQgetvalue(missing, 0, 0)) == 1;
+
+	for (int i = 0; i < count; i++)
+	{
+		const SentEvent *sent = nth_sent(memory, atoi(PQgetvalue(missing, i, 0)) - 1);
+
+		log_error("event %" PRId64 " message_id=%s key=%s order=%" PRId64
+				  " may be with the broker, and the database has lost it",
+				  sent->event_id, sent->message_id, sent->key, sent->order_id);
+	}
+	metric_add(METRIC_EVENTS_LOST, count);
+	log_warning("the database is another one than before, or its timeline is: of the last %d "
+				"events sent to the broker it lacks %d%s",
+				memory->count, count,
+				has_oldest && memory->count == EVENTS_MAX ? ", and perhaps older ones" : "");
+}
+
+/* Looks for all that was sent in a database that is now of that timeline. */
+static bool
+look_for_sent(Relay *relay, const char *timeline)
+{
+	RelayMemory *memory = relay->memory;
+
+	if (memory->count > 0 && *memory->timeline != '\0')
+	{
+		PGresult *missing = ask_for_missing(relay);
+
+		if (missing == NULL && !db_is_connected(&relay->db))
+			return false;
+		if (missing != NULL)
+			tell_missing(memory, missing);
+		PQclear(missing);
+	}
+	snprintf(memory->timeline, sizeof(memory->timeline), "%s", timeline);
+	memory->count = 0;
+	return true;
+}
+
+bool
+relay_look_back(Relay *relay)
+{
+	PGresult *result;
+	bool      ok = true;
+
+	if (relay->memory == NULL && (relay->memory = calloc(1, sizeof(RelayMemory))) == NULL)
+		return true;
+	if (db_query(&relay->db, "asking for the timeline", SQL_RELAY_TIMELINE, 0, NULL, &result) !=
+		DB_OK)
+		ok = false;
+	else if (strcmp(PQgetvalue(result, 0, 0), relay->memory->timeline) != 0)
+		ok = look_for_sent(relay, PQgetvalue(result, 0, 0));
+	PQclear(result);
+	return ok;
+}

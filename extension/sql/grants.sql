@@ -73,7 +73,8 @@ GRANT EXECUTE ON FUNCTION place_order_documents(jsonb), order_documents(bigint[]
 	relay_events(bigint, xid8, xid8[], pg_snapshot, int, bigint),
 	settled_events(bigint, bigint, int), park_event(bigint, int, text),
 	defer_events(bigint[], text, boolean), deferred_events(int, bigint),
-	deferred_events_sent(bigint[]), missing_events(bigint[], uuid[], bigint[]), redrive_parked_events(int) TO order_aggregator_bridge;
+	deferred_events_sent(bigint[]), missing_events(bigint[], uuid[], bigint[]),
+	redrive_parked_events(int) TO order_aggregator_bridge;
 
 -- keeps the shop: all the above but the relay's own steps, and what is set up
 GRANT order_aggregator_reader, order_aggregator_shop, order_aggregator_vendor TO

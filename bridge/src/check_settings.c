@@ -103,7 +103,9 @@ check_database_url(void)
 {
 	if (!take_from_file("DATABASE_URL_FILE", config.database_url_file, &config.database_url) ||
 		!take_from_file("RELAY_DATABASE_URL_FILE", config.relay_database_url_file,
-						&config.relay_database_url))
+						&config.relay_database_url) ||
+		!take_from_file("READ_DATABASE_URL_FILE", config.read_database_url_file,
+						&config.read_database_url))
 		return false;
 	if (*config.database_url == '\0')
 	{
@@ -119,7 +121,9 @@ check_database_url(void)
 	return is_fine("DATABASE_URL is not a connection string:",
 				   db_url_complaint(config.database_url)) &
 		   is_fine("RELAY_DATABASE_URL is not a connection string:",
-				   db_url_complaint(config.relay_database_url));
+				   db_url_complaint(config.relay_database_url)) &
+		   is_fine("READ_DATABASE_URL is not a connection string:",
+				   db_url_complaint(config.read_database_url));
 }
 
 static bool

@@ -222,6 +222,28 @@ look_at_relay(Db *db)
 }
 
 static void
+look_at_standby(Db *db)
+{
+	Db        standby;
+	PGresult *row = NULL;
+
+	if (*config.read_database_url == '\0')
+		return;
+	if (!reach(&standby, "READ_DATABASE_URL", config.read_database_url, NULL))
+		; /* it is said */
+	else if (!db_is_same(&standby, db))
+		bad("READ_DATABASE_URL: is another database than DATABASE_URL");
+	else if (db_query(&standby, "asking for the standby", SQL_DOCTOR_SERVER, 0, NULL, &row) ==
+				 DB_OK &&
+			 *PQgetvalue(row, 0, 4) == 't')
+		fine("standby: GET requests are answered from it while it keeps up");
+	else
+		bad("READ_DATABASE_URL: is no standby: nothing is read from it");
+	PQclear(row);
+	db_close(&standby);
+}
+
+static void
 look_at_database(void)
 {
 	Db db;
@@ -231,6 +253,7 @@ look_at_database(void)
 		if (look_at_server(&db) && look_at_rights(&db))
 			look_at_work(&db);
 		look_at_relay(&db);
+		look_at_standby(&db);
 	}
 	db_close(&db);
 }

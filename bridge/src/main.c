@@ -22,6 +22,7 @@
 #include "http/queries.h"
 #include "http/routes.h"
 #include "http/server_tls.h"
+#include "http/standby.h"
 #include "http/tokens.h"
 #include "link/broker.h"
 #include "link/statements.h"
@@ -230,6 +231,8 @@ start_http(HttpRole *http)
 		!start_workers(http, QUEUE_LISTS, LIST_THREADS, LISTS_MAX) ||
 		!start_workers(http, QUEUE_SYNCS, 1, 1) ||
 		!start_thread(&http->threads, listeners_run, NULL))
+		return false;
+	if (*config.read_database_url != '\0' && !start_thread(&http->threads, standby_watch_run, NULL))
 		return false;
 	api_init(&http->intakes);
 	http->server = http_start(config.http_listen, config.port, &limits, api_handle);

@@ -227,14 +227,14 @@ def jumped(ids):
 
 
 @contextlib.contextmanager
-def standby(world, before):
-    """The URL of a standby that has what before() does, and nothing after it: nobody streams to it."""
+def standby(world, before=lambda: None, streams=False):
+    """The URL of a standby that has what before() does; and all that comes after it only if it streams."""
     folder, port = world.tmp_path / "standby", free_port()
     owner = (RUN / "postgresql").stat()
     before()
     shell("pg_basebackup", "-d", world.servers.env["DATABASE_URL"], "-D", folder, "-R", "-X", "stream", "-c", "fast")
     with open(folder / "postgresql.auto.conf", "a") as settings:
-        settings.write(f"port = {port}\nunix_socket_directories = ''\nprimary_conninfo = ''\n")
+        settings.write(f"port = {port}\nunix_socket_directories = ''\n" + ("" if streams else "primary_conninfo = ''\n"))
     pg_ctl = next((RUN / "pgroot").glob("usr/lib/postgresql/*/bin/pg_ctl"))
     stepped_down = {"user": owner.st_uid, "group": owner.st_gid} if owner.st_uid != 0 and shutil.os.geteuid() == 0 else {}
     if stepped_down:
@@ -246,7 +246,7 @@ def standby(world, before):
         url = urllib.parse.urlsplit(world.url)
         yield url._replace(netloc=f"{url.username}:{url.password}@{url.hostname}:{port}").geturl()
     finally:
-        shell(pg_ctl, "-D", folder, "-m", "immediate", "stop", **stepped_down)
+        subprocess.run([pg_ctl, "-D", folder, "-m", "immediate", "stop"], check=False, stdout=subprocess.DEVNULL, **stepped_down)      # it may be dead
 
 
 def orders_of(world, ids):

@@ -17,6 +17,12 @@ const Setting config_settings[] = {
 	{"RELAY_DATABASE_URL_FILE", "relay-database-url-file", SETTING_TEXT,
 	 &config.relay_database_url_file, "", 0, 0,
 	 "a file that holds RELAY_DATABASE_URL, and goes before it"},
+	{"READ_DATABASE_URL", "read-database-url", SETTING_TEXT, &config.read_database_url, "", 0, 0,
+	 "a standby of the same database, which GET requests are answered from while it has all that "
+	 "was committed when they came; none if it is not set"},
+	{"READ_DATABASE_URL_FILE", "read-database-url-file", SETTING_TEXT,
+	 &config.read_database_url_file, "", 0, 0,
+	 "a file that holds READ_DATABASE_URL, and goes before it"},
 	{"RABBITMQ_URL", "rabbitmq-url", SETTING_TEXT, &config.rabbitmq_url, "amqp://localhost", 0, 0,
 	 "AMQP URL, or several with commas between them: nodes of one cluster, any of which will do"},
 	{"RABBITMQ_URL_FILE", "rabbitmq-url-file", SETTING_TEXT, &config.rabbitmq_url_file, "", 0, 0,

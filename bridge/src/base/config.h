@@ -14,10 +14,12 @@ typedef struct Config
 {
 	const char *database_url;
 	const char *relay_database_url;
+	const char *read_database_url; /* empty: none */
 	const char *rabbitmq_url;
 	TlsFiles    amqp_tls;
 	const char *database_url_file;
 	const char *relay_database_url_file;
+	const char *read_database_url_file;
 	const char *rabbitmq_url_file;
 	const char *http_listen;
 	const char *http_tls_cert_file;

@@ -15,11 +15,13 @@
 
 #include "base/config.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/stop.h"
 #include "base/text.h"
 #include "http/etag.h"
 #include "http/problems.h"
 #include "http/slow_queries.h"
+#include "http/standby.h"
 #include "sync/sync.h"
 
 #define LOCK_TIMEOUT_MS 200 /* of what only reads */
@@ -408,12 +410,35 @@ put_off(Intake *intake, Job *job)
 	job_free(job);
 }
 
+/* Where to ask for what only reads, the first time; else, and if in doubt, the database itself. */
+static Db *
+choose_database(Db *db, Standby *standby, const Job *jobs)
+{
+	bool may_lag = jobs->query->together != QUERY_ALONE && jobs->tries == 0;
+
+	return may_lag && standby_is_up_to_date(standby, db) ? &standby->db : db;
+}
+
+static Answered
+ask(Db *db, Standby *standby, Job *jobs)
+{
+	Db      *chosen;
+	Answered answered;
+
+	if (!db_is_connected(db) && !db_connect(db))
+		return ANSWER_LATER;
+	chosen = choose_database(db, standby, jobs);
+	answered = jobs->query->answer(chosen, jobs);
+	for (Job *job = jobs; job != NULL && chosen != db && answered == ANSWERED; job = job->next)
+		metric_add(METRIC_READS_ON_STANDBY, 1);
+	return answered;
+}
+
 /* Answers jobs that belong together; what cannot be answered now comes again later. */
 static void
-answer(Db *db, Intake *intake, Job *jobs)
+answer(Db *db, Standby *standby, Intake *intake, Job *jobs)
 {
-	bool     is_away = !db_is_connected(db) && !db_connect(db);
-	Answered answered = is_away ? ANSWER_LATER : jobs->query->answer(db, jobs);
+	Answered answered = ask(db, standby, jobs);
 
 	while (jobs != NULL)
 	{
@@ -442,14 +467,17 @@ queries_run(void *context)
 	const IntakeTaker  taker = {worker->jobs_max, worker->takes_slow ? NULL : is_not_slow,
 								are_together};
 	Db                 db;
+	Standby            standby;
 	Job               *jobs;
 
 	log_set_role("http.queries");
 	db_init(&db, config.database_url, "order-bridge queries", NULL);
 	db.lock_timeout_ms = LOCK_TIMEOUT_MS;
 	db.timeout_ms = worker->takes_slow ? timeout_ms() : timeout_ms() / TIMEOUT_DIVISOR;
+	standby_init(&standby, timeout_ms() / TIMEOUT_DIVISOR, LOCK_TIMEOUT_MS);
 	while ((jobs = intake_take_together(worker->intake, &taker)) != NULL)
-		answer(&db, worker->intake, jobs);
+		answer(&db, &standby, worker->intake, jobs);
+	standby_close(&standby);
 	db_close(&db);
 	return NULL;
 }

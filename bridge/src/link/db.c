@@ -19,8 +19,6 @@
 #include "link/sqlstate.h"
 #include "link/statements.h"
 
-#define GRACE_MS 3000 /* beyond the server's own time-out */
-
 bool
 db_wait_for_result(Db *db, long long deadline_ms)
 {
@@ -216,7 +214,7 @@ read_results(Reading *reading)
 		if (monotonic_ms() >= reading->deadline_ms || !db_wait_for_result(db, reading->deadline_ms))
 		{
 			log_warning("%s: PostgreSQL has not answered within %d ms: the connection is given up",
-						reading->doing, db->timeout_ms + GRACE_MS);
+						reading->doing, db->timeout_ms + db->grace_ms);
 			db_close(db);
 			return DB_LOST;
 		}
@@ -240,7 +238,7 @@ begin_reading(Db *db, const char *doing, PGresult **results, int count)
 	memset(results, 0, sizeof(PGresult *) * (size_t) count);
 	return (Reading){.db = db,
 					 .doing = doing,
-					 .deadline_ms = monotonic_ms() + db->timeout_ms + GRACE_MS,
+					 .deadline_ms = monotonic_ms() + db->timeout_ms + db->grace_ms,
 					 .results = results,
 					 .count = count};
 }

@@ -31,8 +31,10 @@ typedef struct Db
 	const char *url;
 	const char *name;        /* application_name */
 	const char *session_sql; /* run after each connect; may be NULL */
-	int timeout_ms; /* a statement is given up after that, by the server, and a little later by us
+	const char *target;      /* of several hosts: target_session_attrs, unless the URL says */
+	int timeout_ms; /* a statement is given up after that, by the server, and grace_ms later by us
 					 */
+	int     grace_ms;
 	int     lock_timeout_ms; /* and sooner if it waits that long for a lock of someone's */
 	PGconn *connection;
 	Backoff backoff;

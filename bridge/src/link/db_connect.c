@@ -16,6 +16,7 @@
 
 #define RECONNECT_MS_MIN 100
 #define RECONNECT_MS_MAX 1000
+#define GRACE_MS         3000 /* beyond the server's own time-out */
 #define SESSION_MS_MAX   5000 /* for the settings of a new session */
 
 void
@@ -24,7 +25,9 @@ db_init(Db *db, const char *url, const char *name, const char *session_sql)
 	*db = (Db){.url = url,
 			   .name = name,
 			   .session_sql = session_sql,
+			   .target = "read-write",
 			   .timeout_ms = DB_TIMEOUT_MS,
+			   .grace_ms = GRACE_MS,
 			   .lock_timeout_ms = DB_LOCK_TIMEOUT_MS,
 			   .backoff = {.delay_ms_min = RECONNECT_MS_MIN, .delay_ms_max = RECONNECT_MS_MAX}};
 }
@@ -68,8 +71,8 @@ open_connection(const Db *db)
 									"tcp_user_timeout",          "target_session_attrs",
 									"client_encoding",           "dbname",
 									"fallback_application_name", NULL};
-	const char *const values[] = {"5",          "10",   "5",     "3",      "20000",
-								  "read-write", "UTF8", db->url, db->name, NULL};
+	const char *const values[] = {"5",        "10",   "5",     "3",      "20000",
+								  db->target, "UTF8", db->url, db->name, NULL};
 
 	return PQconnectdbParams(keywords, values, 1);
 }

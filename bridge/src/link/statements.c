@@ -270,6 +270,15 @@ const char SQL_STATUS[] =
 	"  'vendors', (SELECT json_agg(v ORDER BY v.vendor_id) FROM order_aggregator.vendor_sync AS "
 	"v))";
 
+/* ---------- reading from a standby ---------- */
+
+const char SQL_LSN[] = "SELECT pg_catalog.pg_current_wal_insert_lsn()";
+
+/* null of what is no standby */
+const char SQL_HAS_REPLAYED[] =
+	"SELECT CASE WHEN pg_catalog.pg_is_in_recovery() "
+	"THEN pg_catalog.pg_last_wal_replay_lsn() >= $1::pg_catalog.pg_lsn END";
+
 /* ---------- doctor ---------- */
 
 /* the cluster and the database that this is */

@@ -71,6 +71,8 @@ extern const char SQL_NEXT_AND_OLDEST_XID[];
 extern const char SQL_SETTLED_EVENTS[];
 extern const char SQL_OUTBOX_TAIL[];
 extern const char SQL_WHICH_DATABASE[];
+extern const char SQL_LSN[];
+extern const char SQL_HAS_REPLAYED[];
 extern const char SQL_DOCTOR_SERVER[];
 extern const char SQL_DOCTOR_RIGHTS[];
 extern const char SQL_DOCTOR_WORK[];

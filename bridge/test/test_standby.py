@@ -1,0 +1,134 @@
+"""GET requests are answered from a standby, and whoever has done something still sees it."""
+
+import os
+import pathlib
+import signal
+import threading
+
+import psycopg
+import pytest
+import requests
+from conftest import PATIENCE_S, wait_until
+from test_database import standby
+
+
+@pytest.fixture
+def replica(world):
+    world.stock(a={"x": 100000})
+    with standby(world, streams=True) as url:
+        yield url
+
+
+def url_of_bridge(world, url):
+    """That server, as the bridge's role."""
+    here, there = psycopg.conninfo.conninfo_to_dict(world.env["DATABASE_URL"]), psycopg.conninfo.conninfo_to_dict(url)
+    return psycopg.conninfo.make_conninfo(**{**here, "port": there["port"]})
+
+
+def bridge_of(world, replica):
+    return world.ready_bridge("--roles=http", READ_DATABASE_URL=url_of_bridge(world, replica))
+
+
+def send(bridge, method, path, **more):
+    return requests.request(method, bridge.url + path, timeout=PATIENCE_S, **more)
+
+
+def place(bridge):
+    answer = send(bridge, "POST", "/order", json={"productId": "x", "quantity": 1})
+    assert answer.status_code == 201, answer.text
+    return answer.json()["orderId"]
+
+
+def sees_its_own(world, bridge, other, times):
+    """What was just done is seen, by whatever bridge, and whatever way it was done."""
+    for _ in range(times):
+        order = place(bridge)
+        assert send(other, "GET", f"/order/{order}").json()["status"] == "pending"
+        assert send(bridge, "POST", f"/order/{order}/cancel", json={"reason": "test"}).status_code == 200
+        assert send(other, "GET", f"/order/{order}").json()["status"] == "cancelled"
+        order = world.value("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]')")
+        assert send(other, "GET", f"/order/{order}").json()["status"] == "pending"
+        free = world.value("SELECT available FROM order_aggregator.product_stock WHERE product_id = 'x'")
+        assert send(other, "GET", "/products/x").json()["available"] == free
+        assert send(other, "GET", "/products").json()["data"][0]["quantity"] == free
+
+
+def on_standby(bridge):
+    return bridge.metric("reads_on_standby_total")
+
+
+def test_whoever_has_done_something_sees_it(world, replica):
+    bridge, other = world.ready_bridge("--roles=http"), bridge_of(world, replica)
+    sees_its_own(world, bridge, other, 30)
+    assert on_standby(other) > 30 and on_standby(bridge) == 0
+
+
+def test_one_that_is_behind_is_not_read_from(world, replica):
+    bridge = bridge_of(world, replica)
+    sees_its_own(world, bridge, bridge, 3)
+    with psycopg.connect(replica, autocommit=True) as db:
+        db.execute("SELECT pg_wal_replay_pause()")
+        wait_until(lambda: db.execute("SELECT pg_get_wal_replay_pause_state()").fetchone()[0] == "paused", what="the pause")
+        place(bridge)
+        before = on_standby(bridge)
+        sees_its_own(world, bridge, bridge, 5)
+        assert on_standby(bridge) == before
+        db.execute("SELECT pg_wal_replay_resume()")
+
+    def is_read_from():
+        sees_its_own(world, bridge, bridge, 1)
+        return on_standby(bridge) > before
+    wait_until(is_read_from, what="the standby to be read from again")
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["frozen", "killed"])
+def test_one_that_dies_costs_no_request(world, replica, number):
+    bridge = bridge_of(world, replica)
+    order, stopping, statuses = place(bridge), threading.Event(), []
+
+    def read():
+        while not stopping.is_set():
+            statuses.append(send(bridge, "GET", f"/order/{order}").status_code)
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    wait_until(lambda: on_standby(bridge) > 20, what="reads from the standby")
+    postmaster = int((world.tmp_path / "standby" / "postmaster.pid").read_text().split()[0])
+    pids = [postmaster, *(int(pid) for pid in pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]
+    for pid in pids:
+        os.kill(pid, number)
+    try:
+        before = len(statuses)
+        wait_until(lambda: len(statuses) > before + 200, what="more reads")
+        stopping.set()
+        for reader in readers:
+            reader.join()
+        assert set(statuses) == {200}
+        sees_its_own(world, bridge, bridge, 2)
+    finally:
+        if number == signal.SIGSTOP:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+
+def test_what_is_no_standby_of_ours_is_not_read_from(world, replica):
+    """One that leads by itself now, another database, the primary itself."""
+    bridge = bridge_of(world, replica)
+    sees_its_own(world, bridge, bridge, 2)
+    with psycopg.connect(replica, autocommit=True) as db:
+        assert db.execute("SELECT pg_promote()").fetchone()[0]
+        before = on_standby(bridge)
+        sees_its_own(world, bridge, bridge, 3)
+        assert on_standby(bridge) == before
+        assert "READ_DATABASE_URL: is no standby" in world.command("doctor", READ_DATABASE_URL=url_of_bridge(world, replica)).stdout
+    for url, complaint in ((world.servers.url_of("test_template", "order_bridge"), "is another database"), (world.env["DATABASE_URL"], "is no standby")):
+        bridge = world.ready_bridge("--roles=http", READ_DATABASE_URL=url)
+        sees_its_own(world, bridge, bridge, 2)
+        assert on_standby(bridge) == 0
+        assert f"READ_DATABASE_URL: {complaint}" in world.command("doctor", READ_DATABASE_URL=url).stdout
+
+
+def test_the_doctor_knows_a_standby(world, replica):
+    assert "standby: GET requests are answered from it" in world.command("doctor", READ_DATABASE_URL=url_of_bridge(world, replica)).stdout
+    result = world.command("run", READ_DATABASE_URL="host=x nonsense")
+    assert result.returncode == 64 and "READ_DATABASE_URL is not a connection string" in result.stderr

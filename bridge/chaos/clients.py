@@ -16,7 +16,7 @@ import requests
 from psycopg.types.json import Jsonb
 from vendors import PRODUCTS, SCARCE
 
-ANSWER_S = 8        # a connection that says nothing for so long is given up
+ANSWER_S = 5        # a connection that says nothing for so long is given up
 AGAIN = ("08", "40001", "40P01", "53", "55P03", "57", "25006")      # SQLSTATEs that may pass
 
 

@@ -74,7 +74,7 @@ class Soak:
         began = time.monotonic()
         kinds = iter([*faults.kinds]) if each else iter(faults.choose, None)
         while each or time.monotonic() - began < minutes * 60:
-            time.sleep(faults.random.uniform(0.2, 1.5))
+            time.sleep(faults.random.uniform(0.2, 1))
             kind = next(kinds, None)
             if kind is None:
                 break
@@ -98,10 +98,16 @@ class Soak:
         with self.stage.connect() as db:
             def pending():
                 return db.execute("SELECT count(*) FROM order_aggregator.orders WHERE status = 'pending'").fetchone()[0]
+            for name in VENDORS:        # no more feeds: they are events, too
+                db.execute("SELECT order_aggregator.register_vendor(%s, %s, NULL)", [name, name])
+            time.sleep(2)               # one may be under way
             self.wait("the vendors' answers", lambda: pending() == 0)
-            self.wait("the broker to have all events", lambda: {str(m) for m, in db.execute("SELECT message_id FROM order_aggregator.outbox")} <= self.auditor.heard)
-            self.wait("replies that come too late", lambda: self.queues_are_empty())
-            self.wait("what the vendors are told of them", lambda: {str(m) for m, in db.execute("SELECT message_id FROM order_aggregator.outbox")} <= self.auditor.heard)
+
+            def all_heard():
+                return {str(m) for m, in db.execute("SELECT message_id FROM order_aggregator.outbox")} <= self.auditor.heard
+            self.wait("the broker to have all events", all_heard)
+            self.wait("replies that come too late", self.queues_are_empty)
+            self.wait("what the vendors are told of them", all_heard)
         for thread in (self.worker, self.auditor):
             thread.stopping = True
             thread.join(PATIENCE_S)

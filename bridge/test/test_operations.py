@@ -1,11 +1,15 @@
 """What an administrator does to the tables while orders run: nothing is lost, and every index agrees with its table."""
 
+import contextlib
+import json
 import random
+import subprocess
 import threading
 
 import psycopg
 import pytest
 from conftest import wait_until
+from test_database import standby
 
 TABLES = ["orders", "order_line", "hold", "stock", "stock_lane", "idempotency", "vendor"]
 ONE = "SELECT order_aggregator.place_order('c', jsonb_build_array(jsonb_build_object('productId', %s::text, 'quantity', 1)))"
@@ -136,3 +140,131 @@ def test_a_user_s_own_indexes_and_columns_come_and_go_while_orders_run(world):
         found = world.value(sql)
         world.db.execute(f"RESET enable_{hint}")
         assert found in (count, world.value(sql))
+
+
+# ---- what others make of the database ----
+
+@contextlib.contextmanager
+def another_database(world, suffix):
+    name = f"{world.name}_{suffix}"
+    world.db.execute(f"CREATE DATABASE {name}")
+    try:
+        yield name, world.servers.url_of(name)
+    finally:
+        world.db.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a_dump_taken_while_orders_run_is_of_one_moment(world, tmp_path):
+    with Load(world) as load, another_database(world, "restored") as (_, url):
+        load.some_more()
+        dump = tmp_path / "dump"
+        subprocess.run(["pg_dump", "-Fc", "-f", dump, world.url], check=True)
+        load.some_more()
+        subprocess.run(["pg_restore", "-j4", "-d", url, dump], check=True)
+        load.some_more()
+        with psycopg.connect(url, autocommit=True) as db:
+            assert db.execute("SELECT * FROM order_aggregator.check_consistency()").fetchall() == []
+            orders, = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()
+            assert 0 < orders < world.value("SELECT count(*) FROM order_aggregator.orders")
+            assert db.execute(ONE, ["p1"]).fetchone()[0] > world.value("SELECT max(order_id) FROM order_aggregator.orders")
+    world.consistent()
+
+
+@contextlib.contextmanager
+def no_prepared_left(world):
+    try:
+        yield
+    finally:
+        for gid, in world.db.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()").fetchall():
+            world.db.execute(f"ROLLBACK PREPARED '{gid}'")
+
+
+def prepare(world, name, product, quantity):
+    with psycopg.connect(world.url) as db:
+        db.execute("SELECT order_aggregator.place_order('c', jsonb_build_array(jsonb_build_object('productId', %s::text, 'quantity', %s::int)))", [product, quantity])
+        db.execute(f"PREPARE TRANSACTION '{world.name} {name}'")
+
+
+def test_prepared_transactions_outlive_a_crash(world):
+    """Each holds its stock until it is decided, whatever becomes of the server; its events come when it is committed."""
+    world.stock(a={"x": 10, "y": 100})
+    world.db.execute("SELECT order_aggregator.configure_product('y', lanes => 4)")
+    orders = [world.value(ONE, "y")]
+    queue = world.listen("order.placed.*")
+    world.ready_bridge("--roles=relay,http")
+    with no_prepared_left(world):
+        prepare(world, "x committed", "x", 2)
+        prepare(world, "y committed", "y", 2)
+        prepare(world, "y rolled back", "y", 3)
+        for _ in range(2):      # before the crash, and after it
+            with psycopg.connect(world.url, autocommit=True) as other, pytest.raises(psycopg.errors.LockNotAvailable):
+                other.execute("SET lock_timeout = '200ms'")
+                other.execute(ONE, ["x"])
+            orders.append(world.value(ONE, "y"))        # another lane
+            world.servers.kill("postgresql")
+            world.servers.start("postgresql")
+            world.connect()
+        for gid, in world.db.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()").fetchall():
+            world.db.execute(f"{'ROLLBACK' if 'rolled back' in gid else 'COMMIT'} PREPARED '{gid}'")
+        lines = world.db.execute("SELECT product_id, quantity FROM order_aggregator.order_line ORDER BY 1, 2").fetchall()
+        assert lines == [("x", 2), ("y", 1), ("y", 1), ("y", 1), ("y", 2)]
+        assert world.db.execute("SELECT product_id, reserved FROM order_aggregator.product_stock ORDER BY 1").fetchall() == [("x", 2), ("y", 5)]
+        world.take_orders(queue, [row[0] for row in world.db.execute("SELECT order_id FROM order_aggregator.orders").fetchall()])
+    world.consistent()
+
+
+def test_a_logical_replica_has_the_same_rows(world):
+    """We write rows by ourselves: what is decoded of them is what there is."""
+    tables = ["vendor", "product", "stock", "stock_lane", "orders", "order_line", "hold", "order_return", "idempotency"]
+    listed = ", ".join(f"order_aggregator.{table}" for table in tables)
+    with psycopg.connect(world.url, autocommit=True) as db:
+        db.execute("ALTER SYSTEM SET wal_level = logical")
+    try:
+        world.servers.kill("postgresql")
+        world.servers.start("postgresql")
+        world.connect()
+        with another_database(world, "replica") as (_, url), psycopg.connect(url, autocommit=True) as replica:
+            replica.execute("CREATE EXTENSION order_aggregator")
+            world.db.execute(f"CREATE PUBLICATION ours FOR TABLE {listed}")
+            world.db.execute("SET statement_timeout = '60s'")        # it waits for all transactions of the cluster
+            world.value("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')::text", world.name)
+            # in one cluster the slot is made beforehand
+            replica.execute(f"CREATE SUBSCRIPTION ours CONNECTION '{world.url}' PUBLICATION ours WITH (create_slot = false, slot_name = {world.name}, copy_data = false)")
+            try:
+                with Load(world) as load:
+                    for _ in range(5):
+                        load.some_more()
+                wait_until(lambda: world.value("SELECT confirmed_flush_lsn >= pg_current_wal_lsn() FROM pg_replication_slots WHERE slot_name = %s", world.name), what="the replica")
+                for table in tables:
+                    rows = f"SELECT md5(string_agg(t::text, E'\\n' ORDER BY t::text)), count(*) FROM order_aggregator.{table} AS t"
+                    assert replica.execute(rows).fetchone() == world.db.execute(rows).fetchone(), table
+                assert replica.execute("SELECT count(*) > 100 FROM order_aggregator.orders").fetchone()[0]
+            finally:
+                replica.execute("ALTER SUBSCRIPTION ours DISABLE")
+                replica.execute("ALTER SUBSCRIPTION ours SET (slot_name = NONE)")
+                replica.execute("DROP SUBSCRIPTION ours")
+                wait_until(lambda: world.value("SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s AND active", world.name) == 0, what="the slot")
+                world.value("SELECT pg_drop_replication_slot(%s)::text", world.name)
+        world.consistent()
+    finally:
+        world.db.execute("ALTER SYSTEM RESET wal_level")
+        world.servers.kill("postgresql")
+        world.servers.start("postgresql")
+        world.connect()
+
+
+def test_a_hot_standby_refuses_to_write_and_may_be_read(world):
+    world.stock(a={"x": 10})
+    order = world.value(ONE, "x")
+    with standby(world) as url, psycopg.connect(url, autocommit=True) as db:
+        for sql in ("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]')",
+                    "SELECT order_aggregator.place_orders('[{\"productId\": \"x\", \"quantity\": 1}]')",
+                    f"SELECT order_aggregator.confirm_order({order})", f"SELECT order_aggregator.cancel_order({order}, 'test')", f"SELECT order_aggregator.return_order({order})",
+                    f"SELECT order_aggregator.apply_vendor_replies('[{json.dumps({'orderId': order, 'vendorId': 'a', 'attempt': 1, 'status': 'confirmed'})}]')",
+                    "SELECT order_aggregator.expire_orders()", "SELECT order_aggregator.sync_vendor_stock('a', '[{\"id\": \"x\", \"quantity\": 5}]')",
+                    "SELECT order_aggregator.register_vendor('b', 'B')", "SELECT order_aggregator.publish_event('mine', '{}')"):
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                db.execute(sql)
+        assert db.execute("SELECT * FROM order_aggregator.check_consistency()").fetchall() == []
+        assert db.execute("SELECT status FROM order_aggregator.order_summary").fetchall() == [("pending",)]
+        assert db.execute("SELECT available FROM order_aggregator.product_stock").fetchall() == [(9,)]

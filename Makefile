@@ -19,7 +19,7 @@ help:
 	@echo 'make attack   what a stranger would try, against the servers of make up'
 	@echo 'make up       private PostgreSQL, RabbitMQ, bridge and vendor simulator; source .run/env'
 	@echo 'make down     stop them'
-	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-reads bench-sync);'
+	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-reads bench-pooler bench-sync);'
 	@echo '              bench-quick: a look in three minutes; bench-plots: the plots of docs/performance.md'
 	@echo 'make deb      Debian packages (make check-packages uses them in a bare Debian)'
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
@@ -29,7 +29,7 @@ help:
 	@echo '              cluster-down stops them; cluster-demo: each kind of them is killed while orders run'
 	@echo 'make check-long  the concurrent and fault tests of the check for minutes each'
 	@echo 'make lint     format, clang-tidy, the order of the folders, docs made of the code'
-	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan coverage mutate valgrind fuzz packages'
+	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan tsan coverage mutate valgrind fuzz packages'
 
 all: build
 
@@ -94,7 +94,7 @@ cluster-demo: cluster-packages build
 soak-cluster: cluster-packages build
 	@$(PYTHON) bridge/chaos/soak.py --cluster
 
-bench: bench-placement bench-relay bench-loop bench-http bench-reads bench-sync
+bench: bench-placement bench-relay bench-loop bench-http bench-reads bench-pooler bench-sync
 
 bench-placement: packages build
 	@$(PYTHON) bench/placement.py
@@ -113,6 +113,9 @@ bench/peers/node_modules: bench/peers/package-lock.json
 
 bench-http: packages build bench/peers/node_modules
 	@$(PYTHON) bench/http_api.py
+
+bench-pooler: packages build
+	@$(PYTHON) bench/pooler.py
 
 bench-reads: packages build bench/peers/node_modules
 	@$(PYTHON) bench/reads.py
@@ -197,6 +200,12 @@ asan:
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer' all unit
 	@BRIDGE_BUILD=$(BUILD)/asan $(PYTHON) scripts/check.py unit daemon
 
+# the bridge under ThreadSanitizer: a race ends it, and a test fails
+tsan:
+	@$(MAKE) -s --no-print-directory -C extension
+	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread -fno-omit-frame-pointer' all unit
+	@TSAN_OPTIONS='halt_on_error=1 abort_on_error=1' BRIDGE_BUILD=$(BUILD)/tsan $(PYTHON) scripts/check.py daemon
+
 # lines and branches that the check runs, in build/coverage; a quarter of an hour
 coverage: packages
 	@scripts/coverage
@@ -225,4 +234,4 @@ clean:
 
 VERSION = $$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 
-.PHONY: all check-long cluster cluster-demo cluster-down cluster-packages soak-cluster coverage mutate deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean
+.PHONY: all bench-pooler tsan check-long cluster cluster-demo cluster-down cluster-packages soak-cluster coverage mutate deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

@@ -71,15 +71,15 @@ SELECT order_aggregator.place_order('customer 7', ('[{{"productId": "product-' |
 """
 
 
-def pgbench(script, clients, tag, core=None, seconds=SECONDS):
+def pgbench(script, clients, tag, core=None, seconds=SECONDS, mode="prepared", url=None):
     """Runs a script for so many seconds and returns (transactions, seconds, p50 ms, p99 ms, longest time without a transaction in ms)."""
     path = OUT / f"{tag}.sql"
     path.write_text(script)
     for old in OUT.glob("pgbench_log.*"):
         old.unlink()
     pinned = [] if core is None else ["taskset", "-c", str(core)]
-    text = subprocess.run([*pinned, "pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "1" if clients == 1 else "2", "-T", str(seconds),
-                           "-f", path, "-l", "--log-prefix", OUT / "pgbench_log", settings()["DATABASE_URL"]],
+    text = subprocess.run([*pinned, "pgbench", "-n", "-M", mode, "-c", str(clients), "-j", "1" if clients == 1 else "2", "-T", str(seconds),
+                           "-f", path, "-l", "--log-prefix", OUT / "pgbench_log", url or settings()["DATABASE_URL"]],
                           check=True, capture_output=True, text=True).stdout
     log = [[int(word) for word in line.split()[2:6]] for path in OUT.glob("pgbench_log.*") for line in path.read_text().splitlines()]
     latencies = [us / 1000 for us, _, _, _ in log]

@@ -13,9 +13,12 @@ Environment: BENCH_SECONDS (5), BENCH_ROUNDS (5), BENCH_GROWTH_ORDERS (10000000;
 """
 
 import os
+import re
+import subprocess
+import tempfile
 import time
 
-from common import Figures, check, connect, empty, empty_plpgsql, fresh, pgbench, place_order_script, servers
+from common import OUT, Figures, check, connect, empty, empty_plpgsql, fresh, pgbench, place_order_script, servers
 
 SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
 GROWTH = int(os.environ.get("BENCH_GROWTH_ORDERS", 10_000_000))
@@ -49,6 +52,14 @@ def insert_floor(db):
     return measured(*pgbench("\\set n random(0, 9999)\nINSERT INTO bench.floor VALUES ('product-' || :n, 1);\n", 16, "insert_floor", seconds=SECONDS))
 
 
+def fsync_floor():
+    """How often the disk makes 8 kB durable, one after the other, as the server's WAL is."""
+    bindir = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
+    with tempfile.NamedTemporaryFile(dir=OUT) as file:
+        text = subprocess.run([f"{bindir}/pg_test_fsync", "-s", "1", "-f", file.name], check=True, capture_output=True, text=True).stdout
+    return {"value": float(re.search(r"fdatasync\s+([\d.]+) ops/sec", text)[1])}
+
+
 def plpgsql(db, spread):
     empty_plpgsql(db, PRODUCTS)
     found = pgbench(f"\\set n random(0, {SPREADS[spread] - 1})\nSELECT bench.place_order('customer 7', 'product-' || :n, 1);\n", 16,
@@ -75,7 +86,8 @@ def single_calls(db):
     baselines = {"place_order_uniform": {"ratio": "plpgsql_uniform", "ratio_to_floor": "insert_floor"},
                  "place_order_hot": {"ratio": "plpgsql_hot", "ratio_to_uniform": "place_order_uniform"},
                  "place_order_hot_without_lanes": {"ratio": "plpgsql_hot"}}
-    rounds = [{name: load() for name, load in loads.items()} for _ in range(ROUNDS)]
+    rounds = [{"fsync_floor": fsync_floor(), **{name: load() for name, load in loads.items()}} for _ in range(ROUNDS)]
+    figures.add_rounds("fsync_floor", [r["fsync_floor"] for r in rounds], "fsyncs/s")
     for name in loads:
         figures.add_rounds(name, [r[name] for r in rounds], "orders/s", baselines.get(name))
 

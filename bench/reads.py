@@ -56,6 +56,15 @@ def compare(figures, load):
     add(figures, load, found["bridge"], baselines)
 
 
+def echo(figures):
+    """What the HTTP server does at all: an answer that asks nobody."""
+    rounds = []
+    for _ in range(ROUNDS):
+        with Bridge() as running:
+            rounds.append(wrk(running.url, "get.lua", CONNECTIONS, SECONDS, PATH_BEFORE="/healthz", FIRST=0, COUNT=1, DELAY_MS=0, SUFFIX=""))
+    add(figures, "http_echo", rounds)
+
+
 def half_load(figures, load):
     """As many connections, each waiting long enough between two requests that they come to half of what they can."""
     with Bridge() as running:
@@ -77,6 +86,7 @@ def main():
                             jsonb_build_object('productId', 'product-' || (b * 1000 + r) % {PRODUCTS}, 'quantity', 1)))) FROM generate_series(1, 1000) AS r))""")
             db.execute("VACUUM ANALYZE")
             db.execute("CHECKPOINT")
+            echo(figures)
             for load in LOADS:
                 compare(figures, load)
             for load in LOADS:

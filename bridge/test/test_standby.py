@@ -132,3 +132,26 @@ def test_the_doctor_knows_a_standby(world, replica):
     assert "standby: GET requests are answered from it" in world.command("doctor", READ_DATABASE_URL=url_of_bridge(world, replica)).stdout
     result = world.command("run", READ_DATABASE_URL="host=x nonsense")
     assert result.returncode == 64 and "READ_DATABASE_URL is not a connection string" in result.stderr
+
+
+def test_reads_that_are_ended_there_come_to_the_primary(world, replica):
+    """As those are that conflict with what the standby replays."""
+    bridge, stopping = bridge_of(world, replica), threading.Event()
+    order = place(bridge)
+    sees_its_own(world, bridge, bridge, 2)
+
+    def end_them():
+        with psycopg.connect(replica, autocommit=True) as db:
+            while not stopping.is_set():
+                db.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'order-bridge queries' AND state = 'active'")
+    ender = threading.Thread(target=end_them)
+    ender.start()
+    assert {send(bridge, "GET", f"/order/{order}").status_code for _ in range(300)} == {200}
+    stopping.set()
+    ender.join()
+    before = on_standby(bridge)
+
+    def is_read_from():
+        sees_its_own(world, bridge, bridge, 1)
+        return on_standby(bridge) > before
+    wait_until(is_read_from, what="the standby to be read from again")

@@ -429,6 +429,8 @@ ask(Db *db, Standby *standby, Job *jobs)
 		return ANSWER_LATER;
 	chosen = choose_database(db, standby, jobs);
 	answered = jobs->query->answer(chosen, jobs);
+	if (chosen != db)
+		standby_note(standby, answered == ANSWERED);
 	for (Job *job = jobs; job != NULL && chosen != db && answered == ANSWERED; job = job->next)
 		metric_add(METRIC_READS_ON_STANDBY, 1);
 	return answered;

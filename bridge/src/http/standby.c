@@ -129,8 +129,16 @@ standby_is_up_to_date(Standby *standby, Db *primary)
 		db_close(&standby->db);
 		return false;
 	}
-	standby->failures = 0;
 	return true;
+}
+
+void
+standby_note(Standby *standby, bool has_answered)
+{
+	if (has_answered)
+		standby->failures = 0;
+	else
+		(void) leave_alone(standby);
 }
 
 /* Is it there, and a standby? */

@@ -26,6 +26,10 @@ extern void standby_init(Standby *standby, int timeout_ms, int lock_timeout_ms);
  * for that. */
 extern bool standby_is_up_to_date(Standby *standby, Db *primary);
 
+/* standby_note says what came of reading from it: who has not answered is left alone for a while.
+ */
+extern void standby_note(Standby *standby, bool has_answered);
+
 extern void standby_close(Standby *standby);
 
 /* standby_watch_run looks again and again whether the standby is there, until a stop is requested.

@@ -36,6 +36,9 @@ class Faults:
             "index rebuilt": (1, self.index_rebuilt),
             "dump": (1, self.dump),
             "feeds fail": (1, self.feeds_fail),
+            "network slow": (1, lambda: self.network("slow", 4)),
+            "network silent": (1, lambda: self.network("silent", 5)),
+            "network cut": (1, lambda: self.network("cut", 3)),
             "vendor's clock wrong": (1, self.clock_wrong),
             "vendors disconnected": (2, self.vendors_disconnected),
         }
@@ -134,6 +137,14 @@ class Faults:
     def broker_closes(self):
         for name in self.stage.brokers:
             self.stage.rabbitmqctl(name, "close_all_connections", "chaos")
+
+    def network(self, mode, seconds):
+        """Between all bridges and all servers."""
+        self.stage.network.turn(mode)
+        try:
+            self.while_(seconds)
+        finally:
+            self.stage.network.turn("well")
 
     def backends_ended(self):
         with self.stage.connect() as db:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import pathlib
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import time
 
 import psycopg
 import requests
+from network import Network
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 WHOLE_S = 120       # after a fault everything is there again within that
@@ -22,10 +24,10 @@ class Stage:
     script, databases, brokers, bridges = None, [], [], []
 
     def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
+        self.folder, self.network, self.bridge_env = pathlib.Path(folder), Network(), dict(BRIDGE_ENV)
 
     def run(self, command, *words):
-        subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, env={**os.environ, **BRIDGE_ENV}, stdout=subprocess.DEVNULL)
+        subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, env={**os.environ, **self.bridge_env}, stdout=subprocess.DEVNULL)
 
     def read(self, command, *words):
         return subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, capture_output=True, text=True).stdout
@@ -36,7 +38,13 @@ class Stage:
         self.run("base")
         self.env = {name: value.strip("'") for name, value in (line.removeprefix("export ").split("=", 1) for line in (self.folder / "env").read_text().splitlines())}
         self.database_url, self.broker_urls = self.env["DATABASE_URL"], self.env["RABBITMQ_URL"].split(",")
+        for name in ("BRIDGE_DATABASE_URL", "BRIDGE_RABBITMQ_URL"):
+            self.bridge_env[name] = self.through_network(self.env[name])
         self.http_urls = [self.env[name] for name in ("HTTP_URL", "HTTP_URL_2") if name in self.env]
+
+    def through_network(self, url):
+        """The same URL, each of its addresses by way of the network that may be cut."""
+        return re.sub(r"(127\.0\.0\.\d+):(\d+)", lambda match: f"127.0.0.1:{self.network.through(match[1], int(match[2]))}", url)
 
     def start_bridges(self):
         for name in self.bridges:

@@ -51,6 +51,9 @@ class Faults:
                 "etcd killed": (1, self.etcd_killed),
             }
 
+        only = os.environ.get("SOAK_FAULTS", "")
+        self.kinds = {kind: how for kind, how in self.kinds.items() if any(word in kind for word in only.split(","))}
+
     def choose(self):
         return self.random.choices([*self.kinds], [weight for weight, _ in self.kinds.values()])[0]
 

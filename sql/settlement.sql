@@ -100,4 +100,11 @@ SELECT outcome, detail FROM apply_vendor_replies(jsonb_build_array(
 	jsonb_build_object('orderId', :last || '.5', 'vendorId', 'a', 'attempt', 1, 'status', 'confirmed'), jsonb_build_object('orderId', :last, 'vendorId', 'a', 'attempt', 1, 'status', true),
 	jsonb_build_object('orderId', :last, 'vendorId', 'a', 'attempt', 1, 'status', 'CONFIRMED', 'reason', '{"code": 7}'::jsonb)));
 SELECT status, reason FROM hold WHERE order_id = :last;
+-- a vendor with lines before and after another's is told once
+SELECT sync_vendor_stock('a', '[{"id": "k1", "quantity": 5, "price": 1}, {"id": "k3", "quantity": 5, "price": 1}]') IS NOT NULL AS a,
+       sync_vendor_stock('b', '[{"id": "k2", "quantity": 5, "price": 1}]') IS NOT NULL AS b;
+SELECT place_order('c', '[{"productId": "k1", "quantity": 1}, {"productId": "k2", "quantity": 1}, {"productId": "k3", "quantity": 1}]') AS last \gset
+SELECT line_no, vendor_id FROM hold WHERE order_id = :last ORDER BY 1;
+SELECT cancel_order(:last, 'all of it');
+SELECT routing_key, count(*) FROM outbox WHERE order_id = :last AND routing_key LIKE 'order.cancelled.%' GROUP BY 1 ORDER BY 1;
 SELECT * FROM check_consistency();

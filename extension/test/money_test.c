@@ -44,6 +44,15 @@ DirectFunctionCall1Coll(PGFunction function, Oid collation, Datum argument)
 	return argument; /* numeric_out of what is a text here */
 }
 
+/* numeric_eq of what are texts here. */
+Datum
+DirectFunctionCall2Coll(PGFunction function, Oid collation, Datum a, Datum b)
+{
+	(void) function;
+	(void) collation;
+	return BoolGetDatum(b != (Datum) 0 && strcmp(DatumGetCString(a), DatumGetCString(b)) == 0);
+}
+
 static const char *given_to_numeric;
 
 Datum
@@ -76,6 +85,13 @@ pg_detoast_datum(struct varlena *datum)
 
 Datum
 numeric_in(PG_FUNCTION_ARGS)
+{
+	(void) fcinfo;
+	return (Datum) 0;
+}
+
+Datum
+numeric_eq(PG_FUNCTION_ARGS)
 {
 	(void) fcinfo;
 	return (Datum) 0;
@@ -182,6 +198,32 @@ sums_beyond_64_bits(void **state)
 	assert_int_equal(divided_by, 2);
 }
 
+static Numeric
+number(const char *text)
+{
+	return (Numeric) CStringGetDatum(text);
+}
+
+static void
+sums_are_compared_exactly(void **state)
+{
+	Amount total = {0};
+	Price  price;
+
+	(void) state;
+	assert_true(price_from_text("12.5", &price));
+	amount_add(&total, price, 2);
+	assert_true(amount_is(total, number("25.0000")));
+	assert_true(amount_is(total, number("25")));
+	assert_false(amount_is(total, number("25.0001")));
+	assert_false(amount_is(total, number("99999999999999900000.0000")));
+	assert_true(price_from_text("99999999999.9999", &price));
+	total = (Amount){0};
+	amount_add(&total, price, 1000000000);
+	assert_true(amount_is(total, number("99999999999999900000.0000")));
+	assert_false(amount_is(total, number("99999999999999900001.0000")));
+}
+
 int
 main(void)
 {
@@ -190,6 +232,7 @@ main(void)
 		cmocka_unit_test(what_is_no_price),
 		cmocka_unit_test(sums_are_exact_and_show_what_their_parts_have),
 		cmocka_unit_test(sums_beyond_64_bits),
+		cmocka_unit_test(sums_are_compared_exactly),
 	};
 
 	return cmocka_run_group_tests_name("money", tests, NULL, NULL);

@@ -60,4 +60,4 @@ def of_vendors(db, vendors, found):
             sold = sum(units.get(product, 0) for units in confirmed.values())
             if sold != given - vendor.shelf[product] or vendor.shelf[product] < 0:
                 found["oversold"].append(f"vendor {name} {product}: {sold} sold, {given} given, {vendor.shelf[product]} left")
-        found["oversold"] += [f"vendor {name}: was asked for {lines} and had not so many" for lines in vendor.sold_short()]
+        found["oversold"] += [f"vendor {name}, {at}: was asked for {lines} of {part} and had not so many" for at, part, lines in vendor.sold_short()]

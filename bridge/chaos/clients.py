@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from vendors import PRODUCTS, SCARCE
 
 ANSWER_S = 5        # a connection that says nothing for so long is given up
+STALE_S = 10        # what was accepted is found by then, whoever leads
 AGAIN = ("08", "40001", "40P01", "53", "55P03", "57", "25006")      # SQLSTATEs that may pass
 
 
@@ -30,7 +31,7 @@ class Ledger:
         self.returned = {}          # order -> return
         self.accepted = []          # (door, asked at, answered at)
         self.unexpected = []
-        self.retries = 0
+        self.retries, self.stale_reads = 0, 0
         self.twice = []             # keys that were answered with two orders
 
     def accept(self, key, order, door, asked_at):
@@ -197,11 +198,13 @@ class HttpClient(Client):
             self.ledger.unexpected.append(f"cancel: {answer.status_code} {answer.text}")
 
     def look(self):
-        """An order that was accepted is found."""
-        order = self.ledger.some_order(self.random)
+        """An order that was accepted is found; a leader that wakes up after another has taken over does not know it until it is demoted."""
+        order, asked_at = self.ledger.some_order(self.random), time.monotonic()
         if order is None:
             return
-        answer = self.again(lambda: self.send("GET", f"/order/{order}"))
+        while (answer := self.again(lambda: self.send("GET", f"/order/{order}"))).status_code == 404 and time.monotonic() < asked_at + STALE_S:
+            self.ledger.stale_reads += 1
+            time.sleep(0.1)
         if answer.status_code != 200:
             self.ledger.unexpected.append(f"GET /order/{order}: {answer.status_code}")
 

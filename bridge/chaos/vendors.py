@@ -28,7 +28,7 @@ class Vendor:
         self.decided = {}                   # (order, attempt) -> its answer
         self.taken = {}                     # (order, attempt) -> units
         self.unwanted = set()
-        self.shortages = []                 # (lines, shelf, taken) where it had not what was asked for
+        self.shortages = []                 # (time, part, lines, shelf, taken) where it had not what was asked for
 
     def decide(self, part, lines):
         """Confirms or rejects, the same way every time it is asked."""
@@ -37,7 +37,7 @@ class Vendor:
                 is_wanted = part not in self.unwanted
                 is_there = all(self.shelf[p] >= q for p, q in lines.items())
                 if is_wanted and not is_there:
-                    self.shortages.append((lines, dict(self.shelf), dict(self.taken)))
+                    self.shortages.append((time.strftime("%H:%M:%S"), part, lines, dict(self.shelf), dict(self.taken)))
                 if is_wanted and is_there and self.random.random() < 0.93:
                     self.decided[part] = "confirmed"
                     self.taken[part] = lines
@@ -63,9 +63,10 @@ class Vendor:
             return [{"id": p, "quantity": q, "price": 1 + VENDORS.index(self.name)} for p, q in self.shelf.items()]
 
     def sold_short(self):
-        """Units that were promised to an order and were not there, but for those it had itself taken for orders that were over."""
-        return [lines for lines, shelf, taken in self.shortages
-                if any(shelf[p] + sum(units.get(p, 0) for part, units in taken.items() if part in self.unwanted) < q for p, q in lines.items())]
+        """Units that were promised to an order and were not there; not those of an order that was over by then, nor those that it had
+        itself taken for orders that were over: it was told of them later than it was asked."""
+        return [(at, part, lines) for at, part, lines, shelf, taken in self.shortages if part not in self.unwanted
+                and any(shelf[p] + sum(units.get(p, 0) for other, units in taken.items() if other in self.unwanted) < q for p, q in lines.items())]
 
 
 class Feeds(http.server.ThreadingHTTPServer):

@@ -1,6 +1,7 @@
 """What goes wrong. Each fault is done, kept up for a while, and put right again."""
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -230,11 +231,10 @@ class Outages:
         return True
 
     def since(self, moment):
-        """Orders answered since then, and events."""
+        """Orders answered since then, and events; the last ones are at the end."""
+        events = itertools.takewhile(lambda at: at >= moment, reversed(self.auditor.moments))
         with self.ledger.lock:
-            recent = self.ledger.accepted[-20000:]
-        recent += [("event", at, at) for at in self.auditor.moments[-50000:]]
-        return [entry for entry in recent if entry[2] >= moment]
+            return [*itertools.takewhile(lambda entry: entry[2] >= moment, reversed(self.ledger.accepted)), *(("event", at, at) for at in events)]
 
     def note(self, kind, began):
         """The longest gap of each door from then until now."""

@@ -83,7 +83,7 @@ class Soak:
                 break
             at = time.monotonic()
             faults.play(kind)
-            if self.stage.wait_until_whole() is None:
+            if not self.stage.wait_until_whole():
                 self.ledger.unexpected.append(f"not everything was there again {WHOLE_S} s after: {kind}")
                 break
             if not self.outages.wait_for_orders(PATIENCE_S):

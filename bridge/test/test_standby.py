@@ -57,6 +57,14 @@ def on_standby(bridge):
     return bridge.metric("reads_on_standby_total")
 
 
+def comes_back(world, bridge, before):
+    """The standby is read from again."""
+    def is_read_from():
+        sees_its_own(world, bridge, bridge, 1)
+        return on_standby(bridge) > before
+    wait_until(is_read_from, what="the standby to be read from again")
+
+
 def test_whoever_has_done_something_sees_it(world, replica):
     bridge, other = world.ready_bridge("--roles=http"), bridge_of(world, replica)
     sees_its_own(world, bridge, other, 30)
@@ -75,10 +83,7 @@ def test_one_that_is_behind_is_not_read_from(world, replica):
         assert on_standby(bridge) == before
         db.execute("SELECT pg_wal_replay_resume()")
 
-    def is_read_from():
-        sees_its_own(world, bridge, bridge, 1)
-        return on_standby(bridge) > before
-    wait_until(is_read_from, what="the standby to be read from again")
+    comes_back(world, bridge, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["frozen", "killed"])
@@ -149,9 +154,4 @@ def test_reads_that_are_ended_there_come_to_the_primary(world, replica):
     assert {send(bridge, "GET", f"/order/{order}").status_code for _ in range(300)} == {200}
     stopping.set()
     ender.join()
-    before = on_standby(bridge)
-
-    def is_read_from():
-        sees_its_own(world, bridge, bridge, 1)
-        return on_standby(bridge) > before
-    wait_until(is_read_from, what="the standby to be read from again")
+    comes_back(world, bridge, on_standby(bridge))

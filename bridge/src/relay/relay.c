@@ -185,6 +185,22 @@ lead(Relay *relay)
 	metric_set(METRIC_RELAY_LEADS, 0);
 }
 
+/* Connects if need be, and then says first what the database has lost. False: to stop. */
+static bool
+connect_database(Relay *relay)
+{
+	while (!db_is_connected(&relay->db))
+	{
+		if (!db_connect_until_stopped(&relay->db))
+			return false;
+		if (relay_look_back(relay))
+			break;
+		db_close(&relay->db);
+		stop_wait_ms(backoff_next(&relay->backoff));
+	}
+	return !stop_requested();
+}
+
 void *
 relay_run(void *unused)
 {
@@ -200,14 +216,8 @@ relay_run(void *unused)
 	relay->db.timeout_ms = TIMEOUT_MS;
 	role_set_ready(ROLE_RELAY, false);
 
-	while (db_connect_until_stopped(&relay->db))
+	while (connect_database(relay))
 	{
-		if (!relay_look_back(relay))
-		{
-			db_close(&relay->db);
-			stop_wait_ms(backoff_next(&relay->backoff));
-			continue;
-		}
 		if (!try_to_lead(relay))
 		{
 			/* another relay works: we stand by, which is our work, and what we had begun is its */

@@ -369,13 +369,13 @@ sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLim
 	int  room = limit->max_vendors > 0 ? limit->max_vendors - limit->nused : VENDORS_MAX;
 	int  outcome = serve_lines(is_fewest ? SOURCING_CHEAPEST : strategy, allow_partial, NULL, lines,
 							  nlines, offers, picks);
-	int  count;
 
 	if (outcome < 0)
 		return outcome; /* no set of vendors can do what all of them cannot */
-	/* all of it from one vendor, the cheapest that can: no set is smaller */
-	count = count_new_vendors(limit, offers, picks, outcome);
-	if (is_fewest ? count + limit->nused <= 1 : limit->max_vendors == 0 || count <= room)
+	if (!is_fewest && limit->max_vendors == 0)
+		return outcome;
+	/* fewest: all of it from one vendor, the cheapest that can; no set is smaller */
+	if (count_new_vendors(limit, offers, picks, outcome) <= (is_fewest ? 1 - limit->nused : room))
 		return outcome;
 	return serve_from_set(strategy, allow_partial, limit, room < 0 ? 0 : room, lines, nlines,
 						  offers, picks);

@@ -4,6 +4,7 @@ Whoever gets no answer asks again under the same key until there is one.
 """
 
 import contextlib
+import itertools
 import os
 import random
 import socket
@@ -93,6 +94,10 @@ class SqlClient(Client):
 
     door, db = "sql", None
 
+    def __init__(self, *words):
+        super().__init__(*words)
+        self.urls = itertools.cycle(self.stage.database_urls())
+
     def do_something(self):
         self.random.choices([self.place, self.place_many, self.cancel, self.send_back], [20, 4, 1, 1])[0]()
 
@@ -100,7 +105,8 @@ class SqlClient(Client):
         """The first column of all rows, or the SQLSTATE; None if there is no answer."""
         try:
             if self.db is None or self.db.closed:
-                self.db = psycopg.connect(self.stage.database_url, autocommit=True, connect_timeout=2, application_name="chaos shop")
+                # of several hosts psycopg before 3.1.13 tries no other one after a time-out
+                self.db = psycopg.connect(next(self.urls), autocommit=True, connect_timeout=2, application_name="chaos shop")
             watch = threading.Timer(ANSWER_S, self.hang_up, [self.db])
             watch.start()
             try:

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import time
+import urllib.parse
 
 import psycopg
 import requests
@@ -56,6 +57,12 @@ class Stage:
 
     def connect(self):
         return psycopg.connect(self.database_url, autocommit=True, connect_timeout=2)
+
+    def database_urls(self):
+        """The same database by each of its hosts."""
+        url = urllib.parse.urlsplit(self.database_url)
+        login, hosts = url.netloc.rsplit("@", 1)
+        return [url._replace(netloc=f"{login}@{host}").geturl() for host in hosts.split(",")]
 
     def rabbitmqctl(self, name, *words):
         return self.read("rabbitmqctl", *self.words_of_broker(name), *words)

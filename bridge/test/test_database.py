@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import threading
 import urllib.parse
@@ -309,6 +310,29 @@ def test_events_that_a_fail_over_has_lost_are_named(world):
             bridge.stop()
             world.servers.start("postgresql")
             world.connect()
+
+
+@pytest.mark.parametrize("dead", [[0], [1], [0, 1], [0, 2]])
+def test_a_host_that_closes_at_once_is_passed_over(world, dead):
+    """As a proxy does whose server is dead: libpq does not go on to the next host then."""
+    here, listeners = urllib.parse.urlsplit(world.env["DATABASE_URL"]), []
+
+    def closes(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                listener.accept()[0].close()
+    hosts = [f"{here.hostname}:{here.port}"] * (len(dead) + 1)
+    for place in dead:
+        listeners.append(socket.create_server(("127.0.0.1", 0)))
+        hosts[place] = f"127.0.0.1:{listeners[-1].getsockname()[1]}"
+        threading.Thread(target=closes, args=[listeners[-1]], daemon=True).start()
+    world.stock(a={"x": 10})
+    bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=f"{here.username}:{here.password}@{','.join(hosts)}").geturl())
+    assert wait_until(lambda: placed(bridge), what="an order")
+    bridge.stop()
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
 def test_many_sessions_jump_once(world):

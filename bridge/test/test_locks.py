@@ -134,6 +134,15 @@ def test_a_locked_stock_row_stops_neither_partitions_nor_questions_nor_shortages
     world.consistent()
 
 
+def test_what_is_done_once_a_minute_is_tried_again_soon_if_it_failed(world):
+    """Else the bridge would be "not ready" for a minute after each fail-over."""
+    with locked(world, "LOCK TABLE order_aggregator.idempotency"):
+        bridge = world.bridge("--roles=http,housekeeping", STUCK_AFTER_S="1")
+        wait_until(lambda: bridge.log_path.read_text().count("forgetting idempotency keys: ERROR") >= 3, what="two more tries")
+        wait_until(lambda: ready(bridge) == 503, what="the failure to show")
+    wait_until(lambda: ready(bridge) == 200, what="readiness")
+
+
 # ---- HTTP ----
 
 def post(bridge, product="x", **more):

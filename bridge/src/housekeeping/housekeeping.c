@@ -21,6 +21,7 @@
 #define PARTITIONS_EVERY_MS 5000
 #define MEASURE_EVERY_MS    5000
 #define RETENTION_EVERY_MS  60000
+#define FAILED_AGAIN_MS     1000
 #define LOCK_TIMEOUT_MS     1000
 #define TIMEOUT_MS          30000
 
@@ -255,13 +256,17 @@ run_due(Schedule *schedule, Db *db)
 	for (size_t i = 0; i < TASKS && !stop_requested() && db_is_connected(db); i++)
 	{
 		bool ok;
+		int  pause_ms;
 
 		if (monotonic_ms() < schedule->due_ms[i])
 			continue;
 		role_begins(ROLE_HOUSEKEEPING);
 		ok = tasks[i].run(&tasks[i], db);
 		role_progresses(ROLE_HOUSEKEEPING);
-		schedule->due_ms[i] = monotonic_ms() + tasks[i].every_ms();
+		pause_ms = tasks[i].every_ms();
+		if (!ok && pause_ms > FAILED_AGAIN_MS)
+			pause_ms = FAILED_AGAIN_MS;
+		schedule->due_ms[i] = monotonic_ms() + pause_ms;
 		if (ok)
 			schedule->failing_since_ms[i] = 0;
 		else if (schedule->failing_since_ms[i] == 0)

@@ -215,6 +215,7 @@ read_results(Reading *reading)
 		{
 			log_warning("%s: PostgreSQL has not answered within %d ms: the connection is given up",
 						reading->doing, db->timeout_ms + db->grace_ms);
+			db_pass_over_host(db);
 			db_close(db);
 			return DB_LOST;
 		}

@@ -14,6 +14,7 @@
 
 #include "base/backoff.h"
 
+#define DB_HOSTS_MAX       1024 /* characters of the hosts of a URL that are taken in turn */
 #define DB_TIMEOUT_MS      30000
 #define DB_LOCK_TIMEOUT_MS 2000
 
@@ -26,6 +27,14 @@
 	"needs a session of its own, and this database is behind a pooler, which may give each "       \
 	"transaction another one: set RELAY_DATABASE_URL to the database itself"
 
+/* Several hosts in the order of the next attempt, or "": then the URL's. */
+typedef struct DbHosts
+{
+	char host[DB_HOSTS_MAX];
+	char hostaddr[DB_HOSTS_MAX];
+	char port[DB_HOSTS_MAX];
+} DbHosts;
+
 typedef struct Db
 {
 	const char *url;
@@ -37,6 +46,7 @@ typedef struct Db
 	int     grace_ms;
 	int     lock_timeout_ms; /* and sooner if it waits that long for a lock of someone's */
 	PGconn *connection;
+	DbHosts hosts;
 	Backoff backoff;
 	bool    is_pooled;     /* a pooler may give each transaction another server process */
 	bool    lacks_session; /* and session_sql needs one: db_connect is in vain */
@@ -53,7 +63,8 @@ typedef enum DbOutcome
 extern void db_init(Db *db, const char *url, const char *name, const char *session_sql);
 
 /* db_connect tries once, blocking at most a few seconds; true if connected to a database with our
- * extension, new enough. */
+ * extension, new enough. Of several hosts it begins with another one than what was in
+ * vain. */
 extern bool db_connect(Db *db) __attribute__((warn_unused_result));
 
 /* db_connect_until_stopped tries with backoff until connected, or until stop_requested(). */

@@ -65,15 +65,26 @@ execute(Db *db, const char *sql, int *number)
 static PGconn *
 open_connection(const Db *db)
 {
-	/* what comes first may be overridden by the URL, which is expanded in place of dbname */
-	const char *const keywords[] = {"connect_timeout",           "keepalives_idle",
-									"keepalives_interval",       "keepalives_count",
-									"tcp_user_timeout",          "target_session_attrs",
-									"client_encoding",           "dbname",
-									"fallback_application_name", NULL};
-	const char *const values[] = {"5",        "10",   "5",     "3",      "20000",
-								  db->target, "UTF8", db->url, db->name, NULL};
+	/* what comes first may be overridden by the URL, which is expanded in place of dbname, and the
+	 * URL by what comes last, unless that is empty */
+	const struct
+	{
+		const char *keyword;
+		const char *value;
+	} options[] = {{"connect_timeout", "5"},      {"keepalives_idle", "10"},
+				   {"keepalives_interval", "5"},  {"keepalives_count", "3"},
+				   {"tcp_user_timeout", "20000"}, {"target_session_attrs", db->target},
+				   {"client_encoding", "UTF8"},   {"dbname", db->url},
+				   {"host", db->hosts.host},      {"hostaddr", db->hosts.hostaddr},
+				   {"port", db->hosts.port},      {"fallback_application_name", db->name}};
+	const char *keywords[sizeof(options) / sizeof(options[0]) + 1] = {NULL};
+	const char *values[sizeof(options) / sizeof(options[0]) + 1] = {NULL};
 
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+	{
+		keywords[i] = options[i].keyword;
+		values[i] = options[i].value;
+	}
 	return PQconnectdbParams(keywords, values, 1);
 }
 
@@ -196,9 +207,11 @@ db_connect(Db *db)
 			log_error("%s " DB_LACKS_SESSION, db->name);
 		else
 			log_connect_error(PQerrorMessage(db->connection));
+		db_pass_over_host(db);
 		db_close(db);
 		return false;
 	}
+	db->hosts = (DbHosts){0};
 	if (!check_extension(db))
 	{
 		db_close(db);

@@ -10,4 +10,7 @@
 /* Waits until there is a result to get, or the connection is gone; false once the time is over. */
 extern bool db_wait_for_result(Db *db, long long deadline_ms);
 
+/* The host that the connection is at comes last in the next attempt, and the one after it first. */
+extern void db_pass_over_host(Db *db);
+
 #endif /* DB_STATE_H */

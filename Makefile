@@ -28,6 +28,7 @@ help:
 	@echo 'make cluster  RabbitMQ (3 nodes), PostgreSQL (2, Patroni), etcd, 2 bridges; source .run/cluster/env;'
 	@echo '              cluster-down stops them; cluster-demo: each kind of them is killed while orders run'
 	@echo 'make check-long  the concurrent and fault tests of the check for minutes each'
+	@echo 'make check-nth   every allocation, send, receive and query of the bridge fails once'
 	@echo 'make lint     format, clang-tidy, the order of the folders, docs made of the code'
 	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan tsan coverage mutate valgrind fuzz packages'
 
@@ -70,6 +71,10 @@ attack: up
 # what the check does in seconds, for minutes
 check-long: packages build
 	@MODEL_SECONDS=60 FOREIGN_SECONDS=120 SOAK_EVENTS=1000000 $(PYTHON) scripts/check.py daemon
+
+# every allocation, send, receive and query of an order's way fails once
+check-nth: packages build
+	@NTH_STEP=1 CHECK_TESTS=bridge/test/test_nth_call.py $(PYTHON) scripts/check.py daemon
 
 # over one of each
 soak: packages build
@@ -234,4 +239,4 @@ clean:
 
 VERSION = $$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 
-.PHONY: all bench-pooler tsan check-long cluster cluster-demo cluster-down cluster-packages soak-cluster coverage mutate deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean
+.PHONY: all bench-pooler tsan check-long check-nth cluster cluster-demo cluster-down cluster-packages soak-cluster coverage mutate deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

@@ -114,7 +114,7 @@ class Figures:
         value = round(value, places) if places else round(value)
         ratio = round(value / self.value(baseline), 2) if baseline else None
         self.rows.append({"name": name, "value": value, "unit": unit, "baseline": baseline, "ratio": ratio, **more})
-        details = "  ".join(f"{key} {v:,}" for key, v in more.items())
+        details = "  ".join(f"{key} {v:,}" if isinstance(v, (int, float)) else str(v) for key, v in more.items())
         print(f"{name:42} {value:12,} {unit:10} {details}  {f'{ratio} × {baseline}' if baseline else ''}", flush=True)
 
     def add_rounds(self, name, rounds, unit, baselines=None):

@@ -3,7 +3,8 @@
 
 PostgreSQL, RabbitMQ, the bridge, the simulator and the load share this machine.
 loop_orders: orders confirmed a second while batches of place_orders() keep a bounded number under way;
-loop_slowest_second: the fewest in any second of that, its ratio to the mean.
+loop_slowest_second: the fewest in any second of that, its ratio to the mean; loop_cpu_us: who spends
+how much processor time for one order on its way, and loop_wal_bytes of WAL.
 loop_latency: 100 orders a second by place_order(), from before the call until its order.confirmed event
 is in the hands of a consumer, which is one hop more than the database's own "confirmed".
 
@@ -18,6 +19,7 @@ import time
 import pika
 import requests
 from common import Figures, check, connect, empty, fresh, percentile, servers, settings
+from spent import Spent
 
 SECONDS = int(os.environ.get("LOOP_SECONDS", 30))
 PRODUCTS, BATCH, UNDER_WAY = 10_000, 500, 4_000
@@ -37,6 +39,7 @@ def sustained(figures, db):
     placed = confirmed = 0
     before = metric("replies_applied_total")
     samples = []
+    spent = Spent(db)
     started = time.monotonic()
     while time.monotonic() < started + SECONDS:
         confirmed = metric("replies_applied_total") - before
@@ -46,12 +49,17 @@ def sustained(figures, db):
             placed += BATCH
         time.sleep(0.005)
     seconds, confirmed = time.monotonic() - started, metric("replies_applied_total") - before
+    cpu, wal_bytes, wal_records, full_pages = spent.since()
     by_second = [next(c for at, c in samples if at >= second) for second in range(1, int(samples[-1][0]))]
     slowest = min(later - earlier for earlier, later in zip(by_second, by_second[1:]))
     drain_until(db, placed)
     check(db)
     figures.add("loop_orders", confirmed / seconds, "orders/s", seconds=round(seconds), placed=placed)
     figures.add("loop_slowest_second", slowest, "orders/s", "loop_orders")
+    for who, used in sorted(cpu.items(), key=lambda item: -item[1]):
+        if used * 1_000_000 >= confirmed:
+            figures.add("loop_cpu_us", used * 1_000_000 / confirmed, "µs/order", places=1, who=who)
+    figures.add("loop_wal_bytes", wal_bytes / confirmed, "bytes/order", records=round(wal_records / confirmed, 2), full_pages=round(full_pages / confirmed, 3))
 
 
 def drain_until(db, placed):

@@ -25,7 +25,8 @@ class Faults:
             "bridge frozen": (2, self.bridge_frozen),
             "broker killed": (2, self.broker_killed),
             "broker frozen": (2, self.broker_frozen),
-            "broker's alarm": (1, self.broker_alarm),
+            "broker's memory full": (1, self.broker_memory_full),
+            "broker's disk full": (1, self.broker_disk_full),
             "broker closes all connections": (2, self.broker_closes),
             "database killed": (2, self.database_killed),
             "database frozen": (1, self.database_frozen),
@@ -51,6 +52,8 @@ class Faults:
                 "switch-over": (2, self.switchover),
                 "etcd killed": (1, self.etcd_killed),
             }
+        else:
+            self.kinds["disk full"] = (1, self.disk_full)
 
         only = os.environ.get("SOAK_FAULTS", "")
         self.kinds = {kind: how for kind, how in self.kinds.items() if any(word in kind for word in only.split(","))}
@@ -112,6 +115,13 @@ class Faults:
         """Longer than its lease sometimes: then there is another leader when it wakes up."""
         self.frozen(self.stage.leader(), 4 if len(self.stage.databases) == 1 else 14)
 
+    def disk_full(self):
+        """The server may crash over it, even for good; then it is started again."""
+        self.stage.set_disk_full(True)
+        self.while_(6)
+        self.stage.set_disk_full(False)
+        self.stage.run("start", self.stage.leader())
+
     def machine_killed(self):
         """The server and who looks after it: only time tells that it is dead."""
         self.killed(self.stage.leader(), 12)
@@ -130,13 +140,19 @@ class Faults:
 
     # connections
 
-    def broker_alarm(self):
+    def alarm(self, setting, raised, normal):
         name = self.some_broker()
-        self.stage.rabbitmqctl(name, "set_vm_memory_high_watermark", "0.00001")
+        self.stage.rabbitmqctl(name, setting, raised)
         try:
             self.while_(3)
         finally:
-            self.stage.rabbitmqctl(name, "set_vm_memory_high_watermark", "0.4")
+            self.stage.rabbitmqctl(name, setting, normal)
+
+    def broker_memory_full(self):
+        self.alarm("set_vm_memory_high_watermark", "0.00001", "0.4")
+
+    def broker_disk_full(self):
+        self.alarm("set_disk_free_limit", "100000GB", "200MB")
 
     def broker_closes(self):
         for name in self.stage.brokers:

@@ -16,7 +16,7 @@ from network import Network
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 WHOLE_S = 120       # after a fault everything is there again within that
 # everything that lasts minutes in a shop lasts seconds here
-BRIDGE_ENV = {"EXPIRE_INTERVAL_MS": "500", "ASK_AGAIN_S": "5", "REQUEST_TIMEOUT_S": "5", "CIRCUIT_OPEN_S": "3", "BROKER_TIMEOUT_S": "5", "RELAY_LEASE_S": "3"}
+PROGRAM_ENV = {"EXPIRE_INTERVAL_MS": "500", "ASK_AGAIN_S": "5", "REQUEST_TIMEOUT_S": "5", "CIRCUIT_OPEN_S": "3", "BROKER_TIMEOUT_S": "5", "RELAY_LEASE_S": "3"}
 
 
 class Stage:
@@ -25,10 +25,10 @@ class Stage:
     script, databases, brokers, bridges = None, [], [], []
 
     def __init__(self, folder):
-        self.folder, self.network, self.bridge_env = pathlib.Path(folder), Network(), dict(BRIDGE_ENV)
+        self.folder, self.network, self.program_env = pathlib.Path(folder), Network(), dict(PROGRAM_ENV)
 
     def run(self, command, *words):
-        subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, env={**os.environ, **self.bridge_env}, stdout=subprocess.DEVNULL)
+        subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, env={**os.environ, **self.program_env}, stdout=subprocess.DEVNULL)
 
     def read(self, command, *words):
         return subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, capture_output=True, text=True).stdout
@@ -40,7 +40,7 @@ class Stage:
         self.env = {name: value.strip("'") for name, value in (line.removeprefix("export ").split("=", 1) for line in (self.folder / "env").read_text().splitlines())}
         self.database_url, self.broker_urls = self.env["DATABASE_URL"], self.env["RABBITMQ_URL"].split(",")
         for name in ("BRIDGE_DATABASE_URL", "BRIDGE_RABBITMQ_URL"):
-            self.bridge_env[name] = self.through_network(self.env[name])
+            self.program_env[name] = self.through_network(self.env[name])
         self.http_urls = [self.env[name] for name in ("HTTP_URL", "HTTP_URL_2") if name in self.env]
 
     def through_network(self, url):
@@ -94,6 +94,21 @@ class Stage:
 
 class OneNode(Stage):
     script, databases, brokers, bridges = "servers", ["postgresql"], ["rabbitmq"], ["bridge"]
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.full_disk = self.folder.with_name(f"{self.folder.name}.full_disk")
+        self.program_env["FULL_DISK"] = str(self.full_disk)
+
+    def up(self):
+        self.full_disk.parent.mkdir(parents=True, exist_ok=True)
+        self.set_disk_full(False)
+        super().up()
+
+    def set_disk_full(self, is_full):
+        """No file of PostgreSQL grows while it is; see full_disk.c."""
+        with open(self.full_disk, "r+b" if self.full_disk.exists() else "wb") as file:
+            file.write(bytes([is_full]))
 
     def leader(self):
         return "postgresql"

@@ -83,6 +83,7 @@ add_up_demands(const Placement *placement, StockDemand *demands)
 			StockDemand *demand = &demands[product];
 
 			demand->product_id = batch->product_ids[product];
+			demand->product = product;
 			demand->quantity += request->lines[l].quantity;
 			demand->strategy = request->strategy;
 			/* a line by itself: how the others are served decides nothing */
@@ -112,18 +113,15 @@ lock_offers(Placement *placement)
 			demands[count++] = demands[i];
 	}
 	placement->stock = stock_lock_demand(demands, count, batch->skip_locked);
-	for (int i = 0; i < batch->nproducts; i++)
+	for (int i = 0; i < count; i++)
 	{
-		if (placement->products[i].wanted)
-		{
-			ProductOffers *product = &placement->products[i];
+		ProductOffers *product = &placement->products[demands[i].product];
 
-			stock_find_offers(placement->stock, batch->product_ids[i], &product->first,
-							  &product->count);
-			product->is_busy = stock_is_busy(placement->stock, batch->product_ids[i], NULL);
-			product->available_before =
-				stock_available(placement->stock, product->first, product->count);
-		}
+		product->first = demands[i].first;
+		product->count = demands[i].count;
+		product->is_busy = stock_is_busy(placement->stock, demands[i].product_id, NULL);
+		product->available_before =
+			stock_available(placement->stock, product->first, product->count);
 	}
 	find_known_products(placement);
 }

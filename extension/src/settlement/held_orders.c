@@ -8,11 +8,13 @@
 
 #include "settlement/held_orders.h"
 
+#include "lib/qunique.h"
 #include "miscadmin.h"
 #include "store/array.h"
 #include "store/rows.h"
 #include "store/tables.h"
 #include "store/trigger.h"
+#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
 /* ---------- reading ---------- */
@@ -79,21 +81,24 @@ read_hold(Hold *hold, int64 order_id, TupleTableSlot *slot)
 	hold->tuple = ExecCopySlotHeapTuple(slot);
 }
 
+/* The ids are distinct and ascending. */
 static void
 lock_orders(Settlement *settlement, const int64 *order_ids, int count)
 {
+	Datum  *keys = palloc(sizeof(Datum) * Max(count, 1));
 	RowScan scan;
 
+	for (int i = 0; i < count; i++)
+		keys[i] = Int64GetDatum(order_ids[i]);
 	rows_see_latest();
 	row_scan_begin(&scan, "orders", NULL, RowExclusiveLock);
 	scan.skip_locked = settlement->skip_locked;
+	row_scan_locate(&scan, keys, 1, count, F_INT8EQ);
 	for (int i = 0; i < count; i++)
 	{
 		TupleTableSlot *slot;
 
-		if (i > 0 && order_ids[i - 1] == order_ids[i])
-			continue;
-		row_scan_find_int8(&scan, order_ids[i]);
+		row_scan_find_located(&scan, i);
 		slot = row_scan_next_locked(&scan);
 		if (slot != NULL && scan.is_busy)
 			settlement->busy_order_ids[settlement->nbusy++] = order_ids[i];
@@ -115,10 +120,14 @@ read_holds(Settlement *settlement)
 	bool    may_be_stale = IsolationUsesXactSnapshot();
 	RowScan scan;
 	int     room = Max(settlement->norders * 2, 8);
+	Datum  *keys = palloc(sizeof(Datum) * Max(settlement->norders, 1));
 
 	settlement->holds = palloc(sizeof(Hold) * room);
+	for (int i = 0; i < settlement->norders; i++)
+		keys[i] = Int64GetDatum(settlement->orders[i].facts.order_id);
 	rows_see_latest();
 	row_scan_begin(&scan, "hold", NULL, RowExclusiveLock);
+	row_scan_locate(&scan, keys, 1, settlement->norders, F_INT8EQ);
 	for (int i = 0; i < settlement->norders; i++)
 	{
 		SettledOrder   *order = &settlement->orders[i];
@@ -126,7 +135,7 @@ read_holds(Settlement *settlement)
 		TupleTableSlot *slot;
 
 		CHECK_FOR_INTERRUPTS();
-		row_scan_find_int8(&scan, order->facts.order_id);
+		row_scan_find_located(&scan, i);
 		while ((slot = may_be_stale ? row_scan_next_locked(&scan) : row_scan_next(&scan)) != NULL)
 		{
 			settlement->holds =
@@ -149,6 +158,7 @@ settlement_lock(const int64 *order_ids, int count, bool skip_locked)
 
 	memcpy(sorted, order_ids, sizeof(int64) * count);
 	qsort(sorted, count, sizeof(int64), compare_order_ids);
+	count = (int) qunique(sorted, count, sizeof(int64), compare_order_ids);
 	settlement->skip_locked = skip_locked;
 	settlement->orders = palloc0(sizeof(SettledOrder) * Max(count, 1));
 	settlement->busy_order_ids = palloc(sizeof(int64) * Max(count, 1));

@@ -50,6 +50,7 @@ struct BulkInsert
 	TupleTableSlot *slots[ROWS_MAX];
 	int             nslots;     /* slots made so far */
 	int             nrows;      /* slots filled */
+	int             nused;      /* of them by whoever uses it now, at most */
 	int             yield_rows; /* 0: never */
 };
 
@@ -272,6 +273,7 @@ bulk_begin(Oid relid)
 	bulk->relation = relation;
 	bulk->nest_level = GetCurrentTransactionNestLevel();
 	bulk->nrows = 0;
+	bulk->nused = 0;
 	bulk->yield_rows = 0;
 	/* before an index is opened, which may tell of changes and may fail */
 	bulk->next = in_use;
@@ -364,6 +366,7 @@ bulk_store_row(BulkInsert *bulk)
 {
 	ExecStoreVirtualTuple(bulk->slots[bulk->nrows]);
 	bulk->nrows++;
+	bulk->nused = Max(bulk->nused, bulk->nrows);
 }
 
 /* The one that was used last is the first; the last of too many goes. */
@@ -394,8 +397,8 @@ bulk_end(BulkInsert *bulk)
 	ExecCloseIndices(bulk->result_rel);
 	table_close(bulk->relation, NoLock);
 	take_out(&in_use, bulk);
-	/* a batch's worth of slots is not kept for single orders */
-	if (bulk->is_stale || bulk->nslots > SLOTS_KEPT_MAX)
+	/* a batch's worth of slots is kept for batches, and not for single orders */
+	if (bulk->is_stale || bulk->nslots > Max(SLOTS_KEPT_MAX, 2 * bulk->nused))
 		MemoryContextDelete(bulk->context);
 	else
 		keep(bulk);

@@ -10,12 +10,14 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/nbtree.h"
 #include "access/tableam.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /* 18 puts it before the declaration, and has no pg_attribute_noreturn() behind it any more. */
 #if PG_VERSION_NUM < 180000
@@ -62,6 +64,20 @@ compat_index_beginscan(Relation table, Relation index, Snapshot snapshot, int nk
 	return index_beginscan(table, index, snapshot, NULL, nkeys, 0);
 #else
 	return index_beginscan(table, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* The leaf where the key is, read-locked; InvalidBuffer if the index is empty. 19 takes another
+ * argument: whether the stack is wanted. */
+static inline BTStack
+compat_bt_search(Relation index, BTScanInsert key, Buffer *leaf)
+{
+#if PG_VERSION_NUM >= 170000
+	return _bt_search(index, NULL, key, leaf, BT_READ);
+#elif PG_VERSION_NUM >= 160000
+	return _bt_search(index, NULL, key, leaf, BT_READ, GetActiveSnapshot());
+#else
+	return _bt_search(index, key, leaf, BT_READ, GetActiveSnapshot());
 #endif
 }
 

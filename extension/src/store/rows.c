@@ -1,13 +1,12 @@
 /*
  * rows.c
- *		Rows of the extension's own tables by key: found, locked and updated.
+ *		Rows of the extension's own tables by key: found and locked.
  *
  * By the table and index access methods directly. Planning and running SQL for
  * it took half of the time of a small order, and a plan made while the tables
  * were empty reads them from end to end for as long as it is cached
- * (docs/performance.md). What LockRows and ModifyTable do is done here: wait
- * for the last version, fail with a serialization error under REPEATABLE READ,
- * insert into the indexes unless the update was HOT.
+ * (docs/performance.md). What LockRows does is done here: wait for the last
+ * version, fail with a serialization error under REPEATABLE READ.
  */
 #include "postgres.h"
 
@@ -25,7 +24,7 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-/* ---------- finding and locking ---------- */
+#define LOCATED_MIN 8 /* fewer keys are looked up one by one */
 
 void
 rows_see_latest(void)
@@ -41,6 +40,7 @@ row_scan_begin(RowScan *scan, const char *table_name, const char *index_name, LO
 	scan->table = table_open(table_oid(table_name), mode);
 	scan->index_name = index_name;
 	scan->context = CurrentMemoryContext;
+	scan->current = -1;
 	scan->found = table_slot_create(scan->table, NULL);
 }
 
@@ -50,6 +50,7 @@ row_scan_renew(RowScan *scan)
 	if (scan->scan != NULL)
 		index_endscan(scan->scan);
 	scan->scan = NULL;
+	scan->located = NULL;
 }
 
 void
@@ -94,6 +95,7 @@ row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys)
 	if (scan->scan == NULL)
 		scan->scan = compat_index_beginscan(scan->table, scan->index, snapshot_of(scan), nkeys);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
+	scan->current = -1;
 	MemoryContextSwitchTo(old_context);
 }
 
@@ -124,6 +126,45 @@ row_scan_find_int8(RowScan *scan, int64 key)
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key));
 	row_scan_find(scan, keys, 1);
+}
+
+void
+row_scan_locate(RowScan *scan, const Datum *keys, int ncolumns, int nkeys, RegProcedure equals)
+{
+	scan->keys = keys;
+	scan->ncolumns = ncolumns;
+	scan->equals = equals;
+	/* at SERIALIZABLE a scan tells the server what it has read of the index */
+	if (nkeys < LOCATED_MIN || IsolationIsSerializable())
+		return;
+	if (scan->index == NULL)
+		scan->index = open_index(scan);
+	scan->located = index_find_places(scan->index, keys, ncolumns, nkeys, &scan->places);
+}
+
+static void
+find_key(RowScan *scan, int n)
+{
+	ScanKeyData keys[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < scan->ncolumns; i++)
+		ScanKeyInit(&keys[i], i + 1, BTEqualStrategyNumber, scan->equals,
+					scan->keys[(size_t) n * scan->ncolumns + i]);
+	row_scan_find(scan, keys, scan->ncolumns);
+}
+
+void
+row_scan_find_located(RowScan *scan, int n)
+{
+	if (scan->located == NULL || scan->located[n].count == PLACES_UNKNOWN)
+	{
+		find_key(scan, n);
+		return;
+	}
+	scan->current = n;
+	scan->has_dead = false;
+	scan->next_place = scan->located[n].first;
+	scan->end_place = scan->next_place + scan->located[n].count;
 }
 
 /*
@@ -160,7 +201,7 @@ fetch_at(RowScan *scan, const ItemPointerData *place, Snapshot snapshot, bool *i
 }
 
 static bool
-fetch_next(RowScan *scan)
+fetch_next_of_scan(RowScan *scan)
 {
 	ItemPointer tid;
 
@@ -178,6 +219,41 @@ fetch_next(RowScan *scan)
 	}
 	ExecClearTuple(scan->found);
 	return false;
+}
+
+/* A scan marks dead entries, so that they are removed once the page is full. */
+static void
+mark_dead(RowScan *scan)
+{
+	find_key(scan, scan->current);
+	while (fetch_next_of_scan(scan))
+		;
+}
+
+static bool
+fetch_next_place(RowScan *scan)
+{
+	while (scan->next_place < scan->end_place)
+	{
+		bool is_dead;
+
+		if (fetch_at(scan, &scan->places[scan->next_place++], snapshot_of(scan), &is_dead))
+		{
+			pgstat_count_heap_fetch(scan->index);
+			return true;
+		}
+		scan->has_dead |= is_dead;
+	}
+	ExecClearTuple(scan->found);
+	if (scan->has_dead)
+		mark_dead(scan);
+	return false;
+}
+
+static bool
+fetch_next(RowScan *scan)
+{
+	return scan->current < 0 ? fetch_next_of_scan(scan) : fetch_next_place(scan);
 }
 
 TupleTableSlot *
@@ -219,8 +295,8 @@ row_scan_get_text(RowScan *scan, int column, const char *key, ItemPointerData *p
 	return scan->found;
 }
 
-static void
-serialization_failure(Relation table)
+void
+row_serialization_failure(Relation table)
 {
 	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					errmsg("could not serialize access to %s due to concurrent update",
@@ -271,7 +347,7 @@ row_scan_lock_found(RowScan *scan)
 	if (locked == ROW_LOCKED)
 		return scan->locked;
 	if (locked == ROW_CHANGED || IsolationUsesXactSnapshot())
-		serialization_failure(scan->table);
+		row_serialization_failure(scan->table);
 	return NULL;
 }
 
@@ -340,104 +416,4 @@ row_text(TupleTableSlot *slot, int column)
 	Datum value = slot_getattr(slot, column, &is_null);
 
 	return is_null ? NULL : TextDatumGetCString(value);
-}
-
-/* ---------- updating ---------- */
-
-void
-row_update_begin(RowUpdate *update, const char *table_name)
-{
-	update->table = table_open(table_oid(table_name), RowExclusiveLock);
-	update->slot = MakeSingleTupleTableSlot(RelationGetDescr(update->table), &TTSOpsHeapTuple);
-	update->indexes = NULL;
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-/* So that the new version of a row finds room beside it, and the update is HOT. */
-static void
-make_room(Relation table, HeapTuple row, HeapTuple changed)
-{
-	Buffer buffer = ReadBuffer(table, ItemPointerGetBlockNumber(&row->t_self));
-
-	/* read without a lock, as the server does: it is only a hint */
-	if (PageGetHeapFreeSpace(BufferGetPage(buffer)) < MAXALIGN(changed->t_len))
-		heap_page_prune_opt(table, buffer);
-	ReleaseBuffer(buffer);
-}
-
-/* Leaves the new row in the slot; false if another transaction has the row locked, unless that is
- * waited for, or has changed it. */
-static bool
-try_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls,
-		   bool wait)
-{
-	HeapTuple changed = heap_modify_tuple_by_cols(row, RelationGetDescr(update->table), ncolumns,
-												  columns, values, nulls);
-	TM_FailureData  failure;
-	LockTupleMode   mode;
-	IndexesToUpdate indexes;
-
-	make_room(update->table, row, changed);
-	ExecStoreHeapTuple(changed, update->slot, true);
-	if (table_tuple_update(update->table, &row->t_self, update->slot, GetCurrentCommandId(true),
-						   GetActiveSnapshot(), InvalidSnapshot, wait, &failure, &mode,
-						   &indexes) != TM_Ok)
-		return false;
-	if (indexes == INDEXES_NONE)
-		return true;
-	if (update->indexes == NULL)
-		update->indexes = bulk_begin(RelationGetRelid(update->table));
-	bulk_index(update->indexes, update->slot, compat_only_summarizing(indexes));
-	return true;
-}
-
-/* The new row, palloc'd. */
-static HeapTuple
-take_row(RowUpdate *update)
-{
-	HeapTuple changed = ExecCopySlotHeapTuple(update->slot);
-
-	ExecClearTuple(update->slot);
-	return changed;
-}
-
-static void
-update_row(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls)
-{
-	if (!try_update(update, row, ncolumns, columns, values, nulls, true))
-		serialization_failure(update->table);
-}
-
-void
-row_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values, bool *nulls)
-{
-	update_row(update, row, ncolumns, columns, values, nulls);
-	ExecClearTuple(update->slot);
-}
-
-HeapTuple
-row_replace(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values,
-			bool *nulls)
-{
-	update_row(update, row, ncolumns, columns, values, nulls);
-	return take_row(update);
-}
-
-HeapTuple
-row_try_replace(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *values,
-				bool *nulls)
-{
-	return try_update(update, row, ncolumns, columns, values, nulls, false) ? take_row(update)
-																			: NULL;
-}
-
-void
-row_update_end(RowUpdate *update)
-{
-	PopActiveSnapshot();
-	if (update->indexes != NULL)
-		bulk_end(update->indexes);
-	ExecDropSingleTupleTableSlot(update->slot);
-	table_close(update->table, NoLock);
-	CommandCounterIncrement();
 }

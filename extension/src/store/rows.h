@@ -12,24 +12,34 @@
 #include "executor/tuptable.h"
 #include "nodes/lockoptions.h"
 #include "store/bulk.h"
+#include "store/index_places.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 /* A lookup by the leading columns of one of a table's indexes. */
 typedef struct RowScan
 {
-	Relation        table;
-	const char     *index_name;
-	Relation        index; /* NULL until something is looked up by it */
-	IndexScanDesc   scan;
-	MemoryContext   context; /* where the lookup lives: that of row_scan_begin */
-	TupleTableSlot *found;
-	ItemPointerData place;       /* where the index says that the row found last is */
-	TupleTableSlot *locked;      /* the last version of a row that was locked; NULL before */
-	Snapshot        snapshot;    /* NULL: the active one; set it after row_scan_begin */
-	bool            skip_locked; /* rows that others have locked are not waited for; set it after
-									row_scan_begin */
-	bool is_busy;                /* the last row was one */
+	Relation         table;
+	const char      *index_name;
+	Relation         index; /* NULL until something is looked up by it */
+	IndexScanDesc    scan;
+	MemoryContext    context; /* where the lookup lives: that of row_scan_begin */
+	TupleTableSlot  *found;
+	const Datum     *keys; /* of row_scan_locate */
+	int              ncolumns;
+	RegProcedure     equals;
+	KeyPlaces       *located; /* NULL: each is to be looked up */
+	ItemPointerData *places;
+	int              next_place; /* of the key that is being read, if it is read by its places */
+	int              end_place;
+	bool             has_dead;    /* entries of the key that nobody sees any more */
+	int              current;     /* that key; -1: by the index */
+	ItemPointerData  place;       /* where the index says that the row found last is */
+	TupleTableSlot  *locked;      /* the last version of a row that was locked; NULL before */
+	Snapshot         snapshot;    /* NULL: the active one; set it after row_scan_begin */
+	bool             skip_locked; /* rows that others have locked are not waited for; set it after
+									 row_scan_begin */
+	bool is_busy;                 /* the last row was one */
 } RowScan;
 
 /*
@@ -53,6 +63,15 @@ extern void row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys);
 extern void row_scan_find_text(RowScan *scan, const char *key);
 extern void row_scan_find_texts(RowScan *scan, const char *first, const char *second);
 extern void row_scan_find_int8(RowScan *scan, int64 key);
+
+/*
+ * row_scan_locate looks up many keys at once, each of so many columns, which "equals" compares:
+ * distinct, ascending, and there until row_scan_end. row_scan_find_located then begins with the nth
+ * of them, which costs less than a lookup of its own.
+ */
+extern void row_scan_locate(RowScan *scan, const Datum *keys, int ncolumns, int nkeys,
+							RegProcedure equals);
+extern void row_scan_find_located(RowScan *scan, int n);
 
 /*
  * row_scan_next returns the next row in the order of the key, NULL after the
@@ -93,6 +112,9 @@ typedef enum RowLocked
  * what was read of it is what is locked.
  */
 extern RowLocked row_scan_lock(RowScan *scan, LockWaitPolicy wait, bool follow);
+
+/* row_serialization_failure raises ERROR 40001. */
+extern void row_serialization_failure(Relation table);
 
 /*
  * Columns of a slot; text is palloc'd, and NULL if null. Of row_int64 and row_bool a null is

@@ -76,6 +76,9 @@ typedef struct StockDemand
 	bool             is_one;   /* line of one order, which may be served apart from its others */
 	SourcingStrategy strategy; /* of that order */
 	bool             compares; /* how much which vendor has decides who is asked */
+	int              product;  /* whatever the caller calls it */
+	int              first;    /* set by stock_lock_demand: where its rows are */
+	int              count;
 } StockDemand;
 
 /*

@@ -17,6 +17,8 @@
 #include "store/stock.h"
 #include "store/stock_scan.h"
 #include "store/tables.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 
 /* How often an order waits for a lane before it queues for the row. */
 #define LANE_ROUNDS 16
@@ -129,10 +131,10 @@ take_lane(Locking *locking, const StockDemand *demand, bool *wait)
 	return LANE_TAKEN;
 }
 
-/* The product's first row is found; false if its rows are to be locked. *was_busy: all lanes were.
- */
+/* The first row of the nth product is found; false if its rows are to be locked. *was_busy: all
+ * lanes were. */
 static bool
-lock_lane(Locking *locking, const StockDemand *demand, bool *was_busy)
+lock_lane(Locking *locking, const StockDemand *demand, int n, bool *was_busy)
 {
 	bool wait = !locking->skip_locked && !IsolationUsesXactSnapshot();
 
@@ -143,7 +145,7 @@ lock_lane(Locking *locking, const StockDemand *demand, bool *was_busy)
 		if (round > 0)
 		{
 			locking_see_latest(locking);
-			row_scan_find_text(&locking->stock, demand->product_id);
+			row_scan_find_located(&locking->stock, n);
 			if (row_scan_next(&locking->stock) == NULL)
 				return false;
 		}
@@ -218,9 +220,10 @@ has_lanes(const Locking *locking, int first)
 
 /* ---------- products ---------- */
 
-/* An order of several products locks them all before it changes one: so it goes back from none. */
+/* The nth product. An order of several products locks them all before it changes one: so it goes
+ * back from none. */
 static void
-lock_product(Locking *locking, const StockDemand *demand, bool is_only)
+lock_product(Locking *locking, const StockDemand *demand, int n, bool is_only)
 {
 	RowScan *scan = &locking->stock;
 	int      first = locking->rows->nrows;
@@ -228,16 +231,16 @@ lock_product(Locking *locking, const StockDemand *demand, bool is_only)
 	bool     is_spread;
 	int64    lanes;
 
-	row_scan_find_text(scan, demand->product_id);
+	row_scan_find_located(scan, n);
 	if (row_scan_next(scan) == NULL)
 		return;
 	is_spread = row_int64(scan->found, STOCK_COLUMN_LANES_MAX, 0) > 0;
 	lanes = row_int64(scan->found, STOCK_COLUMN_LANES, 0);
 	if (demand->is_one && (is_spread || is_only))
 	{
-		if (is_spread ? lock_lane(locking, demand, &was_busy) : take_row(locking, demand))
+		if (is_spread ? lock_lane(locking, demand, n, &was_busy) : take_row(locking, demand))
 			return;
-		row_scan_find_text(scan, demand->product_id);
+		row_scan_find_located(scan, n);
 		if (row_scan_next(scan) == NULL)
 			return;
 	}
@@ -261,14 +264,25 @@ compare_demands(const void *a, const void *b)
 StockRows *
 stock_lock_demand(StockDemand *demands, int count, bool skip_locked)
 {
+	Datum  *keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * Max(count, 1));
+	int     nproducts = 0;
 	Locking locking;
 
 	qsort(demands, count, sizeof(StockDemand), compare_demands);
-	locking_begin(&locking, count, skip_locked);
 	for (int i = 0; i < count; i++)
 	{
-		if (i == 0 || compare_demands(&demands[i - 1], &demands[i]) != 0)
-			lock_product(&locking, &demands[i], count == 1);
+		if (nproducts > 0 && compare_demands(&demands[nproducts - 1], &demands[i]) == 0)
+			continue;
+		demands[nproducts] = demands[i];
+		keys[nproducts++] = CStringGetTextDatum(demands[i].product_id);
+	}
+	locking_begin(&locking, nproducts, skip_locked);
+	row_scan_locate(&locking.stock, keys, 1, nproducts, F_TEXTEQ);
+	for (int i = 0; i < nproducts; i++)
+	{
+		demands[i].first = locking.rows->nrows;
+		lock_product(&locking, &demands[i], i, count == 1);
+		demands[i].count = locking.rows->nrows - demands[i].first;
 	}
 	return locking_end(&locking);
 }
@@ -280,7 +294,7 @@ stock_lock_offers(const char **product_ids, int count, bool skip_locked)
 		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(StockDemand) * Max(count, 1));
 
 	for (int i = 0; i < count; i++)
-		demands[i] = (StockDemand){product_ids[i], PG_INT64_MAX};
+		demands[i] = (StockDemand){.product_id = product_ids[i], .quantity = PG_INT64_MAX};
 	return stock_lock_demand(demands, count, skip_locked);
 }
 
@@ -302,13 +316,14 @@ compare_pairs(const void *a, const void *b)
 	return order != 0 ? order : strcmp(left->vendor_id, right->vendor_id);
 }
 
+/* The nth pair. */
 static void
-lock_pair(Locking *locking, const StockPair *pair)
+lock_pair(Locking *locking, const StockPair *pair, int n)
 {
 	StockRows *stock = locking->rows;
 	int        first = stock->nrows;
 
-	row_scan_find_texts(&locking->stock, pair->key.product_id, pair->key.vendor_id);
+	row_scan_find_located(&locking->stock, n);
 	if (row_scan_next(&locking->stock) == NULL)
 		return;
 	(void) locking_lock_row(locking);
@@ -326,6 +341,7 @@ stock_lock_rows(const char **product_ids, const char **vendor_ids, const int64 *
 {
 	StockPair *pairs =
 		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(StockPair) * Max(count, 1));
+	Datum  *keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * 2 * Max(count, 1));
 	int     npairs = 0;
 	Locking locking;
 
@@ -339,8 +355,14 @@ stock_lock_rows(const char **product_ids, const char **vendor_ids, const int64 *
 		else
 			pairs[npairs++] = pairs[i];
 	}
-	locking_begin(&locking, npairs, skip_locked);
 	for (int i = 0; i < npairs; i++)
-		lock_pair(&locking, &pairs[i]);
+	{
+		keys[2 * i] = CStringGetTextDatum(pairs[i].key.product_id);
+		keys[2 * i + 1] = CStringGetTextDatum(pairs[i].key.vendor_id);
+	}
+	locking_begin(&locking, npairs, skip_locked);
+	row_scan_locate(&locking.stock, keys, 2, npairs, F_TEXTEQ);
+	for (int i = 0; i < npairs; i++)
+		lock_pair(&locking, &pairs[i], i);
 	return locking_end(&locking);
 }

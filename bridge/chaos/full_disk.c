@@ -1,0 +1,96 @@
+/*
+ * full_disk.c
+ *		Loaded before PostgreSQL (LD_PRELOAD): while the first byte of the file that FULL_DISK names
+ *		is 1, no file grows.
+ *
+ * What is there already can be written to, as on a disk that is full.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static const volatile char *is_full;
+
+__attribute__((constructor)) static void
+open_control(void)
+{
+	const char *path = getenv("FULL_DISK");
+	int         file = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	void       *memory;
+
+	if (file < 0)
+		return;
+	memory = mmap(NULL, 1, PROT_READ, MAP_SHARED, file, 0);
+	close(file);
+	if (memory != MAP_FAILED)
+		is_full = memory;
+}
+
+/* Would the file have to grow, and cannot? */
+static bool
+has_no_room(int file, off_t end)
+{
+	struct stat status;
+
+	if (is_full == NULL || !*is_full || fstat(file, &status) != 0 || !S_ISREG(status.st_mode) ||
+		end <= status.st_size)
+		return false;
+	errno = ENOSPC;
+	return true;
+}
+
+static off_t
+length_of(const struct iovec *parts, int count)
+{
+	off_t length = 0;
+
+	for (int i = 0; i < count; i++)
+		length += (off_t) parts[i].iov_len;
+	return length;
+}
+
+#define REAL(name) ((__typeof__(&name)) dlsym(RTLD_NEXT, #name))
+
+/* The same by both of its names, which glibc has for 32-bit programs. */
+#define DEFINE_PWRITE(name)                                                                        \
+	ssize_t name(int file, const void *bytes, size_t count, off_t place)                           \
+	{                                                                                              \
+		return has_no_room(file, place + (off_t) count) ? -1                                       \
+														: REAL(name)(file, bytes, count, place);   \
+	}
+
+#define DEFINE_PWRITEV(name)                                                                       \
+	ssize_t name(int file, const struct iovec *parts, int count, off_t place)                      \
+	{                                                                                              \
+		return has_no_room(file, place + length_of(parts, count))                                  \
+				   ? -1                                                                            \
+				   : REAL(name)(file, parts, count, place);                                        \
+	}
+
+#define DEFINE_POSIX_FALLOCATE(name)                                                               \
+	int name(int file, off_t place, off_t count)                                                   \
+	{                                                                                              \
+		return has_no_room(file, place + count) ? ENOSPC : REAL(name)(file, place, count);         \
+	}
+
+DEFINE_PWRITE(pwrite)
+DEFINE_PWRITE(pwrite64)
+DEFINE_PWRITEV(pwritev)
+DEFINE_PWRITEV(pwritev64)
+DEFINE_POSIX_FALLOCATE(posix_fallocate)
+DEFINE_POSIX_FALLOCATE(posix_fallocate64)
+
+ssize_t
+write(int file, const void *bytes, size_t count)
+{
+	off_t place = is_full != NULL && *is_full ? lseek(file, 0, SEEK_CUR) : -1;
+
+	return place >= 0 && has_no_room(file, place + (off_t) count) ? -1
+																  : REAL(write)(file, bytes, count);
+}

@@ -1,0 +1,137 @@
+/*
+ * nth_call.c
+ *		Loaded before the bridge (LD_PRELOAD): of one kind of call the nth fails, and all after it
+ *		work again.
+ *
+ * The file that NTH_CALL names says which (test_nth_call.py writes it).
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libpq-fe.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+typedef struct Control
+{
+	_Atomic int64_t kind; /* 'a'llocations, 's'ends, 'r'eceives, 'q'ueries; 0: none */
+	_Atomic int64_t left; /* calls of that kind until one fails */
+	_Atomic int64_t has_failed;
+} Control;
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *memory, size_t size);
+
+static Control *control;
+
+__attribute__((constructor)) static void
+open_control(void)
+{
+	const char *path = getenv("NTH_CALL");
+	int         file = path != NULL ? open(path, O_RDWR | O_CLOEXEC) : -1;
+	void       *memory;
+
+	if (file < 0)
+		return;
+	memory = mmap(NULL, sizeof(Control), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	close(file);
+	if (memory != MAP_FAILED)
+		control = memory;
+}
+
+static bool
+fails(int kind)
+{
+	if (control == NULL || atomic_load(&control->kind) != kind ||
+		atomic_fetch_sub(&control->left, 1) != 1)
+		return false;
+	atomic_store(&control->has_failed, 1);
+	return true;
+}
+
+static bool
+has_no_memory(void)
+{
+	if (!fails('a'))
+		return false;
+	errno = ENOMEM;
+	return true;
+}
+
+/* ---------- allocations ---------- */
+
+void *
+malloc(size_t size)
+{
+	return has_no_memory() ? NULL : __libc_malloc(size);
+}
+
+void *
+calloc(size_t count, size_t size)
+{
+	return has_no_memory() ? NULL : __libc_calloc(count, size);
+}
+
+void *
+realloc(void *memory, size_t size)
+{
+	return has_no_memory() ? NULL : __libc_realloc(memory, size);
+}
+
+/* ---------- the network ---------- */
+
+#define REAL(name) ((__typeof__(&name)) dlsym(RTLD_NEXT, #name))
+
+static bool
+is_cut(int kind, int socket)
+{
+	if (!fails(kind))
+		return false;
+	shutdown(socket, SHUT_RDWR); /* as the other side sees it */
+	errno = ECONNRESET;
+	return true;
+}
+
+ssize_t
+send(int socket, const void *bytes, size_t count, int flags)
+{
+	return is_cut('s', socket) ? -1 : REAL(send)(socket, bytes, count, flags);
+}
+
+ssize_t
+sendmsg(int socket, const struct msghdr *message, int flags)
+{
+	return is_cut('s', socket) ? -1 : REAL(sendmsg)(socket, message, flags);
+}
+
+ssize_t
+recv(int socket, void *bytes, size_t count, int flags)
+{
+	return is_cut('r', socket) ? -1 : REAL(recv)(socket, bytes, count, flags);
+}
+
+/* ---------- queries ---------- */
+
+#define FAILING "DO $$ BEGIN RAISE 'a query that fails' USING ERRCODE = '53200'; END $$"
+
+int
+PQsendQueryParams(PGconn *connection, const char *sql, int count, const Oid *types,
+				  const char *const *values, const int *lengths, const int *formats, int format)
+{
+	if (fails('q'))
+		return REAL(PQsendQueryParams)(connection, FAILING, 0, NULL, NULL, NULL, NULL, 0);
+	return REAL(PQsendQueryParams)(connection, sql, count, types, values, lengths, formats, format);
+}
+
+int
+PQsendQuery(PGconn *connection, const char *sql)
+{
+	return REAL(PQsendQuery)(connection, fails('q') ? FAILING : sql);
+}

@@ -37,14 +37,43 @@ class NthCall:
         return struct.unpack_from("q", self.memory, 16)[0] == 1
 
 
-def accepted(bridge, n):
-    """The id of the order of the nth key, asked for again until there is one; None if the bridge has died."""
-    try:
-        answer = requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1, "idempotencyKey": f"key {n}"}, timeout=PATIENCE_S)
-    except requests.RequestException:
-        return None
-    assert answer.status_code in (201, 500, 503), f"{answer.status_code} {answer.text}"
-    return answer.json()["orderId"] if answer.status_code == 201 else None
+class Order:
+    """Goes its way by HTTP, one step after the other, each asked for again until it is done."""
+
+    def __init__(self, n):
+        self.n, self.id, self.steps = n, None, [self.place, self.is_confirmed, self.look, self.send_back]
+
+    def ask(self, method, bridge, path, **more):
+        """The answer; None if there is none, or one that says to try again."""
+        try:
+            answer = requests.request(method, bridge.url + path, timeout=PATIENCE_S, **more)
+        except requests.RequestException:
+            return None
+        assert answer.status_code in (200, 201, 500, 503), f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.status_code < 300 else None
+
+    def place(self, bridge, world):
+        answer = self.ask("POST", bridge, "/order", json={"productId": "x", "quantity": 1, "idempotencyKey": f"key {self.n}"},
+                          headers={"traceparent": f"00-{self.n:032x}-{self.n:016x}-01"})
+        if answer is not None:
+            self.id = answer["orderId"]
+        return answer is not None
+
+    def is_confirmed(self, bridge, world):
+        return world.value("SELECT status FROM order_aggregator.orders WHERE order_id = %s", self.id) == "confirmed"
+
+    def look(self, bridge, world):
+        answer = self.ask("GET", bridge, f"/order/{self.id}")
+        assert answer is None or (answer["id"], answer["status"]) == (self.id, "confirmed"), answer
+        return answer is not None
+
+    def send_back(self, bridge, world):
+        return self.ask("POST", bridge, f"/order/{self.id}/return", json={"restock": False}, headers={"Idempotency-Key": f"return {self.n}"}) is not None
+
+    def goes_on(self, bridge, world):
+        while self.steps and self.steps[0](bridge, world):
+            self.steps.pop(0)
+        return not self.steps
 
 
 @pytest.mark.skipif(not LIBRARY.exists(), reason="not with a sanitizer")
@@ -53,30 +82,30 @@ def test_the_nth_call_fails(world, tmp_path, kind):
     world.stock(a={"x": 1_000_000})
     queue, nth = world.listen("order.confirmed"), NthCall(tmp_path / "nth_call")
     world.vendors()
-    settings = {**nth.settings, "ASK_AGAIN_S": "1", "RELAY_LEASE_S": "1"}
+    settings = {**nth.settings, "ASK_AGAIN_S": "1", "RELAY_LEASE_S": "3"}
     bridge = world.ready_bridge(**settings)
-    n, orders, deaths = 1, {}, 0
+    n, orders, deaths = 1, [], []
 
-    def goes_its_way():
-        """The nth order is accepted and confirmed."""
-        nonlocal bridge, deaths
+    def goes_on():
+        nonlocal bridge
         if bridge.process.poll() is not None:
-            deaths += 1
+            deaths.append(n)
             bridge = world.ready_bridge(**settings)
-        if n not in orders:
-            order = accepted(bridge, n)
-            if order is not None:
-                orders[n] = order
-        return n in orders and world.value("SELECT status FROM order_aggregator.orders WHERE order_id = %s", orders[n]) == "confirmed"
+        return orders[-1].goes_on(bridge, world)
     while True:
+        orders.append(Order(n))
         nth.arm(KINDS[kind], n)
-        wait_until(goes_its_way, what=f"order {n}")
+        wait_until(goes_on, what=f"order {n}")
         if not nth.disarm():
             break
         n += STEP
     assert n > 1, "nothing has failed"
-    print(f"{len(orders)} orders, up to call {n}; the bridge died {deaths} times")
+    print(f"{len(orders)} orders, up to call {n}; the bridge died at {deaths}")
     bridge.wait_for("/readyz")
-    assert len(set(orders.values())) == len(orders) == world.value("SELECT count(*) FROM order_aggregator.orders")
-    assert {json.loads(body)["orderId"] for _, body, _ in world.take_orders(queue, orders.values())} == set(orders.values())
+    ids = [order.id for order in orders]
+    assert sorted(ids) == [row[0] for row in world.db.execute("SELECT order_id FROM order_aggregator.orders ORDER BY 1").fetchall()]
+    assert sorted(ids) == [row[0] for row in world.db.execute("SELECT order_id FROM order_aggregator.order_return ORDER BY 1").fetchall()]
+    told = world.take_orders(queue, ids)
+    assert {json.loads(body)["orderId"] for _, body, _ in told} == set(ids)
+    assert all(properties.headers["traceparent"].startswith("00-") for properties, _, _ in told)
     world.consistent()

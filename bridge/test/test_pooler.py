@@ -3,78 +3,30 @@
 import collections
 import http.server
 import json
-import os
-import shutil
-import subprocess
 import threading
-import urllib.parse
 
 import psycopg
 import pytest
 import requests
-from conftest import PATIENCE_S, free_port, wait_until
+from conftest import PATIENCE_S, wait_until
+from pgbouncer import PgBouncer
 from test_faults import REFUSE_AT_COMMIT
 from test_http import ORDER
 from test_locks import in_threads, locked
 
-PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-
-
-class Pooler:
-    """A pgbouncer with two server processes for the world's database (by sessions: enough for all)."""
-
-    def __init__(self, world, tmp_path, mode):
-        self.url = urllib.parse.urlsplit(world.env["DATABASE_URL"])
-        self.port = free_port()
-        users = {url.username: url.password for url in (self.url, urllib.parse.urlsplit(world.url))}
-        self.folder = tmp_path / "pgbouncer"
-        self.folder.mkdir()
-        (self.folder / "users").write_text("".join(f'"{user}" "{password}"\n' for user, password in users.items()))
-        (self.folder / "ini").write_text(f"""[databases]
-* = host={self.url.hostname} port={self.url.port}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {self.port}
-unix_socket_dir =
-auth_type = scram-sha-256
-auth_file = {self.folder}/users
-pool_mode = {mode}
-default_pool_size = {2 if mode == 'transaction' else 40}
-""")
-        for path in [self.folder, *self.folder.iterdir(), *list(self.folder.parents)[:-2]]:
-            path.chmod(path.stat().st_mode | 0o055 if path.is_dir() else 0o644)
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen([PGBOUNCER, self.folder / "ini"], user="nobody" if os.geteuid() == 0 else None, stderr=subprocess.DEVNULL)
-        wait_until(lambda: self.answers(), what="pgbouncer")
-
-    def answers(self):
-        try:
-            psycopg.connect(self.through(self.url), connect_timeout=2).close()
-            return True
-        except psycopg.OperationalError:
-            return False
-
-    def through(self, url):
-        """The same URL by way of the pooler."""
-        return url._replace(netloc=f"{url.username}:{url.password}@127.0.0.1:{self.port}").geturl()
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
 
 @pytest.fixture
 def pooler(world, tmp_path, request):
-    pooler = Pooler(world, tmp_path, getattr(request, "param", "transaction"))
-    pooler.settings = {"DATABASE_URL": pooler.through(pooler.url), "RELAY_DATABASE_URL": world.env["DATABASE_URL"]}
+    """With two server processes for the world's database (by sessions: enough for all)."""
+    mode = getattr(request, "param", "transaction")
+    pooler = PgBouncer(tmp_path / "pgbouncer", [world.env["DATABASE_URL"], world.url], mode, 2 if mode == "transaction" else 40)
+    pooler.settings = {"DATABASE_URL": pooler.url_of(world.env["DATABASE_URL"]), "RELAY_DATABASE_URL": world.env["DATABASE_URL"]}
     yield pooler
     pooler.kill()
 
 
 def test_a_relay_without_a_session_refuses_to_start(world, pooler):
-    for settings, name in (({"RELAY_DATABASE_URL": ""}, "DATABASE_URL"), ({"RELAY_DATABASE_URL": pooler.through(pooler.url)}, "RELAY_DATABASE_URL")):
+    for settings, name in (({"RELAY_DATABASE_URL": ""}, "DATABASE_URL"), ({"RELAY_DATABASE_URL": pooler.settings["DATABASE_URL"]}, "RELAY_DATABASE_URL")):
         result = world.command("run", **{**pooler.settings, **settings})
         assert result.returncode == 64 and f"\n{name}: the role relay needs a session of its own" in result.stderr, result.stderr
     assert world.ready_bridge("--roles=http,replies,sync,housekeeping", **{**pooler.settings, "RELAY_DATABASE_URL": ""})
@@ -85,7 +37,7 @@ def test_a_pooler_by_sessions_serves_all_but_the_relay(world, pooler):
     """There may be several behind one address, each with sessions of its own, which nobody can see from here."""
     world.stock(a={"x": 10})
     world.vendors()
-    assert world.command("run", "--roles=relay", DATABASE_URL=pooler.through(pooler.url)).returncode == 64
+    assert world.command("run", "--roles=relay", DATABASE_URL=pooler.settings["DATABASE_URL"]).returncode == 64
     world.ready_bridge(**pooler.settings)
     assert world.place(10) == 10
     wait_until(lambda: world.statuses() == {"confirmed": 10}, what="all to be confirmed")
@@ -95,7 +47,7 @@ def test_a_pooler_that_is_away_is_no_reason_to_give_up(world, pooler):
     """Only who has seen two different processes knows that there is a pooler."""
     world.stock(a={"x": 10})
     pooler.kill()
-    bridge = world.program("--roles=relay", **{**pooler.settings, "RELAY_DATABASE_URL": pooler.through(pooler.url)})
+    bridge = world.program("--roles=relay", **{**pooler.settings, "RELAY_DATABASE_URL": pooler.settings["DATABASE_URL"]})
     wait_until(lambda: bridge.logged("cannot connect to PostgreSQL"), what="the first try")
     assert bridge.process.poll() is None
     pooler.start()
@@ -105,7 +57,7 @@ def test_a_pooler_that_is_away_is_no_reason_to_give_up(world, pooler):
 
 def left_behind(pooler):
     """What the pool's server processes have that a new one has not."""
-    held = [psycopg.connect(pooler.through(pooler.url)) for _ in range(2)]      # each in a transaction: both processes
+    held = [psycopg.connect(pooler.settings["DATABASE_URL"]) for _ in range(2)]      # each in a transaction: both processes
     found, pids = [], set()
     for db in held:
         pids.add(db.execute("SELECT pg_backend_pid()").fetchone()[0])
@@ -219,7 +171,7 @@ def test_each_feed_has_its_own_outcome_through_the_pool(world, pooler):
     stop = threading.Event()
 
     def call(_):
-        with psycopg.connect(pooler.through(urllib.parse.urlsplit(world.url)), autocommit=True, prepare_threshold=None) as db:
+        with psycopg.connect(pooler.url_of(world.url), autocommit=True, prepare_threshold=None) as db:
             n = 0
             while not stop.is_set():     # each leaves its own last feed in the session that it gets
                 n += 1
@@ -250,7 +202,7 @@ def test_single_calls_through_the_pool(world, pooler):
     sold = []
 
     def buy(_):
-        with psycopg.connect(pooler.through(urllib.parse.urlsplit(world.url)), autocommit=True, prepare_threshold=None) as db:
+        with psycopg.connect(pooler.url_of(world.url), autocommit=True, prepare_threshold=None) as db:
             try:
                 while True:
                     sold.append(db.execute("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]')").fetchone()[0])

@@ -116,13 +116,19 @@ choose_key(HttpExchange *exchange, const json_t *json, bool *in_body)
 		key = header != NULL ? strdup(header) : make_key();
 	if (key == NULL)
 		routes_unavailable(exchange, "out of memory");
+	else if (!text_is_utf8(key, strlen(key)))
+	{
+		routes_bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be UTF-8 text");
+		free(key);
+		return NULL;
+	}
 	return key;
 }
 
 /*
  * The request as place_orders() takes it: the client's own text, with the key
- * and the trace context put in before its closing brace. NULL if memory is
- * short, or the header is not text.
+ * and the trace context put in before its closing brace. NULL if memory is short: without its key
+ * it might be placed twice.
  */
 static char *
 request_text(HttpExchange *exchange, const json_t *json, const char *key, bool key_in_body)
@@ -142,21 +148,16 @@ request_text(HttpExchange *exchange, const json_t *json, const char *key, bool k
 			json_true()); /* nobody knows the key: a refusal leaves nothing behind */
 	if (traceparent != NULL && json_object_get(json, "traceparent") == NULL)
 		json_object_set_new(extra, "traceparent", json_string(traceparent));
-	if (!key_in_body && json_object_get(extra, "idempotencyKey") == NULL)
-	{
-		json_decref(extra);
-		return NULL;
-	}
 	extra_text = json_dumps(extra, JSON_COMPACT);
 	while (body[bytes - 1] != '}')
 		bytes--;
-	if (extra_text != NULL && json_object_size(extra) > 0)
+	if (json_object_size(extra) > 0)
 	{
 		if (asprintf(&text, "%.*s%s%s", (int) bytes - 1, body,
 					 json_object_size(json) > 0 ? "," : "", extra_text + 1) < 0)
 			text = NULL;
 	}
-	else if (extra_text != NULL)
+	else
 		text = strndup(body, bytes);
 	free(extra_text);
 	json_decref(extra);
@@ -174,7 +175,9 @@ routes_post_order(HttpExchange *exchange, const Route *route, const char *parame
 	if (json == NULL)
 		return;
 	job = job_create(exchange, NULL);
-	if (job != NULL)
+	if (job == NULL)
+		routes_unavailable(exchange, "out of memory");
+	else
 		job->idempotency_key = choose_key(exchange, json, &key_in_body);
 	if (job != NULL && job->idempotency_key != NULL)
 	{
@@ -186,7 +189,7 @@ routes_post_order(HttpExchange *exchange, const Route *route, const char *parame
 			job = NULL;
 		}
 		else
-			routes_bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be UTF-8 text");
+			routes_unavailable(exchange, "out of memory");
 	}
 	if (job != NULL)
 		job_free(job);
@@ -259,11 +262,8 @@ hand_over_change(HttpExchange *exchange, const Route *route, const char *order_i
 	if (json == NULL)
 		return;
 	key = choose_key(exchange, json, &key_in_body);
-	if (key == NULL || !text_is_utf8(key, strlen(key)))
+	if (key == NULL)
 	{
-		if (key != NULL)
-			routes_bad_request(exchange, "Idempotency-Key", "Idempotency-Key must be UTF-8 text");
-		free(key);
 		json_decref(json);
 		return;
 	}
@@ -278,6 +278,12 @@ hand_over_change(HttpExchange *exchange, const Route *route, const char *order_i
 	else
 		free(key);
 	json_decref(json);
+	/* half of it would be another change */
+	if (job != NULL && (job->subject == NULL || job->body == NULL))
+	{
+		job_free(job);
+		job = NULL;
+	}
 	routes_hand_over(exchange, route, job);
 }
 

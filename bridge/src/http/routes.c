@@ -99,8 +99,11 @@ ask(HttpExchange *exchange, const Route *route, const char *parameter)
 {
 	Job *job = job_create(exchange, &route->query);
 
-	if (job != NULL && *parameter != '\0')
-		job->subject = strdup(parameter);
+	if (job != NULL && *parameter != '\0' && (job->subject = strdup(parameter)) == NULL)
+	{
+		job_free(job);
+		job = NULL;
+	}
 	routes_hand_over(exchange, route, job);
 }
 
@@ -184,7 +187,7 @@ get_events(HttpExchange *exchange, const Route *route, const char *parameter)
 		return;
 	}
 	if (strcmp(http_method(exchange), "HEAD") == 0)
-		http_reply(exchange, 200, "text/event-stream", NULL);
+		http_reply(exchange, 200, "text/event-stream", strdup(""));
 	else
 		listeners_add(exchange, number);
 }

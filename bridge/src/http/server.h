@@ -83,7 +83,8 @@ extern void http_defer(HttpExchange *exchange);
 extern void http_set_header(HttpExchange *exchange, const char *name, const char *value);
 
 /*
- * http_reply sends the reply; the body is malloc'd and taken over (NULL: none).
+ * http_reply sends the reply; the body is malloc'd and taken over. NULL with a content type: memory
+ * was short for it, and a success becomes 503; NULL without: there is none.
  * The exchange must not be touched afterwards, unless the handler is replying.
  */
 extern void http_reply(HttpExchange *exchange, int status, const char *content_type, char *body);
@@ -91,7 +92,7 @@ extern void http_reply(HttpExchange *exchange, int status, const char *content_t
 /*
  * A text that several replies have in common. http_text_create copies it and is its first holder;
  * http_reply_text is http_reply with it, for as long as it takes to send; the last one that
- * releases it frees it. NULL if memory is short: the reply is then an empty one.
+ * releases it frees it. NULL if memory is short: the reply is then 503.
  */
 typedef struct HttpText HttpText;
 

@@ -88,6 +88,9 @@ http_reply(HttpExchange *exchange, int status, const char *content_type, char *b
 {
 	size_t bytes = body ? strlen(body) : 0;
 
+	/* what was done is told when it is asked for again */
+	if (body == NULL && content_type != NULL && status < 400)
+		status = 503;
 	reply(exchange, status, body ? content_type : NULL,
 		  MHD_create_response_from_buffer(bytes, body, MHD_RESPMEM_MUST_FREE), bytes);
 }

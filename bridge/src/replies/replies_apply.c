@@ -15,7 +15,8 @@
 #include "replies/replies_state.h"
 #include "replies/reply_text.h"
 
-/* Makes of each body what the database takes; what cannot be read is dead. */
+/* Makes of each body what the database takes; what cannot be read is dead, and what there is no
+ * memory for is tried again. */
 void
 replies_read_bodies(Replies *replies)
 {
@@ -28,7 +29,12 @@ replies_read_bodies(Replies *replies)
 			continue;
 		delivery->text =
 			reply_text_read(delivery->body, delivery->bytes, complaint, sizeof(complaint));
-		if (delivery->text == NULL)
+		if (delivery->text == NULL && *complaint == '\0')
+		{
+			log_error("out of memory: reply %s is left for later", delivery->message_id);
+			replies_set_aside(delivery);
+		}
+		else if (delivery->text == NULL)
 			replies_mark_dead(delivery, complaint);
 	}
 }
@@ -208,7 +214,7 @@ replies_apply_all(Replies *replies)
 
 	for (int i = 0; ok && i < replies->count; i++)
 	{
-		if (replies_is_to_be_tried(&replies->deliveries[i]))
+		if (replies->deliveries[i].text != NULL && replies_is_to_be_tried(&replies->deliveries[i]))
 			which[count++] = i;
 	}
 	for (int first = 0; ok && first < count; first += config.replies_batch_max)

@@ -163,13 +163,11 @@ reply_text_read(const char *body, size_t bytes, char *complaint, size_t complain
 		mend_escapes(mended);
 		reply = json_loads(mended, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	}
-	if (mended == NULL)
-		snprintf(complaint, complaint_size, "out of memory");
-	else if (reply == NULL)
+	if (reply == NULL && mended != NULL)
 		snprintf(complaint, complaint_size, "body is not JSON: %s", error.text);
-	else if (!json_is_object(reply))
+	else if (reply != NULL && !json_is_object(reply))
 		snprintf(complaint, complaint_size, "the reply must be an object");
-	else
+	else if (reply != NULL)
 		text = known_members(reply);
 	free(mended);
 	json_decref(reply);

@@ -14,7 +14,8 @@
  * status and reason, those it has, malloc'd. What does not touch its meaning is
  * mended: a byte order mark, bytes that are no UTF-8, line breaks in a text,
  * escapes that no text can hold, members that we do not know, a long reason. NULL if
- * it cannot be read; *complaint, of complaint_size bytes, then says why.
+ * it cannot be read; *complaint, of complaint_size bytes, then says why, or is empty if memory is
+ * short.
  */
 extern char *reply_text_read(const char *body, size_t bytes, char *complaint,
 							 size_t complaint_size);

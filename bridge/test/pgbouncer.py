@@ -1,0 +1,66 @@
+"""A private PgBouncer, for tests and benchmarks."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+
+import psycopg
+
+PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+START_S = 60
+
+
+class PgBouncer:
+    """Stands before the server of some URLs, for their users; url_of() is the way through it."""
+
+    def __init__(self, folder, urls, mode, pool_size):
+        self.urls = [urllib.parse.urlsplit(url) for url in urls]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "users").write_text("".join(f'"{user}" "{password}"\n' for user, password in {url.username: url.password for url in self.urls}.items()))
+        (self.folder / "ini").write_text(f"""[databases]
+* = host={self.urls[0].hostname} port={self.urls[0].port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {self.folder}/users
+pool_mode = {mode}
+default_pool_size = {pool_size}
+""")
+        # it refuses to run as root, and whom it steps down to has to read them
+        for path in [self.folder, *self.folder.iterdir(), *list(self.folder.parents)[:-2]] if os.geteuid() == 0 else []:
+            path.chmod(path.stat().st_mode | 0o055 if path.is_dir() else 0o644)
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([PROGRAM, self.folder / "ini"], user="nobody" if os.geteuid() == 0 else None, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_S
+        while not self.answers():
+            assert time.monotonic() < deadline, "pgbouncer does not answer"
+            time.sleep(0.05)
+
+    def answers(self):
+        try:
+            psycopg.connect(self.url_of(self.urls[0].geturl()), connect_timeout=2).close()
+            return True
+        except psycopg.OperationalError:
+            return False
+
+    def url_of(self, url):
+        """The same URL by way of the pooler."""
+        url = urllib.parse.urlsplit(url)
+        return url._replace(netloc=f"{url.username}:{url.password}@127.0.0.1:{self.port}").geturl()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    close = kill

@@ -15,7 +15,6 @@ Environment: BENCH_SECONDS (5), BENCH_ROUNDS (5), BENCH_GROWTH_ORDERS (10000000;
 import os
 import re
 import subprocess
-import tempfile
 import time
 
 from common import OUT, Figures, check, connect, empty, empty_plpgsql, fresh, pgbench, place_order_script, servers
@@ -55,8 +54,7 @@ def insert_floor(db):
 def fsync_floor():
     """How often the disk makes 8 kB durable, one after the other, as the server's WAL is."""
     bindir = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
-    with tempfile.NamedTemporaryFile(dir=OUT) as file:
-        text = subprocess.run([f"{bindir}/pg_test_fsync", "-s", "1", "-f", file.name], check=True, capture_output=True, text=True).stdout
+    text = subprocess.run([f"{bindir}/pg_test_fsync", "-s", "1", "-f", OUT / "fsync"], check=True, capture_output=True, text=True).stdout
     return {"value": float(re.search(r"fdatasync\s+([\d.]+) ops/sec", text)[1])}
 
 

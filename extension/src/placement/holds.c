@@ -22,7 +22,7 @@ hold_store(BulkInsert *bulk, int64 order_id, int line_no, int attempt, const Sto
 	bulk_set_text(slot, HOLD_COLUMN_PRODUCT_ID, row->product_id);
 	bulk_set(slot, HOLD_COLUMN_QUANTITY, Int64GetDatum(quantity));
 	bulk_set(slot, HOLD_COLUMN_UNIT_PRICE, NumericGetDatum(row->unit_price));
-	bulk_set_text(slot, HOLD_COLUMN_STATUS, hold_status_name(HOLD_OPEN));
+	bulk_set_name(bulk, slot, HOLD_COLUMN_STATUS, hold_status_name(HOLD_OPEN));
 	bulk_set(slot, HOLD_COLUMN_HELD_AT, TimestampTzGetDatum(held_at));
 	bulk_store_row(bulk);
 }

@@ -308,10 +308,11 @@ write_orders(Placement *placement)
 		slot = bulk_next_row(bulk);
 		bulk_set(slot, ORDERS_COLUMN_ORDER_ID, Int64GetDatum(request->order_id));
 		bulk_set_text(slot, ORDERS_COLUMN_CUSTOMER_ID, request->customer_id);
-		bulk_set_text(slot, ORDERS_COLUMN_STATUS, order_status_name(ORDER_PENDING));
+		bulk_set_name(bulk, slot, ORDERS_COLUMN_STATUS, order_status_name(ORDER_PENDING));
 		bulk_set(slot, ORDERS_COLUMN_TOTAL_AMOUNT,
 				 NumericGetDatum(amount_to_numeric(placed->total)));
-		bulk_set_text(slot, ORDERS_COLUMN_STRATEGY, sourcing_strategy_name(request->strategy));
+		bulk_set_name(bulk, slot, ORDERS_COLUMN_STRATEGY,
+					  sourcing_strategy_name(request->strategy));
 		bulk_set(slot, ORDERS_COLUMN_ALLOW_PARTIAL, BoolGetDatum(request->allow_partial));
 		bulk_set(slot, ORDERS_COLUMN_PLACED_AT, TimestampTzGetDatum(placement->placed_at));
 		bulk_set(slot, ORDERS_COLUMN_EXPIRES_AT, TimestampTzGetDatum(placed->expires_at));

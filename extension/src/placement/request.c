@@ -21,11 +21,16 @@
 
 /* ---------- errors ---------- */
 
+/* Of a field of the line that is being read, or of the request. */
 static void
-malformed(OrderRequest *request, char *field, const char *complaint)
+malformed(OrderRequest *request, const char *field, const char *complaint)
 {
-	request_error(request, ERRCODE_INVALID_PARAMETER_VALUE, psprintf("%s %s", field, complaint),
-				  NULL, field);
+	char *name = request->line_being_read > 0
+					 ? psprintf("products[%d].%s", request->line_being_read - 1, field)
+					 : pstrdup(field);
+
+	request_error(request, ERRCODE_INVALID_PARAMETER_VALUE, psprintf("%s %s", name, complaint),
+				  NULL, name);
 }
 
 /* ---------- parsing ---------- */
@@ -39,7 +44,7 @@ key_is(const JsonbValue *key, const char *name)
 
 /* A string of 1 to max_chars characters; NULL for JSON null, and after an error. */
 static char *
-parse_text(OrderRequest *request, const JsonbValue *value, char *field, int max_chars,
+parse_text(OrderRequest *request, const JsonbValue *value, const char *field, int max_chars,
 		   bool null_allowed)
 {
 	char *complaint;
@@ -61,7 +66,7 @@ parse_text(OrderRequest *request, const JsonbValue *value, char *field, int max_
 }
 
 static int64
-parse_quantity(OrderRequest *request, const JsonbValue *value, char *field)
+parse_quantity(OrderRequest *request, const JsonbValue *value, const char *field)
 {
 	int64 quantity = 0;
 
@@ -77,7 +82,7 @@ parse_quantity(OrderRequest *request, const JsonbValue *value, char *field)
 
 /* Adds a line, or its quantity to the line that already has its product. */
 static void
-add_line(RequestBatch *batch, int request_index, char *product_id, int64 quantity, char *field)
+add_line(RequestBatch *batch, int request_index, char *product_id, int64 quantity)
 {
 	OrderRequest    *request = &batch->requests[request_index];
 	InternedProduct *product = request_batch_intern(batch, product_id);
@@ -96,17 +101,14 @@ add_line(RequestBatch *batch, int request_index, char *product_id, int64 quantit
 
 		line->quantity += quantity;
 		if (line->quantity > QUANTITY_MAX)
-			malformed(request, field,
+			malformed(request, "quantity",
 					  psprintf("adds up to more than " INT64_FORMAT
 							   " with earlier lines of the product",
 							   QUANTITY_MAX));
 	}
 }
 
-/*
- * One product and quantity. The object may be a line of "products" or the
- * request itself; "prefix" is how its fields are called to the caller.
- */
+/* One product and quantity. The object may be a line of "products" or the request itself. */
 typedef struct LineFields
 {
 	char *product_id;
@@ -118,11 +120,13 @@ typedef struct LineFields
 /* True if the key is a line's; then it has been read, well or with an error. */
 static bool
 parse_line_field(OrderRequest *request, LineFields *fields, const JsonbValue *key,
-				 const JsonbValue *value, const char *prefix)
+				 const JsonbValue *value)
 {
-	if (key_is(key, "productId") || key_is(key, "vendorProductId"))
+	bool is_product_id = key_is(key, "productId");
+
+	if (is_product_id || key_is(key, "vendorProductId"))
 	{
-		char *field = psprintf("%s%.*s", prefix, key->val.string.len, key->val.string.val);
+		const char *field = is_product_id ? "productId" : "vendorProductId";
 
 		if (fields->has_product_id)
 			malformed(request, field, "is given beside productId, which means the same");
@@ -133,45 +137,43 @@ parse_line_field(OrderRequest *request, LineFields *fields, const JsonbValue *ke
 	if (key_is(key, "quantity"))
 	{
 		fields->has_quantity = true;
-		fields->quantity = parse_quantity(request, value, psprintf("%squantity", prefix));
+		fields->quantity = parse_quantity(request, value, "quantity");
 		return true;
 	}
 	return false;
 }
 
 static void
-finish_line(RequestBatch *batch, int request_index, const LineFields *fields, const char *prefix)
+finish_line(RequestBatch *batch, int request_index, const LineFields *fields)
 {
 	OrderRequest *request = &batch->requests[request_index];
 
 	if (!fields->has_product_id)
-		malformed(request, psprintf("%sproductId", prefix), "is missing");
+		malformed(request, "productId", "is missing");
 	else if (!fields->has_quantity)
-		malformed(request, psprintf("%squantity", prefix), "is missing");
+		malformed(request, "quantity", "is missing");
 	if (request->error == NULL)
-		add_line(batch, request_index, fields->product_id, fields->quantity,
-				 psprintf("%squantity", prefix));
+		add_line(batch, request_index, fields->product_id, fields->quantity);
 }
 
 static void
 parse_line(RequestBatch *batch, int request_index, JsonbContainer *object, int line_index)
 {
 	OrderRequest *request = &batch->requests[request_index];
-	char         *prefix = psprintf("products[%d].", line_index);
 	LineFields    fields = {0};
 	JsonWalk      walk;
 
+	request->line_being_read = line_index + 1;
 	json_walk_begin(&walk, object);
-	while (json_walk_next(&walk))
+	while (request->error == NULL && json_walk_next(&walk))
 	{
-		if (!parse_line_field(request, &fields, &walk.key, &walk.value, prefix))
-			malformed(request,
-					  psprintf("%s%.*s", prefix, walk.key.val.string.len, walk.key.val.string.val),
+		if (!parse_line_field(request, &fields, &walk.key, &walk.value))
+			malformed(request, pnstrdup(walk.key.val.string.val, walk.key.val.string.len),
 					  "is not a known field");
-		if (request->error != NULL)
-			return;
 	}
-	finish_line(batch, request_index, &fields, prefix);
+	if (request->error == NULL)
+		finish_line(batch, request_index, &fields);
+	request->line_being_read = 0;
 }
 
 static void
@@ -208,7 +210,7 @@ parse_lines(RequestBatch *batch, int request_index, JsonbContainer *array)
 }
 
 static void
-check_hold_for(OrderRequest *request, const Interval *hold_for, char *field)
+check_hold_for(OrderRequest *request, const Interval *hold_for, const char *field)
 {
 	/* months and days as interval arithmetic estimates them: 30 days, 24 hours */
 	int128 us = hold_for->time + (int128) hold_for->day * USECS_PER_DAY +
@@ -264,7 +266,7 @@ parse_hold_for(OrderRequest *request, const JsonbValue *value)
 }
 
 static void
-parse_strategy(OrderRequest *request, const char *name, char *field)
+parse_strategy(OrderRequest *request, const char *name, const char *field)
 {
 	request->has_strategy = true;
 	if (!sourcing_strategy_by_name(name, &request->strategy))
@@ -389,7 +391,7 @@ parse_request(RequestBatch *batch, int request_index, JsonbContainer *object)
 			else
 				parse_lines(batch, request_index, value->val.binary.data);
 		}
-		else if (!parse_line_field(request, &fields, key, value, "") &&
+		else if (!parse_line_field(request, &fields, key, value) &&
 				 !parse_option(request, key, value))
 			malformed(request, pnstrdup(key->val.string.val, key->val.string.len),
 					  "is not a known field");
@@ -406,7 +408,7 @@ parse_request(RequestBatch *batch, int request_index, JsonbContainer *object)
 	{
 		request->is_one_line = true;
 		request->lines = palloc(sizeof(OrderLine));
-		finish_line(batch, request_index, &fields, "");
+		finish_line(batch, request_index, &fields);
 	}
 	if (request->error == NULL)
 		hash_request(batch, request);

@@ -45,9 +45,10 @@ typedef struct OrderRequest
 	int64            hold_for_us;
 	bool             has_hold_for; /* given, not the setting's */
 	bool             allow_partial;
-	bool   drops_refusal; /* a refusal is no outcome of its key: the caller has made the key up */
-	char  *traceparent;   /* NULL: not given */
-	uint64 hash;          /* of all that makes it this request; 0 without a key */
+	bool   drops_refusal;   /* a refusal is no outcome of its key: the caller has made the key up */
+	char  *traceparent;     /* NULL: not given */
+	uint64 hash;            /* of all that makes it this request; 0 without a key */
+	int    line_being_read; /* of "products", from 1; 0: none */
 
 	RequestError *error;     /* NULL: can be served, or has been */
 	int64         order_id;  /* 0: not placed (yet) */

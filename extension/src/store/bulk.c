@@ -25,7 +25,14 @@
 
 #define ROWS_MAX       1000
 #define SLOTS_KEPT_MAX 64
+#define NAMES_MAX      8
 #define IDLE_MAX       16 /* each outbox partition is a table, and there is always a next one */
+
+typedef struct ConstantText
+{
+	const char *name;
+	Datum       text;
+} ConstantText;
 
 /*
  * What it takes to insert into a table and its indexes is kept from one call to the next: making it
@@ -52,6 +59,8 @@ struct BulkInsert
 	int             nrows;      /* slots filled */
 	int             nused;      /* of them by whoever uses it now, at most */
 	int             yield_rows; /* 0: never */
+	ConstantText    names[NAMES_MAX];
+	int             nnames;
 };
 
 static BulkInsert *idle;
@@ -417,4 +426,27 @@ bulk_set_text(TupleTableSlot *slot, int column, const char *text)
 {
 	if (text != NULL)
 		bulk_set(slot, column, CStringGetTextDatum(text));
+}
+
+void
+bulk_set_name(BulkInsert *bulk, TupleTableSlot *slot, int column, const char *name)
+{
+	int n = 0;
+
+	while (n < bulk->nnames && bulk->names[n].name != name)
+		n++;
+	if (n == NAMES_MAX)
+	{
+		bulk_set_text(slot, column, name);
+		return;
+	}
+	if (n == bulk->nnames)
+	{
+		MemoryContext old_context = MemoryContextSwitchTo(bulk->context);
+
+		bulk->names[n] = (ConstantText){name, CStringGetTextDatum(name)};
+		bulk->nnames++;
+		MemoryContextSwitchTo(old_context);
+	}
+	bulk_set(slot, column, bulk->names[n].text);
 }

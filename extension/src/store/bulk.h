@@ -37,6 +37,9 @@ extern void            bulk_store_row(BulkInsert *bulk);
 extern void bulk_set(TupleTableSlot *slot, int column, Datum value);
 extern void bulk_set_text(TupleTableSlot *slot, int column, const char *text);
 
+/* bulk_set_name is bulk_set_text of a constant, which is made a text only once. */
+extern void bulk_set_name(BulkInsert *bulk, TupleTableSlot *slot, int column, const char *name);
+
 /* bulk_index makes the new version of a row, which was updated otherwise, known to the indexes. */
 extern void bulk_index(BulkInsert *bulk, TupleTableSlot *slot, bool only_summarizing);
 

@@ -12,6 +12,8 @@
 #include "store/index_places.h"
 
 #include "access/nbtree.h"
+#include "catalog/pg_collation_d.h"
+#include "catalog/pg_type_d.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "store/array.h"
@@ -21,9 +23,10 @@
 typedef struct Walk
 {
 	Relation         index;
-	BTScanInsert     key;  /* the current one */
-	Buffer           leaf; /* read-locked; InvalidBuffer: none */
-	OffsetNumber     next; /* on the leaf: no key that is still to come is before it */
+	BTScanInsert     key;         /* the current one */
+	bool             is_one_text; /* COLLATE "C", ascending */
+	Buffer           leaf;        /* read-locked; InvalidBuffer: none */
+	OffsetNumber     next;        /* on the leaf: no key that is still to come is before it */
 	ItemPointerData *places;
 	int              nplaces;
 	int              room;
@@ -39,10 +42,33 @@ set_key(Walk *walk, const Datum *values)
 	}
 }
 
+/* The first column of an entry, if it is there as a plain text; else NULL. */
+static text *
+plain_text(Page page, OffsetNumber place)
+{
+	IndexTuple entry = (IndexTuple) PageGetItem(page, PageGetItemId(page, place));
+	char      *data = (char *) entry + IndexInfoFindDataOffset(entry->t_info);
+
+	return IndexTupleHasNulls(entry) || VARATT_IS_COMPRESSED(data) ? NULL : (text *) data;
+}
+
+/* Below zero if the key is before the entry. One text COLLATE "C" is compared here, which takes a
+ * third of the time. */
 static int
 compare_at(const Walk *walk, Page page, OffsetNumber place)
 {
-	return _bt_compare(walk->index, walk->key, page, place);
+	text *entry = walk->is_one_text && place != P_HIKEY ? plain_text(page, place) : NULL;
+	text *key;
+	int   bytes[2];
+	int   order;
+
+	if (entry == NULL)
+		return _bt_compare(walk->index, walk->key, page, place);
+	key = DatumGetTextPP(walk->key->scankeys[0].sk_argument);
+	bytes[0] = VARSIZE_ANY_EXHDR(key);
+	bytes[1] = VARSIZE_ANY_EXHDR(entry);
+	order = memcmp(VARDATA_ANY(key), VARDATA_ANY(entry), Min(bytes[0], bytes[1]));
+	return order != 0 ? order : bytes[0] - bytes[1];
 }
 
 static void
@@ -151,6 +177,8 @@ index_find_places(Relation index, const Datum *keys, int ncolumns, int nkeys,
 
 	_bt_metaversion(index, &walk.key->heapkeyspace, &walk.key->allequalimage);
 	walk.key->keysz = ncolumns;
+	walk.is_one_text = ncolumns == 1 && index->rd_opcintype[0] == TEXTOID &&
+					   index->rd_indcollation[0] == C_COLLATION_OID && index->rd_indoption[0] == 0;
 	walk.places = palloc(sizeof(ItemPointerData) * nkeys);
 	for (int i = 0; i < nkeys; i++)
 	{

@@ -11,7 +11,7 @@ import urllib.parse
 import psycopg
 import pytest
 import requests
-from conftest import PATIENCE_S, RUN, free_port, wait_until
+from conftest import PATIENCE_S, RUN, Proxy, free_port, wait_until
 
 # every object of the extension, each as one line of text
 CATALOGUE = """
@@ -333,6 +333,20 @@ def test_a_host_that_closes_at_once_is_passed_over(world, dead):
     for listener in listeners:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+def test_a_host_that_hangs_is_passed_over(world):
+    """What was connected to it goes to the other one, and does not wait for it again."""
+    here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
+    proxy = Proxy(f"amqp://{here.hostname}:{here.port}/")
+    hosts = f"127.0.0.1:{proxy.listener_address[1]},{here.hostname}:{here.port}"
+    world.stock(a={"x": 100})
+    bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=f"{here.username}:{here.password}@{hosts}", query="connect_timeout=600").geturl(), REQUEST_TIMEOUT_S="5")
+    assert wait_until(lambda: placed(bridge), what="an order") and proxy.connections() > 0
+    proxy.flows.clear()
+    assert wait_until(lambda: placed(bridge), what="an order by the other host")
+    bridge.kill()       # whatever else hangs
+    proxy.close()
 
 
 def test_many_sessions_jump_once(world):

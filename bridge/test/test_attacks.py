@@ -18,7 +18,7 @@ import pika
 import psycopg
 import pytest
 import requests
-from conftest import BUILD, PATIENCE_S, RUN, TOP, Servers, World, wait_until
+from conftest import BUILD, PATIENCE_S, RUN, SANITIZED, TOP, Servers, World, wait_until
 
 ATTACK = "ATTACK" in os.environ
 EVIL = {"Origin": "https://evil.example"}
@@ -557,7 +557,7 @@ def memory_kb(pid, which="VmHWM"):
     return int(re.search(rf"{which}:\s+(\d+)", open(f"/proc/{pid}/status").read())[1])
 
 
-@pytest.mark.skipif("asan" in str(BUILD), reason="memory under a sanitizer says nothing")
+@pytest.mark.skipif(SANITIZED, reason="memory under a sanitizer says nothing")
 def test_large_replies_are_buried_unread(target):
     """Eight of 60 MB took a gigabyte. They are dead before they are read, and at most one is held."""
     channel = target.world.channel()

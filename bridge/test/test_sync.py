@@ -6,7 +6,6 @@ import gzip
 import http.server
 import itertools
 import json
-import os
 import random
 import signal
 import ssl
@@ -17,9 +16,8 @@ import time
 import psycopg
 import pytest
 import requests
-from conftest import PATIENCE_S, wait_until
+from conftest import PATIENCE_S, SANITIZED, wait_until
 
-SANITIZED = "asan" in os.environ.get("BRIDGE_BUILD", "")
 GOOD = json.dumps([{"id": "x", "name": "X", "quantity": 5, "price": 2.5}]).encode()
 
 

@@ -3,8 +3,8 @@
  *		jansson has the memory that it asks for, or the program ends.
  *
  * Where it has not it may leave a member out without a word, call a good text wrong, or write past
- * the end of what it has (2.14, the text of a long string): an order without its key might be
- *placed twice. A program that has ended loses nothing.
+ * the end of what it has (2.14, the text of a long string): an order whose key is left out might be
+ * placed twice. A program that has ended loses nothing.
  */
 #include <jansson.h>
 #include <poll.h>

@@ -7,7 +7,7 @@ import time
 import psycopg
 import pytest
 import requests
-from conftest import PATIENCE_S, wait_until
+from conftest import PATIENCE_S, SANITIZED, wait_until
 from test_relay_faults import relayed_all
 
 def raw_event(world, key, headers, payload='{}'):
@@ -149,7 +149,7 @@ def test_bytes_bound_what_is_in_flight(world):
         world.db.execute("SELECT order_aggregator.publish_event('huge', to_jsonb(repeat('x', 12000000)))")
     bridge = world.ready_bridge("--roles=http,relay", BROKER_TIMEOUT_S="60")
     wait_until(lambda: world.depth(queue) == 24, 120, "the events")
-    assert memory_kb(bridge) < 150_000, f"{memory_kb(bridge)} kB"
+    assert SANITIZED or memory_kb(bridge) < 150_000, f"{memory_kb(bridge)} kB"
 
 
 def test_silent_vendors_are_not_asked_while_questions_wait_unread(world):

@@ -118,8 +118,9 @@ def daemon():
     reports = [BUILD / f"daemon{number}.xml" for number in range(len(RUNS))]
     for report in reports:
         report.unlink(missing_ok=True)
+    for folder in RUNS:     # one after the other: else both choose the same ports
+        servers("base", folder)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        list(pool.map(lambda folder: servers("base", folder), RUNS))
         codes = list(pool.map(lambda folder, report: run(
             ["/usr/bin/python3", "-m", "pytest", "-v", "--durations=10", "-p", "no:cacheprovider", f"--junitxml={report}", os.environ.get("CHECK_TESTS", "bridge/test")],
             CHECK_RUN=str(folder), CHECK_CLAIMS=str(claims))[0], RUNS, reports))

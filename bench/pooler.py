@@ -2,8 +2,9 @@
 """place_order through PgBouncer (by transactions, a pool of 16) against directly; `make bench-pooler` runs it.
 
 By pgbench with 16 clients and statements that are not prepared, which PgBouncer before 1.21 cannot keep, by the extended protocol and by
-the simple one, which has a fifth of the messages; one private server, durable commits on, all on this machine: PgBouncer's thread takes its time from the same cores. BENCH_ROUNDS rounds in turns, the median of the
-rounds' ratios with their range. place_order_direct_prepared is what a client gains that has a session of its own.
+the simple one, which has a fifth of the messages; one private server, durable commits on, all on this machine: PgBouncer's thread takes
+its time from the same cores. BENCH_ROUNDS rounds in turns, the median of the rounds' ratios with their range.
+place_order_direct_prepared is what a client gains that has a session of its own.
 
 Environment: BENCH_SECONDS (5), BENCH_ROUNDS (5).
 """

@@ -5,31 +5,18 @@
  *
  * What is there already can be written to, as on a disk that is full.
  */
-#include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <unistd.h>
+
+#include "preload.h"
 
 static const volatile char *is_full;
 
 __attribute__((constructor)) static void
 open_control(void)
 {
-	const char *path = getenv("FULL_DISK");
-	int         file = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-	void       *memory;
-
-	if (file < 0)
-		return;
-	memory = mmap(NULL, 1, PROT_READ, MAP_SHARED, file, 0);
-	close(file);
-	if (memory != MAP_FAILED)
-		is_full = memory;
+	is_full = map_control("FULL_DISK", 1, false);
 }
 
 /* Would the file have to grow, and cannot? */
@@ -54,8 +41,6 @@ length_of(const struct iovec *parts, int count)
 		length += (off_t) parts[i].iov_len;
 	return length;
 }
-
-#define REAL(name) ((__typeof__(&name)) dlsym(RTLD_NEXT, #name))
 
 /* The same by both of its names, which glibc has for 32-bit programs. */
 #define DEFINE_PWRITE(name)                                                                        \

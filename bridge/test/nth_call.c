@@ -5,18 +5,14 @@
  *
  * The file that NTH_CALL names says which (test_nth_call.py writes it).
  */
-#include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <libpq-fe.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <unistd.h>
+
+#include "preload.h"
 
 typedef struct Control
 {
@@ -34,16 +30,7 @@ static Control *control;
 __attribute__((constructor)) static void
 open_control(void)
 {
-	const char *path = getenv("NTH_CALL");
-	int         file = path != NULL ? open(path, O_RDWR | O_CLOEXEC) : -1;
-	void       *memory;
-
-	if (file < 0)
-		return;
-	memory = mmap(NULL, sizeof(Control), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-	close(file);
-	if (memory != MAP_FAILED)
-		control = memory;
+	control = map_control("NTH_CALL", sizeof(Control), true);
 }
 
 static bool
@@ -86,8 +73,6 @@ realloc(void *memory, size_t size)
 }
 
 /* ---------- the network ---------- */
-
-#define REAL(name) ((__typeof__(&name)) dlsym(RTLD_NEXT, #name))
 
 static bool
 is_cut(int kind, int socket)

@@ -2,15 +2,13 @@
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 import urllib.parse
 
 import psycopg
+from conftest import free_port, wait_until
 
 PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-START_S = 60
 
 
 class PgBouncer:
@@ -18,10 +16,7 @@ class PgBouncer:
 
     def __init__(self, folder, urls, mode, pool_size):
         self.urls = [urllib.parse.urlsplit(url) for url in urls]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.folder = folder
+        self.port, self.folder = free_port(), folder
         self.folder.mkdir(exist_ok=True)
         (self.folder / "users").write_text("".join(f'"{user}" "{password}"\n' for user, password in {url.username: url.password for url in self.urls}.items()))
         (self.folder / "ini").write_text(f"""[databases]
@@ -42,10 +37,7 @@ default_pool_size = {pool_size}
 
     def start(self):
         self.process = subprocess.Popen([PROGRAM, self.folder / "ini"], user="nobody" if os.geteuid() == 0 else None, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + START_S
-        while not self.answers():
-            assert time.monotonic() < deadline, "pgbouncer does not answer"
-            time.sleep(0.05)
+        wait_until(self.answers, what="pgbouncer")
 
     def answers(self):
         try:

@@ -118,7 +118,7 @@ def daemon():
     reports = [BUILD / f"daemon{number}.xml" for number in range(len(RUNS))]
     for report in reports:
         report.unlink(missing_ok=True)
-    for folder in RUNS:     # one after the other: else both choose the same ports
+    for folder in RUNS:
         servers("base", folder)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         codes = list(pool.map(lambda folder, report: run(

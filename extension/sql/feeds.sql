@@ -155,6 +155,8 @@ CREATE OR REPLACE FUNCTION record_feed_pull(vendor_id text, sync_id bigint, stat
 RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+	-- before anything is read by an index, else REINDEX and we would wait for each other
+	LOCK TABLE order_aggregator.vendor, order_aggregator.feed_sync IN ROW EXCLUSIVE MODE;
 	-- the vendor before the feed, as begin_feed does
 	SELECT FROM order_aggregator.vendor AS v
 	WHERE v.vendor_id OPERATOR(pg_catalog.=) record_feed_pull.vendor_id FOR NO KEY UPDATE;
@@ -210,6 +212,8 @@ CREATE OR REPLACE FUNCTION postpone_feed(vendor_id text, sync_id bigint, error t
 RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+	-- before anything is read by an index, else REINDEX and we would wait for each other
+	LOCK TABLE order_aggregator.vendor, order_aggregator.feed_sync IN ROW EXCLUSIVE MODE;
 	-- the vendor before the feed, as begin_feed does
 	SELECT FROM order_aggregator.vendor AS v
 	WHERE v.vendor_id OPERATOR(pg_catalog.=) postpone_feed.vendor_id FOR NO KEY UPDATE;

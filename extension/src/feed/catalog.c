@@ -128,6 +128,7 @@ oa_register_vendor(PG_FUNCTION_ARGS)
 	check_stock_url(stock_url);
 
 	SPI_connect();
+	lock_for_writing("vendor");
 	values[0] = CStringGetTextDatum(vendor_id);
 	values[1] = CStringGetTextDatum(name);
 	values[2] = stock_url ? CStringGetTextDatum(stock_url) : (Datum) 0;
@@ -251,6 +252,7 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 		catalog_pass_on(fcinfo, i, &values[i], &nulls[i]);
 
 	SPI_connect();
+	lock_for_writing("vendor", "stock");
 	plan_execute(PLAN_CONFIGURE_VENDOR, values, nulls, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
 		feed_unknown_vendor(vendor_id);
@@ -329,6 +331,7 @@ write_mappings(const char *vendor_id, const char **skus, const char **product_id
 	Datum values[3] = {CStringGetTextDatum(vendor_id), text_array(skus, count),
 					   text_array(product_ids, count)};
 
+	lock_for_writing("vendor", "product_map");
 	plan_execute(PLAN_LOCK_VENDOR, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		feed_unknown_vendor(vendor_id);

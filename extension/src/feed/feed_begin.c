@@ -95,6 +95,7 @@ feed_lock_vendor(const char *vendor_id)
 	VendorFeeds vendor = {0};
 
 	require_column("vendor", VENDOR_COLUMN_FEED_CONFIG_NO);
+	lock_for_writing("vendor", "stock");
 	plan_execute(PLAN_LOCK_VENDOR_FEEDS, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		feed_unknown_vendor(vendor_id);

@@ -261,6 +261,7 @@ lock_feed(int64 sync_id)
 	FeedPart *part;
 
 	require_column("vendor", VENDOR_COLUMN_FEED_CONFIG_NO);
+	lock_for_writing("feed_sync");
 	plan_execute(PLAN_LOCK_FEED, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
@@ -281,6 +282,7 @@ lock_vendor_of_feed(int64 sync_id)
 {
 	Datum values[1] = {Int64GetDatum(sync_id)};
 
+	lock_for_writing("feed_sync", "vendor");
 	plan_execute(PLAN_VENDOR_OF_FEED, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		return;

@@ -12,6 +12,7 @@
 #include "store/check.h"
 #include "store/errors.h"
 #include "store/plans.h"
+#include "store/tables.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(oa_confirm_order);
@@ -198,6 +199,7 @@ expire_orders(int max_orders, bool skip_locked)
 	int    expired = 0;
 	uint64 nrows;
 
+	lock_for_writing("orders");
 	do
 	{
 		int64      *order_ids;

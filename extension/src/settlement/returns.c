@@ -336,6 +336,7 @@ oa_return_order(PG_FUNCTION_ARGS)
 					   psprintf("must be a JSON array of 1 to %d elements", guc_max_lines));
 	back.key = id_argument(fcinfo, 3, "idempotency_key", KEY_CHARS_MAX);
 	SPI_connect();
+	lock_for_writing("order_return");
 	if (back.key != NULL)
 		is_repeated = !idempotency_claim_action(
 			back.key, "return", PG_GETARG_INT64(0),

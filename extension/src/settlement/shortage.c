@@ -20,6 +20,7 @@
 #include "store/check.h"
 #include "store/locks.h"
 #include "store/plans.h"
+#include "store/tables.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(oa_settle_shortages);
@@ -159,6 +160,7 @@ settle_shortages(int max_orders, bool skip_locked)
 	/* only one session at a time */
 	if (!try_own_lock(OWN_LOCK_SHORTAGES, false))
 		return 0;
+	lock_for_writing("shortage", "orders", "hold", "stock");
 	shortages = read_shortages(&nshortages);
 	if (nshortages == 0)
 		return 0;

@@ -12,6 +12,7 @@
 #include "outbox/events.h"
 #include "store/check.h"
 #include "store/plans.h"
+#include "store/tables.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(oa_ask_silent_vendors);
@@ -118,6 +119,7 @@ oa_ask_silent_vendors(PG_FUNCTION_ARGS)
 						errmsg("silent_for must be longer than nothing")));
 
 	SPI_connect();
+	lock_for_writing("vendor_retry");
 	values[0] = Int64GetDatum(max_orders);
 	values[1] = TimestampTzGetDatum(asked_before);
 	values[2] = PG_GETARG_DATUM(0);

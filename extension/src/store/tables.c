@@ -7,6 +7,7 @@
 #include "store/tables.h"
 
 #include "catalog/namespace.h"
+#include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -64,6 +65,13 @@ table_oid(const char *table_name)
 			return known[i].oid;
 	}
 	return look_up(table_name);
+}
+
+void
+lock_tables_for_writing(const char *const *names)
+{
+	for (; *names != NULL; names++)
+		LockRelationOid(table_oid(*names), RowExclusiveLock);
 }
 
 bool

@@ -18,6 +18,14 @@ extern Oid table_oid(const char *table_name);
  * yet, and what a later version has is not there before ALTER EXTENSION UPDATE. */
 extern Oid find_table(const char *table_name);
 
+/*
+ * lock_for_writing(name, ...) locks tables that are about to be written, and must come before
+ * anything in them is read: REINDEX keeps writers out of a table and then everybody out of its
+ * indexes, and who has read by an index and writes then deadlocks with it.
+ */
+#define lock_for_writing(...) lock_tables_for_writing((const char *const[]){__VA_ARGS__, NULL})
+extern void lock_tables_for_writing(const char *const *names);
+
 /* has_column: a table of an earlier version may lack columns until ALTER EXTENSION UPDATE. */
 extern bool has_column(const char *table_name, int column);
 

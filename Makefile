@@ -28,7 +28,7 @@ help:
 	@echo 'make cluster  RabbitMQ (3 nodes), PostgreSQL (2, Patroni), etcd, 2 bridges; source .run/cluster/env;'
 	@echo '              cluster-down stops them; cluster-demo: each kind of them is killed while orders run'
 	@echo 'make check-long  the concurrent and fault tests of the check for minutes each'
-	@echo 'make check-nth   every allocation, send, receive and query of the bridge fails once'
+	@echo 'make check-nth   every allocation, send, receive and query of the bridge, and every call of the extension, fails once'
 	@echo 'make lint     format, clang-tidy, the order of the folders, docs made of the code'
 	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan tsan coverage mutate valgrind fuzz packages'
 
@@ -39,7 +39,7 @@ packages:
 
 build:
 	@mkdir -p $(BUILD)
-	@$(MAKE) -s --no-print-directory -C extension
+	@$(MAKE) -s --no-print-directory -C extension all failing-calls
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)
 
 up: packages build
@@ -72,9 +72,9 @@ attack: up
 check-long: packages build
 	@MODEL_SECONDS=60 FOREIGN_SECONDS=120 SOAK_EVENTS=1000000 $(PYTHON) scripts/check.py daemon
 
-# every allocation, send, receive and query of an order's way fails once
+# every allocation, send, receive and query of the bridge, and every call of the extension into the server, fails once
 check-nth: packages build
-	@NTH_STEP=1 CHECK_TESTS=bridge/test/test_nth_call.py $(PYTHON) scripts/check.py daemon
+	@NTH_STEP=1 CHECK_TESTS="bridge/test/test_nth_call.py bridge/test/test_failing_calls.py" $(PYTHON) scripts/check.py daemon
 
 # over one of each
 soak: packages build
@@ -201,13 +201,13 @@ dist:
 
 # the unit tests and the daemon under AddressSanitizer and UBSan
 asan:
-	@$(MAKE) -s --no-print-directory -C extension
+	@$(MAKE) -s --no-print-directory -C extension all failing-calls
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer' all unit
 	@BRIDGE_BUILD=$(BUILD)/asan $(PYTHON) scripts/check.py unit daemon
 
 # the bridge under ThreadSanitizer: a race ends it, and a test fails
 tsan:
-	@$(MAKE) -s --no-print-directory -C extension
+	@$(MAKE) -s --no-print-directory -C extension all failing-calls
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread -fno-omit-frame-pointer' all unit
 	@TSAN_OPTIONS='halt_on_error=1 abort_on_error=1' BRIDGE_BUILD=$(BUILD)/tsan $(PYTHON) scripts/check.py daemon
 

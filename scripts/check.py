@@ -122,7 +122,7 @@ def daemon():
         servers("base", folder)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         codes = list(pool.map(lambda folder, report: run(
-            ["/usr/bin/python3", "-m", "pytest", "-v", "--durations=10", "-p", "no:cacheprovider", f"--junitxml={report}", os.environ.get("CHECK_TESTS", "bridge/test")],
+            ["/usr/bin/python3", "-m", "pytest", "-v", "--durations=10", "-p", "no:cacheprovider", f"--junitxml={report}", *os.environ.get("CHECK_TESTS", "bridge/test").split()],
             CHECK_RUN=str(folder), CHECK_CLAIMS=str(claims))[0], RUNS, reports))
     tests = {}
     for report in reports:

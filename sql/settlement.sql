@@ -108,3 +108,12 @@ SELECT line_no, vendor_id FROM hold WHERE order_id = :last ORDER BY 1;
 SELECT cancel_order(:last, 'all of it');
 SELECT routing_key, count(*) FROM outbox WHERE order_id = :last AND routing_key LIKE 'order.cancelled.%' GROUP BY 1 ORDER BY 1;
 SELECT * FROM check_consistency();
+-- an order that may be partial and keeps nothing is rejected, whatever the next one keeps
+SELECT sync_vendor_stock('a', '[{"id": "u1", "quantity": 5, "price": 1}, {"id": "u2", "quantity": 5, "price": 1}]') IS NOT NULL AS a;
+SELECT place_order('nothing left', '[{"productId": "u1", "quantity": 1}]', allow_partial => true) AS first \gset
+SELECT place_order('all of it', '[{"productId": "u2", "quantity": 1}]', allow_partial => true) AS second \gset
+SELECT outcome FROM apply_vendor_replies(jsonb_build_array(
+	jsonb_build_object('orderId', :first, 'vendorId', 'a', 'attempt', 1, 'status', 'rejected'),
+	jsonb_build_object('orderId', :second, 'vendorId', 'a', 'attempt', 1, 'status', 'confirmed')));
+SELECT customer_id, status FROM orders WHERE order_id IN (:first, :second) ORDER BY order_id;
+SELECT * FROM check_consistency();

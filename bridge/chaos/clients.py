@@ -18,7 +18,6 @@ from psycopg.types.json import Jsonb
 from vendors import PRODUCTS, SCARCE
 
 ANSWER_S = 5        # a connection that says nothing for so long is given up
-STALE_S = 10        # what was accepted is found by then, whoever leads
 AGAIN = ("08", "40001", "40P01", "53", "55P03", "57", "25006")      # SQLSTATEs that may pass
 
 
@@ -208,7 +207,7 @@ class HttpClient(Client):
         order, asked_at = self.ledger.some_order(self.random), time.monotonic()
         if order is None:
             return
-        while (answer := self.again(lambda: self.send("GET", f"/order/{order}"))).status_code == 404 and time.monotonic() < asked_at + STALE_S:
+        while (answer := self.again(lambda: self.send("GET", f"/order/{order}"))).status_code == 404 and time.monotonic() < asked_at + self.stage.stale_s:
             self.ledger.stale_reads += 1
             time.sleep(0.1)
         if answer.status_code != 200:

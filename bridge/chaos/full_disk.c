@@ -1,9 +1,10 @@
 /*
  * full_disk.c
  *		Loaded before PostgreSQL (LD_PRELOAD): while the first byte of the file that FULL_DISK names
- *		is 1, no file grows.
+ *		is 1, no file on its disk grows.
  *
- * What is there already can be written to, as on a disk that is full.
+ * What is there already can be written to, as on a disk that is full. So can what goes by stdio
+ * (the statistics' file, those of the relation cache): PostgreSQL does without these.
  */
 #include <errno.h>
 #include <sys/stat.h>
@@ -12,11 +13,16 @@
 #include "preload.h"
 
 static const volatile char *is_full;
+static dev_t                disk; /* not that of shared memory */
 
 __attribute__((constructor)) static void
 open_control(void)
 {
+	struct stat status;
+
 	is_full = map_control("FULL_DISK", 1, false);
+	if (is_full != NULL && stat(getenv("FULL_DISK"), &status) == 0)
+		disk = status.st_dev;
 }
 
 /* Would the file have to grow, and cannot? */
@@ -26,7 +32,7 @@ has_no_room(int file, off_t end)
 	struct stat status;
 
 	if (is_full == NULL || !*is_full || fstat(file, &status) != 0 || !S_ISREG(status.st_mode) ||
-		end <= status.st_size)
+		status.st_dev != disk || end <= status.st_size)
 		return false;
 	errno = ENOSPC;
 	return true;

@@ -345,6 +345,9 @@ def test_a_host_that_hangs_is_passed_over(world):
     assert wait_until(lambda: placed(bridge), what="an order") and proxy.connections() > 0
     proxy.flows.clear()
     assert wait_until(lambda: placed(bridge), what="an order by the other host")
+    # and if that connection is lost
+    world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'order-bridge%' AND datname = current_database()")
+    assert wait_until(lambda: placed(bridge), what="an order by the other host again")
     bridge.kill()       # whatever else hangs
     proxy.close()
 

@@ -21,7 +21,7 @@
 #define PARTITIONS_EVERY_MS 5000
 #define MEASURE_EVERY_MS    5000
 #define RETENTION_EVERY_MS  60000
-#define FAILED_AGAIN_MS     1000
+#define FAILED_AGAIN_MS     1000 /* and twice as long after each failure more */
 #define LOCK_TIMEOUT_MS     1000
 #define TIMEOUT_MS          30000
 
@@ -243,12 +243,32 @@ static const Task tasks[] = {
 
 /* ---------- the role ---------- */
 
-/* When each task is due, and since when it has failed (0: it has not). */
+/* When each task is due, since when it has failed (0: it has not), and how long it paused then. */
 typedef struct Schedule
 {
 	long long due_ms[TASKS];
 	long long failing_since_ms[TASKS];
+	int       failed_pause_ms[TASKS];
 } Schedule;
+
+/* How long to wait for the next time. Soon after a failure, which a fail-over may have been; but
+ * what fails and fails may be work that takes long, and is not to keep the others from theirs. */
+static int
+pause_after(Schedule *schedule, size_t task, bool ok)
+{
+	int *pause_ms = &schedule->failed_pause_ms[task];
+	int  every_ms = tasks[task].every_ms();
+
+	if (ok)
+	{
+		*pause_ms = 0;
+		return every_ms;
+	}
+	*pause_ms = *pause_ms > 0 ? *pause_ms * 2 : FAILED_AGAIN_MS;
+	if (*pause_ms > every_ms)
+		*pause_ms = every_ms;
+	return *pause_ms;
+}
 
 static void
 run_due(Schedule *schedule, Db *db)
@@ -256,17 +276,13 @@ run_due(Schedule *schedule, Db *db)
 	for (size_t i = 0; i < TASKS && !stop_requested() && db_is_connected(db); i++)
 	{
 		bool ok;
-		int  pause_ms;
 
 		if (monotonic_ms() < schedule->due_ms[i])
 			continue;
 		role_begins(ROLE_HOUSEKEEPING);
 		ok = tasks[i].run(&tasks[i], db);
 		role_progresses(ROLE_HOUSEKEEPING);
-		pause_ms = tasks[i].every_ms();
-		if (!ok && pause_ms > FAILED_AGAIN_MS)
-			pause_ms = FAILED_AGAIN_MS;
-		schedule->due_ms[i] = monotonic_ms() + pause_ms;
+		schedule->due_ms[i] = monotonic_ms() + pause_after(schedule, i, ok);
 		if (ok)
 			schedule->failing_since_ms[i] = 0;
 		else if (schedule->failing_since_ms[i] == 0)
@@ -306,7 +322,7 @@ void *
 housekeeping_run(void *unused)
 {
 	Db       db;
-	Schedule schedule = {{0}, {0}};
+	Schedule schedule = {0};
 
 	(void) unused;
 	log_set_role("housekeeping");

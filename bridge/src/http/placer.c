@@ -57,7 +57,11 @@ reply_placed(Job *job, const char *order_id, const char *document)
 	 * cost a tenth of an order */
 	if (asprintf(&body, "{\"message\": \"Order placed\", \"orderId\": %s, \"order\": %s}", order_id,
 				 document) < 0)
-		body = NULL;
+	{
+		job->is_outcome_unknown = true; /* to whoever asks: there is no memory to say it */
+		problem_unavailable(job, "memory is short");
+		return;
+	}
 	snprintf(location, sizeof(location), "/order/%s", order_id);
 	http_set_header(job->exchange, "Location", location);
 	http_reply(job->exchange, 201, "application/json", body);

@@ -104,7 +104,13 @@ reply_not_found(Job *job)
 static void
 reply_document(Job *job, HttpText *document)
 {
-	http_reply_text(job->exchange, 200, "application/json", document);
+	if (document != NULL)
+	{
+		http_reply_text(job->exchange, 200, "application/json", document);
+		return;
+	}
+	job->is_outcome_unknown |= job->idempotency_key != NULL;
+	problem_unavailable(job, "memory is short");
 }
 
 /* Runs the statement and replies to all with its one JSON value; no row: there is no such thing. */

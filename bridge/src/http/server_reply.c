@@ -88,7 +88,7 @@ http_reply(HttpExchange *exchange, int status, const char *content_type, char *b
 {
 	size_t bytes = body ? strlen(body) : 0;
 
-	/* what was done is told when it is asked for again */
+	/* of what only reads; whoever changes something has said that the outcome is unknown */
 	if (body == NULL && content_type != NULL && status < 400)
 		status = 503;
 	reply(exchange, status, body ? content_type : NULL,
@@ -100,11 +100,6 @@ http_reply_text(HttpExchange *exchange, int status, const char *content_type, Ht
 {
 	struct MHD_Response *response;
 
-	if (text == NULL)
-	{
-		http_reply(exchange, status, content_type, NULL);
-		return;
-	}
 	response = MHD_create_response_from_buffer_with_free_callback_cls(text->bytes, text->text,
 																	  release, text);
 	if (response != NULL)

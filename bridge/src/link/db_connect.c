@@ -211,7 +211,7 @@ db_connect(Db *db)
 		db_close(db);
 		return false;
 	}
-	db->hosts = (DbHosts){0};
+	db_stay_with_host(db);
 	if (!check_extension(db))
 	{
 		db_close(db);

@@ -5,7 +5,8 @@
  * libpq goes on to the next host by itself if one cannot be reached or does not answer in time. It
  * does not if somebody takes the connection and closes it before the server has said a word (a
  * proxy, or a forwarded port, whose server is dead), and one that hangs costs a time-out again with
- * each attempt. So we begin with the host after the one that was in vain.
+ * each attempt. So we begin with the host after the one that was in vain, and with the one that was
+ * reached when its connection is lost.
  */
 #include <string.h>
 
@@ -43,16 +44,17 @@ is_element(const char *list, int n, const char *value)
 	return length == 0 || (strlen(value) == length && memcmp(element, value, length) == 0);
 }
 
-/* "a,b,c" that begins with the nth; "" of what is no list, or too long. */
+/* "a,b,c" that begins with the nth; "" of what is no list. */
 static void
-begin_with(const char *list, int n, char *turned)
+turn(const char *list, int n, char *turned)
 {
 	size_t      length;
 	const char *first = element_of(list, n, &length);
 
-	turned[0] = '\0';
-	if (first != list && strlen(list) < DB_HOSTS_MAX)
-		snprintf(turned, DB_HOSTS_MAX, "%s,%.*s", first, (int) (first - list - 1), list);
+	snprintf(turned, DB_HOSTS_MAX, "%s", strchr(list, ',') != NULL ? first : "");
+	if (first != list)
+		snprintf(turned + strlen(turned), DB_HOSTS_MAX - strlen(turned), ",%.*s",
+				 (int) (first - list - 1), list);
 }
 
 static const char *
@@ -64,8 +66,9 @@ value_of(const PQconninfoOption *options, const char *keyword)
 	return "";
 }
 
-void
-db_pass_over_host(Db *db)
+/* Begins so many hosts after the one that the connection is to, or was tried with. */
+static void
+begin_after(Db *db, int places)
 {
 	PQconninfoOption *options = PQconninfo(db->connection);
 	const char       *host = options != NULL ? value_of(options, "host") : "";
@@ -78,9 +81,27 @@ db_pass_over_host(Db *db)
 	while (now < count && !(is_element(names, now, PQhost(db->connection)) &&
 							is_element(port, now, PQport(db->connection))))
 		now++;
-	now = now < count ? (now + 1) % count : 0;
-	begin_with(host, now, db->hosts.host);
-	begin_with(hostaddr, now, db->hosts.hostaddr);
-	begin_with(port, now, db->hosts.port);
+	now = now < count ? (now + places) % count : 0;
+	db->hosts = (DbHosts){0};
+	/* all three or none: each host goes with its own port */
+	if (strlen(host) < DB_HOSTS_MAX && strlen(hostaddr) < DB_HOSTS_MAX &&
+		strlen(port) < DB_HOSTS_MAX)
+	{
+		turn(host, now, db->hosts.host);
+		turn(hostaddr, now, db->hosts.hostaddr);
+		turn(port, now, db->hosts.port);
+	}
 	PQconninfoFree(options);
+}
+
+void
+db_pass_over_host(Db *db)
+{
+	begin_after(db, 1);
+}
+
+void
+db_stay_with_host(Db *db)
+{
+	begin_after(db, 0);
 }

@@ -13,4 +13,7 @@ extern bool db_wait_for_result(Db *db, long long deadline_ms);
 /* The host that the connection is at comes last in the next attempt, and the one after it first. */
 extern void db_pass_over_host(Db *db);
 
+/* The next attempt begins with the host that the connection is at. */
+extern void db_stay_with_host(Db *db);
+
 #endif /* DB_STATE_H */

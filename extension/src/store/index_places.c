@@ -14,10 +14,13 @@
 #include "access/nbtree.h"
 #include "catalog/pg_collation_d.h"
 #include "catalog/pg_type_d.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "store/array.h"
 #include "store/compat.h"
+
+#define LEAF_KEYS_MAX 1024 /* looked up before the leaf's lock is given back */
 
 /* A walk under way. */
 typedef struct Walk
@@ -91,6 +94,7 @@ go_to_leaf(Walk *walk)
 			return true;
 		leave_leaf(walk);
 	}
+	CHECK_FOR_INTERRUPTS();
 	_bt_freestack(compat_bt_search(walk->index, walk->key, &walk->leaf));
 	if (!BufferIsValid(walk->leaf))
 		return false;
@@ -182,6 +186,8 @@ index_find_places(Relation index, const Datum *keys, int ncolumns, int nkeys,
 	walk.places = palloc(sizeof(ItemPointerData) * nkeys);
 	for (int i = 0; i < nkeys; i++)
 	{
+		if (i % LEAF_KEYS_MAX == 0)
+			leave_leaf(&walk);
 		set_key(&walk, keys + (size_t) i * ncolumns);
 		found[i] = find_key(&walk);
 	}

@@ -51,6 +51,7 @@ row_scan_renew(RowScan *scan)
 		index_endscan(scan->scan);
 	scan->scan = NULL;
 	scan->located = NULL;
+	scan->has_dead = false;
 }
 
 void
@@ -134,6 +135,7 @@ row_scan_locate(RowScan *scan, const Datum *keys, int ncolumns, int nkeys, RegPr
 	scan->keys = keys;
 	scan->ncolumns = ncolumns;
 	scan->equals = equals;
+	scan->has_dead = false;
 	/* at SERIALIZABLE a scan tells the server what it has read of the index */
 	if (nkeys < LOCATED_MIN || IsolationIsSerializable())
 		return;
@@ -151,20 +153,6 @@ find_key(RowScan *scan, int n)
 		ScanKeyInit(&keys[i], i + 1, BTEqualStrategyNumber, scan->equals,
 					scan->keys[(size_t) n * scan->ncolumns + i]);
 	row_scan_find(scan, keys, scan->ncolumns);
-}
-
-void
-row_scan_find_located(RowScan *scan, int n)
-{
-	if (scan->located == NULL || scan->located[n].count == PLACES_UNKNOWN)
-	{
-		find_key(scan, n);
-		return;
-	}
-	scan->current = n;
-	scan->has_dead = false;
-	scan->next_place = scan->located[n].first;
-	scan->end_place = scan->next_place + scan->located[n].count;
 }
 
 /*
@@ -221,13 +209,35 @@ fetch_next_of_scan(RowScan *scan)
 	return false;
 }
 
-/* A scan marks dead entries, so that they are removed once the page is full. */
+/*
+ * A scan marks dead entries, so that they are removed once the page is full. Whoever reads no
+ * further than the one row of a key leaves them to the next key.
+ */
 static void
 mark_dead(RowScan *scan)
 {
+	MemoryContext old_context = MemoryContextSwitchTo(scan->context);
+
+	scan->has_dead = false;
 	find_key(scan, scan->current);
 	while (fetch_next_of_scan(scan))
 		;
+	MemoryContextSwitchTo(old_context);
+}
+
+void
+row_scan_find_located(RowScan *scan, int n)
+{
+	if (scan->has_dead)
+		mark_dead(scan);
+	if (scan->located == NULL || scan->located[n].count == PLACES_UNKNOWN)
+	{
+		find_key(scan, n);
+		return;
+	}
+	scan->current = n;
+	scan->next_place = scan->located[n].first;
+	scan->end_place = scan->next_place + scan->located[n].count;
 }
 
 static bool

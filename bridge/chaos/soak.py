@@ -128,7 +128,7 @@ class Soak:
         with self.stage.connect() as db:
             found = compare(db, self.ledger, self.vendors, self.auditor)
             statuses = dict(db.execute("SELECT status, count(*) FROM order_aggregator.orders GROUP BY 1 ORDER BY 1").fetchall())
-        say(f"\n{self.faults} faults in {self.minutes:.1f} minutes; {len(self.ledger.placed)} orders accepted, {len(self.ledger.refused)} refused, {self.ledger.retries} asked again, {self.ledger.stale_reads} reads of a past leader; "
+        say(f"\n{self.faults} faults in {self.minutes:.1f} minutes; {len(self.ledger.placed)} orders accepted, {len(self.ledger.refused)} refused, {self.ledger.retries} asked again; "
             f"{statuses}; {self.worker.answers} answers; {len(self.auditor.heard)} events, {self.auditor.twice} of them more than once")
         say("the longest time without an accepted order, or an event, while it lasted, in seconds (median, 99th percentile):")
         for kind, doors in sorted(self.outages.times.items()):

@@ -23,7 +23,6 @@ class Stage:
     """Starts, stops and kills by a script of ours, and knows where everything is."""
 
     script, databases, brokers, bridges = None, [], [], []
-    stale_s = 0     # how long a read may miss what was accepted
 
     def __init__(self, folder):
         self.folder, self.network, self.program_env = pathlib.Path(folder), Network(), dict(PROGRAM_ENV)
@@ -117,7 +116,6 @@ class OneNode(Stage):
 
 class Cluster(Stage):
     script, databases, brokers, bridges = "cluster", ["pg1", "pg2"], ["rabbit1", "rabbit2", "rabbit3"], ["bridge1", "bridge2"]
-    stale_s = 10    # of a leader that was frozen and does not know yet that another has taken over
 
     def leader(self):
         return self.read("leader").strip()

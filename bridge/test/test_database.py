@@ -312,6 +312,31 @@ def test_events_that_a_fail_over_has_lost_are_named(world):
             world.connect()
 
 
+def test_a_primary_that_has_been_replaced_is_asked_no_more(world):
+    """It may be alive, and not know yet: once one connection is to the new one, no other answers from the past."""
+    world.stock(a={"x": 1000})
+    here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
+    proxy = Proxy(f"amqp://{here.hostname}:{here.port}/")
+    with standby(world, lambda: orders_of(world, [1, 2])) as url:
+        there = urllib.parse.urlsplit(url)
+        hosts = f"{here.username}:{here.password}@127.0.0.1:{proxy.listener_address[1]},{there.hostname}:{there.port}"
+        bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=hosts).geturl())
+        assert requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 200
+        proxy.listener.shutdown(socket.SHUT_RDWR)
+        proxy.listener.close()      # the connections there are go on
+        with psycopg.connect(url, autocommit=True) as db:
+            assert db.execute("SELECT pg_promote()").fetchone()[0]
+        world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'order-bridge placer' AND datname = current_database()")
+        order = wait_until(lambda: placed(bridge), what="an order with the new primary")
+        jumped([order])
+        assert requests.get(f"{bridge.url}/order/{order}", timeout=PATIENCE_S).status_code == 200
+        cancelled = requests.post(f"{bridge.url}/order/{order}/cancel", json={"reason": "test"}, timeout=PATIENCE_S)
+        assert cancelled.status_code == 200, cancelled.text
+        bridge.stop()
+    proxy.close()
+    assert world.statuses() == {"pending": 2}
+
+
 @pytest.mark.parametrize("dead", [[0], [1], [0, 1], [0, 2]])
 def test_a_host_that_closes_at_once_is_passed_over(world, dead):
     """As a proxy does whose server is dead: libpq does not go on to the next host then."""

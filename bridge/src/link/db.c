@@ -63,6 +63,7 @@ db_close(Db *db)
 	if (db->connection != NULL)
 		PQfinish(db->connection);
 	db->connection = NULL;
+	db->timeline = 0;
 }
 
 /* ---------- SQLSTATEs ---------- */
@@ -248,8 +249,12 @@ begin_reading(Db *db, const char *doing, PGresult **results, int count)
 static bool
 can_send(Db *db)
 {
-	if (db_is_connected(db))
+	bool is_past = db_is_of_the_past(db);
+
+	if (db_is_connected(db) && !is_past)
 		return true;
+	if (is_past)
+		log_info("the primary has been replaced: the connection is given up");
 	db_close(db);
 	return false;
 }

@@ -15,6 +15,7 @@
 #include "base/backoff.h"
 
 #define DB_HOSTS_MAX       1024 /* characters of the hosts of a URL that are taken in turn */
+#define DB_CLUSTER_BYTES   24   /* of a system identifier */
 #define DB_TIMEOUT_MS      30000
 #define DB_LOCK_TIMEOUT_MS 2000
 
@@ -43,13 +44,15 @@ typedef struct Db
 	const char *target;      /* of several hosts: target_session_attrs, unless the URL says */
 	int timeout_ms; /* a statement is given up after that, by the server, and grace_ms later by us
 					 */
-	int     grace_ms;
-	int     lock_timeout_ms; /* and sooner if it waits that long for a lock of someone's */
-	PGconn *connection;
-	DbHosts hosts;
-	Backoff backoff;
-	bool    is_pooled;     /* a pooler may give each transaction another server process */
-	bool    lacks_session; /* and session_sql needs one: db_connect is in vain */
+	int      grace_ms;
+	int      lock_timeout_ms; /* and sooner if it waits that long for a lock of someone's */
+	PGconn  *connection;
+	DbHosts  hosts;
+	Backoff  backoff;
+	char     cluster[DB_CLUSTER_BYTES];
+	unsigned timeline;      /* of the cluster; 0: not known, or a standby's */
+	bool     is_pooled;     /* a pooler may give each transaction another server process */
+	bool     lacks_session; /* and session_sql needs one: db_connect is in vain */
 } Db;
 
 typedef enum DbOutcome
@@ -63,8 +66,8 @@ typedef enum DbOutcome
 extern void db_init(Db *db, const char *url, const char *name, const char *session_sql);
 
 /* db_connect tries once, blocking at most a few seconds; true if connected to a database with our
- * extension, new enough. Of several hosts it begins with another one than what was in
- * vain. */
+ * extension, new enough, and not to a primary that has been replaced. Of several hosts it begins
+ * with another one than what was in vain. */
 extern bool db_connect(Db *db) __attribute__((warn_unused_result));
 
 /* db_connect_until_stopped tries with backoff until connected, or until stop_requested(). */

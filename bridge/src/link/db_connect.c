@@ -148,25 +148,43 @@ db_is_version_enough(const char *version)
 
 /* Is the extension there, and new enough? Says what to do if not. */
 static bool
-check_extension(Db *db)
+check_extension(const Db *db, const char *version)
 {
-	PGresult *result;
-	DbOutcome outcome =
-		db_query(db, "asking for the extension's version", SQL_EXTENSION_VERSION, 0, NULL, &result);
-	const char *version =
-		outcome == DB_OK && PQntuples(result) == 1 ? PQgetvalue(result, 0, 0) : NULL;
 	bool is_enough = version != NULL && db_is_version_enough(version);
 
-	if (outcome == DB_OK && version == NULL)
+	if (version == NULL)
 		log_warning(
 			"database %s has no extension order_aggregator: run CREATE EXTENSION order_aggregator",
 			PQdb(db->connection));
-	else if (outcome == DB_OK && !is_enough)
+	else if (!is_enough)
 		log_warning("database %s has order_aggregator %s, and this bridge needs %d.%d: run ALTER "
 					"EXTENSION order_aggregator UPDATE",
 					PQdb(db->connection), version, EXTENSION_MAJOR, EXTENSION_MINOR);
-	PQclear(result);
 	return is_enough;
+}
+
+/* Is it a database to work with? */
+static bool
+check_database(Db *db)
+{
+	PGresult *result;
+	bool      ok =
+		db_query(db, "asking for the extension's version", SQL_DATABASE, 0, NULL, &result) == DB_OK;
+
+	if (ok)
+	{
+		db_see_timeline(db, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1));
+		ok = check_extension(db, db_value(result, 0, 2));
+	}
+	PQclear(result);
+	if (ok && db_is_of_the_past(db))
+	{
+		log_warning("PostgreSQL host=%s port=%s is a primary that has been replaced, timeline %u",
+					PQhost(db->connection), PQport(db->connection), db->timeline);
+		db_pass_over_host(db);
+		ok = false;
+	}
+	return ok;
 }
 
 /* libpq quotes the part of a connection string that it cannot read: a password may be in it. */
@@ -212,7 +230,7 @@ db_connect(Db *db)
 		return false;
 	}
 	db_stay_with_host(db);
-	if (!check_extension(db))
+	if (!check_database(db))
 	{
 		db_close(db);
 		return false;
@@ -228,9 +246,15 @@ db_connect_until_stopped(Db *db)
 {
 	while (!stop_requested())
 	{
+		long long began_ms = monotonic_ms();
+		int       pause_ms;
+
 		if (db_is_connected(db) || db_connect(db))
 			return true;
-		stop_wait_ms(backoff_next(&db->backoff));
+		/* the time that the attempt itself has waited is pause enough */
+		pause_ms = backoff_next(&db->backoff) - (int) (monotonic_ms() - began_ms);
+		if (pause_ms > 0)
+			stop_wait_ms(pause_ms);
 	}
 	return false;
 }

@@ -10,8 +10,12 @@ const char SQL_TRANSACTION[] =
 
 const char SQL_BACKEND_PID[] = "SELECT pg_catalog.pg_backend_pid()";
 
-const char SQL_EXTENSION_VERSION[] =
-	"SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'";
+const char SQL_DATABASE[] =
+	"SELECT c.system_identifier, CASE WHEN pg_catalog.pg_is_in_recovery() THEN '' "
+	"    ELSE left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END, "
+	"  (SELECT e.extversion FROM pg_catalog.pg_extension AS e "
+	"   WHERE e.extname = 'order_aggregator') "
+	"FROM pg_catalog.pg_control_system() AS c";
 
 const char SQL_PLACE[] = "SELECT order_id, document, error->>'code', error FROM "
 						 "order_aggregator.place_order_documents($1::jsonb) "

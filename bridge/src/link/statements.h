@@ -12,7 +12,7 @@
 /* the same for one transaction: $1 and $2 are the time-outs */
 extern const char SQL_TRANSACTION[];
 extern const char SQL_BACKEND_PID[];
-extern const char SQL_EXTENSION_VERSION[];
+extern const char SQL_DATABASE[];
 
 extern const char SQL_PLACE[];
 extern const char SQL_PLACE_SKIP_LOCKED[];

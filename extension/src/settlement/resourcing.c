@@ -134,17 +134,13 @@ resourcing_source_anew(Settlement *settlement, SettledOrder *order, StockRows *s
 
 	if (attempt <= guc_max_attempts && sourcing_strategy_by_name(order->strategy, &strategy))
 	{
-		/* whoever has refused a line is not asked for it again; the offers are the batch's,
-		 * so the marks are taken off before the next order is looked at */
+		/* whoever has refused a line is not asked for it again; the next order has its own marks */
 		for (int l = 0; l < nlines; l++)
 			for (int o = lines[l].first_offer; o < lines[l].first_offer + lines[l].noffers; o++)
 				stock->offers[o].excluded =
 					has_refused(order, line_nos[l], stock->rows[o].vendor_id);
 		npicks =
 			sourcing_choose(strategy, allow_partial, &limit, lines, nlines, stock->offers, picks);
-		for (int l = 0; l < nlines; l++)
-			for (int o = lines[l].first_offer; o < lines[l].first_offer + lines[l].noffers; o++)
-				stock->offers[o].excluded = false;
 	}
 	/* a partial order goes on with what it has, as long as that is something */
 	if (npicks < 0 && !(allow_partial && order_keeps_a_hold(order)))

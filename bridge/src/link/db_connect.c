@@ -179,7 +179,8 @@ check_database(Db *db)
 	PQclear(result);
 	if (ok && db_is_of_the_past(db))
 	{
-		log_warning("PostgreSQL host=%s port=%s is a primary that has been replaced, timeline %u",
+		log_warning("PostgreSQL host=%s port=%s is a primary that has been replaced, timeline %u; "
+					"if it was set back on purpose, restart the bridge",
 					PQhost(db->connection), PQport(db->connection), db->timeline);
 		db_pass_over_host(db);
 		ok = false;

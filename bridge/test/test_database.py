@@ -1,5 +1,6 @@
 """The database as its keepers handle it: dumped, restored in other ways, upgraded from the first version."""
 
+import concurrent.futures
 import contextlib
 import json
 import shutil
@@ -312,29 +313,50 @@ def test_events_that_a_fail_over_has_lost_are_named(world):
             world.connect()
 
 
-def test_a_primary_that_has_been_replaced_is_asked_no_more(world):
-    """It may be alive, and not know yet: once one connection is to the new one, no other answers from the past."""
+@contextlib.contextmanager
+def replaced(world, **env):
+    """A bridge with connections to two primaries, the later one first met by take_over(); a proxy stands before the old one."""
     world.stock(a={"x": 1000})
     here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
     proxy = Proxy(f"amqp://{here.hostname}:{here.port}/")
     with standby(world, lambda: orders_of(world, [1, 2])) as url:
         there = urllib.parse.urlsplit(url)
         hosts = f"{here.username}:{here.password}@127.0.0.1:{proxy.listener_address[1]},{there.hostname}:{there.port}"
-        bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=hosts).geturl())
+        bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=hosts).geturl(), **env)
         assert requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 200
-        proxy.listener.shutdown(socket.SHUT_RDWR)
-        proxy.listener.close()      # the connections there are go on
-        with psycopg.connect(url, autocommit=True) as db:
-            assert db.execute("SELECT pg_promote()").fetchone()[0]
-        world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'order-bridge placer' AND datname = current_database()")
-        order = wait_until(lambda: placed(bridge), what="an order with the new primary")
-        jumped([order])
+
+        def take_over():
+            proxy.listener.shutdown(socket.SHUT_RDWR)
+            proxy.listener.close()      # the connections there are go on
+            with psycopg.connect(url, autocommit=True) as db:
+                assert db.execute("SELECT pg_promote()").fetchone()[0]
+            world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'order-bridge placer%' AND datname = current_database()")
+            order = wait_until(lambda: placed(bridge), what="an order with the new primary")
+            jumped([order])
+            return order
+        yield bridge, proxy, take_over
+        bridge.kill()       # whatever hangs at the old one
+    proxy.close()
+    assert world.statuses() == {"pending": 2}
+
+
+def test_a_primary_that_has_been_replaced_is_asked_no_more(world):
+    """It may be alive, and not know yet: once one connection is to the new one, no other answers from the past."""
+    with replaced(world) as (bridge, _, take_over):
+        order = take_over()
         assert requests.get(f"{bridge.url}/order/{order}", timeout=PATIENCE_S).status_code == 200
         cancelled = requests.post(f"{bridge.url}/order/{order}/cancel", json={"reason": "test"}, timeout=PATIENCE_S)
         assert cancelled.status_code == 200, cancelled.text
-        bridge.stop()
-    proxy.close()
-    assert world.statuses() == {"pending": 2}
+
+
+def test_no_answer_of_a_primary_that_has_been_replaced_is_waited_for(world):
+    """Whoever waits for one that hangs goes to the new one as soon as another connection has met it."""
+    with replaced(world, REQUEST_TIMEOUT_S="600") as (bridge, proxy, take_over), concurrent.futures.ThreadPoolExecutor() as pool:
+        proxy.flows.clear()
+        waiting = pool.submit(requests.get, f"{bridge.url}/order/1", timeout=PATIENCE_S)
+        assert proxy.held.wait(PATIENCE_S)
+        take_over()
+        assert waiting.result().status_code == 200
 
 
 @pytest.mark.parametrize("dead", [[0], [1], [0, 1], [0, 2]])

@@ -19,6 +19,9 @@
 #include "link/sqlstate.h"
 #include "link/statements.h"
 
+#define LOOK_AROUND_MS   250 /* while an answer is waited for */
+#define PRIMARY_REPLACED "the primary has been replaced: the connection is given up"
+
 bool
 db_wait_for_result(Db *db, long long deadline_ms)
 {
@@ -30,8 +33,10 @@ db_wait_for_result(Db *db, long long deadline_ms)
 							  .events = unsent > 0 ? POLLIN | POLLOUT : POLLIN};
 		long long     left_ms = deadline_ms - monotonic_ms();
 
-		if (left_ms <= 0)
+		if (left_ms <= 0 || db_is_of_the_past(db))
 			return false;
+		if (left_ms > LOOK_AROUND_MS)
+			left_ms = LOOK_AROUND_MS;
 		if (poll(&wait, 1, (int) left_ms) > 0 && !PQconsumeInput(db->connection))
 			return true; /* what it is shows in the result */
 		if (unsent > 0)
@@ -214,8 +219,12 @@ read_results(Reading *reading)
 	{
 		if (monotonic_ms() >= reading->deadline_ms || !db_wait_for_result(db, reading->deadline_ms))
 		{
-			log_warning("%s: PostgreSQL has not answered within %d ms: the connection is given up",
-						reading->doing, db->timeout_ms + db->grace_ms);
+			if (db_is_of_the_past(db))
+				log_warning("%s: %s", reading->doing, PRIMARY_REPLACED);
+			else
+				log_warning("%s: PostgreSQL has not answered within %d ms: the connection is "
+							"given up",
+							reading->doing, db->timeout_ms + db->grace_ms);
 			db_pass_over_host(db);
 			db_close(db);
 			return DB_LOST;
@@ -254,7 +263,7 @@ can_send(Db *db)
 	if (db_is_connected(db) && !is_past)
 		return true;
 	if (is_past)
-		log_info("the primary has been replaced: the connection is given up");
+		log_info("%s", PRIMARY_REPLACED);
 	db_close(db);
 	return false;
 }

@@ -7,7 +7,8 @@
 
 #include "link/db.h"
 
-/* Waits until there is a result to get, or the connection is gone; false once the time is over. */
+/* Waits until there is a result to get, or the connection is gone; false once the time is over, or
+ * the primary has been replaced. */
 extern bool db_wait_for_result(Db *db, long long deadline_ms);
 
 /* The host that the connection is at comes last in the next attempt, and the one after it first. */

@@ -118,7 +118,7 @@ def daemon():
     reports = [BUILD / f"daemon{number}.xml" for number in range(len(RUNS))]
     for report in reports:
         report.unlink(missing_ok=True)
-    for folder in RUNS:
+    for folder in RUNS:     # one after the other: the second sees which ports are taken
         servers("base", folder)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         codes = list(pool.map(lambda folder, report: run(

@@ -8,6 +8,7 @@
  */
 #include "housekeeping/housekeeping.h"
 
+#include "base/backoff.h"
 #include "base/config.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -21,7 +22,7 @@
 #define PARTITIONS_EVERY_MS 5000
 #define MEASURE_EVERY_MS    5000
 #define RETENTION_EVERY_MS  60000
-#define FAILED_AGAIN_MS     1000 /* and twice as long after each failure more */
+#define FAILED_AGAIN_MS     1000 /* and twice as long after each failure more (backoff.h) */
 #define LOCK_TIMEOUT_MS     1000
 #define TIMEOUT_MS          30000
 
@@ -243,12 +244,13 @@ static const Task tasks[] = {
 
 /* ---------- the role ---------- */
 
-/* When each task is due, since when it has failed (0: it has not), and how long it paused then. */
+/* When each task is due, since when it has failed (0: it has not), and how soon it is tried again.
+ */
 typedef struct Schedule
 {
 	long long due_ms[TASKS];
 	long long failing_since_ms[TASKS];
-	int       failed_pause_ms[TASKS];
+	Backoff   again[TASKS];
 } Schedule;
 
 /* How long to wait for the next time. Soon after a failure, which a fail-over may have been; but
@@ -256,18 +258,10 @@ typedef struct Schedule
 static int
 pause_after(Schedule *schedule, size_t task, bool ok)
 {
-	int *pause_ms = &schedule->failed_pause_ms[task];
-	int  every_ms = tasks[task].every_ms();
-
-	if (ok)
-	{
-		*pause_ms = 0;
-		return every_ms;
-	}
-	*pause_ms = *pause_ms > 0 ? *pause_ms * 2 : FAILED_AGAIN_MS;
-	if (*pause_ms > every_ms)
-		*pause_ms = every_ms;
-	return *pause_ms;
+	if (!ok)
+		return backoff_next(&schedule->again[task]);
+	backoff_reset(&schedule->again[task]);
+	return tasks[task].every_ms();
 }
 
 static void
@@ -329,6 +323,9 @@ housekeeping_run(void *unused)
 	db_init(&db, config.database_url, "order-bridge housekeeping", NULL);
 	db.lock_timeout_ms = LOCK_TIMEOUT_MS;
 	db.timeout_ms = TIMEOUT_MS;
+	for (size_t i = 0; i < TASKS; i++)
+		schedule.again[i] =
+			(Backoff){.delay_ms_min = FAILED_AGAIN_MS, .delay_ms_max = tasks[i].every_ms()};
 	role_set_ready(ROLE_HOUSEKEEPING, false);
 	while (db_connect_until_stopped(&db))
 	{

@@ -53,19 +53,18 @@ reply_placed(Job *job, const char *order_id, const char *document)
 	char *body = NULL;
 	char  location[64];
 
+	metric_add(METRIC_ORDERS_PLACED, 1);
 	/* both are JSON of the database's making: to take them apart and put them together again would
 	 * cost a tenth of an order */
 	if (asprintf(&body, "{\"message\": \"Order placed\", \"orderId\": %s, \"order\": %s}", order_id,
 				 document) < 0)
 	{
-		job->is_outcome_unknown = true; /* to whoever asks: there is no memory to say it */
-		problem_unavailable(job, "memory is short");
+		problem_no_memory(job);
 		return;
 	}
 	snprintf(location, sizeof(location), "/order/%s", order_id);
 	http_set_header(job->exchange, "Location", location);
 	http_reply(job->exchange, 201, "application/json", body);
-	metric_add(METRIC_ORDERS_PLACED, 1);
 }
 
 static void

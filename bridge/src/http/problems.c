@@ -46,3 +46,10 @@ problem_unavailable(Job *job, const char *why)
 	http_set_header(job->exchange, "Idempotency-Key", job->idempotency_key);
 	http_problem(job->exchange, 503, "Outcome unknown", detail, NULL, NULL);
 }
+
+void
+problem_no_memory(Job *job)
+{
+	job->is_outcome_unknown = true; /* to whoever asks */
+	problem_unavailable(job, "memory is short");
+}

@@ -19,4 +19,7 @@ extern void problem_reply(Job *job, const PGresult *result);
  */
 extern void problem_unavailable(Job *job, const char *why);
 
+/* problem_no_memory answers a job that was done, or looked up, and whose answer has no memory. */
+extern void problem_no_memory(Job *job);
+
 #endif /* BRIDGE_PROBLEMS_H */

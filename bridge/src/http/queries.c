@@ -105,12 +105,9 @@ static void
 reply_document(Job *job, HttpText *document)
 {
 	if (document != NULL)
-	{
 		http_reply_text(job->exchange, 200, "application/json", document);
-		return;
-	}
-	job->is_outcome_unknown |= job->idempotency_key != NULL;
-	problem_unavailable(job, "memory is short");
+	else
+		problem_no_memory(job);
 }
 
 /* Runs the statement and replies to all with its one JSON value; no row: there is no such thing. */

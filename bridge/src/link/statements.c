@@ -10,9 +10,12 @@ const char SQL_TRANSACTION[] =
 
 const char SQL_BACKEND_PID[] = "SELECT pg_catalog.pg_backend_pid()";
 
+/* of a primary, in hexadecimal */
+#define TIMELINE "left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)"
+
 const char SQL_DATABASE[] =
-	"SELECT c.system_identifier, CASE WHEN pg_catalog.pg_is_in_recovery() THEN '' "
-	"    ELSE left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END, "
+	"SELECT c.system_identifier, "
+	"  CASE WHEN pg_catalog.pg_is_in_recovery() THEN '' ELSE " TIMELINE " END, "
 	"  (SELECT e.extversion FROM pg_catalog.pg_extension AS e "
 	"   WHERE e.extname = 'order_aggregator') "
 	"FROM pg_catalog.pg_control_system() AS c";
@@ -46,8 +49,7 @@ const char SQL_RELAY_LEASE[] = "SELECT set_config('idle_session_timeout', $1, fa
 
 /* changes with a fail-over, a restore, another database */
 const char SQL_RELAY_TIMELINE[] =
-	"SELECT c.system_identifier || ' ' || d.oid || ' ' || "
-	"left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) "
+	"SELECT c.system_identifier || ' ' || d.oid || ' ' || " TIMELINE " "
 	"FROM pg_catalog.pg_control_system() AS c, pg_catalog.pg_database AS d "
 	"WHERE d.datname = current_database()";
 

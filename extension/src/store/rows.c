@@ -97,6 +97,7 @@ row_scan_find(RowScan *scan, ScanKeyData *keys, int nkeys)
 		scan->scan = compat_index_beginscan(scan->table, scan->index, snapshot_of(scan), nkeys);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 	scan->current = -1;
+	scan->has_dead = false;
 	MemoryContextSwitchTo(old_context);
 }
 
@@ -218,7 +219,6 @@ mark_dead(RowScan *scan)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(scan->context);
 
-	scan->has_dead = false;
 	find_key(scan, scan->current);
 	while (fetch_next_of_scan(scan))
 		;

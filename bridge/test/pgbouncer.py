@@ -12,15 +12,15 @@ PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 
 
 class PgBouncer:
-    """Stands before the server of some URLs, for their users; url_of() is the way through it."""
+    """Stands before the server of some URLs, for their users; url_of() is the way through it. It goes to another host than the URLs' if told."""
 
-    def __init__(self, folder, urls, mode, pool_size):
+    def __init__(self, folder, urls, mode, pool_size, host=None):
         self.urls = [urllib.parse.urlsplit(url) for url in urls]
         self.port, self.folder = free_port(), folder
         self.folder.mkdir(exist_ok=True)
         (self.folder / "users").write_text("".join(f'"{user}" "{password}"\n' for user, password in {url.username: url.password for url in self.urls}.items()))
         (self.folder / "ini").write_text(f"""[databases]
-* = host={self.urls[0].hostname} port={self.urls[0].port}
+* = host={host or self.urls[0].hostname} port={self.urls[0].port}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {self.port}

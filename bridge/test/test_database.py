@@ -15,6 +15,7 @@ import requests
 from conftest import PATIENCE_S, RUN, Proxy, free_port, wait_until
 
 # every object of the extension, each as one line of text
+QUERY_THREADS = 4       # two that read, two that change
 CATALOGUE = """
 WITH class AS (SELECT oid, oid::regclass AS name, relkind, reloptions, relacl, relam FROM pg_class WHERE relnamespace = 'order_aggregator'::regnamespace AND relkind NOT IN ('i', 'I', 't')),
 member AS (SELECT classid, objid, objsubid FROM pg_depend WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass
@@ -313,8 +314,22 @@ def test_events_that_a_fail_over_has_lost_are_named(world):
             world.connect()
 
 
+def ask_at_once(bridge, order, count):
+    """The statuses of so many reads and cancels of an order at the same time."""
+    with concurrent.futures.ThreadPoolExecutor(2 * count) as pool:
+        reads = [pool.submit(requests.get, f"{bridge.url}/order/{order}", timeout=PATIENCE_S) for _ in range(count)]
+        cancels = [pool.submit(requests.post, f"{bridge.url}/order/{order}/cancel", json={"reason": "test"}, timeout=PATIENCE_S) for _ in range(count)]
+        return {answer.result().status_code for answer in reads + cancels}
+
+
+def all_have_asked(world, bridge):
+    """Has each thread that reads or changes a connection? What is asked at once may be taken by one of them alone."""
+    ask_at_once(bridge, 2, 8)
+    return world.db.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'order-bridge queries' AND datname = current_database()").fetchone()[0] >= QUERY_THREADS
+
+
 @contextlib.contextmanager
-def replaced(world, **env):
+def replaced(world, is_frozen=False, **env):
     """A bridge with connections to two primaries, the later one first met by take_over(); a proxy stands before the old one."""
     world.stock(a={"x": 1000})
     here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
@@ -322,12 +337,15 @@ def replaced(world, **env):
     with standby(world, lambda: orders_of(world, [1, 2])) as url:
         there = urllib.parse.urlsplit(url)
         hosts = f"{here.username}:{here.password}@127.0.0.1:{proxy.listener_address[1]},{there.hostname}:{there.port}"
-        bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=hosts).geturl(), **env)
-        assert requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 200
+        bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=hosts, query="connect_timeout=600").geturl(), **env)
+        wait_until(lambda: all_have_asked(world, bridge), what="connections of all threads")
 
         def take_over():
-            proxy.listener.shutdown(socket.SHUT_RDWR)
-            proxy.listener.close()      # the connections there are go on
+            if is_frozen:
+                proxy.flows.clear()     # it takes connections, and says nothing
+            else:
+                proxy.listener.shutdown(socket.SHUT_RDWR)
+                proxy.listener.close()      # the connections there are go on
             with psycopg.connect(url, autocommit=True) as db:
                 assert db.execute("SELECT pg_promote()").fetchone()[0]
             world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'order-bridge placer%' AND datname = current_database()")
@@ -337,16 +355,15 @@ def replaced(world, **env):
         yield bridge, proxy, take_over
         bridge.kill()       # whatever hangs at the old one
     proxy.close()
-    assert world.statuses() == {"pending": 2}
+    assert world.statuses() == {"pending": 1, "cancelled": 1}
 
 
-def test_a_primary_that_has_been_replaced_is_asked_no_more(world):
-    """It may be alive, and not know yet: once one connection is to the new one, no other answers from the past."""
-    with replaced(world) as (bridge, _, take_over):
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_a_primary_that_has_been_replaced_is_asked_no_more(world, is_frozen):
+    """It may be alive, and not know yet: once one connection is to the new one, no other answers from the past, nor waits for it."""
+    with replaced(world, is_frozen, REQUEST_TIMEOUT_S="5") as (bridge, _, take_over):
         order = take_over()
-        assert requests.get(f"{bridge.url}/order/{order}", timeout=PATIENCE_S).status_code == 200
-        cancelled = requests.post(f"{bridge.url}/order/{order}/cancel", json={"reason": "test"}, timeout=PATIENCE_S)
-        assert cancelled.status_code == 200, cancelled.text
+        assert ask_at_once(bridge, order, 16) == {200, 409}     # only one can cancel it
 
 
 def test_no_answer_of_a_primary_that_has_been_replaced_is_waited_for(world):
@@ -357,6 +374,7 @@ def test_no_answer_of_a_primary_that_has_been_replaced_is_waited_for(world):
         assert proxy.held.wait(PATIENCE_S)
         take_over()
         assert waiting.result().status_code == 200
+        assert bridge.logged("reading orders: the primary has been replaced")
 
 
 @pytest.mark.parametrize("dead", [[0], [1], [0, 1], [0, 2]])
@@ -397,6 +415,25 @@ def test_a_host_that_hangs_is_passed_over(world):
     assert wait_until(lambda: placed(bridge), what="an order by the other host again")
     bridge.kill()       # whatever else hangs
     proxy.close()
+
+
+def test_a_host_that_hangs_is_left_alone_for_a_while(world):
+    """Meanwhile the others are asked again and again, of which one is promoted some day."""
+    here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
+    with standby(world) as url, socket.create_server(("127.0.0.1", 0)) as silent:
+        there = urllib.parse.urlsplit(url)
+        hosts = f"{here.username}:{here.password}@127.0.0.1:{silent.getsockname()[1]},{there.hostname}:{there.port}"
+        bridge = world.bridge("--roles=http", DATABASE_URL=here._replace(netloc=hosts, query="connect_timeout=2").geturl())
+
+        def attempts(text):
+            lines = bridge.log_path.read_text().splitlines()
+            return sum("cannot connect" in line and "http.placer " in line and text in line for line in lines)
+        wait_until(lambda: attempts(there.netloc.rpartition(":")[2]) >= 12, what="attempts with the standby")
+        assert 1 <= attempts("timeout expired") <= 6
+        with psycopg.connect(url, autocommit=True) as db:
+            assert db.execute("SELECT pg_promote()").fetchone()[0]
+        wait_until(lambda: requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 200, what="readiness")
+        bridge.kill()
 
 
 def test_many_sessions_jump_once(world):

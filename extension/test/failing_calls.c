@@ -5,8 +5,8 @@
  *
  *		SELECT fail_call(n); SELECT place_order(...); SELECT has_failed();
  *
- * What fails is told before it has done anything. Calls that cannot raise are not here, nor those
- * that differ from one version of PostgreSQL to the next.
+ * What fails is told before it has done anything. Calls that cannot raise are not here, nor some
+ * that differ from one version of PostgreSQL to the next (those below index scans and pages).
  */
 #include "postgres.h"
 
@@ -14,6 +14,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "commands/async.h"
 #include "commands/sequence.h"
 #include "executor/executor.h"
@@ -98,6 +99,7 @@ FAILS(Relation, table_open, (Oid id, LOCKMODE lock), (id, lock))
 FAILS(Relation, index_open, (Oid id, LOCKMODE lock), (id, lock))
 FAILS(List *, RelationGetIndexList, (Relation table), (table))
 FAILS(Oid, get_relname_relid, (const char *name, Oid schema), (name, schema))
+FAILS(LockAcquireResult, LockAcquire, (const LOCKTAG *tag, LOCKMODE lock, bool session, bool dont_wait), (tag, lock, session, dont_wait))
 FAILS(void, LockRelationOid, (Oid id, LOCKMODE lock), (id, lock))
 FAILS(Buffer, ReadBuffer, (Relation table, BlockNumber block), (table, block))
 FAILS(ItemPointer, index_getnext_tid, (IndexScanDesc scan, ScanDirection direction), (scan, direction))
@@ -109,6 +111,7 @@ FAILS(HeapTuple, heap_modify_tuple_by_cols, (HeapTuple tuple, TupleDesc row, int
 FAILS(void, tuplestore_putvalues, (Tuplestorestate *store, TupleDesc row, Datum *values, bool *nulls), (store, row, values, nulls))
 FAILS(int64, nextval_internal, (Oid sequence, bool checked), (sequence, checked))
 FAILS(void, Async_Notify, (const char *channel, const char *payload), (channel, payload))
+FAILS(void, RegisterXactCallback, (XactCallback callback, void *arg), (callback, arg))
 FAILS(void, CommandCounterIncrement, (void), ())
 
 /* the executor */
@@ -118,6 +121,7 @@ FAILS(Snapshot, GetTransactionSnapshot, (void), ())
 FAILS(void, PushActiveSnapshot, (Snapshot snapshot), (snapshot))
 FAILS(int, SPI_connect, (void), ())
 FAILS(SPIPlanPtr, SPI_prepare, (const char *sql, int nargs, Oid *types), (sql, nargs, types))
+FAILS(int, SPI_keepplan, (SPIPlanPtr plan), (plan))
 FAILS(int, SPI_execute_plan, (SPIPlanPtr plan, Datum *values, const char *nulls, bool read_only, long count), (plan, values, nulls, read_only, count))
 FAILS(int, SPI_execute, (const char *sql, bool read_only, long count), (sql, read_only, count))
 

@@ -22,7 +22,8 @@
 #define PARTITIONS_EVERY_MS 5000
 #define MEASURE_EVERY_MS    5000
 #define RETENTION_EVERY_MS  60000
-#define FAILED_AGAIN_MS     1000 /* and twice as long after each failure more (backoff.h) */
+#define FAILED_AGAIN_MS     1000  /* and twice as long after each failure more (backoff.h) */
+#define FAILED_AGAIN_MS_MAX 10000 /* and then; /readyz says no as long */
 #define LOCK_TIMEOUT_MS     1000
 #define TIMEOUT_MS          30000
 
@@ -325,7 +326,7 @@ housekeeping_run(void *unused)
 	db.timeout_ms = TIMEOUT_MS;
 	for (size_t i = 0; i < TASKS; i++)
 		schedule.again[i] =
-			(Backoff){.delay_ms_min = FAILED_AGAIN_MS, .delay_ms_max = tasks[i].every_ms()};
+			(Backoff){.delay_ms_min = FAILED_AGAIN_MS, .delay_ms_max = FAILED_AGAIN_MS_MAX};
 	role_set_ready(ROLE_HOUSEKEEPING, false);
 	while (db_connect_until_stopped(&db))
 	{

@@ -362,7 +362,7 @@ take_joined(Listener **listeners)
 static bool
 serve(Db *db, Listener *listeners, Horizon *horizon)
 {
-	if (!db_is_connected(db))
+	if (!db_is_alive(db))
 	{
 		*horizon = (Horizon){.settled = -1}; /* it may be another database than before */
 		if (!db_connect(db))

@@ -300,9 +300,11 @@ place(Placer *placer, Job *jobs)
 		PGresult   *result;
 		DbOutcome   outcome;
 
-		if (!db_is_connected(&placer->db) && !db_connect(&placer->db))
+		long long connect_ms = monotonic_ms();
+
+		if (!db_is_alive(&placer->db) && !db_connect(&placer->db))
 		{
-			stop_wait_ms(backoff_next(&placer->db.backoff));
+			stop_wait_ms(db_pause_ms(&placer->db, connect_ms));
 			continue;
 		}
 		params[0] = text = batch_text(jobs);

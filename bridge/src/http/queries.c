@@ -305,8 +305,11 @@ query_change(Db *db, Job *jobs)
 static void
 reply_cacheable(Job *job, HttpText *body, const char *etag)
 {
-	http_set_header(job->exchange, "ETag", etag);
-	http_set_header(job->exchange, "Cache-Control", "no-cache");
+	if (body != NULL)
+	{
+		http_set_header(job->exchange, "ETag", etag);
+		http_set_header(job->exchange, "Cache-Control", "no-cache");
+	}
 	if (etag_matches(http_header(job->exchange, "If-None-Match"), etag))
 		http_reply(job->exchange, 304, NULL, NULL);
 	else
@@ -347,6 +350,7 @@ query_sync(Db *db, Job *jobs)
 {
 	json_t  *results = json_array();
 	json_t  *answer;
+	char    *body;
 	Answered answered = ANSWERED;
 
 	if (!sync_now(db, jobs->subject, results))
@@ -357,7 +361,11 @@ query_sync(Db *db, Job *jobs)
 	else
 	{
 		answer = json_pack("{s:s, s:O}", "message", "Vendor stock synced", "results", results);
-		http_reply(jobs->exchange, 200, "application/json", json_dumps(answer, JSON_COMPACT));
+		body = json_dumps(answer, JSON_COMPACT);
+		if (body != NULL)
+			http_reply(jobs->exchange, 200, "application/json", body);
+		else
+			problem_no_memory(jobs);
 		json_decref(answer);
 	}
 	json_decref(results);
@@ -428,7 +436,7 @@ ask(Db *db, Standby *standby, Job *jobs)
 	Db      *chosen;
 	Answered answered;
 
-	if (!db_is_connected(db) && !db_connect(db))
+	if (!db_is_alive(db) && !db_connect(db))
 		return ANSWER_LATER;
 	chosen = choose_database(db, standby, jobs);
 	answered = jobs->query->answer(chosen, jobs);

@@ -28,7 +28,7 @@ standby_init(Standby *standby, int timeout_ms, int lock_timeout_ms)
 {
 	*standby = (Standby){.failures = 0};
 	db_init(&standby->db, config.read_database_url, "order-bridge queries", NULL);
-	standby->db.target = "prefer-standby";
+	standby->db.target = "standby";
 	standby->db.timeout_ms = timeout_ms;
 	standby->db.lock_timeout_ms = lock_timeout_ms;
 	standby->db.grace_ms = GRACE_MS;

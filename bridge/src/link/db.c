@@ -53,9 +53,21 @@ db_is_connected(const Db *db)
 	return db->connection != NULL && PQstatus(db->connection) == CONNECTION_OK;
 }
 
+/* Gives a connection to a primary up that has been replaced. */
+static void
+leave_replaced(Db *db)
+{
+	if (!db_is_of_the_past(db))
+		return;
+	log_info("%s", PRIMARY_REPLACED);
+	db_pass_over_host(db);
+	db_close(db);
+}
+
 bool
 db_is_alive(Db *db)
 {
+	leave_replaced(db);
 	if (db_is_connected(db) && PQconsumeInput(db->connection) && db_is_connected(db))
 		return true;
 	db_close(db);
@@ -258,12 +270,9 @@ begin_reading(Db *db, const char *doing, PGresult **results, int count)
 static bool
 can_send(Db *db)
 {
-	bool is_past = db_is_of_the_past(db);
-
-	if (db_is_connected(db) && !is_past)
+	leave_replaced(db);
+	if (db_is_connected(db))
 		return true;
-	if (is_past)
-		log_info("%s", PRIMARY_REPLACED);
 	db_close(db);
 	return false;
 }
@@ -291,6 +300,22 @@ send_pooled(Db *db, const char *sql, int nparams, const Oid *types, const char *
 		   PQpipelineSync(db->connection);
 }
 
+/* Behind a pooler each transaction may be at another server: an answer from the past is none. */
+static DbOutcome
+judge_timeline(Db *db, const char *doing, const char *timeline)
+{
+	bool is_past;
+
+	db_see_timeline(db, NULL, timeline);
+	is_past = db_is_of_the_past(db);
+	db->timeline = 0;
+	if (!is_past)
+		return DB_OK;
+	log_warning("%s: %s", doing, PRIMARY_REPLACED);
+	db_close(db);
+	return DB_LOST;
+}
+
 DbOutcome
 db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types,
 			   const char *const *params, const int *lengths, const int *formats, PGresult **result)
@@ -312,6 +337,8 @@ db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oi
 	if (last > 0 && results[1] == NULL) /* the settings were refused */
 		last = 0;
 	*result = results[last];
+	if (last > 0 && outcome == DB_OK)
+		outcome = judge_timeline(db, doing, PQgetvalue(results[0], 0, 4));
 	if (last > 0)
 		PQclear(results[0]);
 	if (outcome == DB_LOST)

@@ -14,8 +14,10 @@
 
 #include "base/backoff.h"
 
-#define DB_HOSTS_MAX       1024 /* characters of the hosts of a URL that are taken in turn */
+#define DB_HOSTS_MAX       16   /* hosts of a URL that are tried one by one */
+#define DB_HOSTS_BYTES     1024 /* of their list */
 #define DB_CLUSTER_BYTES   24   /* of a system identifier */
+#define DB_TARGET_PRIMARY  "read-write"
 #define DB_TIMEOUT_MS      30000
 #define DB_LOCK_TIMEOUT_MS 2000
 
@@ -28,12 +30,16 @@
 	"needs a session of its own, and this database is behind a pooler, which may give each "       \
 	"transaction another one: set RELAY_DATABASE_URL to the database itself"
 
-/* Several hosts in the order of the next attempt, or "": then the URL's. */
+/* The hosts of a URL, as its lists. */
 typedef struct DbHosts
 {
-	char host[DB_HOSTS_MAX];
-	char hostaddr[DB_HOSTS_MAX];
-	char port[DB_HOSTS_MAX];
+	char      host[DB_HOSTS_BYTES];
+	char      hostaddr[DB_HOSTS_BYTES];
+	char      port[DB_HOSTS_BYTES];
+	int       count; /* 0: not known before the first attempt; 1 also if they are too many */
+	int       now;   /* which of them the connection is at, or was tried last */
+	int       first; /* which is tried first the next time */
+	long long rests_until_ms[DB_HOSTS_MAX]; /* it hung */
 } DbHosts;
 
 typedef struct Db
@@ -50,7 +56,7 @@ typedef struct Db
 	DbHosts  hosts;
 	Backoff  backoff;
 	char     cluster[DB_CLUSTER_BYTES];
-	unsigned timeline;      /* of the cluster; 0: not known, or a standby's */
+	unsigned timeline;      /* of the cluster; 0: a standby's, or not of the connection's */
 	bool     is_pooled;     /* a pooler may give each transaction another server process */
 	bool     lacks_session; /* and session_sql needs one: db_connect is in vain */
 } Db;
@@ -70,6 +76,10 @@ extern void db_init(Db *db, const char *url, const char *name, const char *sessi
  * with another one than what was in vain. */
 extern bool db_connect(Db *db) __attribute__((warn_unused_result));
 
+/* db_pause_ms: how long to wait before db_connect is called again, which began at that time and was
+ * in vain; at most a second, and none if it has taken that long itself. */
+extern int db_pause_ms(Db *db, long long began_ms);
+
 /* db_connect_until_stopped tries with backoff until connected, or until stop_requested(). */
 extern bool db_connect_until_stopped(Db *db) __attribute__((warn_unused_result));
 
@@ -79,8 +89,8 @@ extern bool db_adopt(Db *db, PGconn *connection) __attribute__((warn_unused_resu
 
 extern bool db_is_connected(const Db *db);
 
-/* db_is_alive looks whether an idle connection has been closed by the other side, and closes it
- * then; waits for nothing. */
+/* db_is_alive looks whether an idle connection has been closed by the other side, or is to a
+ * primary that has been replaced, and closes it then; waits for nothing. */
 extern bool db_is_alive(Db *db);
 
 extern void db_close(Db *db);

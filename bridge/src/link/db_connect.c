@@ -18,6 +18,7 @@
 #define RECONNECT_MS_MAX 1000
 #define GRACE_MS         3000 /* beyond the server's own time-out */
 #define SESSION_MS_MAX   5000 /* for the settings of a new session */
+#define HANGS_MS         1000 /* what takes that long to fail; libpq's least time-out is 2 s */
 
 void
 db_init(Db *db, const char *url, const char *name, const char *session_sql)
@@ -25,7 +26,7 @@ db_init(Db *db, const char *url, const char *name, const char *session_sql)
 	*db = (Db){.url = url,
 			   .name = name,
 			   .session_sql = session_sql,
-			   .target = "read-write",
+			   .target = DB_TARGET_PRIMARY,
 			   .timeout_ms = DB_TIMEOUT_MS,
 			   .grace_ms = GRACE_MS,
 			   .lock_timeout_ms = DB_LOCK_TIMEOUT_MS,
@@ -63,7 +64,7 @@ execute(Db *db, const char *sql, int *number)
 }
 
 static PGconn *
-open_connection(const Db *db)
+open_connection(const Db *db, const DbHost *host)
 {
 	/* what comes first may be overridden by the URL, which is expanded in place of dbname, and the
 	 * URL by what comes last, unless that is empty */
@@ -75,8 +76,8 @@ open_connection(const Db *db)
 				   {"keepalives_interval", "5"},  {"keepalives_count", "3"},
 				   {"tcp_user_timeout", "20000"}, {"target_session_attrs", db->target},
 				   {"client_encoding", "UTF8"},   {"dbname", db->url},
-				   {"host", db->hosts.host},      {"hostaddr", db->hosts.hostaddr},
-				   {"port", db->hosts.port},      {"fallback_application_name", db->name}};
+				   {"host", host->host},          {"hostaddr", host->hostaddr},
+				   {"port", host->port},          {"fallback_application_name", db->name}};
 	const char *keywords[sizeof(options) / sizeof(options[0]) + 1] = {NULL};
 	const char *values[sizeof(options) / sizeof(options[0]) + 1] = {NULL};
 
@@ -185,6 +186,8 @@ check_database(Db *db)
 		db_pass_over_host(db);
 		ok = false;
 	}
+	if (db->is_pooled)
+		db->timeline = 0; /* each transaction's own */
 	return ok;
 }
 
@@ -217,15 +220,23 @@ log_connect_error(const char *error)
 	log_warning("cannot connect to PostgreSQL: its URL: %s", hidden);
 }
 
-bool
-db_connect(Db *db)
+/* Connects to one host; to any of the URL's, the first time. */
+static bool
+connect_to(Db *db, const DbHost *host)
 {
-	if (!db_adopt(db, open_connection(db)))
+	long long began_ms = monotonic_ms();
+	bool      is_one = db->hosts.count > 0;
+	bool      ok = db_adopt(db, open_connection(db, host));
+
+	db_learn_hosts(db);
+	if (!ok)
 	{
 		if (db->lacks_session)
 			log_error("%s " DB_LACKS_SESSION, db->name);
 		else
 			log_connect_error(PQerrorMessage(db->connection));
+		if (is_one && monotonic_ms() - began_ms >= HANGS_MS)
+			db_rest_host(db);
 		db_pass_over_host(db);
 		db_close(db);
 		return false;
@@ -243,19 +254,36 @@ db_connect(Db *db)
 }
 
 bool
+db_connect(Db *db)
+{
+	int    first = db->hosts.first; /* which each attempt changes */
+	int    count = db->hosts.count > 0 ? db->hosts.count : 1;
+	DbHost host;
+
+	for (int i = 0; i < count; i++)
+		if (db_choose_host(db, (first + i) % count, &host) && connect_to(db, &host))
+			return true;
+	return false;
+}
+
+int
+db_pause_ms(Db *db, long long began_ms)
+{
+	int pause_ms = backoff_next(&db->backoff) - (int) (monotonic_ms() - began_ms);
+
+	return pause_ms > 0 ? pause_ms : 0;
+}
+
+bool
 db_connect_until_stopped(Db *db)
 {
 	while (!stop_requested())
 	{
 		long long began_ms = monotonic_ms();
-		int       pause_ms;
 
 		if (db_is_connected(db) || db_connect(db))
 			return true;
-		/* the time that the attempt itself has waited is pause enough */
-		pause_ms = backoff_next(&db->backoff) - (int) (monotonic_ms() - began_ms);
-		if (pause_ms > 0)
-			stop_wait_ms(pause_ms);
+		stop_wait_ms(db_pause_ms(db, began_ms));
 	}
 	return false;
 }

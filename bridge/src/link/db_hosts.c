@@ -1,16 +1,20 @@
 /*
  * db_hosts.c
- *		One libpq connection that comes back: which of several hosts is tried first.
+ *		One libpq connection that comes back: which of several hosts is tried, and when.
  *
- * libpq goes on to the next host by itself if one cannot be reached or does not answer in time. It
- * does not if somebody takes the connection and closes it before the server has said a word (a
- * proxy, or a forwarded port, whose server is dead), and one that hangs costs a time-out again with
- * each attempt. So we begin with the host after the one that was in vain, and with the one that was
- * reached when its connection is lost.
+ * The first time libpq goes through the URL's hosts by itself; then we know them, and give it one
+ * at a time. By itself it does not go on to the next one if somebody takes the connection and
+ * closes it before the server has said a word (a proxy, or a forwarded port, whose server is dead),
+ * and one that hangs costs a time-out with each attempt. So we begin with the host after the one
+ * that was in vain, or with the one whose connection was lost, and leave one that hangs alone for a
+ * while, in which the others are asked again and again: one of them may be promoted meanwhile.
  */
 #include <string.h>
 
+#include "base/stop.h"
 #include "link/db_state.h"
+
+#define REST_MS 4000
 
 static int
 count_of(const char *list)
@@ -44,64 +48,90 @@ is_element(const char *list, int n, const char *value)
 	return length == 0 || (strlen(value) == length && memcmp(element, value, length) == 0);
 }
 
-/* "a,b,c" that begins with the nth; "" of what is no list. */
-static void
-turn(const char *list, int n, char *turned)
+static bool
+copy_option(const PQconninfoOption *options, const char *keyword, char *value)
 {
-	size_t      length;
-	const char *first = element_of(list, n, &length);
-
-	snprintf(turned, DB_HOSTS_MAX, "%s", strchr(list, ',') != NULL ? first : "");
-	if (first != list)
-		snprintf(turned + strlen(turned), DB_HOSTS_MAX - strlen(turned), ",%.*s",
-				 (int) (first - list - 1), list);
-}
-
-static const char *
-value_of(const PQconninfoOption *options, const char *keyword)
-{
-	for (; options->keyword != NULL; options++)
+	for (; options != NULL && options->keyword != NULL; options++)
 		if (strcmp(options->keyword, keyword) == 0 && options->val != NULL)
-			return options->val;
-	return "";
+			return snprintf(value, DB_HOSTS_BYTES, "%s", options->val) < DB_HOSTS_BYTES;
+	*value = '\0';
+	return options != NULL;
 }
 
-/* Begins so many hosts after the one that the connection is to, or was tried with. */
-static void
-begin_after(Db *db, int places)
+void
+db_learn_hosts(Db *db)
 {
-	PQconninfoOption *options = PQconninfo(db->connection);
-	const char       *host = options != NULL ? value_of(options, "host") : "";
-	const char       *hostaddr = options != NULL ? value_of(options, "hostaddr") : "";
-	const char       *port = options != NULL ? value_of(options, "port") : "";
-	const char       *names = *host != '\0' ? host : hostaddr;
-	int               count = count_of(names);
-	int               now = 0;
+	DbHosts          *hosts = &db->hosts;
+	PQconninfoOption *options;
+	const char       *names;
 
-	while (now < count && !(is_element(names, now, PQhost(db->connection)) &&
-							is_element(port, now, PQport(db->connection))))
-		now++;
-	now = now < count ? (now + places) % count : 0;
-	db->hosts = (DbHosts){0};
-	/* all three or none: each host goes with its own port */
-	if (strlen(host) < DB_HOSTS_MAX && strlen(hostaddr) < DB_HOSTS_MAX &&
-		strlen(port) < DB_HOSTS_MAX)
+	if (hosts->count > 0)
+		return;
+	options = PQconninfo(db->connection);
+	hosts->count = 1;
+	if (copy_option(options, "host", hosts->host) &&
+		copy_option(options, "hostaddr", hosts->hostaddr) &&
+		copy_option(options, "port", hosts->port))
 	{
-		turn(host, now, db->hosts.host);
-		turn(hostaddr, now, db->hosts.hostaddr);
-		turn(port, now, db->hosts.port);
+		names = *hosts->host != '\0' ? hosts->host : hosts->hostaddr;
+		if (count_of(names) <= DB_HOSTS_MAX)
+			hosts->count = count_of(names);
+		while (hosts->now < hosts->count &&
+			   !(is_element(names, hosts->now, PQhost(db->connection)) &&
+				 is_element(hosts->port, hosts->now, PQport(db->connection))))
+			hosts->now++;
+		hosts->now %= hosts->count;
 	}
 	PQconninfoFree(options);
+}
+
+/* The nth of a list, "" if it is the only one: then it is the URL's. */
+static void
+take(const DbHosts *hosts, const char *list, char *element)
+{
+	size_t      length;
+	const char *first = element_of(list, hosts->now, &length);
+
+	*element = '\0';
+	if (hosts->count > 1)
+		snprintf(element, DB_HOSTS_BYTES, "%.*s", (int) length, first);
+}
+
+bool
+db_choose_host(Db *db, int n, DbHost *host)
+{
+	DbHosts *hosts = &db->hosts;
+
+	hosts->now = n;
+	take(hosts, hosts->host, host->host);
+	take(hosts, hosts->hostaddr, host->hostaddr);
+	take(hosts, hosts->port, host->port);
+	return monotonic_ms() >= hosts->rests_until_ms[hosts->now];
+}
+
+void
+db_rest_host(Db *db)
+{
+	DbHosts  *hosts = &db->hosts;
+	long long now_ms = monotonic_ms();
+	int       resting = 0;
+
+	hosts->rests_until_ms[hosts->now] = now_ms + REST_MS;
+	for (int i = 0; i < hosts->count; i++)
+		resting += hosts->rests_until_ms[i] > now_ms;
+	if (resting == hosts->count) /* there must be one to try */
+		memset(hosts->rests_until_ms, 0, sizeof(hosts->rests_until_ms));
 }
 
 void
 db_pass_over_host(Db *db)
 {
-	begin_after(db, 1);
+	if (db->hosts.count > 0)
+		db->hosts.first = (db->hosts.now + 1) % db->hosts.count;
 }
 
 void
 db_stay_with_host(Db *db)
 {
-	begin_after(db, 0);
+	db->hosts.first = db->hosts.now;
 }

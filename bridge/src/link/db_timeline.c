@@ -23,10 +23,12 @@ static struct
 void
 db_see_timeline(Db *db, const char *cluster, const char *timeline)
 {
-	snprintf(db->cluster, sizeof(db->cluster), "%s", cluster);
+	if (cluster != NULL)
+		snprintf(db->cluster, sizeof(db->cluster), "%s", cluster);
 	db->timeline = (unsigned) strtoul(timeline, NULL, 16);
-	if (db->timeline == 0)
-		return; /* a standby */
+	/* of what is only read from, one that was promoted by itself may be ahead */
+	if (db->timeline == 0 || strcmp(db->target, DB_TARGET_PRIMARY) != 0)
+		return;
 	pthread_mutex_lock(&latest.mutex);
 	if (strcmp(latest.cluster, db->cluster) != 0 || latest.timeline < db->timeline)
 	{

@@ -4,14 +4,15 @@
  */
 #include "link/statements.h"
 
-const char SQL_TRANSACTION[] =
-	"SELECT set_config('timezone', 'UTC', true), set_config('extra_float_digits', '3', true), "
-	"set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)";
-
-const char SQL_BACKEND_PID[] = "SELECT pg_catalog.pg_backend_pid()";
-
 /* of a primary, in hexadecimal */
 #define TIMELINE "left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)"
+
+const char SQL_TRANSACTION[] =
+	"SELECT set_config('timezone', 'UTC', true), set_config('extra_float_digits', '3', true), "
+	"set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true), "
+	"CASE WHEN pg_catalog.pg_is_in_recovery() THEN '' ELSE " TIMELINE " END";
+
+const char SQL_BACKEND_PID[] = "SELECT pg_catalog.pg_backend_pid()";
 
 const char SQL_DATABASE[] =
 	"SELECT c.system_identifier, "

@@ -103,12 +103,14 @@ take_outcomes(Replies *replies, const int *which, int count, const PGresult *res
 bool
 replies_wait_for_database(Replies *replies)
 {
-	while (!db_is_alive(&replies->db) && !db_connect(&replies->db))
+	long long began_ms = monotonic_ms();
+
+	for (; !db_is_alive(&replies->db) && !db_connect(&replies->db); began_ms = monotonic_ms())
 	{
 		role_set_ready(ROLE_REPLIES, false);
 		if (stop_requested() || !broker_process(replies->broker, 0))
 			return false;
-		stop_wait_ms(backoff_next(&replies->db.backoff));
+		stop_wait_ms(db_pause_ms(&replies->db, began_ms));
 	}
 	role_set_ready(ROLE_REPLIES, true);
 	return true;

@@ -3,13 +3,16 @@
 import collections
 import http.server
 import json
+import socket
 import threading
+import urllib.parse
 
 import psycopg
 import pytest
 import requests
-from conftest import PATIENCE_S, wait_until
+from conftest import PATIENCE_S, Proxy, wait_until
 from pgbouncer import PgBouncer
+from test_database import orders_of, standby
 from test_faults import REFUSE_AT_COMMIT
 from test_http import ORDER
 from test_locks import in_threads, locked
@@ -216,3 +219,26 @@ def test_single_calls_through_the_pool(world, pooler):
         thread.join()
     assert len(set(sold)) == len(sold) == 300
     world.consistent()
+
+
+def test_no_answer_of_a_primary_that_has_been_replaced_is_taken(world, pooler):
+    """The pooler still leads to it: each transaction tells its timeline, and the relay has met a later one."""
+    here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
+    proxy = Proxy(f"amqp://{here.hostname}:{here.port}/")
+    world.stock(a={"x": 1000})
+    with standby(world, lambda: orders_of(world, [1, 2])) as url:
+        there = urllib.parse.urlsplit(url)
+        hosts = f"{here.username}:{here.password}@127.0.0.1:{proxy.listener_address[1]},{there.hostname}:{there.port}"
+        bridge = world.ready_bridge("--roles=http,relay", **{**pooler.settings, "RELAY_DATABASE_URL": here._replace(netloc=hosts).geturl()})
+        assert requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 200
+        proxy.listener.shutdown(socket.SHUT_RDWR)
+        proxy.listener.close()
+        with psycopg.connect(url, autocommit=True) as db:
+            assert db.execute("SELECT pg_promote()").fetchone()[0]
+            world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'order-bridge relay' AND datname = current_database()")
+            wait_until(lambda: db.execute("SELECT 1 FROM pg_stat_activity WHERE application_name = 'order-bridge relay'").fetchone(), what="the relay at the new primary")
+        wait_until(lambda: requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 503, what="no answer")
+        assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=PATIENCE_S).status_code == 503
+        assert bridge.logged("reading orders: the primary has been replaced")
+        bridge.kill()
+    proxy.close()

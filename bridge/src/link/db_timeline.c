@@ -26,8 +26,9 @@ db_see_timeline(Db *db, const char *cluster, const char *timeline)
 	if (cluster != NULL)
 		snprintf(db->cluster, sizeof(db->cluster), "%s", cluster);
 	db->timeline = (unsigned) strtoul(timeline, NULL, 16);
-	/* of what is only read from, one that was promoted by itself may be ahead */
-	if (db->timeline == 0 || strcmp(db->target, DB_TARGET_PRIMARY) != 0)
+	/* a cluster that has not said which it is yet; what is only read from may have been promoted by
+	 * itself, and be ahead */
+	if (db->timeline == 0 || *db->cluster == '\0' || strcmp(db->target, DB_TARGET_PRIMARY) != 0)
 		return;
 	pthread_mutex_lock(&latest.mutex);
 	if (strcmp(latest.cluster, db->cluster) != 0 || latest.timeline < db->timeline)

@@ -14,8 +14,8 @@ import pytest
 import requests
 from conftest import PATIENCE_S, RUN, Proxy, free_port, wait_until
 
-# every object of the extension, each as one line of text
 QUERY_THREADS = 4       # two that read, two that change
+# every object of the extension, each as one line of text
 CATALOGUE = """
 WITH class AS (SELECT oid, oid::regclass AS name, relkind, reloptions, relacl, relam FROM pg_class WHERE relnamespace = 'order_aggregator'::regnamespace AND relkind NOT IN ('i', 'I', 't')),
 member AS (SELECT classid, objid, objsubid FROM pg_depend WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass

@@ -299,8 +299,7 @@ place(Placer *placer, Job *jobs)
 		const char *params[1];
 		PGresult   *result;
 		DbOutcome   outcome;
-
-		long long connect_ms = monotonic_ms();
+		long long   connect_ms = monotonic_ms();
 
 		if (!db_is_alive(&placer->db) && !db_connect(&placer->db))
 		{

@@ -305,12 +305,14 @@ query_change(Db *db, Job *jobs)
 static void
 reply_cacheable(Job *job, HttpText *body, const char *etag)
 {
-	if (body != NULL)
+	bool is_known = etag_matches(http_header(job->exchange, "If-None-Match"), etag);
+
+	if (is_known || body != NULL)
 	{
 		http_set_header(job->exchange, "ETag", etag);
 		http_set_header(job->exchange, "Cache-Control", "no-cache");
 	}
-	if (etag_matches(http_header(job->exchange, "If-None-Match"), etag))
+	if (is_known)
 		http_reply(job->exchange, 304, NULL, NULL);
 	else
 		reply_document(job, body);

@@ -44,6 +44,19 @@ def check(db):
         sys.exit(f"check_consistency(): {problems[:5]}")
 
 
+def make_wal_files(db):
+    """A server that has run for a while has its WAL files; making one holds up all commits for some 10 ms."""
+    db.execute("ALTER SYSTEM SET min_wal_size = '2GB'")
+    db.execute("SELECT pg_reload_conf()")
+    db.execute("CREATE SCHEMA IF NOT EXISTS bench; CREATE TABLE IF NOT EXISTS bench.filler (n int)")
+    for n in range(130):
+        db.execute("INSERT INTO bench.filler VALUES (%s)", [n])
+        db.execute("SELECT pg_switch_wal()")
+    for n in range(2):
+        db.execute("INSERT INTO bench.filler VALUES (%s)", [n])
+        db.execute("CHECKPOINT")
+
+
 def empty(db, products, quantity=1_000_000_000):
     """A fresh extension with one vendor that has so many of each product-0 .. product-(n-1)."""
     db.execute("SET client_min_messages = warning")

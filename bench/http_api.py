@@ -16,7 +16,7 @@ import os
 import resource
 import socket
 
-from common import SECONDS, Figures, check, connect, empty, empty_plpgsql, fresh, percentile, servers, settings, wrk
+from common import SECONDS, Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, percentile, servers, settings, wrk
 from peers_of_http import Bridge, Node
 
 CONNECTIONS = int(os.environ.get("HTTP_CONNECTIONS", 128))
@@ -101,6 +101,7 @@ def main():
         servers("base")
         servers("stop", "rabbitmq")     # it is not part of this
         with connect() as db:
+            make_wal_files(db)
             for spread, products in (("uniform", PRODUCTS), ("hot", 1)):
                 empty_plpgsql(db, PRODUCTS)
                 run(figures, db, f"node_{spread}", Node(), "bench.orders", products)

@@ -18,7 +18,7 @@ import time
 
 import pika
 import requests
-from common import Figures, check, connect, empty, fresh, percentile, servers, settings
+from common import Figures, check, connect, empty, fresh, make_wal_files, percentile, servers, settings
 from spent import Spent
 
 SECONDS = int(os.environ.get("LOOP_SECONDS", 30))
@@ -111,6 +111,7 @@ def main():
     try:
         servers("base")
         with connect() as db:
+            make_wal_files(db)
             empty(db, PRODUCTS)
         servers("up")
         with connect() as db:

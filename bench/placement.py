@@ -17,7 +17,7 @@ import re
 import subprocess
 import time
 
-from common import OUT, Figures, check, connect, empty, empty_plpgsql, fresh, pgbench, place_order_script, servers
+from common import OUT, Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, pgbench, place_order_script, servers
 
 SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
 GROWTH = int(os.environ.get("BENCH_GROWTH_ORDERS", 10_000_000))
@@ -179,6 +179,7 @@ def main():
         servers("base")
         servers("stop", "rabbitmq")     # it is not part of this
         with connect() as db:
+            make_wal_files(db)
             single_calls(db)
             batches(db)
             run_refused(db)

@@ -20,7 +20,7 @@ import threading
 import time
 
 import requests
-from common import SECONDS, Figures, check, connect, empty, fresh, servers, settings, wrk
+from common import SECONDS, Figures, check, connect, empty, fresh, make_wal_files, servers, settings, wrk
 
 ITEMS = int(os.environ.get("SYNC_ITEMS", 100_000))
 ROUNDS = int(os.environ.get("ROUNDS", 5))
@@ -123,19 +123,6 @@ def loads(figures, db, vendor):
 def order_load():
     """POST /order at a steady rate; wrk's summary, latencies in ms."""
     return wrk(settings()["HTTP_URL"], "order.lua", CONNECTIONS, SECONDS, threads=1, PRODUCTS=PRODUCTS, DELAY_MS=CONNECTIONS / RATE * 1000)
-
-
-def make_wal_files(db):
-    """A server that has run for a while has its WAL files; making one holds up all commits for some 10 ms."""
-    db.execute("ALTER SYSTEM SET min_wal_size = '2GB'")
-    db.execute("SELECT pg_reload_conf()")
-    db.execute("CREATE TABLE IF NOT EXISTS bench.filler (n int)")
-    for n in range(130):
-        db.execute("INSERT INTO bench.filler VALUES (%s)", [n])
-        db.execute("SELECT pg_switch_wal()")
-    for n in range(2):
-        db.execute("INSERT INTO bench.filler VALUES (%s)", [n])
-        db.execute("CHECKPOINT")
 
 
 def order_round(db, vendor, vendor_ids):

@@ -8,6 +8,8 @@ SELECT register_vendor('a', 'Vendor A', NULL, 10), register_vendor('b', 'Vendor 
 SELECT publish_event('mine.created', '{"a": [1, 2]}', '{"tenant": "t1", "n": 4}', true), publish_event('mine.changed', '"text"');
 SELECT event_id, txid = pg_current_xact_id() AS mine, order_id, routing_key, mandatory, headers, payload FROM outbox;
 BEGIN; SELECT publish_event('mine.lost', '{}'); ROLLBACK;
+BEGIN; SELECT count(publish_event('mine.many', '{}')) FROM generate_series(1, 300);
+SELECT count(DISTINCT right(message_id::text, 17)) AS random_parts FROM outbox WHERE routing_key = 'mine.many'; ROLLBACK;
 SELECT routing_key FROM outbox ORDER BY event_id;
 -- partitions are made when needed, or ahead
 SELECT relname FROM pg_class WHERE relname LIKE 'outbox%' AND relkind = 'r';

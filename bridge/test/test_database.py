@@ -329,32 +329,49 @@ def all_have_asked(world, bridge):
 
 
 @contextlib.contextmanager
-def replaced(world, is_frozen=False, **env):
-    """A bridge with connections to two primaries, the later one first met by take_over(); a proxy stands before the old one."""
+def two_hosts(world):
+    """A standby that has the orders 1 and 2, DATABASE_URL with the world's server and the standby, and the proxy that stands before the former."""
     world.stock(a={"x": 1000})
     here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
     proxy = Proxy(f"amqp://{here.hostname}:{here.port}/")
     with standby(world, lambda: orders_of(world, [1, 2])) as url:
         there = urllib.parse.urlsplit(url)
         hosts = f"{here.username}:{here.password}@127.0.0.1:{proxy.listener_address[1]},{there.hostname}:{there.port}"
-        bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=hosts, query="connect_timeout=600").geturl(), **env)
+        yield url, here._replace(netloc=hosts).geturl(), proxy
+    proxy.close()
+
+
+def promote(world, url, role):
+    """Makes the standby a primary; the bridge's role loses its connection to the one before, and is the first to meet it."""
+    with psycopg.connect(url, autocommit=True) as db:
+        assert db.execute("SELECT pg_promote()").fetchone()[0]
+    world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE %s AND datname = current_database()", [f"order-bridge {role}%"])
+
+
+def take_nobody_new(proxy):
+    """The connections there are go on."""
+    proxy.listener.shutdown(socket.SHUT_RDWR)
+    proxy.listener.close()
+
+
+@contextlib.contextmanager
+def replaced(world, is_frozen=False, **env):
+    """A bridge with connections to two primaries, the later one first met by take_over(); a proxy stands before the old one."""
+    with two_hosts(world) as (url, hosts, proxy):
+        bridge = world.ready_bridge(DATABASE_URL=f"{hosts}?connect_timeout=600", **env)
         wait_until(lambda: all_have_asked(world, bridge), what="connections of all threads")
 
         def take_over():
             if is_frozen:
                 proxy.flows.clear()     # it takes connections, and says nothing
             else:
-                proxy.listener.shutdown(socket.SHUT_RDWR)
-                proxy.listener.close()      # the connections there are go on
-            with psycopg.connect(url, autocommit=True) as db:
-                assert db.execute("SELECT pg_promote()").fetchone()[0]
-            world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'order-bridge placer%' AND datname = current_database()")
+                take_nobody_new(proxy)
+            promote(world, url, "placer")
             order = wait_until(lambda: placed(bridge), what="an order with the new primary")
             jumped([order])
             return order
         yield bridge, proxy, take_over
         bridge.kill()       # whatever hangs at the old one
-    proxy.close()
     assert world.statuses() == {"pending": 1, "cancelled": 1}
 
 

@@ -3,16 +3,14 @@
 import collections
 import http.server
 import json
-import socket
 import threading
-import urllib.parse
 
 import psycopg
 import pytest
 import requests
-from conftest import PATIENCE_S, Proxy, wait_until
+from conftest import PATIENCE_S, wait_until
 from pgbouncer import PgBouncer
-from test_database import orders_of, standby
+from test_database import promote, take_nobody_new, two_hosts
 from test_faults import REFUSE_AT_COMMIT
 from test_http import ORDER
 from test_locks import in_threads, locked
@@ -223,22 +221,12 @@ def test_single_calls_through_the_pool(world, pooler):
 
 def test_no_answer_of_a_primary_that_has_been_replaced_is_taken(world, pooler):
     """The pooler still leads to it: each transaction tells its timeline, and the relay has met a later one."""
-    here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
-    proxy = Proxy(f"amqp://{here.hostname}:{here.port}/")
-    world.stock(a={"x": 1000})
-    with standby(world, lambda: orders_of(world, [1, 2])) as url:
-        there = urllib.parse.urlsplit(url)
-        hosts = f"{here.username}:{here.password}@127.0.0.1:{proxy.listener_address[1]},{there.hostname}:{there.port}"
-        bridge = world.ready_bridge("--roles=http,relay", **{**pooler.settings, "RELAY_DATABASE_URL": here._replace(netloc=hosts).geturl()})
+    with two_hosts(world) as (url, hosts, proxy):
+        bridge = world.ready_bridge("--roles=http,relay", **{**pooler.settings, "RELAY_DATABASE_URL": hosts})
         assert requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 200
-        proxy.listener.shutdown(socket.SHUT_RDWR)
-        proxy.listener.close()
-        with psycopg.connect(url, autocommit=True) as db:
-            assert db.execute("SELECT pg_promote()").fetchone()[0]
-            world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'order-bridge relay' AND datname = current_database()")
-            wait_until(lambda: db.execute("SELECT 1 FROM pg_stat_activity WHERE application_name = 'order-bridge relay'").fetchone(), what="the relay at the new primary")
+        take_nobody_new(proxy)
+        promote(world, url, "relay")
         wait_until(lambda: requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 503, what="no answer")
         assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=PATIENCE_S).status_code == 503
         assert bridge.logged("reading orders: the primary has been replaced")
         bridge.kill()
-    proxy.close()

@@ -64,11 +64,21 @@ leave_replaced(Db *db)
 	db_close(db);
 }
 
+/* True if there is a connection to send something on. */
+static bool
+can_send(Db *db)
+{
+	leave_replaced(db);
+	if (db_is_connected(db))
+		return true;
+	db_close(db);
+	return false;
+}
+
 bool
 db_is_alive(Db *db)
 {
-	leave_replaced(db);
-	if (db_is_connected(db) && PQconsumeInput(db->connection) && db_is_connected(db))
+	if (can_send(db) && PQconsumeInput(db->connection) && db_is_connected(db))
 		return true;
 	db_close(db);
 	return false;
@@ -264,17 +274,6 @@ begin_reading(Db *db, const char *doing, PGresult **results, int count)
 					 .deadline_ms = monotonic_ms() + db->timeout_ms + db->grace_ms,
 					 .results = results,
 					 .count = count};
-}
-
-/* True if there is a connection to send something on. */
-static bool
-can_send(Db *db)
-{
-	leave_replaced(db);
-	if (db_is_connected(db))
-		return true;
-	db_close(db);
-	return false;
 }
 
 DbOutcome

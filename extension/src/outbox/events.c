@@ -11,23 +11,47 @@
 
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/json.h"
 
 #define ROUTING_WORD_BYTES_MAX 240
 
 #define append_literal(json, literal) appendBinaryStringInfo(json, "" literal, sizeof(literal) - 1)
 
+/* Writes a number with so many digits at least; returns where it ends. */
+static char *
+put_digits(char *to, int number, int digits)
+{
+	return pg_ultostr_zeropad(to, (uint32) number, digits);
+}
+
 char *
 utc_timestamp(TimestampTz at)
 {
 	struct pg_tm tm;
 	fsec_t       fraction;
+	char        *text = palloc(MAXDATELEN + 1);
+	char        *end = text;
 
-	if (timestamp2tm(at, NULL, &tm, &fraction, NULL, NULL) != 0)
+	if (timestamp2tm(at, NULL, &tm, &fraction, NULL, NULL) != 0 || tm.tm_year < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
-	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
-					tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fraction);
+	end = put_digits(end, tm.tm_year, 4);
+	*end++ = '-';
+	end = put_digits(end, tm.tm_mon, 2);
+	*end++ = '-';
+	end = put_digits(end, tm.tm_mday, 2);
+	*end++ = 'T';
+	end = put_digits(end, tm.tm_hour, 2);
+	*end++ = ':';
+	end = put_digits(end, tm.tm_min, 2);
+	*end++ = ':';
+	end = put_digits(end, tm.tm_sec, 2);
+	*end++ = '.';
+	end = put_digits(end, fraction, 6);
+	*end++ = 'Z';
+	*end = '\0';
+	return text;
 }
 
 /* The length of a text in which nothing is to be escaped; -1 of another. */

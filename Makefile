@@ -102,6 +102,7 @@ soak-cluster: cluster-packages build
 bench: bench-placement bench-relay bench-loop bench-http bench-reads bench-pooler bench-sync
 
 bench-placement: packages build
+	@scripts/install-packages wrk
 	@$(PYTHON) bench/placement.py
 
 bench-relay: packages build

@@ -9,6 +9,9 @@ The loads come in turns, BENCH_ROUNDS times: a figure is the median of its round
 with their range, a ratio the median of the ratios within a round, longest_gap_ms
 the longest time of all rounds in which no transaction ended.
 
+growth_10m: batches again, with 10 million orders stored; growth_10m_*: single calls
+and what bench/reads.py asks, against the same before (before_growth_*).
+
 Environment: BENCH_SECONDS (5), BENCH_ROUNDS (5), BENCH_GROWTH_ORDERS (10000000; 0 leaves growth_10m out).
 """
 
@@ -18,12 +21,19 @@ import subprocess
 import time
 
 from common import OUT, Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, pgbench, place_order_script, servers
+from peers_of_http import Bridge
+from reads import LOADS, as_round, get
 
 SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
 GROWTH = int(os.environ.get("BENCH_GROWTH_ORDERS", 10_000_000))
 PRODUCTS, BATCH, BATCHES = 10_000, 1000, 200
 PICK = {"uniform": "floor(random() * %d)::int" % PRODUCTS, "zipf": "least(%d, floor(exp(random() * ln(%d + 1)))::int) - 1" % (PRODUCTS, PRODUCTS),
         "hot": "0"}
+BATCH_SCRIPT = f"""\\set n random(1, {BATCHES})
+SELECT * FROM order_aggregator.place_orders((SELECT requests::jsonb FROM bench.batch WHERE n = :n));
+"""
+GROWTH_ROUNDS = min(ROUNDS, 3)
+RECENT = 100_000
 SPREADS = {"uniform": PRODUCTS, "hot": 1}     # of how many products one is chosen
 
 figures = Figures("placement")
@@ -65,14 +75,24 @@ def plpgsql(db, spread):
     return measured(*found, accepted=db.execute("SELECT count(*) FROM bench.orders").fetchone()[0])
 
 
+def orders_stored(db):
+    return db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0]
+
+
+def placing(db, script, clients, tag):
+    """Clients that place orders: a round of it, and how many calls it was."""
+    before = orders_stored(db)
+    found = pgbench(script, clients, tag, seconds=SECONDS)
+    return measured(*found, accepted=orders_stored(db) - before), found[0]
+
+
 def place_order(db, spread, lanes=None):
     empty(db, PRODUCTS)
     if lanes is not None:
         db.execute("SELECT order_aggregator.configure_product('product-0', lanes => %s::text)", [lanes])
-    found = pgbench(place_order_script(SPREADS[spread]), 16, f"place_order_{spread}", seconds=SECONDS)
-    accepted = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0]
+    found, _ = placing(db, place_order_script(SPREADS[spread]), 16, f"place_order_{spread}")
     check(db)
-    return measured(*found, accepted=accepted)
+    return found
 
 
 def single_calls(db):
@@ -90,19 +110,11 @@ def single_calls(db):
         figures.add_rounds(name, [r[name] for r in rounds], "orders/s", baselines.get(name))
 
 
-def place_batches(db, tag):
-    """One connection placing batches; a round of it, and how many requests there were."""
-    before = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0]
-    script = f"\\set n random(1, {BATCHES})\nSELECT * FROM order_aggregator.place_orders((SELECT requests::jsonb FROM bench.batch WHERE n = :n));\n"
-    found = pgbench(script, 1, tag, seconds=SECONDS)
-    accepted = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0] - before
-    check(db)
-    return measured(*found, accepted=accepted), found[0] * BATCH
-
-
 def place_orders(db, spread):
     empty_with_batches(db, spread)
-    return place_batches(db, f"place_orders_{spread}")[0]
+    found, _ = placing(db, BATCH_SCRIPT, 1, f"place_orders_{spread}")
+    check(db)
+    return found
 
 
 def batches(db):
@@ -130,8 +142,9 @@ def run_refused(db):
     db.execute(r"""UPDATE bench.batch SET requests = (SELECT jsonb_agg(CASE WHEN i = 1 THEN r ELSE jsonb_set(r, '{products,0,quantity}', '1000000000') END)
                    FROM jsonb_array_elements(requests::jsonb) WITH ORDINALITY AS r(r, i))::text""")
     db.execute("UPDATE order_aggregator.stock SET on_hand = 100000")
-    found, requests = place_batches(db, "refused")
-    once("place_orders_999_refused", {**found, "value": requests / SECONDS}, "requests/s")
+    found, calls = placing(db, BATCH_SCRIPT, 1, "refused")
+    check(db)
+    once("place_orders_999_refused", {**found, "value": calls * BATCH / SECONDS}, "requests/s")
 
 
 def copy(db):
@@ -154,20 +167,48 @@ def copy(db):
     return {"value": orders / seconds}
 
 
-def run_growth(db):
-    """place_orders_uniform again, with 10 million orders in the tables."""
-    empty_with_batches(db, "uniform")
-    while db.execute("SELECT last_value FROM order_aggregator.event_id_seq").fetchone()[0] < GROWTH:
+def place_until(db, count):
+    while db.execute("SELECT last_value FROM order_aggregator.event_id_seq").fetchone()[0] < count:
         db.execute("SELECT count(*) FROM bench.batch AS b, LATERAL order_aggregator.place_orders(b.requests::jsonb)")
     db.execute("VACUUM ANALYZE")
     db.execute("CHECKPOINT")
-    stored = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0]
+
+
+def last_order(db):
+    return db.execute("SELECT max(order_id) FROM order_aggregator.orders").fetchone()[0]
+
+
+def rounds_of_growth(db, prefix, baseline=None):
+    """Single calls and reads, with whatever is stored."""
+    found = {}
+    for _ in range(GROWTH_ROUNDS):
+        for spread, products in SPREADS.items():
+            found.setdefault(f"place_order_{spread}", []).append(placing(db, place_order_script(products), 16, "growth")[0])
+        last = last_order(db)
+        loads = {"get_order_recent": ("/order/", last - RECENT + 1, RECENT), "get_order": ("/order/", 1, last),
+                 "get_product": LOADS["get_product"], "list_products": LOADS["list_products"]}
+        with Bridge() as bridge:
+            for name, what in loads.items():
+                found.setdefault(name, []).append(as_round(get(bridge.url, what)))
+    for name, rounds in found.items():
+        figures.add_rounds(f"{prefix}_{name}", rounds, "orders/s" if name.startswith("place") else "requests/s",
+                           baseline and {"ratio": f"{baseline}_{name}"})
+
+
+def run_growth(db):
+    """Everything again, with 10 million orders in the tables."""
+    empty_with_batches(db, "uniform")
+    db.execute("SELECT order_aggregator.configure_product('product-0', lanes => 'auto')")
+    place_until(db, RECENT)
+    rounds_of_growth(db, "before_growth")
+    place_until(db, GROWTH)
+    stored = orders_stored(db)
     print(f"{stored:,} orders stored")
-    once("growth_10m", place_batches(db, "growth_10m")[0], "orders/s")
+    once("growth_10m", placing(db, BATCH_SCRIPT, 1, "growth_10m")[0], "orders/s")
+    rounds_of_growth(db, "growth_10m", "before_growth")
     db.execute("CHECKPOINT")
-    last = db.execute("SELECT max(order_id) FROM order_aggregator.orders").fetchone()[0]
     for name, sql in (("check_consistency_s", "SELECT count(*) FROM order_aggregator.check_consistency()"),
-                      ("check_last_million_s", f"SELECT count(*) FROM order_aggregator.check_orders({last - 1_000_000})")):
+                      ("check_last_million_s", f"SELECT count(*) FROM order_aggregator.check_orders({last_order(db) - 1_000_000})")):
         began = time.monotonic()
         assert db.execute(sql).fetchone()[0] == 0
         figures.add(name, time.monotonic() - began, "s", places=1, stored=stored)

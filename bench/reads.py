@@ -20,8 +20,9 @@ PRODUCTS, ORDERS = 10_000, 100_000
 LOADS = {"get_order": ("/order/", 1, ORDERS), "get_product": ("/products/product-", 0, PRODUCTS), "list_products": ("/products?limit=100", 0, 1)}
 
 
-def get(url, load, delay_ms=0, suffix=""):
-    before, first, count = LOADS[load]
+def get(url, what, delay_ms=0, suffix=""):
+    """Asks for one of so many things at random; what: their path, the first number and the count of them."""
+    before, first, count = what
     summary = None
     for seconds in (1, SECONDS):
         summary = wrk(url, "get.lua", CONNECTIONS, seconds, PATH_BEFORE=before, FIRST=first, COUNT=count, DELAY_MS=delay_ms, SUFFIX=suffix)
@@ -32,9 +33,12 @@ def rate(summary):
     return summary["requests"] / summary["us"] * 1e6
 
 
+def as_round(summary):
+    return {"value": rate(summary), "p50_ms": summary["p50"], "p99_ms": summary["p99"], "longest_ms": summary["max"]}
+
+
 def add(figures, name, summaries, baselines=None):
-    rounds = [{"value": rate(s), "p50_ms": s["p50"], "p99_ms": s["p99"], "longest_ms": s["max"]} for s in summaries]
-    figures.add_rounds(name, rounds, "requests/s", baselines)
+    figures.add_rounds(name, [as_round(summary) for summary in summaries], "requests/s", baselines)
 
 
 def compare(figures, load):
@@ -43,11 +47,11 @@ def compare(figures, load):
         for server in ((Node, Bridge), (Bridge, Node))[n % 2]:
             with server() as running:
                 if server is Bridge:
-                    found["bridge"].append(get(running.url, load))
+                    found["bridge"].append(get(running.url, LOADS[load]))
                     continue
-                found["node"].append(get(running.url, load))
+                found["node"].append(get(running.url, LOADS[load]))
                 if load != "list_products":
-                    found["function"].append(get(running.url, load, suffix="?by=function"))
+                    found["function"].append(get(running.url, LOADS[load], suffix="?by=function"))
     add(figures, f"node_{load}", found["node"])
     baselines = {"ratio": f"node_{load}"}
     if found["function"]:
@@ -68,7 +72,7 @@ def echo(figures):
 def half_load(figures, load):
     """As many connections, each waiting long enough between two requests that they come to half of what they can."""
     with Bridge() as running:
-        summary = get(running.url, load, 2 * CONNECTIONS / figures.value(load) * 1000)
+        summary = get(running.url, LOADS[load], 2 * CONNECTIONS / figures.value(load) * 1000)
     figures.add(f"{load}_p99_ms_half_load", summary["p99"], "ms", places=2, requests_per_second=round(rate(summary)), p50_ms=summary["p50"],
                 longest_ms=summary["max"])
 

@@ -358,7 +358,7 @@ def take_nobody_new(proxy):
 def replaced(world, is_frozen=False, **env):
     """A bridge with connections to two primaries, the later one first met by take_over(); a proxy stands before the old one."""
     with two_hosts(world) as (url, hosts, proxy):
-        bridge = world.ready_bridge(DATABASE_URL=f"{hosts}?connect_timeout=600", **env)
+        bridge = world.ready_bridge("--roles=http", DATABASE_URL=f"{hosts}?connect_timeout=600", **env)
         wait_until(lambda: all_have_asked(world, bridge), what="connections of all threads")
 
         def take_over():
@@ -392,6 +392,15 @@ def test_no_answer_of_a_primary_that_has_been_replaced_is_waited_for(world):
         take_over()
         assert waiting.result().status_code == 200
         assert bridge.logged("reading orders: the primary has been replaced")
+
+
+def test_hosts_without_a_port_have_the_usual_one(world):
+    """libpq takes one host with its port, or all hosts with all ports: the URL's list of ports is not for one of its hosts."""
+    here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
+    hosts = f"{here.username}:{here.password}@127.0.0.1:{free_port()},127.0.0.1"
+    bridge = world.program("--roles=relay", DATABASE_URL=here._replace(netloc=hosts).geturl())
+    wait_until(lambda: bridge.log_path.read_text().count("cannot connect to PostgreSQL") >= 6, what="several attempts")
+    assert not bridge.logged("could not match") and bridge.logged("port 5432 failed")
 
 
 @pytest.mark.parametrize("dead", [[0], [1], [0, 1], [0, 2]])

@@ -143,6 +143,15 @@ def test_what_is_done_once_a_minute_is_tried_again_soon_if_it_failed(world):
     wait_until(lambda: ready(bridge) == 200, what="readiness")
 
 
+def test_what_is_done_every_second_is_tried_again_every_second(world):
+    """However long it has failed: what has expired is to be free soon after the lock is."""
+    for name, arguments in (("expire_orders", "int"), ("make_outbox_partitions", "int")):
+        world.db.execute(f"ALTER FUNCTION order_aggregator.{name}({arguments}) RENAME TO {name}_away")
+    bridge = world.bridge("--roles=housekeeping")
+    wait_until(lambda: bridge.log_path.read_text().count("making outbox partitions: ERROR") >= 5, what="what is done every 5 s")
+    assert bridge.log_path.read_text().count("expiring orders: ERROR") >= 10
+
+
 # ---- HTTP ----
 
 def post(bridge, product="x", **more):

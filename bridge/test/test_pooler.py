@@ -10,7 +10,7 @@ import pytest
 import requests
 from conftest import PATIENCE_S, wait_until
 from pgbouncer import PgBouncer
-from test_database import promote, take_nobody_new, two_hosts
+from test_database import ask_at_once, promote, take_nobody_new, two_hosts
 from test_faults import REFUSE_AT_COMMIT
 from test_http import ORDER
 from test_locks import in_threads, locked
@@ -223,10 +223,14 @@ def test_no_answer_of_a_primary_that_has_been_replaced_is_taken(world, pooler):
     """The pooler still leads to it: each transaction tells its timeline, and the relay has met a later one."""
     with two_hosts(world) as (url, hosts, proxy):
         bridge = world.ready_bridge("--roles=http,relay", **{**pooler.settings, "RELAY_DATABASE_URL": hosts})
-        assert requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 200
+        for _ in range(3):
+            assert 200 in ask_at_once(bridge, 2, 8)     # each thread that reads or changes has a connection
         take_nobody_new(proxy)
         promote(world, url, "relay")
         wait_until(lambda: requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 503, what="no answer")
         assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=PATIENCE_S).status_code == 503
+        with psycopg.connect(url, autocommit=True) as db:
+            order = db.execute("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]')").fetchone()[0]
+        assert ask_at_once(bridge, order, 8) == {503}       # an error is an answer too: 404
         assert bridge.logged("reading orders: the primary has been replaced")
         bridge.kill()

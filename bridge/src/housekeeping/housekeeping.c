@@ -23,7 +23,7 @@
 #define MEASURE_EVERY_MS    5000
 #define RETENTION_EVERY_MS  60000
 #define FAILED_AGAIN_MS     1000  /* and twice as long after each failure more (backoff.h) */
-#define FAILED_AGAIN_MS_MAX 10000 /* and then; /readyz says no as long */
+#define FAILED_AGAIN_MS_MAX 10000 /* and then, or when it is due; /readyz says no as long */
 #define LOCK_TIMEOUT_MS     1000
 #define TIMEOUT_MS          30000
 
@@ -255,14 +255,22 @@ typedef struct Schedule
 } Schedule;
 
 /* How long to wait for the next time. Soon after a failure, which a fail-over may have been; but
- * what fails and fails may be work that takes long, and is not to keep the others from theirs. */
+ * what failed after a long time keeps the others from theirs, and waits for twice as long. */
 static int
-pause_after(Schedule *schedule, size_t task, bool ok)
+pause_after(Schedule *schedule, size_t task, bool ok, long long took_ms)
 {
-	if (!ok)
-		return backoff_next(&schedule->again[task]);
-	backoff_reset(&schedule->again[task]);
-	return tasks[task].every_ms();
+	int every_ms = tasks[task].every_ms();
+	int again_ms;
+
+	if (ok)
+	{
+		backoff_reset(&schedule->again[task]);
+		return every_ms;
+	}
+	again_ms = backoff_next(&schedule->again[task]);
+	if (again_ms < 2 * took_ms)
+		again_ms = (int) (2 * took_ms);
+	return again_ms < every_ms ? again_ms : every_ms;
 }
 
 static void
@@ -270,14 +278,16 @@ run_due(Schedule *schedule, Db *db)
 {
 	for (size_t i = 0; i < TASKS && !stop_requested() && db_is_connected(db); i++)
 	{
-		bool ok;
+		long long began_ms = monotonic_ms();
+		bool      ok;
 
-		if (monotonic_ms() < schedule->due_ms[i])
+		if (began_ms < schedule->due_ms[i])
 			continue;
 		role_begins(ROLE_HOUSEKEEPING);
 		ok = tasks[i].run(&tasks[i], db);
 		role_progresses(ROLE_HOUSEKEEPING);
-		schedule->due_ms[i] = monotonic_ms() + pause_after(schedule, i, ok);
+		schedule->due_ms[i] =
+			monotonic_ms() + pause_after(schedule, i, ok, monotonic_ms() - began_ms);
 		if (ok)
 			schedule->failing_since_ms[i] = 0;
 		else if (schedule->failing_since_ms[i] == 0)

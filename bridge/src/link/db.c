@@ -184,13 +184,16 @@ typedef struct Reading
 	bool        is_ready; /* the server is ready for the next: what it did is committed */
 } Reading;
 
-/* Keeps what comes; an error takes the place of the result before it, which it undoes. */
+/* Keeps what comes; an error after the last result, of the commit, takes its place. */
 static void
 keep_result(Reading *reading, PGresult *result)
 {
 	ExecStatusType status = PQresultStatus(result);
 	bool           is_good = status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
-	int            place = is_good || reading->got == 0 ? reading->got : reading->got - 1;
+	int            place = reading->got;
+
+	if (!is_good && place == reading->count)
+		place--;
 
 	if (status == PGRES_PIPELINE_ABORTED || place == reading->count)
 	{
@@ -299,9 +302,10 @@ send_pooled(Db *db, const char *sql, int nparams, const Oid *types, const char *
 		   PQpipelineSync(db->connection);
 }
 
-/* Behind a pooler each transaction may be at another server: an answer from the past is none. */
+/* Behind a pooler each transaction may be at another server: what one of the past answers, be it an
+ * error, is none. */
 static DbOutcome
-judge_timeline(Db *db, const char *doing, const char *timeline)
+judge_timeline(Db *db, const char *doing, DbOutcome outcome, const char *timeline)
 {
 	bool is_past;
 
@@ -309,7 +313,7 @@ judge_timeline(Db *db, const char *doing, const char *timeline)
 	is_past = db_is_of_the_past(db);
 	db->timeline = 0;
 	if (!is_past)
-		return DB_OK;
+		return outcome;
 	log_warning("%s: %s", doing, PRIMARY_REPLACED);
 	db_close(db);
 	return DB_LOST;
@@ -336,8 +340,8 @@ db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oi
 	if (last > 0 && results[1] == NULL) /* the settings were refused */
 		last = 0;
 	*result = results[last];
-	if (last > 0 && outcome == DB_OK)
-		outcome = judge_timeline(db, doing, PQgetvalue(results[0], 0, 4));
+	if (last > 0 && outcome != DB_LOST)
+		outcome = judge_timeline(db, doing, outcome, PQgetvalue(results[0], 0, 4));
 	if (last > 0)
 		PQclear(results[0]);
 	if (outcome == DB_LOST)

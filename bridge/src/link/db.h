@@ -36,9 +36,10 @@ typedef struct DbHosts
 	char      host[DB_HOSTS_BYTES];
 	char      hostaddr[DB_HOSTS_BYTES];
 	char      port[DB_HOSTS_BYTES];
-	int       count; /* 0: not known before the first attempt; 1 also if they are too many */
-	int       now;   /* which of them the connection is at, or was tried last */
-	int       first; /* which is tried first the next time */
+	char      usual_port[8]; /* libpq's, of hosts that the list gives none */
+	int       count;         /* 0: not known before the first attempt; 1: or libpq goes by itself */
+	int       now;           /* which of them the connection is at, or was tried last */
+	int       first;         /* which is tried first the next time */
 	long long rests_until_ms[DB_HOSTS_MAX]; /* it hung */
 } DbHosts;
 

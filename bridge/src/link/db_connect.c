@@ -114,6 +114,7 @@ bool
 db_adopt(Db *db, PGconn *connection)
 {
 	db_close(db);
+	*db->cluster = '\0'; /* it may be another one now */
 	db->connection = connection;
 	PQsetNoticeReceiver(db->connection, on_notice, NULL);
 	return PQstatus(connection) == CONNECTION_OK && PQsetnonblocking(connection, 1) == 0 &&

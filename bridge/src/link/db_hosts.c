@@ -38,7 +38,7 @@ element_of(const char *list, int n, size_t *length)
 	return list;
 }
 
-/* Is the nth element that value? An empty one is libpq's default, which is not known here. */
+/* Is the nth element that value? An empty one is any. */
 static bool
 is_element(const char *list, int n, const char *value)
 {
@@ -48,14 +48,46 @@ is_element(const char *list, int n, const char *value)
 	return length == 0 || (strlen(value) == length && memcmp(element, value, length) == 0);
 }
 
-static bool
-copy_option(const PQconninfoOption *options, const char *keyword, char *value)
+static const PQconninfoOption *
+find_option(const PQconninfoOption *options, const char *keyword)
 {
 	for (; options != NULL && options->keyword != NULL; options++)
-		if (strcmp(options->keyword, keyword) == 0 && options->val != NULL)
-			return snprintf(value, DB_HOSTS_BYTES, "%s", options->val) < DB_HOSTS_BYTES;
-	*value = '\0';
-	return options != NULL;
+		if (strcmp(options->keyword, keyword) == 0)
+			return options;
+	return NULL;
+}
+
+static bool
+copy_list(const PQconninfoOption *options, const char *keyword, char *list)
+{
+	const PQconninfoOption *option = find_option(options, keyword);
+	const char             *value = option != NULL && option->val != NULL ? option->val : "";
+
+	return snprintf(list, DB_HOSTS_BYTES, "%s", value) < DB_HOSTS_BYTES;
+}
+
+/* Has a list an empty element? It stands for something that we cannot give libpq in its place. */
+static bool
+has_gaps(const char *list)
+{
+	size_t length = strlen(list);
+
+	return length > 0 && (list[0] == ',' || list[length - 1] == ',' || strstr(list, ",,") != NULL);
+}
+
+/* Copies the lists; false if libpq is to go through them by itself always. */
+static bool
+copy_lists(DbHosts *hosts, const PQconninfoOption *options)
+{
+	const PQconninfoOption *port = find_option(options, "port");
+
+	if (!copy_list(options, "host", hosts->host) || has_gaps(hosts->host) ||
+		!copy_list(options, "hostaddr", hosts->hostaddr) || has_gaps(hosts->hostaddr) ||
+		!copy_list(options, "port", hosts->port))
+		return false;
+	if (port != NULL && port->compiled != NULL)
+		snprintf(hosts->usual_port, sizeof(hosts->usual_port), "%s", port->compiled);
+	return !has_gaps(hosts->port) || *hosts->usual_port != '\0';
 }
 
 void
@@ -69,9 +101,7 @@ db_learn_hosts(Db *db)
 		return;
 	options = PQconninfo(db->connection);
 	hosts->count = 1;
-	if (copy_option(options, "host", hosts->host) &&
-		copy_option(options, "hostaddr", hosts->hostaddr) &&
-		copy_option(options, "port", hosts->port))
+	if (copy_lists(hosts, options))
 	{
 		names = *hosts->host != '\0' ? hosts->host : hosts->hostaddr;
 		if (count_of(names) <= DB_HOSTS_MAX)
@@ -106,6 +136,9 @@ db_choose_host(Db *db, int n, DbHost *host)
 	take(hosts, hosts->host, host->host);
 	take(hosts, hosts->hostaddr, host->hostaddr);
 	take(hosts, hosts->port, host->port);
+	/* "" would leave libpq the URL's list, of more ports than there are hosts then */
+	if (hosts->count > 1 && *host->port == '\0')
+		snprintf(host->port, sizeof(host->port), "%s", hosts->usual_port);
 	return monotonic_ms() >= hosts->rests_until_ms[hosts->now];
 }
 

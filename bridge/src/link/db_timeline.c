@@ -31,7 +31,8 @@ db_see_timeline(Db *db, const char *cluster, const char *timeline)
 	if (db->timeline == 0 || *db->cluster == '\0' || strcmp(db->target, DB_TARGET_PRIMARY) != 0)
 		return;
 	pthread_mutex_lock(&latest.mutex);
-	if (strcmp(latest.cluster, db->cluster) != 0 || latest.timeline < db->timeline)
+	/* which cluster ours is only a new connection can tell */
+	if (strcmp(latest.cluster, db->cluster) != 0 ? cluster != NULL : latest.timeline < db->timeline)
 	{
 		memcpy(latest.cluster, db->cluster, sizeof(latest.cluster));
 		latest.timeline = db->timeline;

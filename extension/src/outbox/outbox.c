@@ -92,9 +92,8 @@ event_headers_again(const char *headers, const char *why)
 
 /* ---------- writing ---------- */
 
-/* From a store of random bytes: asking the library for a few at a time cost a single order one
- * hundredth of its time. The store is this process's own: none is forked from one that has used it.
- */
+/* From a store of random bytes: asking the library for a few at a time cost single orders a
+ * twentieth. The store is this process's own: none is forked from one that has used it. */
 static void
 random_bytes(void *bytes, int count)
 {

@@ -104,11 +104,23 @@ def options(path):
     return "\n".join(lines)
 
 
-def man_page(name, path):
-    page = TOP / "docs" / f"{name}.1"
-    text = page.read_text()
-    begin, end = '.\\" the options are made by "make docs"\n', '.\\" end of the options\n'
-    return text[:text.index(begin) + len(begin)] + options(path) + "\n" + text[text.index(end):]
+def commands(path):
+    """What --help says of them."""
+    source = (TOP / path).read_text()
+    found = re.findall(r'^\t"  ([\w-]+) +(.*?)(?:\\n)+"$', source, re.M)
+    assert [name for name, _ in found] == re.search(r'synopsis\[\] = "([^"]*)"', source)[1].split(" | "), "the commands of --help are not understood"
+    return "".join(f".TP\n.B {escaped(name)}\n{escaped(text)}\n" for name, text in found)
+
+
+def made(text, what, part):
+    """The page with that part of it made anew."""
+    begin, end = f'.\\" the {what} are made by "make docs"\n', f'.\\" end of the {what}\n'
+    return text[:text.index(begin) + len(begin)] + part + text[text.index(end):]
+
+
+def man_page(name, path, main=None):
+    text = made((TOP / "docs" / f"{name}.1").read_text(), "options", options(path) + "\n")
+    return made(text, "commands", commands(main)) if main else text
 
 
 def job_of(path):
@@ -178,7 +190,7 @@ def main():
         "bridge/openapi.json": openapi(),
         "docs/settings.md": settings_page(),
         "docs/metrics.md": metrics_page(),
-        "docs/order-bridge.1": man_page("order-bridge", "bridge/src/base/config.c"),
+        "docs/order-bridge.1": man_page("order-bridge", "bridge/src/base/config.c", "bridge/src/main.c"),
         "docs/vendor-sim.1": man_page("vendor-sim", "bridge/sim/vendor_sim.c"),
         "README.md": readme(),
         "debian/order-bridge.default": default_file(),

@@ -101,11 +101,14 @@ take_from_file(const char *setting, const char *path, const char **value)
 static bool
 check_database_url(void)
 {
-	if (!take_from_file("DATABASE_URL_FILE", config.database_url_file, &config.database_url) ||
-		!take_from_file("RELAY_DATABASE_URL_FILE", config.relay_database_url_file,
-						&config.relay_database_url) ||
-		!take_from_file("READ_DATABASE_URL_FILE", config.read_database_url_file,
-						&config.read_database_url))
+	bool is_read =
+		take_from_file("DATABASE_URL_FILE", config.database_url_file, &config.database_url) &
+		take_from_file("RELAY_DATABASE_URL_FILE", config.relay_database_url_file,
+					   &config.relay_database_url) &
+		take_from_file("READ_DATABASE_URL_FILE", config.read_database_url_file,
+					   &config.read_database_url);
+
+	if (!is_read)
 		return false;
 	if (*config.database_url == '\0')
 	{
@@ -129,14 +132,14 @@ check_database_url(void)
 static bool
 check_broker(void)
 {
+	bool        ok = is_fine("", broker_set_tls(&config.amqp_tls));
 	BrokerNodes nodes;
-	bool        ok;
 
 	if (!take_from_file("RABBITMQ_URL_FILE", config.rabbitmq_url_file, &config.rabbitmq_url))
 		return false;
-	ok = is_fine("RABBITMQ_URL", broker_nodes_parse(&nodes, config.rabbitmq_url));
+	ok &= is_fine("RABBITMQ_URL", broker_nodes_parse(&nodes, config.rabbitmq_url));
 	broker_nodes_free(&nodes);
-	return is_fine("", broker_set_tls(&config.amqp_tls)) && ok;
+	return ok;
 }
 
 static bool

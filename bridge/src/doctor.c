@@ -188,14 +188,23 @@ look_at_work(Db *db)
 }
 
 static bool
-reach(Db *db, const char *setting, const char *url, const char *session_sql)
+connect_to(Db *db, const char *target)
 {
-	const char *const keywords[] = {"dbname", "connect_timeout", "application_name", NULL};
-	const char *const values[] = {url, CONNECT_TIMEOUT_S, "order-bridge doctor", NULL};
+	/* the URL, which is expanded in place of dbname, goes before what comes before it */
+	const char *const keywords[] = {"target_session_attrs", "dbname", "connect_timeout",
+									"application_name", NULL};
+	const char *const values[] = {target, db->url, CONNECT_TIMEOUT_S, "order-bridge doctor", NULL};
 
+	return db_adopt(db, PQconnectdbParams(keywords, values, 1));
+}
+
+/* Of several hosts the one that a bridge would take; one that is none is to be told of. */
+static bool
+reach(Db *db, const char *setting, const char *url, const char *session_sql, const char *target)
+{
 	db_init(db, url, "order-bridge doctor", session_sql);
 	db->timeout_ms = TIMEOUT_MS;
-	if (db_adopt(db, PQconnectdbParams(keywords, values, 1)))
+	if (connect_to(db, target) || connect_to(db, "any"))
 		return true;
 	if (db->lacks_session)
 		bad("%s: the role relay " DB_LACKS_SESSION, setting);
@@ -212,7 +221,8 @@ look_at_relay(Db *db)
 
 	if (strcmp(config.relay_database_url, config.database_url) == 0 && !db->is_pooled)
 		return;
-	if (!reach(&relay, "RELAY_DATABASE_URL", config.relay_database_url, SQL_RELAY_SESSION))
+	if (!reach(&relay, "RELAY_DATABASE_URL", config.relay_database_url, SQL_RELAY_SESSION,
+			   DB_TARGET_PRIMARY))
 		; /* it is said */
 	else if (db_is_same(&relay, db))
 		fine("relay: has a session of its own");
@@ -229,7 +239,7 @@ look_at_standby(Db *db)
 
 	if (*config.read_database_url == '\0')
 		return;
-	if (!reach(&standby, "READ_DATABASE_URL", config.read_database_url, NULL))
+	if (!reach(&standby, "READ_DATABASE_URL", config.read_database_url, NULL, DB_TARGET_STANDBY))
 		; /* it is said */
 	else if (!db_is_same(&standby, db))
 		bad("READ_DATABASE_URL: is another database than DATABASE_URL");
@@ -248,7 +258,7 @@ look_at_database(void)
 {
 	Db db;
 
-	if (reach(&db, "DATABASE_URL", config.database_url, NULL))
+	if (reach(&db, "DATABASE_URL", config.database_url, NULL, DB_TARGET_PRIMARY))
 	{
 		if (look_at_server(&db) && look_at_rights(&db))
 			look_at_work(&db);

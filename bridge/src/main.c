@@ -90,6 +90,12 @@ load_http_files(void)
 		   ok;
 }
 
+static bool
+load_feed_headers(void)
+{
+	return *config.feed_headers_file == '\0' || feed_headers_load(config.feed_headers_file);
+}
+
 /* Goes on for a while, and says that others should be asked; the next signal to stop ends it. */
 static void
 drain(void)
@@ -103,7 +109,6 @@ drain(void)
 	sigaddset(&stop_signals, SIGTERM);
 	sigaddset(&stop_signals, SIGINT);
 	log_info("told to stop: going on for %d s, not ready for more", config.drain_s);
-	service_extend_stop(config.drain_s + config.request_timeout_s + STOP_S);
 	stop_announce();
 	(void) sigtimedwait(&stop_signals, NULL, &left);
 }
@@ -129,7 +134,7 @@ watch_signals(void *set)
 			if (*config.http_tls_cert_file != '\0' &&
 				!server_tls_load(config.http_tls_cert_file, config.http_tls_key_file))
 				log_warning("the certificate stays as it was");
-			if (*config.feed_headers_file != '\0' && !feed_headers_load(config.feed_headers_file))
+			if (!load_feed_headers())
 				log_warning("the headers for feeds stay as they were");
 			continue;
 		}
@@ -138,6 +143,7 @@ watch_signals(void *set)
 			log_warning("told to stop twice: leaving at once");
 			_exit(EX_TEMPFAIL);
 		}
+		service_extend_stop(config.drain_s + config.request_timeout_s + STOP_S);
 		drain();
 		log_info("told to stop: finishing what is under way");
 		stop_request();
@@ -391,14 +397,15 @@ run_redrive(void)
 	return ok && replies >= 0 ? EX_OK : EXIT_FAILURE;
 }
 
-/* What run() would refuse, and main() has not looked at yet. */
+/* The settings by themselves were looked at; what is left is what run() and main() would refuse. */
 static int
-check_config(void)
+check_config(bool ok)
 {
 	bool wanted[ROLE_COUNT] = {false};
-	bool ok = check_roles(wanted);
 
-	ok = load_http_files() && ok;
+	ok &= check_roles(wanted);
+	ok &= load_http_files();
+	ok &= load_feed_headers();
 	if (*config.feed_ca_file != '\0' && access(config.feed_ca_file, R_OK) != 0)
 	{
 		fprintf(stderr, "FEED_CA_FILE cannot be read: %s\n", config.feed_ca_file);
@@ -414,9 +421,12 @@ main(int argc, char **argv)
 {
 	char *words[1];
 	int   nwords;
+	bool  ok = settings_load(config_settings, synopsis, about, argc, argv, words, 1, &nwords);
 
-	if (!settings_load(config_settings, synopsis, about, argc, argv, words, 1, &nwords) ||
-		!check_settings())
+	ok &= check_settings();
+	if (nwords == 1 && strcmp(words[0], "check-config") == 0)
+		return check_config(ok);
+	if (!ok)
 		return EX_USAGE;
 	if (nwords == 0)
 	{
@@ -425,7 +435,7 @@ main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	srandom((unsigned) (getpid() ^ time(NULL)));
-	if (*config.feed_headers_file != '\0' && !feed_headers_load(config.feed_headers_file))
+	if (!load_feed_headers())
 		return EX_USAGE;
 	if (!stop_init() || curl_global_init(CURL_GLOBAL_DEFAULT) != 0)
 		return EX_OSERR;
@@ -440,8 +450,6 @@ main(int argc, char **argv)
 		return run_redrive();
 	if (strcmp(words[0], "doctor") == 0)
 		return doctor_run() ? EX_OK : EXIT_FAILURE;
-	if (strcmp(words[0], "check-config") == 0)
-		return check_config();
 	fprintf(stderr, "order-bridge: there is no command \"%s\"; there are %s\n", words[0], synopsis);
 	return EX_USAGE;
 }

@@ -122,6 +122,21 @@ def test_a_bridge_that_is_killed_is_left_out(world, balanced):
     world.consistent()
 
 
+def test_the_service_manager_is_asked_for_time(world, tmp_path):
+    """systemd kills what has not ended in time; a request under way may take longer, drained or not."""
+    for drain_s in (0, 2):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(tmp_path / f"notify{drain_s}"))
+            manager.settimeout(PATIENCE_S)
+            bridge = world.ready_bridge("--roles=http", DRAIN_S=str(drain_s), REQUEST_TIMEOUT_S="120", NOTIFY_SOCKET=str(tmp_path / f"notify{drain_s}"))
+            os.kill(bridge.process.pid, 15)
+            said = b""
+            while b"EXTEND_TIMEOUT_USEC=" not in said:
+                said += manager.recv(4096) + b"\n"
+            assert b"EXTEND_TIMEOUT_USEC=%d\n" % ((drain_s + 120 + 30) * 1_000_000) in said
+            assert bridge.process.wait(timeout=PATIENCE_S) == 0
+
+
 def test_a_second_signal_ends_the_wait(world):
     bridge = world.ready_bridge("--roles=http", DRAIN_S="600")
     os.kill(bridge.process.pid, 15)

@@ -5,7 +5,9 @@ import urllib.parse
 
 import psycopg
 import pytest
-from conftest import free_port
+from conftest import free_port, wait_until
+from psycopg import sql
+from test_database import two_hosts
 from test_tls import Authority, TlsProxy
 
 
@@ -20,7 +22,7 @@ def test_settings_from_a_file_come_after_the_environment_and_flags(world, tmp_pa
     words = config(tmp_path, f"# a comment\n; another\n\nLOG_LEVEL = 'warning'\n PORT={port}\nSTUCK_AFTER_S=\"7\"\nRABBITMQ_URL=amqp://nobody@nowhere\n")
     bridge = world.bridge("--roles=http", words)       # PORT and RABBITMQ_URL are in the environment
     bridge.wait_for("/readyz")
-    assert not bridge.logged("level=info") and bridge.port != port
+    assert not bridge.logged("Z info ") and bridge.port != port
     result = world.command("check-config", words, "--log-level=nothing")
     assert result.returncode == 64 and 'LOG_LEVEL must be debug, info, warning or error, not "nothing"' in result.stderr
 
@@ -41,6 +43,14 @@ def test_check_config(world, tmp_path):
     assert "--config: /nowhere cannot be read" in world.command("check-config", "--config=/nowhere").stderr
     assert 'there is no role "cook"' in world.command("check-config", "--roles=cook").stderr
     assert "FEED_CA_FILE cannot be read" in world.command("check-config", FEED_CA_FILE="/nowhere").stderr
+    (tmp_path / "bad.conf").write_text("PROT=3000\n")
+    wrong = {"--config": tmp_path / "bad.conf", "--port": "abc", "--log-level": "loud", "--roles": "cook", "--read-database-url-file": "/no1", "--database-url-file": "/no2",
+             "--rabbitmq-url-file": "/no3", "--amqp-ca-file": "/no4", "--http-tokens-file": "/no5", "--feed-headers-file": "/no6", "--feed-ca-file": "/no7",
+             "--feed-allow-addresses": "everybody"}
+    result = world.command("check-config", *(f"{flag}={value}" for flag, value in wrong.items()))      # all of it, not what it meets first
+    assert result.returncode == 64 and result.stdout == ""
+    for word in ("line 1 of", "--port", "LOG_LEVEL", "cook", *(f"/no{n}" for n in (1, 2, 3, 5, 6, 7)), "AMQP_CA_FILE", "FEED_ALLOW_ADDRESSES"):
+        assert word in result.stderr, (word, result.stderr)
 
 
 def test_urls_from_files_of_their_own(world, tmp_path):
@@ -77,6 +87,32 @@ def test_the_doctor_lets_a_short_life_be(world, tmp_path):
     key, certificate = Authority(tmp_path, "authority").sign("shop", life=(-1, 5))
     result = world.command("doctor", HTTP_TLS_CERT_FILE=str(certificate), HTTP_TLS_KEY_FILE=str(key))
     assert result.returncode == 0 and "ok   HTTP_TLS_CERT_FILE: good for 5 days" in result.stdout, result.stdout
+
+
+def test_the_doctor_finds_its_way_among_several_hosts(world):
+    """As a bridge does: DATABASE_URL leads to the primary, READ_DATABASE_URL to the standby, whichever comes first."""
+    with two_hosts(world) as (_, hosts, _):
+        role, _, both = urllib.parse.urlsplit(hosts).netloc.partition("@")
+        for order in (both.split(","), both.split(",")[::-1]):
+            url = urllib.parse.urlsplit(hosts)._replace(netloc=f"{role}@{','.join(order)}").geturl()
+            result = world.command("doctor", DATABASE_URL=url, READ_DATABASE_URL=url, RELAY_DATABASE_URL=f"{url}?connect_timeout=9")
+            assert result.returncode == 0 and "ok   standby: " in result.stdout and "ok   relay: " in result.stdout, result.stdout
+
+
+def test_the_older_system_s_settings(world):
+    """DB_HOST and the others in place of DATABASE_URL, with whatever a password may have in it."""
+    url = urllib.parse.urlsplit(world.env["DATABASE_URL"])
+    role, password = f"older_{world.name}", "it's a \\ 'word'"
+    world.db.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(password)))
+    world.db.execute(f"GRANT order_aggregator_bridge TO {role}")
+    world.stock(a={"x": 10})
+    bridge = world.ready_bridge(DATABASE_URL="", DB_HOST=url.hostname, DB_PORT=str(url.port), DB_NAME=url.path[1:], DB_USER=role, DB_PASSWORD=password)
+    world.vendors()
+    world.place(3)
+    wait_until(lambda: world.statuses() == {"confirmed": 3}, what="all to be confirmed")
+    assert world.value("SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = %s", role)
+    bridge.stop()
+    world.db.execute(f"DROP ROLE {role}")
 
 
 def with_url(world, **parts):

@@ -53,6 +53,12 @@ def sees_its_own(world, bridge, other, times):
         assert send(other, "GET", "/products").json()["data"][0]["quantity"] == free
 
 
+def processes_of(world):
+    """The standby's."""
+    postmaster = int((world.tmp_path / "standby" / "postmaster.pid").read_text().split()[0])
+    return [postmaster, *(int(pid) for pid in pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]
+
+
 def on_standby(bridge):
     return bridge.metric("reads_on_standby_total")
 
@@ -98,8 +104,7 @@ def test_one_that_dies_costs_no_request(world, replica, number):
     for reader in readers:
         reader.start()
     wait_until(lambda: on_standby(bridge) > 20, what="reads from the standby")
-    postmaster = int((world.tmp_path / "standby" / "postmaster.pid").read_text().split()[0])
-    pids = [postmaster, *(int(pid) for pid in pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]
+    pids = processes_of(world)
     for pid in pids:
         os.kill(pid, number)
     try:
@@ -114,6 +119,24 @@ def test_one_that_dies_costs_no_request(world, replica, number):
         if number == signal.SIGSTOP:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("more", [{}, {"target_session_attrs": "prefer-standby"}], ids=["by default", "prefer-standby"])
+def test_a_standby_among_several_hosts_is_found_again(world, replica, more):
+    """While it hangs the primary is all there is, which may even be connected to; but it is not stayed with."""
+    here, there = (psycopg.conninfo.conninfo_to_dict(url) for url in (world.env["DATABASE_URL"], replica))
+    hosts = psycopg.conninfo.make_conninfo(**{**here, "host": f"{here['host']},{here['host']}", "port": f"{here['port']},{there['port']}", **more})
+    bridge = world.ready_bridge("--roles=http", READ_DATABASE_URL=hosts)
+    comes_back(world, bridge, 0)
+    pids = processes_of(world)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    tried = f"port={here['port']}" if more else "not in hot standby mode"
+    wait_until(lambda: [line for line in bridge.log_path.read_text().splitlines() if " http.standby " in line and tried in line], what="the primary to be tried")
+    before = on_standby(bridge)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    comes_back(world, bridge, before)
 
 
 def test_what_is_no_standby_of_ours_is_not_read_from(world, replica):

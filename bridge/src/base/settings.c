@@ -131,6 +131,7 @@ settings_load(const Setting *table, const char *synopsis, const char *about, int
 	Parse       parse = {.table = table, .words = words, .words_max = words_max, .nwords = nwords};
 	struct argp argp = {options, on_option, synopsis, about, NULL, NULL, NULL};
 	int         count = 0;
+	bool        is_read;
 
 	memset(options, 0, sizeof(options));
 	for (; table[count].env != NULL && count < SETTINGS_MAX; count++)
@@ -154,6 +155,6 @@ settings_load(const Setting *table, const char *synopsis, const char *about, int
 	argp_err_exit_status = EX_USAGE;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &parse) != 0)
 		return false;
-	return (parse.file == NULL || settings_file_read(parse.file, table, from_file)) &&
-		   store_all(&parse, from_file);
+	is_read = parse.file == NULL || settings_file_read(parse.file, table, from_file);
+	return store_all(&parse, from_file) && is_read;
 }

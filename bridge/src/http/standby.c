@@ -28,7 +28,7 @@ standby_init(Standby *standby, int timeout_ms, int lock_timeout_ms)
 {
 	*standby = (Standby){.failures = 0};
 	db_init(&standby->db, config.read_database_url, "order-bridge queries", NULL);
-	standby->db.target = "standby";
+	standby->db.target = DB_TARGET_STANDBY;
 	standby->db.timeout_ms = timeout_ms;
 	standby->db.lock_timeout_ms = lock_timeout_ms;
 	standby->db.grace_ms = GRACE_MS;
@@ -126,7 +126,7 @@ standby_is_up_to_date(Standby *standby, Db *primary)
 	if (progress == PROGRESS_NONE)
 	{
 		atomic_store(&is_there, false); /* until it is seen again */
-		db_close(&standby->db);
+		db_leave(&standby->db);
 		return false;
 	}
 	return true;
@@ -149,7 +149,7 @@ look_at(Standby *standby)
 		return false;
 	if (ask_standby(standby, "0/0") != PROGRESS_NONE)
 		return true;
-	db_close(&standby->db); /* another one may be found */
+	db_leave(&standby->db);
 	return false;
 }
 

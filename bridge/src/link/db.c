@@ -60,8 +60,7 @@ leave_replaced(Db *db)
 	if (!db_is_of_the_past(db))
 		return;
 	log_info("%s", PRIMARY_REPLACED);
-	db_pass_over_host(db);
-	db_close(db);
+	db_leave(db);
 }
 
 /* True if there is a connection to send something on. */
@@ -91,6 +90,13 @@ db_close(Db *db)
 		PQfinish(db->connection);
 	db->connection = NULL;
 	db->timeline = 0;
+}
+
+void
+db_leave(Db *db)
+{
+	db_pass_over_host(db);
+	db_close(db);
 }
 
 /* ---------- SQLSTATEs ---------- */
@@ -250,8 +256,7 @@ read_results(Reading *reading)
 				log_warning("%s: PostgreSQL has not answered within %d ms: the connection is "
 							"given up",
 							reading->doing, db->timeout_ms + db->grace_ms);
-			db_pass_over_host(db);
-			db_close(db);
+			db_leave(db);
 			return DB_LOST;
 		}
 	} while (read_result(reading));
@@ -315,7 +320,7 @@ judge_timeline(Db *db, const char *doing, DbOutcome outcome, const char *timelin
 	if (!is_past)
 		return outcome;
 	log_warning("%s: %s", doing, PRIMARY_REPLACED);
-	db_close(db);
+	db_leave(db);
 	return DB_LOST;
 }
 

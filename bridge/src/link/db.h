@@ -18,6 +18,7 @@
 #define DB_HOSTS_BYTES     1024 /* of their list */
 #define DB_CLUSTER_BYTES   24   /* of a system identifier */
 #define DB_TARGET_PRIMARY  "read-write"
+#define DB_TARGET_STANDBY  "standby"
 #define DB_TIMEOUT_MS      30000
 #define DB_LOCK_TIMEOUT_MS 2000
 
@@ -95,6 +96,10 @@ extern bool db_is_connected(const Db *db);
 extern bool db_is_alive(Db *db);
 
 extern void db_close(Db *db);
+
+/* db_leave is db_close of a connection that is in vain: of several hosts the next attempt begins
+ * with another one. */
+extern void db_leave(Db *db);
 
 /* db_is_same: do both lead to the same database of the same cluster? True as well if it cannot be
  * told. */

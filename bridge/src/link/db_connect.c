@@ -238,8 +238,7 @@ connect_to(Db *db, const DbHost *host)
 			log_connect_error(PQerrorMessage(db->connection));
 		if (is_one && monotonic_ms() - began_ms >= HANGS_MS)
 			db_rest_host(db);
-		db_pass_over_host(db);
-		db_close(db);
+		db_leave(db);
 		return false;
 	}
 	db_stay_with_host(db);

@@ -200,8 +200,8 @@ set_path(Feed *feed, PathId id, const char *text)
 		if (strcmp(segment, "$") == 0 && path->nsegments == 0 &&
 			(id == PATH_ITEMS || id == PATH_AS_OF))
 			continue;
-		if (path->nsegments == SEGMENTS_MAX)
-			return false;
+		if (path->nsegments == SEGMENTS_MAX) /* a column's name: no path has as many */
+			break;
 		path->segments[path->nsegments++] = segment;
 	}
 	return true;

@@ -224,3 +224,9 @@ SELECT configure_vendor('a', feed_mapping => '{"timeZone": "Mars/Olympus"}');
 SELECT configure_vendor('a', feed_mapping => '{"charset": "utf-16//IGNORE"}');
 SELECT configure_vendor('a', feed_mapping => '{"timeZone": "Europe/Berlin", "charset": "windows-1252", "decimal": ",", "repeated": "sum"}');
 SELECT * FROM check_consistency();
+-- a sample of the SKUs stands for all of them: half of it known is half of the feed
+SELECT register_vendor('s', 'S');
+SELECT FROM sync_vendor_stock('s', (SELECT jsonb_agg(jsonb_build_object('id', 's' || n, 'quantity', 1)) FROM generate_series(1, 200) AS n), '2026-01-01');
+SELECT configure_vendor('s', drop_limit => 40);
+BEGIN; SELECT begin_feed('s', '2026-01-02', items => 200, unreadable => 0, offers => 200, skus => ARRAY['s1', 's2', 's3', 'new1']) IS NULL AS refused; ROLLBACK;
+BEGIN; SELECT begin_feed('s', '2026-01-02', items => 200, unreadable => 0, offers => 200, skus => ARRAY['s1', 's2', 'new1', 'new2']) IS NULL AS refused; ROLLBACK;

@@ -95,7 +95,7 @@ def isolation():
 
 
 def unit():
-    code, text = run(["make", "-s", "--no-print-directory", "-C", "bridge", f"BUILD={BUILD}", "unit"])
+    code, text = run(["make", "-s", "--no-print-directory", "-C", "bridge", f"BUILD={os.environ.get('BRIDGE_BUILD', BUILD)}", "unit"])
     tests = {f"unit {name}": True for name in re.findall(r"^\[       OK \] (\S+)", text, re.M)}
     tests |= {f"unit {name}": False for name in re.findall(r"^\[  FAILED  \] (?!\d+ test)(\S+)", text, re.M)}
     return tests if code == 0 or not all(tests.values()) else {**tests, "unit": False}

@@ -377,9 +377,7 @@ class World:
         return subprocess.run([BUILD / "order-bridge", *words], env={**os.environ, **self.env, **env}, capture_output=True, text=True, timeout=PATIENCE_S)
 
     def close(self):
-        for program in self.programs:
-            if program.process.poll() is None:
-                program.stop()
+        ends = {program.log_path: program.stop() for program in self.programs if program.process.poll() is None}
         self.db.close()
         channel = self.channel()
         for queue in self.listening:
@@ -387,6 +385,8 @@ class World:
         channel.connection.close()
         with psycopg.connect(self.servers.env["DATABASE_URL"], autocommit=True) as admin:
             admin.execute(f"DROP DATABASE {self.name} WITH (FORCE)")
+        for log_path, end in ends.items():      # by a sanitizer too
+            assert end == 0, log_path.read_text()
 
 
 @pytest.fixture

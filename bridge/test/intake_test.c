@@ -23,6 +23,17 @@ new_job(int limit)
 	return job;
 }
 
+/* An intake is for as long as the program, and keeps what is left in it. */
+static Intake *
+new_intake(int jobs_max)
+{
+	static Intake *made[16];
+	static int     nmade = 0;
+
+	assert_true(nmade < 16);
+	return made[nmade++] = intake_create(jobs_max, SIZE_MAX);
+}
+
 /* Takes one job, and says which. */
 static int
 take_one(Intake *intake)
@@ -39,7 +50,7 @@ take_one(Intake *intake)
 static void
 takes_in_order_and_no_more_than_it_may_hold(void **state)
 {
-	Intake *intake = intake_create(3, SIZE_MAX);
+	Intake *intake = new_intake(3);
 	Job    *one_more = new_job(4);
 	Job    *jobs;
 	int     count;
@@ -66,7 +77,7 @@ takes_in_order_and_no_more_than_it_may_hold(void **state)
 static void
 what_comes_back_waits_and_new_ones_go_first(void **state)
 {
-	Intake   *intake = intake_create(100, SIZE_MAX);
+	Intake   *intake = new_intake(100);
 	long long began = monotonic_ms();
 
 	(void) state;
@@ -80,7 +91,7 @@ what_comes_back_waits_and_new_ones_go_first(void **state)
 static void
 what_comes_back_is_not_left_waiting_for_ever(void **state)
 {
-	Intake *intake = intake_create(1000, SIZE_MAX);
+	Intake *intake = new_intake(1000);
 	bool    seen = false;
 
 	(void) state;
@@ -96,7 +107,7 @@ what_comes_back_is_not_left_waiting_for_ever(void **state)
 static void
 each_time_it_waits_longer(void **state)
 {
-	Intake   *intake = intake_create(10, SIZE_MAX);
+	Intake   *intake = new_intake(10);
 	Job      *job = new_job(1);
 	long long last = 0;
 	int       count;
@@ -117,7 +128,7 @@ each_time_it_waits_longer(void **state)
 static void
 the_overdue_can_be_taken_by_another(void **state)
 {
-	Intake *intake = intake_create(10, SIZE_MAX);
+	Intake *intake = new_intake(10);
 	Job    *late = new_job(1);
 	Job    *later = new_job(2);
 
@@ -137,7 +148,7 @@ the_overdue_can_be_taken_by_another(void **state)
 static void
 waiting_ends_with_a_job_or_with_its_time(void **state)
 {
-	Intake *intake = intake_create(10, SIZE_MAX);
+	Intake *intake = new_intake(10);
 
 	(void) state;
 	assert_false(intake_wait(intake, 0));
@@ -156,7 +167,7 @@ waiting_ends_with_a_job_or_with_its_time(void **state)
 static void
 closed_it_gives_out_what_is_left(void **state)
 {
-	Intake *intake = intake_create(10, SIZE_MAX);
+	Intake *intake = new_intake(10);
 	Job    *job = new_job(9);
 	int     count;
 

@@ -30,7 +30,7 @@ help:
 	@echo 'make check-long  the concurrent and fault tests of the check for minutes each'
 	@echo 'make check-nth   every allocation, send, receive and query of the bridge, and every call of the extension, fails once'
 	@echo 'make lint     format, clang-tidy, the order of the folders, docs made of the code'
-	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan tsan coverage mutate valgrind fuzz packages'
+	@echo 'also: build clean dist docs check-everywhere format format-check tidy asan tsan ubsan coverage mutate valgrind fuzz packages'
 
 all: build
 
@@ -212,6 +212,12 @@ tsan:
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread -fno-omit-frame-pointer' all unit
 	@TSAN_OPTIONS='halt_on_error=1 abort_on_error=1' BRIDGE_BUILD=$(BUILD)/tsan $(PYTHON) scripts/check.py daemon
 
+# the extension's tests under UBSan, in a copy of the committed tree: what is undefined ends the server, and a test fails
+ubsan: packages
+	@rm -rf $(BUILD)/ubsan && git clone -q . $(BUILD)/ubsan
+	@$(MAKE) -s --no-print-directory -C $(BUILD)/ubsan build COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
+	@cd $(BUILD)/ubsan && $(PYTHON) scripts/check.py regress upgraded isolation
+
 # lines and branches that the check runs, in build/coverage; a quarter of an hour
 coverage: packages
 	@scripts/coverage
@@ -240,4 +246,4 @@ clean:
 
 VERSION = $$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 
-.PHONY: all bench-pooler tsan check-long check-nth cluster cluster-demo cluster-down cluster-packages soak-cluster coverage mutate deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean
+.PHONY: all bench-pooler tsan ubsan check-long check-nth cluster cluster-demo cluster-down cluster-packages soak-cluster coverage mutate deb check-packages check-pg-upgrade check-everywhere dist help packages build up down demo check check-often attack bench bench-placement bench-relay bench-loop bench-http bench-reads bench-sync bench-quick bench-plots soak install format format-check tidy lint lint-openapi docs asan valgrind fuzz clean

@@ -132,9 +132,9 @@ def batches(db):
         figures.add_rounds(name, [r[name] for r in rounds], "orders/s", {"ratio": baseline, "ratio_to_copy": "copy_limit"})
 
 
-def once(name, found, unit):
-    """A load of one round, against the median of place_orders_uniform."""
-    figures.add_rounds(name, [found], unit)
+def against_batches(name, rounds, unit):
+    """A load's rounds, against the median of place_orders_uniform."""
+    figures.add_rounds(name, rounds, unit)
     figures.rows[-1].update(baseline="place_orders_uniform", ratio=round(figures.rows[-1]["value"] / figures.value("place_orders_uniform"), 2))
 
 
@@ -146,7 +146,7 @@ def run_refused(db):
     db.execute("UPDATE order_aggregator.stock SET on_hand = 100000")
     found, calls = placing(db, BATCH_SCRIPT, 1, "refused")
     check(db)
-    once("place_orders_999_refused", {**found, "value": calls * BATCH / SECONDS}, "requests/s")
+    against_batches("place_orders_999_refused", [{**found, "value": calls * BATCH / SECONDS}], "requests/s")
 
 
 def copy(db):
@@ -206,7 +206,7 @@ def run_growth(db):
     place_until(db, GROWTH)
     stored = orders_stored(db)
     print(f"{stored:,} orders stored")
-    once("growth_10m", placing(db, BATCH_SCRIPT, 1, "growth_10m")[0], "orders/s")
+    against_batches("growth_10m", [placing(db, BATCH_SCRIPT, 1, "growth_10m")[0] for _ in range(GROWTH_ROUNDS)], "orders/s")
     rounds_of_growth(db, "growth_10m", "before_growth")
     db.execute("CHECKPOINT")
     for name, sql in (("check_consistency_s", "SELECT count(*) FROM order_aggregator.check_consistency()"),

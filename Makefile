@@ -20,7 +20,7 @@ help:
 	@echo 'make up       private PostgreSQL, RabbitMQ, bridge and vendor simulator; source .run/env'
 	@echo 'make down     stop them'
 	@echo 'make bench    all benchmarks (bench-placement bench-relay bench-loop bench-http bench-reads bench-pooler bench-sync);'
-	@echo '              bench-quick: a look in three minutes; bench-plots: the plots of docs/performance.md'
+	@echo '              bench-quick: a look in two minutes; bench-plots: the plots of docs/performance.md'
 	@echo 'make deb      Debian packages (make check-packages uses them in a bare Debian)'
 	@echo 'make install  the extension and the programs into the system (DESTDIR, prefix)'
 	@echo 'make soak     orders run while something breaks every few seconds, then all accounts are compared'
@@ -128,7 +128,7 @@ bench-reads: packages build bench/peers/node_modules
 
 # everything but the relay, the loop and the feeds, shortly: for a first look
 bench-quick: packages build bench/peers/node_modules
-	@export BENCH_FOLDER=quick BENCH_SECONDS=2 BENCH_ROUNDS=1 BENCH_GROWTH_ORDERS=0 GAP_ROUNDS=1 GAP_SECONDS=2; \
+	@export BENCH_FOLDER=quick BENCH_SECONDS=1 BENCH_ROUNDS=1 BENCH_GROWTH_ORDERS=0 GAP_ROUNDS=1 GAP_SECONDS=2; \
 	for bench in placement reads http_api; do echo; echo "$$bench:"; $(PYTHON) bench/$$bench.py || exit 1; done
 
 bench-plots: packages build

@@ -129,6 +129,17 @@ the_next_attempt_begins_elsewhere(void **state)
 	assert_int_equal(db.hosts.first, 2);
 }
 
+static void
+where_it_was_tried_last_is_known(void **state)
+{
+	Db db = {.connection = PQconnectdb("host=127.0.0.1,127.0.0.1,127.0.0.1 port=1,2,3")};
+
+	(void) state;
+	db_learn_hosts(&db);
+	PQfinish(db.connection);
+	assert_int_equal(db.hosts.now, 2);
+}
+
 int
 main(void)
 {
@@ -136,6 +147,7 @@ main(void)
 		cmocka_unit_test(each_host_is_given_whole),
 		cmocka_unit_test(one_that_hangs_is_left_alone),
 		cmocka_unit_test(the_next_attempt_begins_elsewhere),
+		cmocka_unit_test(where_it_was_tried_last_is_known),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -287,9 +287,8 @@ def test_events_that_a_fail_over_has_lost_are_named(world):
     world.stock(a={"x": 1000})
     queue = world.listen("order.placed.*")
     with standby(world, lambda: orders_of(world, [1, 2])) as url:
-        there, here = urllib.parse.urlsplit(url), urllib.parse.urlsplit(world.env["DATABASE_URL"])
-        hosts = f"{here.username}:{here.password}@{here.hostname}:{here.port},{there.hostname}:{there.port}"
-        bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=hosts, query="connect_timeout=2").geturl())
+        here = world.env["DATABASE_URL"]
+        bridge = world.ready_bridge(DATABASE_URL=url_with_hosts(here, address_of(here), address_of(url), query="connect_timeout=2"))
         orders_of(world, [3, 4])
         messages = world.take_orders(queue, [1, 2, 3, 4])
         world.servers.kill("postgresql")
@@ -314,6 +313,17 @@ def test_events_that_a_fail_over_has_lost_are_named(world):
             world.connect()
 
 
+def url_with_hosts(url, *hosts, query=""):
+    """That URL with others, each host:port, in place of its own host."""
+    url = urllib.parse.urlsplit(url)
+    return url._replace(netloc=f"{url.username}:{url.password}@{','.join(hosts)}", query=query).geturl()
+
+
+def address_of(url):
+    """host:port."""
+    return urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
+
+
 def ask_at_once(bridge, order, count):
     """The statuses of so many reads and cancels of an order at the same time."""
     with concurrent.futures.ThreadPoolExecutor(2 * count) as pool:
@@ -332,12 +342,10 @@ def all_have_asked(world, bridge):
 def two_hosts(world):
     """A standby that has the orders 1 and 2, DATABASE_URL with the world's server and the standby, and the proxy that stands before the former."""
     world.stock(a={"x": 1000})
-    here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
-    proxy = Proxy(f"amqp://{here.hostname}:{here.port}/")
+    here = world.env["DATABASE_URL"]
+    proxy = Proxy(f"amqp://{address_of(here)}/")
     with standby(world, lambda: orders_of(world, [1, 2])) as url:
-        there = urllib.parse.urlsplit(url)
-        hosts = f"{here.username}:{here.password}@127.0.0.1:{proxy.listener_address[1]},{there.hostname}:{there.port}"
-        yield url, here._replace(netloc=hosts).geturl(), proxy
+        yield url, url_with_hosts(here, f"127.0.0.1:{proxy.listener_address[1]}", address_of(url)), proxy
     proxy.close()
 
 
@@ -396,9 +404,7 @@ def test_no_answer_of_a_primary_that_has_been_replaced_is_waited_for(world):
 
 def test_hosts_without_a_port_have_the_usual_one(world):
     """libpq takes one host with its port, or all hosts with all ports: the URL's list of ports is not for one of its hosts."""
-    here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
-    hosts = f"{here.username}:{here.password}@127.0.0.1:{free_port()},127.0.0.1"
-    bridge = world.program("--roles=relay", DATABASE_URL=here._replace(netloc=hosts).geturl())
+    bridge = world.program("--roles=relay", DATABASE_URL=url_with_hosts(world.env["DATABASE_URL"], f"127.0.0.1:{free_port()}", "127.0.0.1"))
     wait_until(lambda: bridge.log_path.read_text().count("cannot connect to PostgreSQL") >= 6, what="several attempts")
     assert not bridge.logged("could not match") and bridge.logged("port 5432 failed")
 
@@ -406,19 +412,19 @@ def test_hosts_without_a_port_have_the_usual_one(world):
 @pytest.mark.parametrize("dead", [[0], [1], [0, 1], [0, 2]])
 def test_a_host_that_closes_at_once_is_passed_over(world, dead):
     """As a proxy does whose server is dead: libpq does not go on to the next host then."""
-    here, listeners = urllib.parse.urlsplit(world.env["DATABASE_URL"]), []
+    here, listeners = world.env["DATABASE_URL"], []
 
     def closes(listener):
         with contextlib.suppress(OSError):
             while True:
                 listener.accept()[0].close()
-    hosts = [f"{here.hostname}:{here.port}"] * (len(dead) + 1)
+    hosts = [address_of(here)] * (len(dead) + 1)
     for place in dead:
         listeners.append(socket.create_server(("127.0.0.1", 0)))
         hosts[place] = f"127.0.0.1:{listeners[-1].getsockname()[1]}"
         threading.Thread(target=closes, args=[listeners[-1]], daemon=True).start()
     world.stock(a={"x": 10})
-    bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=f"{here.username}:{here.password}@{','.join(hosts)}").geturl())
+    bridge = world.ready_bridge(DATABASE_URL=url_with_hosts(here, *hosts))
     assert wait_until(lambda: placed(bridge), what="an order")
     bridge.stop()
     for listener in listeners:
@@ -428,11 +434,11 @@ def test_a_host_that_closes_at_once_is_passed_over(world, dead):
 
 def test_a_host_that_hangs_is_passed_over(world):
     """What was connected to it goes to the other one, and does not wait for it again."""
-    here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
-    proxy = Proxy(f"amqp://{here.hostname}:{here.port}/")
-    hosts = f"127.0.0.1:{proxy.listener_address[1]},{here.hostname}:{here.port}"
+    here = world.env["DATABASE_URL"]
+    proxy = Proxy(f"amqp://{address_of(here)}/")
     world.stock(a={"x": 100})
-    bridge = world.ready_bridge(DATABASE_URL=here._replace(netloc=f"{here.username}:{here.password}@{hosts}", query="connect_timeout=600").geturl(), REQUEST_TIMEOUT_S="5")
+    hosts = url_with_hosts(here, f"127.0.0.1:{proxy.listener_address[1]}", address_of(here), query="connect_timeout=600")
+    bridge = world.ready_bridge(DATABASE_URL=hosts, REQUEST_TIMEOUT_S="5")
     assert wait_until(lambda: placed(bridge), what="an order") and proxy.connections() > 0
     proxy.flows.clear()
     assert wait_until(lambda: placed(bridge), what="an order by the other host")
@@ -445,16 +451,14 @@ def test_a_host_that_hangs_is_passed_over(world):
 
 def test_a_host_that_hangs_is_left_alone_for_a_while(world):
     """Meanwhile the others are asked again and again, of which one is promoted some day."""
-    here = urllib.parse.urlsplit(world.env["DATABASE_URL"])
     with standby(world) as url, socket.create_server(("127.0.0.1", 0)) as silent:
-        there = urllib.parse.urlsplit(url)
-        hosts = f"{here.username}:{here.password}@127.0.0.1:{silent.getsockname()[1]},{there.hostname}:{there.port}"
-        bridge = world.bridge("--roles=http", DATABASE_URL=here._replace(netloc=hosts, query="connect_timeout=2").geturl())
+        hosts = url_with_hosts(world.env["DATABASE_URL"], f"127.0.0.1:{silent.getsockname()[1]}", address_of(url), query="connect_timeout=2")
+        bridge = world.bridge("--roles=http", DATABASE_URL=hosts)
 
         def attempts(text):
             lines = bridge.log_path.read_text().splitlines()
             return sum("cannot connect" in line and "http.placer " in line and text in line for line in lines)
-        wait_until(lambda: attempts(there.netloc.rpartition(":")[2]) >= 12, what="attempts with the standby")
+        wait_until(lambda: attempts(address_of(url).rpartition(":")[2]) >= 12, what="attempts with the standby")
         assert 1 <= attempts("timeout expired") <= 6
         with psycopg.connect(url, autocommit=True) as db:
             assert db.execute("SELECT pg_promote()").fetchone()[0]

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from conftest import free_port, wait_until
 from psycopg import sql
-from test_database import two_hosts
+from test_database import address_of, two_hosts, url_with_hosts
 from test_tls import Authority, TlsProxy
 
 
@@ -92,9 +92,9 @@ def test_the_doctor_lets_a_short_life_be(world, tmp_path):
 def test_the_doctor_finds_its_way_among_several_hosts(world):
     """As a bridge does: DATABASE_URL leads to the primary, READ_DATABASE_URL to the standby, whichever comes first."""
     with two_hosts(world) as (_, hosts, _):
-        role, _, both = urllib.parse.urlsplit(hosts).netloc.partition("@")
-        for order in (both.split(","), both.split(",")[::-1]):
-            url = urllib.parse.urlsplit(hosts)._replace(netloc=f"{role}@{','.join(order)}").geturl()
+        both = address_of(hosts).split(",")
+        for order in (both, both[::-1]):
+            url = url_with_hosts(hosts, *order)
             result = world.command("doctor", DATABASE_URL=url, READ_DATABASE_URL=url, RELAY_DATABASE_URL=f"{url}?connect_timeout=9")
             assert result.returncode == 0 and "ok   standby: " in result.stdout and "ok   relay: " in result.stdout, result.stdout
 

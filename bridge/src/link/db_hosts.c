@@ -38,16 +38,6 @@ element_of(const char *list, int n, size_t *length)
 	return list;
 }
 
-/* Is the nth element that value? An empty one is any. */
-static bool
-is_element(const char *list, int n, const char *value)
-{
-	size_t      length;
-	const char *element = element_of(list, n, &length);
-
-	return length == 0 || (strlen(value) == length && memcmp(element, value, length) == 0);
-}
-
 static const PQconninfoOption *
 find_option(const PQconninfoOption *options, const char *keyword)
 {
@@ -90,56 +80,70 @@ copy_lists(DbHosts *hosts, const PQconninfoOption *options)
 	return !has_gaps(hosts->port) || *hosts->usual_port != '\0';
 }
 
+/* Copies the nth of a list, or what it stands for if it is empty; "" if it is the only one: then it
+ * is the URL's. */
+static void
+take(const DbHosts *hosts, int n, const char *list, const char *if_empty, char *element)
+{
+	size_t      length;
+	const char *first = element_of(list, n, &length);
+
+	*element = '\0';
+	if (hosts->count > 1 && length > 0)
+		snprintf(element, DB_HOSTS_BYTES, "%.*s", (int) length, first);
+	else if (hosts->count > 1)
+		snprintf(element, DB_HOSTS_BYTES, "%s", if_empty);
+}
+
+static void
+take_host(const DbHosts *hosts, int n, DbHost *host)
+{
+	take(hosts, n, hosts->host, "", host->host);
+	take(hosts, n, hosts->hostaddr, "", host->hostaddr);
+	/* "" would leave libpq the URL's list, of more ports than there are hosts then */
+	take(hosts, n, hosts->port, hosts->usual_port, host->port);
+}
+
+/* Which of several hosts the connection is to, or was tried with last; the first if that cannot be
+ * told. */
+static int
+find_host(const Db *db)
+{
+	DbHost host;
+
+	for (int n = 0; n < db->hosts.count; n++)
+	{
+		take_host(&db->hosts, n, &host);
+		if (strcmp(*host.host != '\0' ? host.host : host.hostaddr, PQhost(db->connection)) == 0 &&
+			strcmp(host.port, PQport(db->connection)) == 0)
+			return n;
+	}
+	return 0;
+}
+
 void
 db_learn_hosts(Db *db)
 {
 	DbHosts          *hosts = &db->hosts;
 	PQconninfoOption *options;
-	const char       *names;
+	int               count = 1;
 
 	if (hosts->count > 0)
 		return;
 	options = PQconninfo(db->connection);
-	hosts->count = 1;
 	if (copy_lists(hosts, options))
-	{
-		names = *hosts->host != '\0' ? hosts->host : hosts->hostaddr;
-		if (count_of(names) <= DB_HOSTS_MAX)
-			hosts->count = count_of(names);
-		while (hosts->now < hosts->count &&
-			   !(is_element(names, hosts->now, PQhost(db->connection)) &&
-				 is_element(hosts->port, hosts->now, PQport(db->connection))))
-			hosts->now++;
-		hosts->now %= hosts->count;
-	}
+		count = count_of(*hosts->host != '\0' ? hosts->host : hosts->hostaddr);
 	PQconninfoFree(options);
-}
-
-/* The nth of a list, "" if it is the only one: then it is the URL's. */
-static void
-take(const DbHosts *hosts, const char *list, char *element)
-{
-	size_t      length;
-	const char *first = element_of(list, hosts->now, &length);
-
-	*element = '\0';
-	if (hosts->count > 1)
-		snprintf(element, DB_HOSTS_BYTES, "%.*s", (int) length, first);
+	hosts->count = count <= DB_HOSTS_MAX ? count : 1;
+	hosts->now = hosts->count > 1 ? find_host(db) : 0;
 }
 
 bool
 db_choose_host(Db *db, int n, DbHost *host)
 {
-	DbHosts *hosts = &db->hosts;
-
-	hosts->now = n;
-	take(hosts, hosts->host, host->host);
-	take(hosts, hosts->hostaddr, host->hostaddr);
-	take(hosts, hosts->port, host->port);
-	/* "" would leave libpq the URL's list, of more ports than there are hosts then */
-	if (hosts->count > 1 && *host->port == '\0')
-		snprintf(host->port, sizeof(host->port), "%s", hosts->usual_port);
-	return monotonic_ms() >= hosts->rests_until_ms[hosts->now];
+	db->hosts.now = n;
+	take_host(&db->hosts, n, host);
+	return monotonic_ms() >= db->hosts.rests_until_ms[n];
 }
 
 void

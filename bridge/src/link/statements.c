@@ -5,21 +5,21 @@
 #include "link/statements.h"
 
 /* of a primary, in hexadecimal */
-#define TIMELINE "left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)"
+#define TIMELINE         "left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)"
+#define TIMELINE_OR_NONE "CASE WHEN pg_catalog.pg_is_in_recovery() THEN '' ELSE " TIMELINE " END"
 
 const char SQL_TRANSACTION[] =
 	"SELECT set_config('timezone', 'UTC', true), set_config('extra_float_digits', '3', true), "
-	"set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true), "
-	"CASE WHEN pg_catalog.pg_is_in_recovery() THEN '' ELSE " TIMELINE " END";
+	"set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, "
+	"true), " TIMELINE_OR_NONE;
 
 const char SQL_BACKEND_PID[] = "SELECT pg_catalog.pg_backend_pid()";
 
-const char SQL_DATABASE[] =
-	"SELECT c.system_identifier, "
-	"  CASE WHEN pg_catalog.pg_is_in_recovery() THEN '' ELSE " TIMELINE " END, "
-	"  (SELECT e.extversion FROM pg_catalog.pg_extension AS e "
-	"   WHERE e.extname = 'order_aggregator') "
-	"FROM pg_catalog.pg_control_system() AS c";
+const char SQL_DATABASE[] = "SELECT c.system_identifier, "
+							"  " TIMELINE_OR_NONE ", "
+							"  (SELECT e.extversion FROM pg_catalog.pg_extension AS e "
+							"   WHERE e.extname = 'order_aggregator') "
+							"FROM pg_catalog.pg_control_system() AS c";
 
 const char SQL_PLACE[] = "SELECT order_id, document, error->>'code', error FROM "
 						 "order_aggregator.place_order_documents($1::jsonb) "

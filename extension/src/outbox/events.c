@@ -18,13 +18,6 @@
 
 #define append_literal(json, literal) appendBinaryStringInfo(json, "" literal, sizeof(literal) - 1)
 
-/* Writes a number with so many digits at least; returns where it ends. */
-static char *
-put_digits(char *to, int number, int digits)
-{
-	return pg_ultostr_zeropad(to, (uint32) number, digits);
-}
-
 char *
 utc_timestamp(TimestampTz at)
 {
@@ -36,19 +29,19 @@ utc_timestamp(TimestampTz at)
 	if (timestamp2tm(at, NULL, &tm, &fraction, NULL, NULL) != 0 || tm.tm_year < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
-	end = put_digits(end, tm.tm_year, 4);
+	end = pg_ultostr_zeropad(end, tm.tm_year, 4);
 	*end++ = '-';
-	end = put_digits(end, tm.tm_mon, 2);
+	end = pg_ultostr_zeropad(end, tm.tm_mon, 2);
 	*end++ = '-';
-	end = put_digits(end, tm.tm_mday, 2);
+	end = pg_ultostr_zeropad(end, tm.tm_mday, 2);
 	*end++ = 'T';
-	end = put_digits(end, tm.tm_hour, 2);
+	end = pg_ultostr_zeropad(end, tm.tm_hour, 2);
 	*end++ = ':';
-	end = put_digits(end, tm.tm_min, 2);
+	end = pg_ultostr_zeropad(end, tm.tm_min, 2);
 	*end++ = ':';
-	end = put_digits(end, tm.tm_sec, 2);
+	end = pg_ultostr_zeropad(end, tm.tm_sec, 2);
 	*end++ = '.';
-	end = put_digits(end, fraction, 6);
+	end = pg_ultostr_zeropad(end, fraction, 6);
 	*end++ = 'Z';
 	*end = '\0';
 	return text;

@@ -29,6 +29,7 @@ auth_type = scram-sha-256
 auth_file = {self.folder}/users
 pool_mode = {mode}
 default_pool_size = {pool_size}
+max_client_conn = 1000
 """)
         # it refuses to run as root, and whom it steps down to has to read them
         for path in [self.folder, *self.folder.iterdir(), *list(self.folder.parents)[:-2]] if os.geteuid() == 0 else []:

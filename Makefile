@@ -203,7 +203,7 @@ dist:
 # the unit tests and the daemon under AddressSanitizer and UBSan
 asan:
 	@$(MAKE) -s --no-print-directory -C extension all failing-calls
-	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer' all unit
+	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' all unit
 	@BRIDGE_BUILD=$(BUILD)/asan $(PYTHON) scripts/check.py unit daemon
 
 # the bridge under ThreadSanitizer: a race ends it, and a test fails
@@ -222,7 +222,7 @@ ubsan: packages
 coverage: packages
 	@scripts/coverage
 
-# small mistakes made on purpose: which ones do the tests see? MUTANTS (40), half a minute each
+# small mistakes made on purpose: which ones do the tests see? MUTANTS (40), about a minute each
 mutate: packages
 	@scripts/mutate
 

@@ -440,12 +440,8 @@ main(int argc, char **argv)
 		fprintf(stderr, "RABBITMQ_URL %s\n", complaint);
 		return EX_USAGE;
 	}
-	complaint = broker_set_tls(&options.amqp_tls);
-	if (complaint != NULL)
-	{
-		fprintf(stderr, "%s\n", complaint);
+	if (!broker_set_tls(&options.amqp_tls))
 		return EX_USAGE;
-	}
 	signal(SIGPIPE, SIG_IGN);
 	srandom(1);
 	shelf_init();

@@ -62,7 +62,7 @@ static bool
 is_fine(const char *setting, const char *complaint)
 {
 	if (complaint != NULL)
-		fprintf(stderr, "%s%s%s\n", setting, *setting != '\0' ? " " : "", complaint);
+		fprintf(stderr, "%s %s\n", setting, complaint);
 	return complaint == NULL;
 }
 
@@ -108,8 +108,6 @@ check_database_url(void)
 		take_from_file("READ_DATABASE_URL_FILE", config.read_database_url_file,
 					   &config.read_database_url);
 
-	if (!is_read)
-		return false;
 	if (*config.database_url == '\0')
 	{
 		char *older = url_of_older_settings();
@@ -118,10 +116,11 @@ check_database_url(void)
 			config.database_url = older;
 	}
 	if (*config.database_url == '\0')
-		return is_fine("DATABASE_URL", "must be set");
+		return is_read && is_fine("DATABASE_URL", "must be set");
 	if (*config.relay_database_url == '\0')
 		config.relay_database_url = config.database_url;
-	return is_fine("DATABASE_URL is not a connection string:",
+	return is_read &
+		   is_fine("DATABASE_URL is not a connection string:",
 				   db_url_complaint(config.database_url)) &
 		   is_fine("RELAY_DATABASE_URL is not a connection string:",
 				   db_url_complaint(config.relay_database_url)) &
@@ -132,7 +131,7 @@ check_database_url(void)
 static bool
 check_broker(void)
 {
-	bool        ok = is_fine("", broker_set_tls(&config.amqp_tls));
+	bool        ok = broker_set_tls(&config.amqp_tls);
 	BrokerNodes nodes;
 
 	if (!take_from_file("RABBITMQ_URL_FILE", config.rabbitmq_url_file, &config.rabbitmq_url))

@@ -19,9 +19,8 @@
 #include "link/db.h"
 #include "link/statements.h"
 
-#define CONNECT_TIMEOUT_S "5"
-#define TIMEOUT_MS        5000
-#define CLOCK_S_MAX       2.0
+#define TIMEOUT_MS  5000
+#define CLOCK_S_MAX 2.0
 
 /* or a third of its life, if that is less */
 #define CERTIFICATE_DAYS_MIN 30.0
@@ -187,24 +186,17 @@ look_at_work(Db *db)
 	PQclear(row);
 }
 
-static bool
-connect_to(Db *db, const char *target)
-{
-	/* the URL, which is expanded in place of dbname, goes before what comes before it */
-	const char *const keywords[] = {"target_session_attrs", "dbname", "connect_timeout",
-									"application_name", NULL};
-	const char *const values[] = {target, db->url, CONNECT_TIMEOUT_S, "order-bridge doctor", NULL};
-
-	return db_adopt(db, PQconnectdbParams(keywords, values, 1));
-}
-
 /* Of several hosts the one that a bridge would take; one that is none is to be told of. */
 static bool
 reach(Db *db, const char *setting, const char *url, const char *session_sql, const char *target)
 {
 	db_init(db, url, "order-bridge doctor", session_sql);
 	db->timeout_ms = TIMEOUT_MS;
-	if (connect_to(db, target) || connect_to(db, "any"))
+	db->target = target;
+	if (db_reach(db))
+		return true;
+	db->target = "any";
+	if (!db->lacks_session && db_reach(db))
 		return true;
 	if (db->lacks_session)
 		bad("%s: the role relay " DB_LACKS_SESSION, setting);

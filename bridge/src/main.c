@@ -48,7 +48,7 @@ static const char about[] =
 	"stock feeds and serves HTTP."
 	"\v"
 	"Commands:\n"
-	"  run      run the roles until SIGTERM; a second one leaves at once\n"
+	"  run      run the roles until SIGTERM, and finish what is under way\n"
 	"  sync     pull every vendor's feed once, print the results, exit 1 if one failed\n"
 	"  status   print the relay's checkpoint, orders and vendors as JSON\n"
 	"  redrive  put parked events and dead replies back on their way\n"
@@ -113,8 +113,8 @@ drain(void)
 	(void) sigtimedwait(&stop_signals, NULL, &left);
 }
 
-/* Waits for SIGTERM or SIGINT, then asks all to stop; a second one leaves at once. SIGHUP has
- * tokens, headers and the certificate read again. */
+/* Waits for SIGTERM or SIGINT, then asks all to stop; the next one (after drain()) leaves at once.
+ * SIGHUP has tokens, headers and the certificate read again. */
 static void *
 watch_signals(void *set)
 {
@@ -397,14 +397,18 @@ run_redrive(void)
 	return ok && replies >= 0 ? EX_OK : EXIT_FAILURE;
 }
 
-/* The settings by themselves were looked at; what is left is what run() and main() would refuse. */
+/* The settings by themselves were looked at; what is left are the files that they name. */
 static int
 check_config(bool ok)
 {
 	bool wanted[ROLE_COUNT] = {false};
 
-	ok &= check_roles(wanted);
-	ok &= load_http_files();
+	if (!check_roles(wanted))
+	{
+		ok = false;
+		wanted[ROLE_HTTP] = true; /* it may be meant */
+	}
+	ok &= !wanted[ROLE_HTTP] || load_http_files();
 	ok &= load_feed_headers();
 	if (*config.feed_ca_file != '\0' && access(config.feed_ca_file, R_OK) != 0)
 	{

@@ -164,7 +164,9 @@ class Program:
         return self.process.wait(timeout=PATIENCE_S)
 
     def stop(self):
-        return self.kill(signal.SIGTERM)
+        """Tells it to stop. That it ends well is looked at: a sanitizer has it end otherwise."""
+        end = self.kill(signal.SIGTERM)
+        assert end == 0, self.log_path.read_text()
 
 
 class Proxy:
@@ -377,7 +379,7 @@ class World:
         return subprocess.run([BUILD / "order-bridge", *words], env={**os.environ, **self.env, **env}, capture_output=True, text=True, timeout=PATIENCE_S)
 
     def close(self):
-        ends = {program.log_path: program.stop() for program in self.programs if program.process.poll() is None}
+        ends = {program.log_path: program.kill(signal.SIGTERM) for program in self.programs if program.process.poll() is None}
         self.db.close()
         channel = self.channel()
         for queue in self.listening:

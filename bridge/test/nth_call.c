@@ -116,6 +116,22 @@ PQsendQueryParams(PGconn *connection, const char *sql, int count, const Oid *typ
 }
 
 int
+PQsendPrepare(PGconn *connection, const char *name, const char *sql, int count, const Oid *types)
+{
+	return REAL(PQsendPrepare)(connection, name, fails('q') ? "a statement that fails" : sql, count,
+							   types);
+}
+
+/* One that the session has: it has not any more. */
+int
+PQsendQueryPrepared(PGconn *connection, const char *name, int count, const char *const *values,
+					const int *lengths, const int *formats, int format)
+{
+	return REAL(PQsendQueryPrepared)(connection, fails('q') ? "none" : name, count, values, lengths,
+									 formats, format);
+}
+
+int
 PQsendQuery(PGconn *connection, const char *sql)
 {
 	return REAL(PQsendQuery)(connection, fails('q') ? FAILING : sql);

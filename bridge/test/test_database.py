@@ -402,6 +402,37 @@ def test_no_answer_of_a_primary_that_has_been_replaced_is_waited_for(world):
         assert bridge.logged("reading orders: the primary has been replaced")
 
 
+def test_what_a_session_has_prepared_may_change(world):
+    """A function whose results are others than they were, and the whole extension made anew, under a bridge that goes on."""
+    world.stock(a={"x": 100})
+    bridge = world.ready_bridge("--roles=http")
+
+    def goes_round():
+        order = requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S)
+        assert order.status_code == 201, order.text
+        url = f"{bridge.url}/order/{order.json()['orderId']}"
+        for _ in range(10):         # by whichever session
+            assert requests.get(url, timeout=PATIENCE_S).json()["status"] == "pending"
+        assert requests.get(f"{bridge.url}/products/x", timeout=PATIENCE_S).status_code == 200
+        assert requests.post(f"{url}/cancel", timeout=PATIENCE_S).json()["status"] == "cancelled"
+    goes_round()
+    world.db.execute("""
+        ALTER EXTENSION order_aggregator DROP FUNCTION order_aggregator.order_documents(bigint[]);
+        ALTER FUNCTION order_aggregator.order_documents(bigint[]) RENAME TO earlier_documents;
+        CREATE OR REPLACE FUNCTION order_aggregator.order_documents(order_ids bigint[]) RETURNS TABLE (request_no bigint, document jsonb)
+        LANGUAGE sql SECURITY DEFINER AS 'SELECT request_no, document::jsonb FROM order_aggregator.earlier_documents(order_ids)'""")
+    goes_round()
+    assert bridge.logged("reading orders: ERROR:  cached plan must not change result type")
+    world.consistent()
+    world.db.execute("DROP EXTENSION order_aggregator CASCADE")
+    world.db.execute("DROP FUNCTION order_aggregator.order_documents, order_aggregator.earlier_documents")
+    world.db.execute("CREATE EXTENSION order_aggregator")
+    world.stock(a={"x": 100})
+    goes_round()
+    assert not bridge.logged("the connection")
+    world.consistent()
+
+
 def test_hosts_without_a_port_have_the_usual_one(world):
     """libpq takes one host with its port, or all hosts with all ports: the URL's list of ports is not for one of its hosts."""
     bridge = world.program("--roles=relay", DATABASE_URL=url_with_hosts(world.env["DATABASE_URL"], f"127.0.0.1:{free_port()}", "127.0.0.1"))
@@ -424,8 +455,12 @@ def test_a_host_that_closes_at_once_is_passed_over(world, dead):
         hosts[place] = f"127.0.0.1:{listeners[-1].getsockname()[1]}"
         threading.Thread(target=closes, args=[listeners[-1]], daemon=True).start()
     world.stock(a={"x": 10})
-    bridge = world.ready_bridge(DATABASE_URL=url_with_hosts(here, *hosts))
+    url = url_with_hosts(here, *hosts)
+    bridge = world.ready_bridge(DATABASE_URL=url)
     assert wait_until(lambda: placed(bridge), what="an order")
+    for command in ("status", "sync", "redrive", "doctor"):     # which try once
+        result = world.command(command, DATABASE_URL=url)
+        assert result.returncode == 0, (command, result)
     bridge.stop()
     for listener in listeners:
         listener.shutdown(socket.SHUT_RDWR)

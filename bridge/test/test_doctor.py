@@ -42,14 +42,15 @@ def test_check_config(world, tmp_path):
     assert (result.returncode, result.stdout) == (0, "the settings are in order\n")
     assert "--config: /nowhere cannot be read" in world.command("check-config", "--config=/nowhere").stderr
     assert 'there is no role "cook"' in world.command("check-config", "--roles=cook").stderr
+    assert world.command("check-config", "--roles=relay", HTTP_TOKENS_FILE="/nowhere").returncode == 0     # as run takes it
     assert "FEED_CA_FILE cannot be read" in world.command("check-config", FEED_CA_FILE="/nowhere").stderr
     (tmp_path / "bad.conf").write_text("PROT=3000\n")
-    wrong = {"--config": tmp_path / "bad.conf", "--port": "abc", "--log-level": "loud", "--roles": "cook", "--read-database-url-file": "/no1", "--database-url-file": "/no2",
-             "--rabbitmq-url-file": "/no3", "--amqp-ca-file": "/no4", "--http-tokens-file": "/no5", "--feed-headers-file": "/no6", "--feed-ca-file": "/no7",
+    wrong = {"--config": tmp_path / "bad.conf", "--port": "abc", "--log-level": "loud", "--roles": "cook", "--read-database-url-file": "/no1", "--relay-database-url": "colour=red", "--database-url-file": "/no2",
+             "--rabbitmq-url-file": "/no3", "--amqp-ca-file": "/no4", "--amqp-key-file": "/no8", "--http-tokens-file": "/no5", "--feed-headers-file": "/no6", "--feed-ca-file": "/no7",
              "--feed-allow-addresses": "everybody"}
     result = world.command("check-config", *(f"{flag}={value}" for flag, value in wrong.items()))      # all of it, not what it meets first
     assert result.returncode == 64 and result.stdout == ""
-    for word in ("line 1 of", "--port", "LOG_LEVEL", "cook", *(f"/no{n}" for n in (1, 2, 3, 5, 6, 7)), "AMQP_CA_FILE", "FEED_ALLOW_ADDRESSES"):
+    for word in ("line 1 of", "--port", "LOG_LEVEL", "cook", *(f"/no{n}" for n in (1, 2, 3, 5, 6, 7)), "AMQP_CA_FILE", "AMQP_KEY_FILE", "both or neither", "RELAY_DATABASE_URL is not", "FEED_ALLOW_ADDRESSES"):
         assert word in result.stderr, (word, result.stderr)
 
 

@@ -96,7 +96,8 @@ def test_beyond_loopback_only_with_tokens_or_by_name(world, tmp_path):
     for text in ("short read\n", "long-enough-0123456789\n", "long-enough-0123456789 everything\n"):
         (tmp_path / "tokens").write_text(text)
         bridge = world.bridge("--roles=relay", HTTP_TOKENS_FILE=str(tmp_path / "tokens"))
-        bridge.stop()   # no http, no tokens
+        wait_until(lambda: bridge.logged("relay: connected to PostgreSQL"), what="a bridge that needs no tokens")
+        bridge.stop()
         result = world.command("run", "--roles=http", f"--http-tokens-file={tmp_path / 'tokens'}")
         assert result.returncode == 64 and "line 1" in result.stderr, text
 
@@ -381,6 +382,6 @@ def test_events_are_streamed_in_order_and_resumed_from_history(world):
     wait_until(lambda: "order_bridge_listeners 1" in requests.get(f"{bridge.url}/metrics", timeout=PATIENCE_S).text, what="the ones that left to be noticed")
     beyond = EventSource(bridge, 99999)
     assert [next(beyond.lines) for _ in range(2)] == [b"retry: 1000", b"event: gap"]
-    assert bridge.stop() == 0
+    bridge.stop()
     with pytest.raises((StopIteration, requests.RequestException)):
         again.next(1)

@@ -131,6 +131,7 @@ settings_load(const Setting *table, const char *synopsis, const char *about, int
 	Parse       parse = {.table = table, .words = words, .words_max = words_max, .nwords = nwords};
 	struct argp argp = {options, on_option, synopsis, about, NULL, NULL, NULL};
 	int         count = 0;
+	int         error;
 	bool        is_read;
 
 	memset(options, 0, sizeof(options));
@@ -153,8 +154,12 @@ settings_load(const Setting *table, const char *synopsis, const char *about, int
 
 	*nwords = 0;
 	argp_err_exit_status = EX_USAGE;
-	if (argp_parse(&argp, argc, argv, 0, NULL, &parse) != 0)
-		return false;
+	error = argp_parse(&argp, argc, argv, 0, NULL, &parse);
+	if (error != 0) /* for want of memory: of what is wrong it has told, and left */
+	{
+		fprintf(stderr, "%s: %s\n", argv[0], strerror(error));
+		exit(EX_OSERR);
+	}
 	is_read = parse.file == NULL || settings_file_read(parse.file, table, from_file);
 	return store_all(&parse, from_file) && is_read;
 }

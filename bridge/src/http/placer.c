@@ -312,8 +312,9 @@ place(Placer *placer, Job *jobs)
 			reply_unavailable(jobs, "out of memory");
 			return;
 		}
-		outcome = db_query(&placer->db, "placing orders",
-						   is_wary ? SQL_PLACE_SKIP_LOCKED : SQL_PLACE, 1, params, &result);
+		outcome =
+			db_query_prepared(&placer->db, "placing orders",
+							  is_wary ? SQL_PLACE_SKIP_LOCKED : SQL_PLACE, 1, params, &result);
 		FAULT_POINT("placer.after_commit");
 		free(text);
 		if (outcome == DB_OK)

@@ -58,6 +58,16 @@ reply_problem(Job *jobs, const PGresult *result)
 		problem_reply(job, result);
 }
 
+/* Asks the database; a list is asked of a view, for which a prepared plan may be a bad one. */
+static DbOutcome
+query_database(Db *db, const Query *query, int nparams, const char *const *params,
+			   PGresult **result)
+{
+	return query->together == QUERY_SAME
+			   ? db_query(db, query->doing, query->sql, nparams, params, result)
+			   : db_query_prepared(db, query->doing, query->sql, nparams, params, result);
+}
+
 /*
  * Runs the statement of one job or several. With DB_OK the result is the caller's; else it has been
  * seen to: *answered says how. One of several may be what takes so long, or what brings the server
@@ -68,7 +78,7 @@ static DbOutcome
 run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result,
 	Answered *answered)
 {
-	DbOutcome outcome = db_query(db, jobs->query->doing, jobs->query->sql, nparams, params, result);
+	DbOutcome outcome = query_database(db, jobs->query, nparams, params, result);
 
 	*answered = ANSWERED;
 	if (outcome == DB_OK)

@@ -61,7 +61,7 @@ connect_to(Standby *standby, Db *primary)
 	if (db_is_same(&standby->db, primary))
 		return true;
 	log_error("READ_DATABASE_URL is another database than DATABASE_URL: it is not read from");
-	db_close(&standby->db);
+	db_leave(&standby->db);
 	return false;
 }
 
@@ -70,8 +70,8 @@ static bool
 ask_primary(Db *primary, char *lsn)
 {
 	PGresult *result;
-	bool      ok =
-		db_query(primary, "asking how far the primary is", SQL_LSN, 0, NULL, &result) == DB_OK;
+	bool      ok = db_query_prepared(primary, "asking how far the primary is", SQL_LSN, 0, NULL,
+									 &result) == DB_OK;
 
 	snprintf(lsn, LSN_BYTES, "%s", ok ? PQgetvalue(result, 0, 0) : "");
 	PQclear(result);
@@ -94,8 +94,8 @@ ask_standby(Standby *standby, const char *lsn)
 	Progress    progress = PROGRESS_NONE;
 
 	standby->db.timeout_ms = ASK_TIMEOUT_MS;
-	if (db_query(&standby->db, "asking how far the standby is", SQL_HAS_REPLAYED, 1, params,
-				 &result) == DB_OK &&
+	if (db_query_prepared(&standby->db, "asking how far the standby is", SQL_HAS_REPLAYED, 1,
+						  params, &result) == DB_OK &&
 		db_value(result, 0, 0) != NULL)
 		progress = *db_value(result, 0, 0) == 't' ? PROGRESS_THERE : PROGRESS_BEHIND;
 	standby->db.timeout_ms = timeout_ms;

@@ -84,10 +84,10 @@ typedef struct BrokerRefusal
 
 /*
  * broker_set_tls is for main(), before anything connects: how amqps:// is spoken. The broker's
- * certificate and name are verified always. The texts are borrowed. NULL, or what is wrong with
- * them.
+ * certificate and name are verified always. The texts are borrowed.
+ * False, after saying on standard error all that is wrong with them.
  */
-extern const char *broker_set_tls(const TlsFiles *files);
+extern bool broker_set_tls(const TlsFiles *files) __attribute__((warn_unused_result));
 
 /*
  * broker_open connects, logs in and opens a channel in confirm mode; NULL,

@@ -2,6 +2,7 @@
  * broker_tls.c
  *		amqps://: whom we trust, who we are.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -31,21 +32,32 @@ system_ca_file(void)
 	return "";
 }
 
-const char *
+static bool
+is_readable(const char *setting, const char *path)
+{
+	bool ok = *path == '\0' || access(path, R_OK) == 0;
+
+	if (!ok)
+		fprintf(stderr, "%s cannot be read\n", setting);
+	return ok;
+}
+
+bool
 broker_set_tls(const TlsFiles *wanted)
 {
+	bool ok = is_readable("AMQP_CA_FILE", wanted->ca_file);
+
+	ok &= is_readable("AMQP_CERT_FILE", wanted->cert_file);
+	ok &= is_readable("AMQP_KEY_FILE", wanted->key_file);
+	if ((*wanted->cert_file == '\0') != (*wanted->key_file == '\0'))
+	{
+		fputs("AMQP_CERT_FILE and AMQP_KEY_FILE must be given both or neither\n", stderr);
+		ok = false;
+	}
 	tls = *wanted;
 	if (*tls.ca_file == '\0')
 		tls.ca_file = system_ca_file();
-	else if (access(tls.ca_file, R_OK) != 0)
-		return "AMQP_CA_FILE cannot be read";
-	if ((*tls.cert_file == '\0') != (*tls.key_file == '\0'))
-		return "AMQP_CERT_FILE and AMQP_KEY_FILE must be given both or neither";
-	if (*tls.cert_file != '\0' && access(tls.cert_file, R_OK) != 0)
-		return "AMQP_CERT_FILE cannot be read";
-	if (*tls.key_file != '\0' && access(tls.key_file, R_OK) != 0)
-		return "AMQP_KEY_FILE cannot be read";
-	return NULL;
+	return ok;
 }
 
 amqp_socket_t *

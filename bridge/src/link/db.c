@@ -90,6 +90,7 @@ db_close(Db *db)
 		PQfinish(db->connection);
 	db->connection = NULL;
 	db->timeline = 0;
+	db->prepared_count = 0;
 }
 
 void
@@ -324,28 +325,25 @@ judge_timeline(Db *db, const char *doing, DbOutcome outcome, const char *timelin
 	return DB_LOST;
 }
 
-DbOutcome
-db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types,
-			   const char *const *params, const int *lengths, const int *formats, PGresult **result)
+/*
+ * Reads what a statement that was sent has brought. Its settings (pooled) or its preparation, if it
+ * is one to be prepared, went before it in the same round trip; if they were refused, that is the
+ * result.
+ */
+static DbOutcome
+finish_query(Db *db, const char *doing, bool is_sent, const char *preparing, PGresult **result)
 {
 	PGresult *results[2];
-	int       last = db->is_pooled ? 1 : 0; /* its settings come first */
+	int       last = db->is_pooled || preparing != NULL ? 1 : 0;
 	Reading   reading = begin_reading(db, doing, results, last + 1);
-	DbOutcome outcome = DB_LOST;
+	DbOutcome outcome = is_sent ? read_results(&reading) : judge(db, doing, NULL);
 
-	*result = NULL;
-	if (!can_send(db))
-		return DB_LOST;
-	if (db->is_pooled
-			? send_pooled(db, sql, nparams, types, params, lengths, formats)
-			: PQsendQueryParams(db->connection, sql, nparams, types, params, lengths, formats, 0))
-		outcome = read_results(&reading);
-	else
-		outcome = judge(db, doing, NULL);
-	if (last > 0 && results[1] == NULL) /* the settings were refused */
+	if (preparing != NULL && PQresultStatus(results[0]) == PGRES_COMMAND_OK && outcome != DB_LOST)
+		db->prepared[db->prepared_count++] = preparing;
+	if (results[last] == NULL) /* what went before was refused */
 		last = 0;
 	*result = results[last];
-	if (last > 0 && outcome != DB_LOST)
+	if (last > 0 && db->is_pooled && outcome != DB_LOST)
 		outcome = judge_timeline(db, doing, outcome, PQgetvalue(results[0], 0, 4));
 	if (last > 0)
 		PQclear(results[0]);
@@ -353,6 +351,96 @@ db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oi
 	{
 		PQclear(*result);
 		*result = NULL;
+	}
+	return outcome;
+}
+
+DbOutcome
+db_query_typed(Db *db, const char *doing, const char *sql, int nparams, const Oid *types,
+			   const char *const *params, const int *lengths, const int *formats, PGresult **result)
+{
+	bool is_sent;
+
+	*result = NULL;
+	if (!can_send(db))
+		return DB_LOST;
+	is_sent = db->is_pooled ? send_pooled(db, sql, nparams, types, params, lengths, formats)
+							: PQsendQueryParams(db->connection, sql, nparams, types, params,
+												lengths, formats, 0);
+	return finish_query(db, doing, is_sent, NULL, result);
+}
+
+/* ---------- prepared statements ---------- */
+
+/* Which of the session's statements it is; the next one if it has not been prepared. */
+static int
+prepared_place(const Db *db, const char *sql)
+{
+	int place = 0;
+
+	while (place < db->prepared_count && db->prepared[place] != sql)
+		place++;
+	return place;
+}
+
+/* Prepares it and runs it, in one round trip. */
+static bool
+send_preparing(PGconn *connection, const char *name, const char *sql, int nparams,
+			   const char *const *params)
+{
+	return PQenterPipelineMode(connection) && PQsendPrepare(connection, name, sql, nparams, NULL) &&
+		   PQsendQueryPrepared(connection, name, nparams, params, NULL, NULL, 0) &&
+		   PQpipelineSync(connection);
+}
+
+/* Has the session lost what it had prepared, or have the functions become others, as by an update
+ * of the extension? Then nothing has been run. */
+static bool
+is_prepared_no_more(const PGresult *result)
+{
+	const char *sqlstate = db_sqlstate(result);
+
+	return strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "0A000") == 0;
+}
+
+/* Runs it anew, not prepared; what the session may still have prepared goes first. */
+static DbOutcome
+query_afresh(Db *db, const char *doing, const char *sql, int nparams, const char *const *params,
+			 PGresult **result)
+{
+	DbOutcome outcome = db_query(db, "leaving prepared statements", SQL_UNPREPARE, 0, NULL, result);
+
+	db->prepared_count = 0;
+	if (outcome != DB_OK)
+		return outcome;
+	PQclear(*result);
+	return db_query(db, doing, sql, nparams, params, result);
+}
+
+DbOutcome
+db_query_prepared(Db *db, const char *doing, const char *sql, int nparams,
+				  const char *const *params, PGresult **result)
+{
+	int       place = prepared_place(db, sql);
+	bool      is_new = place == db->prepared_count;
+	char      name[12];
+	bool      is_sent;
+	DbOutcome outcome;
+
+	*result = NULL;
+	if (!can_send(db))
+		return DB_LOST;
+	if (db->is_pooled || place == DB_PREPARED_MAX)
+		return db_query(db, doing, sql, nparams, params, result);
+	snprintf(name, sizeof(name), "%d", place);
+	is_sent = is_new
+				  ? send_preparing(db->connection, name, sql, nparams, params)
+				  : PQsendQueryPrepared(db->connection, name, nparams, params, NULL, NULL, 0) == 1;
+	outcome = finish_query(db, doing, is_sent, is_new ? sql : NULL, result);
+	if (outcome == DB_ERROR && !is_new && is_prepared_no_more(*result))
+	{
+		PQclear(*result);
+		outcome = query_afresh(db, doing, sql, nparams, params, result);
 	}
 	return outcome;
 }

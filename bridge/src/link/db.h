@@ -2,9 +2,9 @@
  * db.h
  *		One libpq connection that comes back: each thread has its own.
  *
- * It may go through a pooler such as PgBouncer, by transactions: then nothing is set for a session,
- * but for each statement anew, in its own transaction and round trip. Only who has a session_sql
- * needs a session.
+ * It may go through a pooler such as PgBouncer, by transactions: then nothing is set or prepared
+ *for a session, but what it needs is set for each statement anew, in its own transaction and round
+ * trip. Only who has a session_sql needs a session.
  */
 #ifndef BRIDGE_DB_H
 #define BRIDGE_DB_H
@@ -21,6 +21,7 @@
 #define DB_TARGET_STANDBY  "standby"
 #define DB_TIMEOUT_MS      30000
 #define DB_LOCK_TIMEOUT_MS 2000
+#define DB_PREPARED_MAX    8 /* statements that a session keeps */
 
 /* The extension that this bridge needs, or a later one. */
 #define EXTENSION_MAJOR 1
@@ -52,15 +53,17 @@ typedef struct Db
 	const char *target;      /* of several hosts: target_session_attrs, unless the URL says */
 	int timeout_ms; /* a statement is given up after that, by the server, and grace_ms later by us
 					 */
-	int      grace_ms;
-	int      lock_timeout_ms; /* and sooner if it waits that long for a lock of someone's */
-	PGconn  *connection;
-	DbHosts  hosts;
-	Backoff  backoff;
-	char     cluster[DB_CLUSTER_BYTES];
-	unsigned timeline;      /* of the cluster; 0: a standby's, or not of the connection's */
-	bool     is_pooled;     /* a pooler may give each transaction another server process */
-	bool     lacks_session; /* and session_sql needs one: db_connect is in vain */
+	int         grace_ms;
+	int         lock_timeout_ms; /* and sooner if it waits that long for a lock of someone's */
+	PGconn     *connection;
+	DbHosts     hosts;
+	Backoff     backoff;
+	char        cluster[DB_CLUSTER_BYTES];
+	unsigned    timeline;      /* of the cluster; 0: a standby's, or not of the connection's */
+	bool        is_pooled;     /* a pooler may give each transaction another server process */
+	bool        lacks_session; /* and session_sql needs one: db_connect is in vain */
+	const char *prepared[DB_PREPARED_MAX]; /* what the session has, by the place: "0", "1", ... */
+	int         prepared_count;
 } Db;
 
 typedef enum DbOutcome
@@ -73,10 +76,14 @@ typedef enum DbOutcome
 /* db_init sets the defaults above; other time-outs are to be set before the first connect. */
 extern void db_init(Db *db, const char *url, const char *name, const char *session_sql);
 
-/* db_connect tries once, blocking at most a few seconds; true if connected to a database with our
- * extension, new enough, and not to a primary that has been replaced. Of several hosts it begins
- * with another one than what was in vain. */
+/* db_connect tries each host once, blocking at most a few seconds for each; true if connected to a
+ * database with our extension, new enough, and not to a primary that has been replaced. Of several
+ * hosts it begins with another one than what was in vain. */
 extern bool db_connect(Db *db) __attribute__((warn_unused_result));
+
+/* db_reach is db_connect for who is to tell what is wrong with a database: it looks at nothing, and
+ * what was in vain last is kept for PQerrorMessage(). */
+extern bool db_reach(Db *db) __attribute__((warn_unused_result));
 
 /* db_pause_ms: how long to wait before db_connect is called again, which began at that time and was
  * in vain; at most a second, and none if it has taken that long itself. */
@@ -122,6 +129,15 @@ extern DbOutcome db_query(Db *db, const char *doing, const char *sql, int nparam
 extern DbOutcome db_query_typed(Db *db, const char *doing, const char *sql, int nparams,
 								const Oid *types, const char *const *params, const int *lengths,
 								const int *formats, PGresult **result)
+	__attribute__((warn_unused_result));
+
+/*
+ * db_query_prepared is db_query for one of a few statements that are run again and again: the
+ * session keeps it, parsed and planned, if it is its own. It should be a call of functions: a plan
+ * that reads tables may be made for all values while these are empty.
+ */
+extern DbOutcome db_query_prepared(Db *db, const char *doing, const char *sql, int nparams,
+								   const char *const *params, PGresult **result)
 	__attribute__((warn_unused_result));
 
 /*

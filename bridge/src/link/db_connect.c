@@ -223,14 +223,22 @@ log_connect_error(const char *error)
 
 /* Connects to one host; to any of the URL's, the first time. */
 static bool
+reach_host(Db *db, const DbHost *host)
+{
+	bool ok = db_adopt(db, open_connection(db, host));
+
+	db_learn_hosts(db);
+	return ok;
+}
+
+/* The same, and looks whether it is a database to work with. */
+static bool
 connect_to(Db *db, const DbHost *host)
 {
 	long long began_ms = monotonic_ms();
 	bool      is_one = db->hosts.count > 0;
-	bool      ok = db_adopt(db, open_connection(db, host));
 
-	db_learn_hosts(db);
-	if (!ok)
+	if (!reach_host(db, host))
 	{
 		if (db->lacks_session)
 			log_error("%s " DB_LACKS_SESSION, db->name);
@@ -253,17 +261,37 @@ connect_to(Db *db, const DbHost *host)
 	return true;
 }
 
+/* Tries each host once. As long as they are not known libpq goes through them by itself, and stops
+ * at one that answers with an error or not at all: if that was in vain, each is tried then. */
+static bool
+try_hosts(Db *db, bool (*attempt)(Db *db, const DbHost *host))
+{
+	bool   is_known;
+	DbHost host;
+
+	do
+	{
+		int first = db->hosts.first; /* which each attempt changes */
+		int count = db->hosts.count > 0 ? db->hosts.count : 1;
+
+		is_known = db->hosts.count > 0;
+		for (int i = 0; i < count; i++)
+			if (db_choose_host(db, (first + i) % count, &host) && attempt(db, &host))
+				return true;
+	} while (!is_known && db->hosts.count > 1 && !db->lacks_session);
+	return false;
+}
+
 bool
 db_connect(Db *db)
 {
-	int    first = db->hosts.first; /* which each attempt changes */
-	int    count = db->hosts.count > 0 ? db->hosts.count : 1;
-	DbHost host;
+	return try_hosts(db, connect_to);
+}
 
-	for (int i = 0; i < count; i++)
-		if (db_choose_host(db, (first + i) % count, &host) && connect_to(db, &host))
-			return true;
-	return false;
+bool
+db_reach(Db *db)
+{
+	return try_hosts(db, reach_host);
 }
 
 int

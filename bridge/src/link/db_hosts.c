@@ -115,7 +115,8 @@ find_host(const Db *db)
 	{
 		take_host(&db->hosts, n, &host);
 		if (strcmp(*host.host != '\0' ? host.host : host.hostaddr, PQhost(db->connection)) == 0 &&
-			strcmp(host.port, PQport(db->connection)) == 0)
+			strcmp(host.port, PQport(db->connection)) == 0 &&
+			(*host.hostaddr == '\0' || strcmp(host.hostaddr, PQhostaddr(db->connection)) == 0))
 			return n;
 	}
 	return 0;

@@ -13,6 +13,8 @@ const char SQL_TRANSACTION[] =
 	"set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, "
 	"true), " TIMELINE_OR_NONE;
 
+const char SQL_UNPREPARE[] = "DEALLOCATE ALL";
+
 const char SQL_BACKEND_PID[] = "SELECT pg_catalog.pg_backend_pid()";
 
 const char SQL_DATABASE[] = "SELECT c.system_identifier, "

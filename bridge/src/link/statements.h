@@ -11,6 +11,7 @@
 	"lock_timeout = %d"
 /* the same for one transaction: $1 and $2 are the time-outs */
 extern const char SQL_TRANSACTION[];
+extern const char SQL_UNPREPARE[];
 extern const char SQL_BACKEND_PID[];
 extern const char SQL_DATABASE[];
 

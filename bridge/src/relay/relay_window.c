@@ -187,8 +187,8 @@ relay_write_checkpoint(Relay *relay, int published)
 	snprintf(low, sizeof(low), "%" PRId64, relay->low);
 	snprintf(cursor, sizeof(cursor), "%" PRId64, relay->cursor);
 	snprintf(count, sizeof(count), "%d", published);
-	ok = db_query(&relay->db, "moving the checkpoint", SQL_RELAY_ADVANCE, 7, params, &result) ==
-		 DB_OK;
+	ok = db_query_prepared(&relay->db, "moving the checkpoint", SQL_RELAY_ADVANCE, 7, params,
+						   &result) == DB_OK;
 	if (ok && PQgetisnull(result, 0, 0))
 	{
 		log_warning("another relay has taken over since epoch %s", relay->epoch);
@@ -288,7 +288,8 @@ read_page(Relay *relay, const char *finished, int64_t after, int max_events, siz
 	snprintf(from_xid, sizeof(from_xid), "%" PRIu64, relay->snapshot.xmax);
 	snprintf(events, sizeof(events), "%d", max_events);
 	snprintf(bytes, sizeof(bytes), "%zu", max_bytes);
-	if (db_query(&relay->db, "reading events", SQL_RELAY_EVENTS, 6, params, &rows) == DB_OK)
+	if (db_query_prepared(&relay->db, "reading events", SQL_RELAY_EVENTS, 6, params, &rows) ==
+		DB_OK)
 	{
 		relay_renew_lease(relay);
 		return rows;

@@ -171,9 +171,9 @@ apply(Replies *replies, const int *which, int count)
 			return false;
 		}
 		FAULT_POINT("replies.before_commit");
-		outcome = db_query(&replies->db, "applying replies",
-						   is_wary ? SQL_APPLY_REPLIES_SKIP_LOCKED : SQL_APPLY_REPLIES, 2, params,
-						   &result);
+		outcome = db_query_prepared(&replies->db, "applying replies",
+									is_wary ? SQL_APPLY_REPLIES_SKIP_LOCKED : SQL_APPLY_REPLIES, 2,
+									params, &result);
 		FAULT_POINT("replies.after_commit");
 		free(text);
 		free(users);

@@ -24,10 +24,9 @@
 #include "http/standby.h"
 #include "sync/sync.h"
 
-#define LOCK_TIMEOUT_MS 200 /* of what only reads */
-#define TIMEOUT_DIVISOR 4   /* so much sooner do those give up who do not take what is slow */
-#define LOCK_TIMEOUT_MS_MIN                                                                        \
-	40 /* of what changes an order, the first time; then twice that, and so on */
+#define LOCK_TIMEOUT_MS     200 /* of what only reads */
+#define TIMEOUT_DIVISOR     4   /* so much sooner do those give up who do not take what is slow */
+#define LOCK_TIMEOUT_MS_MIN 40  /* of what changes an order, at first; then twice that, ... */
 #define LOCK_TIMEOUT_MS_MAX 320
 
 /* ---------- running ---------- */
@@ -58,16 +57,6 @@ reply_problem(Job *jobs, const PGresult *result)
 		problem_reply(job, result);
 }
 
-/* Asks the database; a list is asked of a view, for which a prepared plan may be a bad one. */
-static DbOutcome
-query_database(Db *db, const Query *query, int nparams, const char *const *params,
-			   PGresult **result)
-{
-	return query->together == QUERY_SAME
-			   ? db_query(db, query->doing, query->sql, nparams, params, result)
-			   : db_query_prepared(db, query->doing, query->sql, nparams, params, result);
-}
-
 /*
  * Runs the statement of one job or several. With DB_OK the result is the caller's; else it has been
  * seen to: *answered says how. One of several may be what takes so long, or what brings the server
@@ -78,7 +67,10 @@ static DbOutcome
 run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result,
 	Answered *answered)
 {
-	DbOutcome outcome = query_database(db, jobs->query, nparams, params, result);
+	/* how a list is read best depends on what there is */
+	DbOutcome (*query)(Db *, const char *, const char *, int, const char *const *, PGresult **) =
+		jobs->query->together == QUERY_SAME ? db_query : db_query_prepared;
+	DbOutcome outcome = query(db, jobs->query->doing, jobs->query->sql, nparams, params, result);
 
 	*answered = ANSWERED;
 	if (outcome == DB_OK)

@@ -593,7 +593,7 @@ def test_no_password_is_in_an_error(target, setting, url):
 
 def test_no_password_is_in_the_log_of_a_connection_that_fails(target):
     program = target.world.bridge("--roles=relay", DATABASE_URL="postgresql://user:S3CRET/x", RABBITMQ_URL="amqp://user:S3CRET@127.0.0.1:1/")
-    wait_until(lambda: program.logged("cannot connect to PostgreSQL"), what="the failure")
+    wait_until(lambda: program.logged("warning relay cannot connect to PostgreSQL"), what="the failure")
     program.stop()
     assert not program.logged("S3CRET")
 

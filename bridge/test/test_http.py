@@ -96,7 +96,7 @@ def test_beyond_loopback_only_with_tokens_or_by_name(world, tmp_path):
     for text in ("short read\n", "long-enough-0123456789\n", "long-enough-0123456789 everything\n"):
         (tmp_path / "tokens").write_text(text)
         bridge = world.bridge("--roles=relay", HTTP_TOKENS_FILE=str(tmp_path / "tokens"))
-        wait_until(lambda: bridge.logged("relay: connected to PostgreSQL"), what="a bridge that needs no tokens")
+        wait_until(lambda: bridge.logged("info relay connected to PostgreSQL"), what="a bridge that needs no tokens")
         bridge.stop()
         result = world.command("run", "--roles=http", f"--http-tokens-file={tmp_path / 'tokens'}")
         assert result.returncode == 64 and "line 1" in result.stderr, text

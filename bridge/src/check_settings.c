@@ -115,8 +115,8 @@ check_database_url(void)
 		if (older != NULL)
 			config.database_url = older;
 	}
-	if (*config.database_url == '\0')
-		return is_read && is_fine("DATABASE_URL", "must be set");
+	if (is_read && *config.database_url == '\0')
+		is_read = is_fine("DATABASE_URL", "must be set");
 	if (*config.relay_database_url == '\0')
 		config.relay_database_url = config.database_url;
 	return is_read &

@@ -43,6 +43,8 @@ def test_check_config(world, tmp_path):
     assert "--config: /nowhere cannot be read" in world.command("check-config", "--config=/nowhere").stderr
     assert 'there is no role "cook"' in world.command("check-config", "--roles=cook").stderr
     assert world.command("check-config", "--roles=relay", HTTP_TOKENS_FILE="/nowhere").returncode == 0     # as run takes it
+    both = world.command("check-config", DATABASE_URL="", READ_DATABASE_URL="colour=red").stderr
+    assert "DATABASE_URL must be set" in both and "READ_DATABASE_URL is not" in both
     assert "FEED_CA_FILE cannot be read" in world.command("check-config", FEED_CA_FILE="/nowhere").stderr
     (tmp_path / "bad.conf").write_text("PROT=3000\n")
     wrong = {"--config": tmp_path / "bad.conf", "--port": "abc", "--log-level": "loud", "--roles": "cook", "--read-database-url-file": "/no1", "--relay-database-url": "colour=red", "--database-url-file": "/no2",
@@ -98,6 +100,14 @@ def test_the_doctor_finds_its_way_among_several_hosts(world):
             url = url_with_hosts(hosts, *order)
             result = world.command("doctor", DATABASE_URL=url, READ_DATABASE_URL=url, RELAY_DATABASE_URL=f"{url}?connect_timeout=9")
             assert result.returncode == 0 and "ok   standby: " in result.stdout and "ok   relay: " in result.stdout, result.stdout
+
+
+def test_the_doctor_says_of_each_host_why_it_is_not_to_be_had(world):
+    url = urllib.parse.urlsplit(world.env["DATABASE_URL"])
+    nowhere = free_port()
+    result = world.command("doctor", DATABASE_URL=f"postgresql://{url.username}:wrong@{url.hostname}:{url.port},127.0.0.1:{nowhere}{url.path}")
+    assert result.returncode == 1 and f"port {nowhere} failed: Connection refused" in result.stdout, result.stdout
+    assert "password authentication failed" in result.stderr
 
 
 def test_the_older_system_s_settings(world):

@@ -410,9 +410,9 @@ query_afresh(Db *db, const char *doing, const char *sql, int nparams, const char
 {
 	DbOutcome outcome = db_query(db, "leaving prepared statements", SQL_UNPREPARE, 0, NULL, result);
 
-	db->prepared_count = 0;
 	if (outcome != DB_OK)
 		return outcome;
+	db->prepared_count = 0;
 	PQclear(*result);
 	return db_query(db, doing, sql, nparams, params, result);
 }

@@ -228,6 +228,10 @@ reach_host(Db *db, const DbHost *host)
 	bool ok = db_adopt(db, open_connection(db, host));
 
 	db_learn_hosts(db);
+	if (!ok && db->lacks_session)
+		log_error("%s " DB_LACKS_SESSION, db->name);
+	else if (!ok)
+		log_connect_error(PQerrorMessage(db->connection));
 	return ok;
 }
 
@@ -240,10 +244,6 @@ connect_to(Db *db, const DbHost *host)
 
 	if (!reach_host(db, host))
 	{
-		if (db->lacks_session)
-			log_error("%s " DB_LACKS_SESSION, db->name);
-		else
-			log_connect_error(PQerrorMessage(db->connection));
 		if (is_one && monotonic_ms() - began_ms >= HANGS_MS)
 			db_rest_host(db);
 		db_leave(db);

@@ -126,16 +126,19 @@ def place_orders(db, spread):
 
 
 def batches(db):
-    """One client, 1 000 orders a call; and COPY of what the last of them has left."""
-    names = [f"place_orders_{spread}" for spread in PICK]
+    """One client, 1 000 orders a call; and each time COPY of what that has left."""
+    copies = {"uniform": "copy_limit", "zipf": "copy_zipf", "hot": "copy_hot"}
     rounds = []
     for _ in range(ROUNDS):
-        rounds.append({f"place_orders_{spread}": place_orders(db, spread) for spread in PICK})
-        rounds[-1]["copy_limit"] = copy(db)
-    figures.add_rounds("copy_limit", [r["copy_limit"] for r in rounds], "orders/s")
-    for name in names:
-        baseline = "plpgsql_hot" if name.endswith("hot") else "plpgsql_uniform"
-        figures.add_rounds(name, [r[name] for r in rounds], "orders/s", {"ratio": baseline, "ratio_to_copy": "copy_limit"})
+        rounds.append({})
+        for spread in PICK:
+            rounds[-1][f"place_orders_{spread}"] = place_orders(db, spread)
+            rounds[-1][copies[spread]] = copy(db)
+    for spread in PICK:
+        name, limit = f"place_orders_{spread}", copies[spread]
+        figures.add_rounds(limit, [r[limit] for r in rounds], "orders/s")
+        figures.add_rounds(name, [r[name] for r in rounds], "orders/s",
+                           {"ratio": "plpgsql_hot" if spread == "hot" else "plpgsql_uniform", "ratio_to_copy": limit})
 
 
 def against_batches(name, rounds, unit):

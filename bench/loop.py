@@ -7,8 +7,9 @@ loop_slowest_second: the fewest in any second of that, its ratio to the mean; lo
 how much processor time for one order on its way, and loop_wal_bytes of WAL.
 loop_latency: 100 orders a second by place_order(), from before the call until its order.confirmed event
 is in the hands of a consumer, which is one hop more than the database's own "confirmed".
+BENCH_ROUNDS rounds: medians with their range; what was spent is of all of them.
 
-Environment: LOOP_SECONDS (30).
+Environment: LOOP_SECONDS (30), BENCH_ROUNDS (5).
 """
 
 import json
@@ -21,7 +22,7 @@ import requests
 from common import Figures, check, connect, empty, fresh, make_wal_files, percentile, servers, settings
 from spent import Spent
 
-SECONDS = int(os.environ.get("LOOP_SECONDS", 30))
+SECONDS, ROUNDS = int(os.environ.get("LOOP_SECONDS", 30)), int(os.environ.get("BENCH_ROUNDS", 5))
 PRODUCTS, BATCH, UNDER_WAY = 10_000, 500, 4_000
 LATENCY_ORDERS, LATENCY_RATE = 2_000, 100
 
@@ -33,7 +34,8 @@ def metric(name):
     raise KeyError(name)
 
 
-def sustained(figures, db):
+def sustained(db, placed_before):
+    """A round: (orders confirmed, seconds, the fewest in a second of it, what was spent as Spent tells it, orders placed so far)."""
     batches = [json.dumps([{"customerId": f"customer {n}", "products": [{"productId": f"product-{(b * BATCH + n) % PRODUCTS}", "quantity": 1}]}
                            for n in range(BATCH)]) for b in range(PRODUCTS // BATCH)]
     placed = confirmed = 0
@@ -49,16 +51,26 @@ def sustained(figures, db):
             placed += BATCH
         time.sleep(0.005)
     seconds, confirmed = time.monotonic() - started, metric("replies_applied_total") - before
-    cpu, wal_bytes, wal_records, full_pages = spent.since()
+    used = spent.since()
     by_second = [next(c for at, c in samples if at >= second) for second in range(1, int(samples[-1][0]))]
     slowest = min(later - earlier for earlier, later in zip(by_second, by_second[1:]))
-    drain_until(db, placed)
+    drain_until(db, placed_before + placed)
     check(db)
-    figures.add("loop_orders", confirmed / seconds, "orders/s", seconds=round(seconds), placed=placed)
-    figures.add("loop_slowest_second", slowest, "orders/s", "loop_orders")
-    for who, used in sorted(cpu.items(), key=lambda item: -item[1]):
-        if used * 1_000_000 >= confirmed:
-            figures.add("loop_cpu_us", used * 1_000_000 / confirmed, "µs/order", places=1, who=who)
+    return confirmed, seconds, slowest, used, placed_before + placed
+
+
+def all_rounds(figures, db):
+    placed, rounds = db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0], []
+    for _ in range(ROUNDS):
+        rounds.append(sustained(db, placed))
+        placed = rounds[-1][-1]
+    figures.add_rounds("loop_orders", [{"value": confirmed / seconds} for confirmed, seconds, *_ in rounds], "orders/s")
+    figures.add_rounds("loop_slowest_second", [{"value": slowest} for _, _, slowest, *_ in rounds], "orders/s", {"ratio": "loop_orders"})
+    confirmed = sum(r[0] for r in rounds)
+    cpu, wal_bytes, wal_records, full_pages = (sum(parts, type(parts[0])()) for parts in zip(*(used for _, _, _, used, _ in rounds)))
+    for who, seconds in sorted(cpu.items(), key=lambda item: -item[1]):
+        if seconds * 1_000_000 >= confirmed:
+            figures.add("loop_cpu_us", seconds * 1_000_000 / confirmed, "µs/order", places=1, who=who)
     figures.add("loop_wal_bytes", wal_bytes / confirmed, "bytes/order", records=round(wal_records / confirmed, 2), full_pages=round(full_pages / confirmed, 3))
 
 
@@ -116,7 +128,7 @@ def main():
         servers("up")
         with connect() as db:
             latency(figures, db)
-            sustained(figures, db)
+            all_rounds(figures, db)
     finally:
         servers("down")
     figures.write()

@@ -60,4 +60,4 @@ class Spent:
     def since(self):
         """({who: seconds}, bytes of WAL, records, full pages)."""
         ticks, wal = self.look()
-        return {who: (ticks[who] - self.ticks[who]) / TICKS for who in ticks}, *(after - before for before, after in zip(self.wal, wal))
+        return collections.Counter({who: (ticks[who] - self.ticks[who]) / TICKS for who in ticks}), *(after - before for before, after in zip(self.wal, wal))

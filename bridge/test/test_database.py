@@ -230,9 +230,9 @@ def jumped(ids):
 
 
 @contextlib.contextmanager
-def standby(world, before=lambda: None, streams=False):
+def standby(world, before=lambda: None, streams=False, name="standby"):
     """The URL of a standby that has what before() does; and all that comes after it only if it streams."""
-    folder, port = world.tmp_path / "standby", free_port()
+    folder, port = world.tmp_path / name, free_port()
     owner = (RUN / "postgresql").stat()
     before()
     shell("pg_basebackup", "-d", world.servers.env["DATABASE_URL"], "-D", folder, "-R", "-X", "stream", "-c", "fast")

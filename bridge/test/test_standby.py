@@ -179,3 +179,21 @@ def test_reads_that_are_ended_there_come_to_the_primary(world, replica):
     stopping.set()
     ender.join()
     comes_back(world, bridge, on_standby(bridge))
+
+
+def test_a_standby_of_a_primary_that_was_replaced_is_not_read_from(world):
+    """As a primary that comes back, before it is set back: it has replayed more than the new one has written, and lacks what that has."""
+    world.stock(a={"x": 100000})
+    with standby(world, streams=True) as behind, standby(world, name="next") as ahead:
+        with psycopg.connect(ahead, autocommit=True) as db, psycopg.connect(behind, autocommit=True) as old:
+            assert db.execute("SELECT pg_promote()").fetchone()[0]
+            for _ in range(3):
+                world.db.execute("SELECT pg_switch_wal(), order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]')")
+            lsn = world.value("SELECT pg_current_wal_lsn()")
+            wait_until(lambda: old.execute("SELECT pg_last_wal_replay_lsn() >= %s", [lsn]).fetchone()[0], what="the old standby")
+        bridge = world.ready_bridge("--roles=http", DATABASE_URL=url_of_bridge(world, ahead), READ_DATABASE_URL=url_of_bridge(world, behind))
+        wait_until(lambda: bridge.logged("the standby is there"), what="the standby")
+        for _ in range(20):
+            assert send(bridge, "GET", f"/order/{place(bridge)}").status_code == 200
+        assert on_standby(bridge) == 0
+        bridge.stop()

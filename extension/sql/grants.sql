@@ -68,6 +68,7 @@ GRANT EXECUTE ON FUNCTION place_order_documents(jsonb), order_documents(bigint[]
 	postpone_feed(text, bigint, text, interval), make_outbox_partitions(int),
 	drop_outbox_partitions(interval), forget_idempotency_keys(interval),
 	forget_feed_syncs(interval), outbox_head(), outbox_tail(), outbox_top(), next_xid(),
+	replay_timeline(),
 	relay_try_lead(), relay_fall_asleep(), relay_wake_up(), relay_acquire(text),
 	relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint, timestamptz),
 	relay_events(bigint, xid8, xid8[], pg_snapshot, int, bigint),

@@ -16,6 +16,7 @@
 #define ASK_TIMEOUT_MS 200 /* for the question how far it is */
 #define WAIT_MS        50  /* for it to get there */
 #define LSN_BYTES      32
+#define TIMELINE_BYTES 12  /* in hexadecimal */
 #define LEAVE_MS_MIN   100 /* one that is behind is left alone; twice that, and so on */
 #define LEAVE_MS_MAX   10000
 #define WATCH_MS       500
@@ -65,15 +66,26 @@ connect_to(Standby *standby, Db *primary)
 	return false;
 }
 
+/* A place in the WAL. */
+typedef struct Place
+{
+	char lsn[LSN_BYTES];
+	char timeline[TIMELINE_BYTES];
+} Place;
+
 /* How far the primary is; false if it does not say. */
 static bool
-ask_primary(Db *primary, char *lsn)
+ask_primary(Db *primary, Place *place)
 {
 	PGresult *result;
 	bool      ok = db_query_prepared(primary, "asking how far the primary is", SQL_LSN, 0, NULL,
 									 &result) == DB_OK;
 
-	snprintf(lsn, LSN_BYTES, "%s", ok ? PQgetvalue(result, 0, 0) : "");
+	if (ok)
+	{
+		snprintf(place->lsn, sizeof(place->lsn), "%s", PQgetvalue(result, 0, 0));
+		snprintf(place->timeline, sizeof(place->timeline), "%s", PQgetvalue(result, 0, 1));
+	}
 	PQclear(result);
 	return ok;
 }
@@ -86,15 +98,15 @@ typedef enum Progress
 } Progress;
 
 static Progress
-ask_standby(Standby *standby, const char *lsn)
+ask_standby(Standby *standby, const Place *place)
 {
-	const char *params[1] = {lsn};
+	const char *params[2] = {place->lsn, place->timeline};
 	int         timeout_ms = standby->db.timeout_ms;
 	PGresult   *result;
 	Progress    progress = PROGRESS_NONE;
 
 	standby->db.timeout_ms = ASK_TIMEOUT_MS;
-	if (db_query_prepared(&standby->db, "asking how far the standby is", SQL_HAS_REPLAYED, 1,
+	if (db_query_prepared(&standby->db, "asking how far the standby is", SQL_HAS_REPLAYED, 2,
 						  params, &result) == DB_OK &&
 		db_value(result, 0, 0) != NULL)
 		progress = *db_value(result, 0, 0) == 't' ? PROGRESS_THERE : PROGRESS_BEHIND;
@@ -106,7 +118,7 @@ ask_standby(Standby *standby, const char *lsn)
 bool
 standby_is_up_to_date(Standby *standby, Db *primary)
 {
-	char      lsn[LSN_BYTES];
+	Place     place;
 	long long until_ms;
 	Progress  progress;
 
@@ -114,10 +126,11 @@ standby_is_up_to_date(Standby *standby, Db *primary)
 		return false;
 	if (!db_is_connected(&standby->db) && !connect_to(standby, primary))
 		return leave_alone(standby);
-	if (!ask_primary(primary, lsn))
+	if (!ask_primary(primary, &place))
 		return false;
 	until_ms = monotonic_ms() + WAIT_MS;
-	for (int pause_ms = 1; (progress = ask_standby(standby, lsn)) == PROGRESS_BEHIND; pause_ms *= 2)
+	for (int pause_ms = 1; (progress = ask_standby(standby, &place)) == PROGRESS_BEHIND;
+		 pause_ms *= 2)
 	{
 		if (monotonic_ms() + pause_ms > until_ms)
 			return leave_alone(standby);
@@ -145,9 +158,11 @@ standby_note(Standby *standby, bool has_answered)
 static bool
 look_at(Standby *standby)
 {
+	static const Place anywhere = {.lsn = "0/0"};
+
 	if (!db_is_connected(&standby->db) && !db_connect(&standby->db))
 		return false;
-	if (ask_standby(standby, "0/0") != PROGRESS_NONE)
+	if (ask_standby(standby, &anywhere) != PROGRESS_NONE)
 		return true;
 	db_leave(&standby->db);
 	return false;

@@ -281,12 +281,12 @@ const char SQL_STATUS[] =
 
 /* ---------- reading from a standby ---------- */
 
-const char SQL_LSN[] = "SELECT pg_catalog.pg_current_wal_insert_lsn()";
+const char SQL_LSN[] = "SELECT pg_catalog.pg_current_wal_insert_lsn(), " TIMELINE;
 
-/* null of what is no standby */
-const char SQL_HAS_REPLAYED[] =
-	"SELECT CASE WHEN pg_catalog.pg_is_in_recovery() "
-	"THEN pg_catalog.pg_last_wal_replay_lsn() >= $1::pg_catalog.pg_lsn END";
+/* null of what is no standby; a primary that comes back may be further, on an earlier timeline */
+const char SQL_HAS_REPLAYED[] = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() "
+								"THEN pg_catalog.pg_last_wal_replay_lsn() >= $1::pg_catalog.pg_lsn "
+								"AND order_aggregator.replay_timeline() = $2 END";
 
 /* ---------- doctor ---------- */
 

@@ -195,10 +195,11 @@ def data_directory(db):
 
 def file_floor(db):
     """How fast the system takes a new file of 2 GB, 8 kB at a time, without a flush; its memory is free then, and the machine's own."""
+    page = bytes(8192)
     with tempfile.TemporaryFile(dir=data_directory(db).parent, buffering=0) as file:
         began = time.monotonic()
         for _ in range(262_144):
-            file.write(bytes(8192))
+            file.write(page)
         return {"value": 2048 / (time.monotonic() - began)}
 
 

@@ -3,9 +3,9 @@
 
 PgBouncer stands beside PostgreSQL and reaches it by its Unix socket; place_order_pooled_tcp is by TCP. Its pool has 16 sessions.
 insert_direct and insert_pooled are the same with a one-row INSERT in place of place_order: what PgBouncer itself costs here.
-By pgbench with 16 clients (the _many: 128, of a pool of 16) over TCP and statements that are not prepared, which PgBouncer before 1.21 cannot keep, by the extended protocol and by
-the simple one, which has a fifth of the messages; one private server, durable commits on, all on this machine: PgBouncer's thread takes
-its time from the same cores. BENCH_ROUNDS rounds in turns, the median of the rounds' ratios with their range.
+By pgbench with 16 clients (the _many: 128, of a pool of 16) over TCP and statements that are not prepared, which PgBouncer before 1.21
+cannot keep, by the extended protocol and by the simple one, which has a fifth of the messages; one private server, durable commits on,
+all on this machine: PgBouncer's thread takes its time from the same cores. BENCH_ROUNDS rounds in turns, the median of the rounds' ratios with their range.
 place_order_direct_prepared is what a client gains that has a session of its own.
 
 Environment: BENCH_SECONDS (5), BENCH_ROUNDS (5).

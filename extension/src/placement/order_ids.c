@@ -19,17 +19,13 @@
 #include "placement/order_ids.h"
 
 #include "access/xlog.h"
-#include "access/xlogrecovery.h"
 #include "commands/sequence.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "store/locks.h"
 #include "store/plans.h"
 #include "store/tables.h"
-#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-
-PG_FUNCTION_INFO_V1(oa_replay_timeline);
 
 #define IDS_JUMP  INT64CONST(1000000000)
 #define JUMPS_MAX 1000 /* 2^53, JSON's limit, is at 9 000 000 */
@@ -105,16 +101,4 @@ order_id_sequence(void)
 		followed_for = sequence;
 	}
 	return sequence;
-}
-
-/* What a primary is that comes back, until it is set back to where its successor began: further
- * than that one, perhaps, but on the timeline of before. */
-Datum
-oa_replay_timeline(PG_FUNCTION_ARGS)
-{
-	TimeLineID timeline = 0;
-
-	if (!RecoveryInProgress() || XLogRecPtrIsInvalid(GetXLogReplayRecPtr(&timeline)))
-		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%08X", timeline)));
 }

@@ -131,7 +131,7 @@ def job_of(path):
 
 
 FOLDERS = [
-    ("extension/src", "the extension, from the top down", ["", "feed", "settlement", "placement", "outbox", "store"]),
+    ("extension/src", "the extension, from the top down", ["", "feed", "settlement", "placement", "reading", "outbox", "store"]),
     ("bridge/src", "the daemon: a folder a role, then what they stand on", ["", "http", "relay", "replies", "sync", "housekeeping", "link", "base"]),
     ("bridge/sim", "the vendor simulator", [""]),
 ]
@@ -143,6 +143,8 @@ def readme():
     begin, end = "<!-- files: made by make docs -->\n", "<!-- end of files -->\n"
     lines = []
     for tree, title, folders in FOLDERS:
+        missing = {str(file.parent.relative_to(TOP / tree)) for file in (TOP / tree).glob("**/*.c")} - {folder or "." for folder in folders}
+        assert not missing, f"README's map lacks {missing} of {tree}"
         lines += [f"**`{tree}/`**, {title}", "", "| file | its job |", "| --- | --- |"]
         for folder in folders:
             for file in sorted((TOP / tree / folder).glob("*.c")):

@@ -410,11 +410,7 @@ check_config(bool ok)
 	}
 	ok &= !wanted[ROLE_HTTP] || load_http_files();
 	ok &= load_feed_headers();
-	if (*config.feed_ca_file != '\0' && access(config.feed_ca_file, R_OK) != 0)
-	{
-		fprintf(stderr, "FEED_CA_FILE cannot be read: %s\n", config.feed_ca_file);
-		ok = false;
-	}
+	ok &= settings_can_read("FEED_CA_FILE", config.feed_ca_file);
 	if (ok)
 		puts("the settings are in order");
 	return ok ? EX_OK : EX_USAGE;

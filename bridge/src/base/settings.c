@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "base/settings_file.h"
 #include "base/text.h"
@@ -162,4 +163,14 @@ settings_load(const Setting *table, const char *synopsis, const char *about, int
 	}
 	is_read = parse.file == NULL || settings_file_read(parse.file, table, from_file);
 	return store_all(&parse, from_file) && is_read;
+}
+
+bool
+settings_can_read(const char *env, const char *path)
+{
+	bool ok = *path == '\0' || access(path, R_OK) == 0;
+
+	if (!ok)
+		fprintf(stderr, "%s cannot be read: %s\n", env, path);
+	return ok;
 }

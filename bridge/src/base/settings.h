@@ -38,4 +38,8 @@ extern bool settings_load(const Setting *table, const char *synopsis, const char
 						  char **argv, char **words, int words_max, int *nwords)
 	__attribute__((warn_unused_result));
 
+/* settings_can_read: can the file that a setting names be read, or does it name none? If not, it
+ * says so on standard error. */
+extern bool settings_can_read(const char *env, const char *path);
+
 #endif /* BRIDGE_SETTINGS_H */

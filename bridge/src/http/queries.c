@@ -67,9 +67,8 @@ static DbOutcome
 run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result,
 	Answered *answered)
 {
-	/* how a list is read best depends on what there is */
 	DbOutcome (*query)(Db *, const char *, const char *, int, const char *const *, PGresult **) =
-		jobs->query->together == QUERY_SAME ? db_query : db_query_prepared;
+		jobs->query->plan == PLAN_EACH ? db_query : db_query_prepared;
 	DbOutcome outcome = query(db, jobs->query->doing, jobs->query->sql, nparams, params, result);
 
 	*answered = ANSWERED;

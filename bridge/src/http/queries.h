@@ -24,6 +24,12 @@ typedef enum QueryTogether
 	QUERY_ANY    /* all */
 } QueryTogether;
 
+typedef enum QueryPlan
+{
+	PLAN_KEPT, /* made once a connection, as db_query_prepared() does */
+	PLAN_EACH  /* made each time: how it is read best depends on what is asked for */
+} QueryPlan;
+
 /* What a route asks of the database. */
 struct Query
 {
@@ -33,6 +39,7 @@ struct Query
 	const char   *doing; /* for the log */
 	const char   *sql;   /* makes the answer, one JSON value; no row: there is no such thing */
 	QueryTogether together;
+	QueryPlan     plan;
 };
 
 /*

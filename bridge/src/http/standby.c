@@ -17,7 +17,7 @@
 #define WAIT_MS        50  /* for it to get there */
 #define LSN_BYTES      32
 #define TIMELINE_BYTES 12  /* in hexadecimal */
-#define LEAVE_MS_MIN   100 /* one that is behind is left alone; twice that, and so on */
+#define LEAVE_MS_MIN   100 /* one that is behind is left alone */
 #define LEAVE_MS_MAX   10000
 #define WATCH_MS       500
 #define CONNECT_MS_MAX 10000
@@ -27,7 +27,7 @@ static atomic_bool is_there;
 void
 standby_init(Standby *standby, int timeout_ms, int lock_timeout_ms)
 {
-	*standby = (Standby){.failures = 0};
+	*standby = (Standby){.leave = {.delay_ms_min = LEAVE_MS_MIN, .delay_ms_max = LEAVE_MS_MAX}};
 	db_init(&standby->db, config.read_database_url, "order-bridge queries", NULL);
 	standby->db.target = DB_TARGET_STANDBY;
 	standby->db.timeout_ms = timeout_ms;
@@ -44,12 +44,7 @@ standby_close(Standby *standby)
 static bool
 leave_alone(Standby *standby)
 {
-	int leave_ms = LEAVE_MS_MIN;
-
-	for (int i = 0; i < standby->failures && leave_ms < LEAVE_MS_MAX; i++)
-		leave_ms *= 2;
-	standby->failures++;
-	standby->not_before_ms = monotonic_ms() + (leave_ms < LEAVE_MS_MAX ? leave_ms : LEAVE_MS_MAX);
+	standby->not_before_ms = monotonic_ms() + backoff_next(&standby->leave);
 	return false;
 }
 
@@ -149,7 +144,7 @@ void
 standby_note(Standby *standby, bool has_answered)
 {
 	if (has_answered)
-		standby->failures = 0;
+		backoff_reset(&standby->leave);
 	else
 		(void) leave_alone(standby);
 }

@@ -10,12 +10,13 @@
 #ifndef BRIDGE_STANDBY_H
 #define BRIDGE_STANDBY_H
 
+#include "base/backoff.h"
 #include "link/db.h"
 
 typedef struct Standby
 {
 	Db        db;
-	int       failures; /* in a row */
+	Backoff   leave; /* how long it is left alone after a failure */
 	long long not_before_ms;
 } Standby;
 

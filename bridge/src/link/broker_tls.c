@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/settings.h"
 #include "link/broker_state.h"
 
 /* Where systems keep the certificates that they trust. */
@@ -32,23 +33,13 @@ system_ca_file(void)
 	return "";
 }
 
-static bool
-is_readable(const char *setting, const char *path)
-{
-	bool ok = *path == '\0' || access(path, R_OK) == 0;
-
-	if (!ok)
-		fprintf(stderr, "%s cannot be read\n", setting);
-	return ok;
-}
-
 bool
 broker_set_tls(const TlsFiles *wanted)
 {
-	bool ok = is_readable("AMQP_CA_FILE", wanted->ca_file);
+	bool ok = settings_can_read("AMQP_CA_FILE", wanted->ca_file);
 
-	ok &= is_readable("AMQP_CERT_FILE", wanted->cert_file);
-	ok &= is_readable("AMQP_KEY_FILE", wanted->key_file);
+	ok &= settings_can_read("AMQP_CERT_FILE", wanted->cert_file);
+	ok &= settings_can_read("AMQP_KEY_FILE", wanted->key_file);
 	if ((*wanted->cert_file == '\0') != (*wanted->key_file == '\0'))
 	{
 		fputs("AMQP_CERT_FILE and AMQP_KEY_FILE must be given both or neither\n", stderr);

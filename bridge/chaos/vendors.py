@@ -91,8 +91,11 @@ class FeedHandler(http.server.BaseHTTPRequestHandler):
         self.send_header("Date", email.utils.formatdate(now + self.server.clock_off_s, usegmt=True))
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[:len(body) // 2] if self.server.fault == "cut" else body)
+        try:
+            self.end_headers()
+            self.wfile.write(body[:len(body) // 2] if self.server.fault == "cut" else body)
+        except ConnectionError:     # a bridge that was killed, or waited no longer
+            self.close_connection = True
 
     def log_message(self, *_):
         pass

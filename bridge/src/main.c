@@ -25,6 +25,7 @@
 #include "http/standby.h"
 #include "http/tokens.h"
 #include "link/broker.h"
+#include "link/primary_watch.h"
 #include "link/statements.h"
 #include "relay/relay.h"
 #include "replies/replies.h"
@@ -324,6 +325,7 @@ run(void)
 
 	if (wanted[ROLE_HTTP])
 		ok = start_http(&http);
+	ok = ok && start_thread(&threads, primary_watch_run, (void *) config.database_url);
 	for (int role = 0; ok && role < ROLE_COUNT; role++)
 	{
 		if (wanted[role] && role_runs[role] != NULL)

@@ -402,6 +402,21 @@ def test_no_answer_of_a_primary_that_has_been_replaced_is_waited_for(world):
         assert bridge.logged("reading orders: the primary has been replaced")
 
 
+def test_another_primary_is_looked_for_while_one_hangs(world):
+    """No connection is lost, no time-out is over, and none asks anew: only by looking is the new one found."""
+    with two_hosts(world) as (url, hosts, proxy), concurrent.futures.ThreadPoolExecutor() as pool:
+        bridge = world.ready_bridge("--roles=http", DATABASE_URL=f"{hosts}?connect_timeout=600", REQUEST_TIMEOUT_S="600")
+        wait_until(lambda: all_have_asked(world, bridge), what="connections of all threads")
+        proxy.flows.clear()
+        waiting = pool.submit(requests.get, f"{bridge.url}/order/1", timeout=PATIENCE_S)
+        assert proxy.held.wait(PATIENCE_S)
+        with psycopg.connect(url, autocommit=True) as db:
+            assert db.execute("SELECT pg_promote()").fetchone()[0]
+        assert waiting.result().status_code == 200
+        assert bridge.logged("reading orders: the primary has been replaced")
+        bridge.kill()
+
+
 def test_what_a_session_has_prepared_may_change(world):
     """A function whose results are others than they were, and the whole extension made anew, under a bridge that goes on."""
     world.stock(a={"x": 100})

@@ -16,23 +16,29 @@
 
 #include "base/log.h"
 #include "base/stop.h"
+#include "link/primary_watch.h"
 #include "link/sqlstate.h"
 #include "link/statements.h"
 
-#define LOOK_AROUND_MS   250 /* while an answer is waited for */
+#define LOOK_AROUND_MS   250  /* while an answer is waited for */
+#define LONG_MS          1000 /* for an answer */
 #define PRIMARY_REPLACED "the primary has been replaced: the connection is given up"
 
 bool
 db_wait_for_result(Db *db, long long deadline_ms)
 {
-	int unsent = PQflush(db->connection);
+	long long began_ms = monotonic_ms();
+	int       unsent = PQflush(db->connection);
 
 	while (unsent > 0 || PQisBusy(db->connection))
 	{
 		struct pollfd wait = {.fd = PQsocket(db->connection),
 							  .events = unsent > 0 ? POLLIN | POLLOUT : POLLIN};
-		long long     left_ms = deadline_ms - monotonic_ms();
+		long long     now_ms = monotonic_ms();
+		long long     left_ms = deadline_ms - now_ms;
 
+		if (now_ms - began_ms >= LONG_MS)
+			primary_watch_note();
 		if (left_ms <= 0 || db_is_of_the_past(db))
 			return false;
 		if (left_ms > LOOK_AROUND_MS)

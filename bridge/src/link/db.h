@@ -42,15 +42,17 @@ typedef struct DbHosts
 	int       count;         /* 0: not known before the first attempt; 1: or libpq goes by itself */
 	int       now;           /* which of them the connection is at, or was tried last */
 	int       first;         /* which is tried first the next time */
+	int       rest_ms;       /* how long one that hangs is left alone */
 	long long rests_until_ms[DB_HOSTS_MAX]; /* it hung */
 } DbHosts;
 
 typedef struct Db
 {
 	const char *url;
-	const char *name;        /* application_name */
-	const char *session_sql; /* run after each connect; may be NULL */
-	const char *target;      /* of several hosts: target_session_attrs, unless the URL says */
+	const char *name;              /* application_name */
+	const char *session_sql;       /* run after each connect; may be NULL */
+	const char *target;            /* of several hosts: target_session_attrs, unless the URL says */
+	const char *connect_timeout_s; /* for each host; "": the URL's, or 5 */
 	int timeout_ms; /* a statement is given up after that, by the server, and grace_ms later by us
 					 */
 	int         grace_ms;

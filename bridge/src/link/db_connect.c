@@ -18,6 +18,7 @@
 #define RECONNECT_MS_MAX 1000
 #define GRACE_MS         3000 /* beyond the server's own time-out */
 #define SESSION_MS_MAX   5000 /* for the settings of a new session */
+#define HOST_REST_MS     4000 /* a host that hangs is left alone */
 #define HANGS_MS         1000 /* what takes that long to fail; libpq's least time-out is 2 s */
 
 void
@@ -27,6 +28,8 @@ db_init(Db *db, const char *url, const char *name, const char *session_sql)
 			   .name = name,
 			   .session_sql = session_sql,
 			   .target = DB_TARGET_PRIMARY,
+			   .connect_timeout_s = "",
+			   .hosts = {.rest_ms = HOST_REST_MS},
 			   .timeout_ms = DB_TIMEOUT_MS,
 			   .grace_ms = GRACE_MS,
 			   .lock_timeout_ms = DB_LOCK_TIMEOUT_MS,
@@ -72,12 +75,19 @@ open_connection(const Db *db, const DbHost *host)
 	{
 		const char *keyword;
 		const char *value;
-	} options[] = {{"connect_timeout", "5"},      {"keepalives_idle", "10"},
-				   {"keepalives_interval", "5"},  {"keepalives_count", "3"},
-				   {"tcp_user_timeout", "20000"}, {"target_session_attrs", db->target},
-				   {"client_encoding", "UTF8"},   {"dbname", db->url},
-				   {"host", host->host},          {"hostaddr", host->hostaddr},
-				   {"port", host->port},          {"fallback_application_name", db->name}};
+	} options[] = {{"connect_timeout", "5"},
+				   {"keepalives_idle", "10"},
+				   {"keepalives_interval", "5"},
+				   {"keepalives_count", "3"},
+				   {"tcp_user_timeout", "20000"},
+				   {"target_session_attrs", db->target},
+				   {"client_encoding", "UTF8"},
+				   {"dbname", db->url},
+				   {"host", host->host},
+				   {"hostaddr", host->hostaddr},
+				   {"port", host->port},
+				   {"connect_timeout", db->connect_timeout_s},
+				   {"fallback_application_name", db->name}};
 	const char *keywords[sizeof(options) / sizeof(options[0]) + 1] = {NULL};
 	const char *values[sizeof(options) / sizeof(options[0]) + 1] = {NULL};
 

@@ -14,8 +14,6 @@
 #include "base/stop.h"
 #include "link/db_state.h"
 
-#define REST_MS 4000
-
 static int
 count_of(const char *list)
 {
@@ -154,7 +152,7 @@ db_rest_host(Db *db)
 	long long now_ms = monotonic_ms();
 	int       resting = 0;
 
-	hosts->rests_until_ms[hosts->now] = now_ms + REST_MS;
+	hosts->rests_until_ms[hosts->now] = now_ms + hosts->rest_ms;
 	for (int i = 0; i < hosts->count; i++)
 		resting += hosts->rests_until_ms[i] > now_ms;
 	if (resting == hosts->count) /* there must be one to try */

@@ -216,7 +216,7 @@ look_at_relay(Db *db)
 	if (!reach(&relay, "RELAY_DATABASE_URL", config.relay_database_url, SQL_RELAY_SESSION,
 			   DB_TARGET_PRIMARY))
 		; /* it is said */
-	else if (db_is_same(&relay, db))
+	else if (db_is_same(&relay, db, true))
 		fine("relay: has a session of its own");
 	else
 		bad("RELAY_DATABASE_URL: is another database than DATABASE_URL");
@@ -233,8 +233,10 @@ look_at_standby(Db *db)
 		return;
 	if (!reach(&standby, "READ_DATABASE_URL", config.read_database_url, NULL, DB_TARGET_STANDBY))
 		; /* it is said */
-	else if (!db_is_same(&standby, db))
+	else if (!db_is_same(&standby, db, true))
 		bad("READ_DATABASE_URL: is another database than DATABASE_URL");
+	else if (standby.is_pooled)
+		bad("READ_DATABASE_URL: is behind a pooler: nothing is read from it");
 	else if (db_query(&standby, "asking for the standby", SQL_DOCTOR_SERVER, 0, NULL, &row) ==
 				 DB_OK &&
 			 *PQgetvalue(row, 0, 4) == 't')

@@ -285,7 +285,7 @@ can_relay(void)
 	db_init(&other, config.database_url, "order-bridge relay", NULL);
 	if (db_connect(&own))
 	{
-		if (has_own && db_connect(&other) && !db_is_same(&own, &other))
+		if (has_own && db_connect(&other) && !db_is_same(&own, &other, true))
 			complaint = "would relay the events of another database than DATABASE_URL is";
 	}
 	else if (own.lacks_session)

@@ -91,7 +91,7 @@ each_host_is_given_whole(void **state)
 static void
 one_that_hangs_is_left_alone(void **state)
 {
-	Db     db = {.url = "postgresql://127.0.0.1:1,127.0.0.2:2/x"};
+	Db     db = {.url = "postgresql://127.0.0.1:1,127.0.0.2:2/x", .hosts = {.rest_ms = 4000}};
 	DbHost host;
 
 	(void) state;

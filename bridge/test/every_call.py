@@ -29,6 +29,7 @@ CALLS = {
     "finish_feed": "finish_feed(:feed)",
     "forget_feed_syncs": "forget_feed_syncs('1 us')",
     "forget_idempotency_keys": "forget_idempotency_keys('1 us')",
+    "leave_order_ids": "leave_order_ids()",
     "make_outbox_partitions": "make_outbox_partitions(3)",
     "map_product": "map_product('a', 'sku', 'x')",
     "map_products": """map_products('a', '[{"vendorSku": "sku", "productId": "y"}]')""",

@@ -229,27 +229,35 @@ def jumped(ids):
     return ids[0]
 
 
+def stepped_down():
+    """Who runs the servers, if we are root."""
+    owner = (RUN / "postgresql").stat()
+    return {"user": owner.st_uid, "group": owner.st_gid} if owner.st_uid != 0 and shutil.os.geteuid() == 0 else {}
+
+
+def pg_ctl(folder, *words):
+    shell(next((RUN / "pgroot").glob("usr/lib/postgresql/*/bin/pg_ctl")), "-D", folder, "-l", folder / "log", "-w", *words, **stepped_down())
+
+
 @contextlib.contextmanager
 def standby(world, before=lambda: None, streams=False, name="standby"):
     """The URL of a standby that has what before() does; and all that comes after it only if it streams."""
     folder, port = world.tmp_path / name, free_port()
-    owner = (RUN / "postgresql").stat()
     before()
     shell("pg_basebackup", "-d", world.servers.env["DATABASE_URL"], "-D", folder, "-R", "-X", "stream", "-c", "fast")
     with open(folder / "postgresql.auto.conf", "a") as settings:
         settings.write(f"port = {port}\nunix_socket_directories = ''\n" + ("" if streams else "primary_conninfo = ''\n"))
-    pg_ctl = next((RUN / "pgroot").glob("usr/lib/postgresql/*/bin/pg_ctl"))
-    stepped_down = {"user": owner.st_uid, "group": owner.st_gid} if owner.st_uid != 0 and shutil.os.geteuid() == 0 else {}
-    if stepped_down:
-        shell("chown", "-R", f"{owner.st_uid}:{owner.st_gid}", folder)
+    if stepped_down():
+        shell("chown", "-R", f"{stepped_down()['user']}:{stepped_down()['group']}", folder)
         for path in list(folder.parents)[:-2]:
             path.chmod(path.stat().st_mode | 0o055)
-    shell(pg_ctl, "-D", folder, "-l", folder / "log", "-w", "start", **stepped_down)
+    pg_ctl(folder, "start")
     try:
         url = urllib.parse.urlsplit(world.url)
         yield url._replace(netloc=f"{url.username}:{url.password}@{url.hostname}:{port}").geturl()
     finally:
-        subprocess.run([pg_ctl, "-D", folder, "-m", "immediate", "stop"], check=False, stdout=subprocess.DEVNULL, **stepped_down)      # it may be dead
+        with contextlib.suppress(subprocess.CalledProcessError):        # it may be dead
+            pg_ctl(folder, "stop", "-m", "immediate")
 
 
 def orders_of(world, ids):
@@ -311,6 +319,39 @@ def test_events_that_a_fail_over_has_lost_are_named(world):
             bridge.stop()
             world.servers.start("postgresql")
             world.connect()
+
+
+def test_a_database_that_was_set_back_is_noticed(world):
+    """A copy of its files is put in their place: the cluster and its timeline are those of before, and what came since is gone."""
+    world.stock(a={"x": 1000})
+    queue = world.listen("order.placed.*")
+    folder, copy = world.tmp_path / "standby", world.tmp_path / "copy"
+    with standby(world, lambda: orders_of(world, [1, 2])) as url:
+        with psycopg.connect(url, autocommit=True) as db:
+            assert db.execute("SELECT pg_promote()").fetchone()[0]
+        first = jumped(ids_of(url))
+        bridge = world.ready_bridge(DATABASE_URL=url)
+        messages = world.take_orders(queue, [1, 2, first, first + 1])
+        pg_ctl(folder, "stop", "-m", "fast")
+        shell("cp", "-a", folder, copy)
+        pg_ctl(folder, "start")
+        messages = world.take_orders(queue, [wait_until(lambda: placed(bridge), what="an order") for _ in range(2)])
+        pg_ctl(folder, "stop", "-m", "immediate")
+        shutil.rmtree(folder)
+        copy.rename(folder)
+        pg_ctl(folder, "start")
+        wait_until(lambda: bridge.metric("events_lost_total") == 2, what="the lost events")
+        for properties, body, key in messages:
+            assert bridge.logged(f"message_id={properties.message_id} key={key} order={json.loads(body)['orderId']} may be with the broker")
+        order = wait_until(lambda: placed(bridge), what="an order")
+        assert order // 1_000_000_000 > first // 1_000_000_000
+        world.take_orders(queue, [order])
+        with psycopg.connect(url, autocommit=True) as db:
+            late = json.dumps([{"orderId": first + n, "vendorId": "a", "attempt": 1, "status": "confirmed"} for n in (2, 3)])
+            assert db.execute("SELECT outcome FROM order_aggregator.apply_vendor_replies(%s)", [late]).fetchall() == [("invalid",), ("invalid",)]
+            assert db.execute("SELECT * FROM order_aggregator.check_consistency()").fetchall() == []
+        assert bridge.metric("events_lost_total") == 2
+        bridge.stop()
 
 
 def url_with_hosts(url, *hosts, query=""):

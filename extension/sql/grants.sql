@@ -75,7 +75,7 @@ GRANT EXECUTE ON FUNCTION place_order_documents(jsonb), order_documents(bigint[]
 	settled_events(bigint, bigint, int), park_event(bigint, int, text),
 	defer_events(bigint[], text, boolean), deferred_events(int, bigint),
 	deferred_events_sent(bigint[]), missing_events(bigint[], uuid[], bigint[]),
-	redrive_parked_events(int) TO order_aggregator_bridge;
+	leave_order_ids(), redrive_parked_events(int) TO order_aggregator_bridge;
 
 -- keeps the shop: all the above but the relay's own steps, and what is set up
 GRANT order_aggregator_reader, order_aggregator_shop, order_aggregator_vendor TO
@@ -92,7 +92,7 @@ GRANT EXECUTE ON FUNCTION register_vendor(text, text, text, int),
 	apply_vendor_replies(jsonb, text[]), expire_orders(int), settle_shortages(int),
 	ask_silent_vendors(interval, int), make_outbox_partitions(int),
 	drop_outbox_partitions(interval), forget_idempotency_keys(interval),
-	forget_feed_syncs(interval) TO order_aggregator_admin;
+	forget_feed_syncs(interval), leave_order_ids() TO order_aggregator_admin;
 
 -- the way back to the openness of 1.0, for those who upgrade and need it: SELECT
 -- order_aggregator.open_to_public()

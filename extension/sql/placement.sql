@@ -38,3 +38,14 @@ COMMENT ON FUNCTION place_order_documents_skip_locked(jsonb) IS
 'place_order_documents() that waits for nobody: a request for what another transaction has '
 'locked, or with a key that one is using, gets the error 55P03, keeps no outcome under its key, '
 'and may be tried again.';
+
+CREATE OR REPLACE FUNCTION leave_order_ids()
+RETURNS void
+AS 'MODULE_PATHNAME', 'oa_leave_order_ids'
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION leave_order_ids() IS
+'Order ids go on from one of the next thousand thousand millions: after the database was set back '
+'to an earlier point under its cluster (a snapshot of its disk, a copy of its files), the next '
+'ones have been given to orders that are gone, and vendors may still answer for those. A new '
+'cluster, timeline or database is noticed without it, and by a relay whatever it has sent and is '
+'missing.';

@@ -255,7 +255,8 @@ typedef struct Schedule
 } Schedule;
 
 /* How long to wait for the next time. Soon after a failure, which a fail-over may have been; but
- * what failed after a long time keeps the others from theirs, and waits for twice as long. */
+ * what failed after a long time keeps the others from theirs, and waits for twice as long, or for
+ * FAILED_AGAIN_MS_MAX, even if it is due before. */
 static int
 pause_after(Schedule *schedule, size_t task, bool ok, long long took_ms)
 {
@@ -268,9 +269,11 @@ pause_after(Schedule *schedule, size_t task, bool ok, long long took_ms)
 		return every_ms;
 	}
 	again_ms = backoff_next(&schedule->again[task]);
+	if (again_ms > every_ms)
+		again_ms = every_ms;
 	if (again_ms < 2 * took_ms)
-		again_ms = (int) (2 * took_ms);
-	return again_ms < every_ms ? again_ms : every_ms;
+		again_ms = 2 * took_ms < FAILED_AGAIN_MS_MAX ? (int) (2 * took_ms) : FAILED_AGAIN_MS_MAX;
+	return again_ms;
 }
 
 static void

@@ -19,6 +19,7 @@
 #define TIMELINE_BYTES 12  /* in hexadecimal */
 #define LEAVE_MS_MIN   100 /* one that is behind is left alone */
 #define LEAVE_MS_MAX   10000
+#define BEHIND_MAX     4 /* times, and another host is tried */
 #define WATCH_MS       500
 #define CONNECT_MS_MAX 10000
 
@@ -45,6 +46,8 @@ static bool
 leave_alone(Standby *standby)
 {
 	standby->not_before_ms = monotonic_ms() + backoff_next(&standby->leave);
+	if (standby->leave.attempt % BEHIND_MAX == 0 && standby->db.hosts.count > 1)
+		db_leave(&standby->db);
 	return false;
 }
 
@@ -54,9 +57,13 @@ connect_to(Standby *standby, Db *primary)
 {
 	if (!db_connect(&standby->db))
 		return false;
-	if (db_is_same(&standby->db, primary))
+	if (standby->db.is_pooled) /* what says how far it is need not be what is read then */
+		log_error("READ_DATABASE_URL is behind a pooler: it is not read from");
+	else if (db_is_same(&standby->db, primary, false))
 		return true;
-	log_error("READ_DATABASE_URL is another database than DATABASE_URL: it is not read from");
+	else
+		log_error("READ_DATABASE_URL is another database than DATABASE_URL, as far as it can be "
+				  "told: it is not read from");
 	db_leave(&standby->db);
 	return false;
 }

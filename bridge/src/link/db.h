@@ -110,9 +110,9 @@ extern void db_close(Db *db);
  * with another one. */
 extern void db_leave(Db *db);
 
-/* db_is_same: do both lead to the same database of the same cluster? True as well if it cannot be
+/* db_is_same: do both lead to the same database of the same cluster? if_unknown, if it cannot be
  * told. */
-extern bool db_is_same(Db *a, Db *b);
+extern bool db_is_same(Db *a, Db *b, bool if_unknown);
 
 /* db_is_version_enough: can this bridge work with that version of the extension? */
 extern bool db_is_version_enough(const char *version);

@@ -132,7 +132,7 @@ db_adopt(Db *db, PGconn *connection)
 }
 
 bool
-db_is_same(Db *a, Db *b)
+db_is_same(Db *a, Db *b, bool if_unknown)
 {
 	Db       *both[2] = {a, b};
 	PGresult *results[2];
@@ -142,7 +142,8 @@ db_is_same(Db *a, Db *b)
 	for (int i = 0; i < 2; i++)
 		is_known &= db_query(both[i], "asking which database this is", SQL_WHICH_DATABASE, 0, NULL,
 							 &results[i]) == DB_OK;
-	is_same = !is_known || strcmp(PQgetvalue(results[0], 0, 0), PQgetvalue(results[1], 0, 0)) == 0;
+	is_same = is_known ? strcmp(PQgetvalue(results[0], 0, 0), PQgetvalue(results[1], 0, 0)) == 0
+					   : if_unknown;
 	PQclear(results[0]);
 	PQclear(results[1]);
 	return is_same;
@@ -285,10 +286,10 @@ try_hosts(Db *db, bool (*attempt)(Db *db, const DbHost *host))
 		int count = db->hosts.count > 0 ? db->hosts.count : 1;
 
 		is_known = db->hosts.count > 0;
-		for (int i = 0; i < count; i++)
+		for (int i = 0; i < count && !stop_requested(); i++)
 			if (db_choose_host(db, (first + i) % count, &host) && attempt(db, &host))
 				return true;
-	} while (!is_known && db->hosts.count > 1 && !db->lacks_session);
+	} while (!is_known && db->hosts.count > 1 && !db->lacks_session && !stop_requested());
 	return false;
 }
 

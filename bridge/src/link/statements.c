@@ -56,6 +56,8 @@ const char SQL_RELAY_TIMELINE[] =
 	"FROM pg_catalog.pg_control_system() AS c, pg_catalog.pg_database AS d "
 	"WHERE d.datname = current_database()";
 
+const char SQL_LEAVE_ORDER_IDS[] = "SELECT order_aggregator.leave_order_ids()";
+
 const char SQL_RELAY_MISSING[] = "SELECT order_aggregator.missing_events($1, $2, $3)";
 
 const char SQL_RELAY_TRY_LEAD[] = "SELECT order_aggregator.relay_try_lead()";

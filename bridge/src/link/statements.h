@@ -24,6 +24,7 @@ extern const char SQL_RELAY_SESSION[];
 extern const char SQL_RELAY_LEASE[];
 extern const char SQL_RELAY_TRY_LEAD[];
 extern const char SQL_RELAY_TIMELINE[];
+extern const char SQL_LEAVE_ORDER_IDS[];
 extern const char SQL_RELAY_MISSING[];
 extern const char SQL_RELAY_ACQUIRE[];
 extern const char SQL_RELAY_HORIZON[];

@@ -5,7 +5,9 @@
  * An asynchronous fail-over loses the last transactions, a restore to an earlier point all since
  * then. Their events may be with the broker already, and their vendors may serve orders that are
  * nowhere any more. Who has sent them is the only one who knows: each event that was sent is looked
- * for once the database, its cluster or its timeline is another one.
+ * for once the database, its cluster or its timeline is another one. What was set back below its
+ * cluster, to a snapshot of its disk, has the same timeline; it lacks what was sent last, which is
+ * looked for with each new connection.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,6 +21,7 @@
 #include "relay/relay_state.h"
 
 #define EVENTS_MAX       65536 /* what is older is forgotten */
+#define LAST_EVENTS      16    /* looked for with each new connection */
 #define MESSAGE_ID_BYTES 37
 #define KEY_BYTES        80 /* of a longer one the beginning is kept */
 #define TIMELINE_BYTES   64
@@ -84,29 +87,31 @@ nth_sent(const RelayMemory *memory, int n)
 	return &memory->events[(memory->next - (unsigned) memory->count + (unsigned) n) % EVENTS_MAX];
 }
 
-/* Asks which the database has never had; NULL if it cannot be asked. */
+/* Asks which of the last ones the database has never had, by their places among these; NULL if it
+ * cannot be asked. */
 static PGresult *
-ask_for_missing(Relay *relay)
+ask_for_missing(Relay *relay, int last)
 {
 	RelayMemory *memory = relay->memory;
-	size_t       count = (size_t) memory->count;
+	int          first = memory->count - last;
+	size_t       count = (size_t) last;
 	int64_t     *event_ids = calloc(count, sizeof(int64_t));
 	int64_t     *created_at = calloc(count, sizeof(int64_t));
 	const char **message_ids = calloc(count, sizeof(char *));
 	char        *texts[3] = {NULL};
 	PGresult    *result = NULL;
 
-	for (int i = 0; i < memory->count && event_ids && created_at && message_ids; i++)
+	for (int i = 0; i < last && event_ids && created_at && message_ids; i++)
 	{
-		event_ids[i] = nth_sent(memory, i)->event_id;
-		created_at[i] = nth_sent(memory, i)->created_at_us;
-		message_ids[i] = nth_sent(memory, i)->message_id;
+		event_ids[i] = nth_sent(memory, first + i)->event_id;
+		created_at[i] = nth_sent(memory, first + i)->created_at_us;
+		message_ids[i] = nth_sent(memory, first + i)->message_id;
 	}
 	if (event_ids != NULL && created_at != NULL && message_ids != NULL)
 	{
-		texts[0] = text_of_ids(event_ids, memory->count);
-		texts[1] = text_of_strings(message_ids, memory->count);
-		texts[2] = text_of_ids(created_at, memory->count);
+		texts[0] = text_of_ids(event_ids, last);
+		texts[1] = text_of_strings(message_ids, last);
+		texts[2] = text_of_ids(created_at, last);
 	}
 	if (texts[0] != NULL && texts[1] != NULL && texts[2] != NULL &&
 		db_query(&relay->db, "looking for events that were sent", SQL_RELAY_MISSING, 3,
@@ -138,8 +143,8 @@ tell_missing(const RelayMemory *memory, const PGresult *missing)
 				  sent->event_id, sent->message_id, sent->key, sent->order_id);
 	}
 	metric_add(METRIC_EVENTS_LOST, count);
-	log_warning("the database is another one than before, or its timeline is: of the last %d "
-				"events sent to the broker it lacks %d%s",
+	log_warning("the database is another one than before, its timeline is, or it was set "
+				"back: of the last %d events sent to the broker it lacks %d%s",
 				memory->count, count,
 				has_oldest && memory->count == EVENTS_MAX ? ", and perhaps older ones" : "");
 }
@@ -152,7 +157,7 @@ look_for_sent(Relay *relay, const char *timeline)
 
 	if (memory->count > 0 && *memory->timeline != '\0')
 	{
-		PGresult *missing = ask_for_missing(relay);
+		PGresult *missing = ask_for_missing(relay, memory->count);
 
 		if (missing == NULL && !db_is_connected(&relay->db))
 			return false;
@@ -163,6 +168,31 @@ look_for_sent(Relay *relay, const char *timeline)
 	snprintf(memory->timeline, sizeof(memory->timeline), "%s", timeline);
 	memory->count = 0;
 	return true;
+}
+
+/* Has a database of the timeline of before been set back? It lacks what was sent last. */
+static bool
+was_set_back(Relay *relay)
+{
+	int       count = relay->memory->count;
+	int       last = count < LAST_EVENTS ? count : LAST_EVENTS;
+	PGresult *missing = last > 0 ? ask_for_missing(relay, last) : NULL;
+	bool      is_any = missing != NULL && PQntuples(missing) > 0;
+
+	PQclear(missing);
+	return is_any;
+}
+
+/* Nothing tells the database: ids that it gives next may be those of orders that it has lost. */
+static bool
+leave_order_ids(Relay *relay)
+{
+	PGresult *result;
+	DbOutcome outcome = db_query(&relay->db, "leaving the ids of orders that were lost",
+								 SQL_LEAVE_ORDER_IDS, 0, NULL, &result);
+
+	PQclear(result);
+	return outcome == DB_OK;
 }
 
 bool
@@ -178,6 +208,8 @@ relay_look_back(Relay *relay)
 		ok = false;
 	else if (strcmp(PQgetvalue(result, 0, 0), relay->memory->timeline) != 0)
 		ok = look_for_sent(relay, PQgetvalue(result, 0, 0));
+	else if (was_set_back(relay))
+		ok = leave_order_ids(relay) && look_for_sent(relay, PQgetvalue(result, 0, 0));
 	PQclear(result);
-	return ok;
+	return ok && db_is_connected(&relay->db);
 }

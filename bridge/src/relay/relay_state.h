@@ -262,8 +262,8 @@ extern void relay_remember(Relay *relay, const Page *page, int event);
 
 /*
  * relay_look_back says which of the events that were sent the database has never had, if it is
- * another one than before, or its timeline another: after a fail-over that lost transactions, or
- * after a restore. To be called with each new connection; false if it is lost.
+ * another one than before, its timeline another, or it was set back: after a fail-over that lost
+ * transactions, or after a restore. To be called with each new connection; false if it is lost.
  */
 extern bool relay_look_back(Relay *relay) __attribute__((warn_unused_result));
 

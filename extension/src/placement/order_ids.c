@@ -7,9 +7,10 @@
  * vendor's answer to it may be under way. The cluster's identifier, its timeline or the database's
  * own oid change with each of them. The sequence timeline_seq keeps whose ids these are; who finds
  * another one there first has the ids jump to one of the next thousand thousand millions, by
- * chance: two that go on from the same point know nothing of each other. What nothing tells of is a
- * disk that was set back under its cluster, or a dump that is restored over the database that it is
- * of; what has no order yet begins with the first id.
+ * chance: two that go on from the same point know nothing of each other. A disk that was set back
+ * under its cluster, or a dump that is restored over the database that it is of, does not tell: who
+ * knows of it, as a relay does that misses what it has sent, calls leave_order_ids(). What has no
+ * order yet begins with the first id.
  *
  * All of it is in sequences, which keep what was set whatever becomes of the transaction, so that
  * nobody has to wait for a transaction that was first.
@@ -22,10 +23,13 @@
 #include "commands/sequence.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "store/check.h"
 #include "store/locks.h"
 #include "store/plans.h"
 #include "store/tables.h"
 #include "utils/fmgrprotos.h"
+
+PG_FUNCTION_INFO_V1(oa_leave_order_ids);
 
 #define IDS_JUMP  INT64CONST(1000000000)
 #define JUMPS_MAX 1000 /* 2^53, JSON's limit, is at 9 000 000 */
@@ -54,15 +58,13 @@ identity_of(TimeLineID timeline)
 }
 
 static void
-jump(int64 last)
+jump(int64 last, const char *why)
 {
 	int64 blocks = (int64) pg_prng_uint64_range(&pg_global_prng_state, 1, JUMPS_MAX);
 	int64 next = ((last + IDS_JUMP / 2) / IDS_JUMP + blocks) * IDS_JUMP;
 
 	set_last_value("order_id_seq", next);
-	ereport(LOG, (errmsg("order_aggregator: this is another cluster, timeline or database than "
-						 "before: order ids go on from " INT64_FORMAT,
-						 next)));
+	ereport(LOG, (errmsg("order_aggregator: %s: order ids go on from " INT64_FORMAT, why, next)));
 }
 
 static void
@@ -78,7 +80,7 @@ follow(TimeLineID timeline)
 		int64 last = last_value(PLAN_LAST_ORDER_ID);
 
 		if (known != 0 && last != 0)
-			jump(last);
+			jump(last, "this is another cluster, timeline or database than before");
 		set_last_value("timeline_seq", identity);
 	}
 	release_own_lock(OWN_LOCK_TIMELINE, false);
@@ -101,4 +103,17 @@ order_id_sequence(void)
 		followed_for = sequence;
 	}
 	return sequence;
+}
+
+Datum
+oa_leave_order_ids(PG_FUNCTION_ARGS)
+{
+	begin_writing("leave_order_ids()");
+	SPI_connect();
+	own_lock(OWN_LOCK_TIMELINE, false);
+	jump(last_value(PLAN_LAST_ORDER_ID),
+		 "the last ones may have been given to orders that are gone");
+	release_own_lock(OWN_LOCK_TIMELINE, false);
+	SPI_finish();
+	PG_RETURN_VOID();
 }

@@ -51,6 +51,9 @@ class Faults:
                 "standby frozen": (1, self.standby_frozen),
                 "switch-over": (2, self.switchover),
                 "etcd killed": (1, self.etcd_killed),
+                "etcd frozen": (1, self.etcd_frozen),
+                "patroni killed": (1, self.patroni_killed),
+                "patroni frozen": (1, self.patroni_frozen),
             }
         else:
             self.kinds["disk full"] = (1, self.disk_full)
@@ -137,6 +140,16 @@ class Faults:
 
     def etcd_killed(self):
         self.killed("etcd", 6)
+
+    def etcd_frozen(self):
+        self.frozen("etcd", 6)
+
+    def patroni_killed(self):
+        """Longer than its lease sometimes: then there is another leader, and the one of before goes on as one."""
+        self.killed(f"{self.stage.leader()}.patroni", 14)
+
+    def patroni_frozen(self):
+        self.frozen(f"{self.stage.leader()}.patroni", 14)
 
     # connections
 

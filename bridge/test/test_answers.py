@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 
@@ -13,6 +11,7 @@ import psycopg
 import pytest
 import requests
 from conftest import PATIENCE_S, Proxy, free_port, wait_until
+from nginx import nginx
 from test_http import EventSource, ORDER
 
 
@@ -254,43 +253,31 @@ def test_broker_urls_that_are_none_are_refused_at_start(world, url):
 
 # ---- proxies ----
 
-NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
-
-
 @pytest.fixture
-def nginx(world, tmp_path):
+def proxied(world):
     """nginx with nothing set but where to listen and what to pass."""
-    bridge = world.ready_bridge()
-    port = free_port()
-    (tmp_path / "nginx.conf").write_text(f"""daemon off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log;
-events {{}}
-http {{ access_log off; client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy; fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;
-server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {bridge.url}; }} }} }}""")
-    tmp_path.chmod(0o755)
-    process = subprocess.Popen([NGINX, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "error.log", "-g", "user root;" if os.geteuid() == 0 else ""])
-    world.proxied = type("Proxied", (), {"url": f"http://127.0.0.1:{port}"})
-    wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, what="nginx")
-    yield world
-    process.terminate()
-    process.wait()
+    bridge, port = world.ready_bridge(), free_port()
+    with nginx(world.tmp_path / "nginx", port, f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {bridge.url}; }} }}") as url:
+        world.proxied = type("Proxied", (), {"url": url})
+        yield world
 
 
-def test_events_come_through_nginx_with_its_defaults(nginx):
-    nginx.stock(a={"x": 100})
-    source = EventSource(nginx.proxied)
+def test_events_come_through_nginx_with_its_defaults(proxied):
+    proxied.stock(a={"x": 100})
+    source = EventSource(proxied.proxied)
     for _ in range(3):
-        assert nginx.place(1) == 1
+        assert proxied.place(1) == 1
         [(_, event, _)] = source.next(1)      # far less than any buffer holds, and nothing comes behind it
         assert event == "order.placed.a"
     source.answer.close()
 
 
-def test_orders_go_through_nginx_with_its_defaults(nginx):
-    nginx.stock(a={"x": 100, "a/b": 3})
-    answer = requests.post(f"{nginx.proxied.url}/order", json=ORDER, headers={"Idempotency-Key": "k"}, timeout=PATIENCE_S)
-    assert answer.status_code == 201 and requests.get(f"{nginx.proxied.url}{answer.headers['Location']}", timeout=PATIENCE_S).status_code == 200
-    assert strict(requests.get(f"{nginx.proxied.url}/products/a%2Fb", timeout=PATIENCE_S))["available"] == 3
+def test_orders_go_through_nginx_with_its_defaults(proxied):
+    proxied.stock(a={"x": 100, "a/b": 3})
+    answer = requests.post(f"{proxied.proxied.url}/order", json=ORDER, headers={"Idempotency-Key": "k"}, timeout=PATIENCE_S)
+    assert answer.status_code == 201 and requests.get(f"{proxied.proxied.url}{answer.headers['Location']}", timeout=PATIENCE_S).status_code == 200
+    assert strict(requests.get(f"{proxied.proxied.url}/products/a%2Fb", timeout=PATIENCE_S))["available"] == 3
     # what nginx lets through of what it is given, we read as it does
-    chunked = requests.post(f"{nginx.proxied.url}/order", data=iter([json.dumps(ORDER).encode()]), headers={"Content-Type": "application/json"}, timeout=PATIENCE_S)
+    chunked = requests.post(f"{proxied.proxied.url}/order", data=iter([json.dumps(ORDER).encode()]), headers={"Content-Type": "application/json"}, timeout=PATIENCE_S)
     assert chunked.status_code == 201
-    assert nginx.statuses() == {"pending": 2}
+    assert proxied.statuses() == {"pending": 2}

@@ -10,7 +10,8 @@ import threading
 
 import pytest
 import requests
-from conftest import PATIENCE_S, free_port, wait_until
+from conftest import PATIENCE_S, TOP, free_port, wait_until
+from nginx import nginx
 
 HAPROXY = shutil.which("haproxy") or "/usr/sbin/haproxy"
 
@@ -119,6 +120,30 @@ def test_a_bridge_that_is_killed_is_left_out(world, balanced):
     wait_until(lambda: balancer.up() == set(bridges) - {port}, what="the balancer to see it gone")
     for n in range(20):
         assert requests.post(f"{balancer.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S).status_code == 201
+    world.consistent()
+
+
+def test_nginx_as_it_is_documented(world):
+    """Orders, those of a browser on the same site too, and the event stream; a bridge that is stopped is gone round."""
+    world.stock(a={"x": 1_000_000})
+    ports, port = [free_port() for _ in range(2)], free_port()
+    bridges = [world.ready_bridge(PORT=str(p), HTTP_HOSTS=f"127.0.0.1:{port}") for p in ports]
+    documented = (TOP / "docs" / "operations.md").read_text().split("turns away from what refuses connections:\n\n```\n")[1].split("```")[0]
+    documented = documented.replace("listen 3000", f"listen 127.0.0.1:{port}").replace("10.0.0.1:3000", f"127.0.0.1:{ports[0]}").replace("10.0.0.2:3000", f"127.0.0.1:{ports[1]}")
+    with nginx(world.tmp_path / "nginx", port, documented) as url:
+        def placed():
+            order = requests.post(f"{url}/order", json={"productId": "x", "quantity": 1}, headers={"Origin": url}, timeout=PATIENCE_S)
+            assert order.status_code == 201, order.text
+            return order.json()["orderId"]
+        orders = [placed() for _ in range(4)]
+        with requests.get(f"{url}/events", headers={"Last-Event-ID": "0"}, stream=True, timeout=PATIENCE_S) as events:
+            lines = events.iter_lines()
+            for order in orders:
+                assert any(f'"orderId": {order},'.encode() in line for line in lines)
+        bridges[0].process.terminate()
+        assert bridges[0].process.wait(timeout=PATIENCE_S) == 0
+        for _ in range(10):
+            placed()
     world.consistent()
 
 

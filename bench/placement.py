@@ -118,15 +118,17 @@ def single_calls(db):
         figures.add_rounds(name, [r[name] for r in rounds], "orders/s", baselines.get(name))
 
 
-def place_orders(db, spread):
+def place_orders(db, spread, lanes=None):
     empty_with_batches(db, spread)
+    if lanes is not None:
+        db.execute("SELECT order_aggregator.configure_product('product-0', lanes => %s::text)", [lanes])
     found, _ = placing(db, BATCH_SCRIPT, 1, f"place_orders_{spread}")
     check(db)
     return found
 
 
 def batches(db):
-    """One client, 1 000 orders a call; and each time COPY of what that has left."""
+    """One client, 1 000 orders a call; and each time COPY of what that has left. The hot product with 16 lanes too."""
     copies = {"uniform": "copy_limit", "zipf": "copy_zipf", "hot": "copy_hot"}
     rounds = []
     for _ in range(ROUNDS):
@@ -134,11 +136,13 @@ def batches(db):
         for spread in PICK:
             rounds[-1][f"place_orders_{spread}"] = place_orders(db, spread)
             rounds[-1][copies[spread]] = copy(db)
+        rounds[-1]["place_orders_hot_with_lanes"] = place_orders(db, "hot", "16")
     for spread in PICK:
         name, limit = f"place_orders_{spread}", copies[spread]
         figures.add_rounds(limit, [r[limit] for r in rounds], "orders/s")
         figures.add_rounds(name, [r[name] for r in rounds], "orders/s",
                            {"ratio": "plpgsql_hot" if spread == "hot" else "plpgsql_uniform", "ratio_to_copy": limit})
+    figures.add_rounds("place_orders_hot_with_lanes", [r["place_orders_hot_with_lanes"] for r in rounds], "orders/s", {"ratio": "place_orders_hot"})
 
 
 def against_batches(name, rounds, unit):

@@ -147,7 +147,7 @@ class Faults:
     def patroni_killed(self):
         """Its server goes on. If it goes on beyond the lease, without a watchdog, there are two leaders, and a bridge that has not met
         the new one may answer from the past of the old one (docs/operations.md): no longer than that here."""
-        self.killed(f"{self.stage.leader()}.patroni", 4)
+        self.killed(f"{self.stage.leader()}.patroni", 3)
 
     def patroni_frozen(self):
         self.frozen(f"{self.stage.leader()}.patroni", 14)

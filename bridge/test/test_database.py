@@ -407,7 +407,8 @@ def take_nobody_new(proxy):
 def replaced(world, is_frozen=False, **env):
     """A bridge with connections to two primaries, the later one first met by take_over(); a proxy stands before the old one."""
     with two_hosts(world) as (url, hosts, proxy):
-        bridge = world.ready_bridge("--roles=http", DATABASE_URL=f"{hosts}?connect_timeout=600", **env)
+        # longer than a request may take; the placer has to wait for it
+        bridge = world.ready_bridge("--roles=http", DATABASE_URL=f"{hosts}?connect_timeout=20", **env)
         wait_until(lambda: all_have_asked(world, bridge), what="connections of all threads")
 
         def take_over():

@@ -286,7 +286,7 @@ try_hosts(Db *db, bool (*attempt)(Db *db, const DbHost *host))
 		int count = db->hosts.count > 0 ? db->hosts.count : 1;
 
 		is_known = db->hosts.count > 0;
-		for (int i = 0; i < count && !stop_requested(); i++)
+		for (int i = 0; i < count && (i == 0 || !stop_requested()); i++)
 			if (db_choose_host(db, (first + i) % count, &host) && attempt(db, &host))
 				return true;
 	} while (!is_known && db->hosts.count > 1 && !db->lacks_session && !stop_requested());

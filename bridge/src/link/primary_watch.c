@@ -5,8 +5,9 @@
  * Whoever waits for a server that hangs finds out by a time-out, which is as long as a request may
  * take, and whoever asks then waits as long again. The other server may be primary long before.
  * So once somebody has waited for a second, a connection of our own asks too, and goes on to the
- * other hosts if it gets no answer. When it comes to a later timeline, all that wait give up
- * (db_timeline.c).
+ * other hosts if it gets no answer, and every two seconds if it gets one: a primary that has been
+ * replaced may answer, and only commit nothing any more. When it comes to a later timeline, all
+ * that wait give up (db_timeline.c).
  */
 #include "link/primary_watch.h"
 
@@ -22,6 +23,7 @@
 #define ASK_MS       500
 #define CONNECT_S    "2"   /* the least that libpq knows */
 #define HOST_REST_MS 30000 /* for the one that hangs: it is another one that is looked for */
+#define AGAIN_MS     2000  /* how often one that answers is left for a look at the others */
 
 static _Atomic(long long) noted_at_ms = -NOTED_MS;
 
@@ -52,7 +54,8 @@ has_answer(Db *db)
 void *
 primary_watch_run(void *url)
 {
-	Db db;
+	Db        db;
+	long long look_ms = 0;
 
 	log_set_role("primary");
 	db_init(&db, url, "order-bridge primary", NULL);
@@ -64,8 +67,13 @@ primary_watch_run(void *url)
 		log_debug("none answers");
 	while (db.hosts.count > 1 && !stop_requested())
 	{
-		if (somebody_waits() && !has_answer(&db) && !db_connect(&db))
-			log_debug("none answers");
+		if (somebody_waits() && (monotonic_ms() >= look_ms || !has_answer(&db)))
+		{
+			db_leave(&db);
+			if (!db_connect(&db))
+				log_debug("none answers");
+			look_ms = monotonic_ms() + AGAIN_MS;
+		}
 		stop_wait_ms(LOOK_MS);
 	}
 	db_close(&db);

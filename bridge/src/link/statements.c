@@ -56,7 +56,9 @@ const char SQL_RELAY_TIMELINE[] =
 	"FROM pg_catalog.pg_control_system() AS c, pg_catalog.pg_database AS d "
 	"WHERE d.datname = current_database()";
 
-const char SQL_LEAVE_ORDER_IDS[] = "SELECT order_aggregator.leave_order_ids()";
+/* durable at once, whatever the session has */
+const char SQL_LEAVE_ORDER_IDS[] = "SELECT set_config('synchronous_commit', 'on', true), "
+								   "order_aggregator.leave_order_ids()";
 
 const char SQL_RELAY_MISSING[] = "SELECT order_aggregator.missing_events($1, $2, $3)";
 

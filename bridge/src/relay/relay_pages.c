@@ -238,7 +238,8 @@ publish_event(Relay *relay, Page *page, int event)
 	 * be the one */
 	page->events[event].state = EVENT_SENT;
 	page->unanswered++;
-	relay_remember(relay, page, event);
+	if (!page->is_deferred) /* it is remembered from the first time */
+		relay_remember(relay, page, event);
 	tag = broker_publish(relay->broker, &message);
 	json_decref(object);
 	if (tag == 0)

@@ -94,10 +94,15 @@ def placing(db, script, clients, tag):
     return measured(*found, accepted=orders_stored(db) - before), found[0]
 
 
-def place_order(db, spread, lanes=None):
-    empty(db, PRODUCTS)
+def give_lanes(db, lanes):
+    """So many, as text, to the hot product; None: as it is."""
     if lanes is not None:
         db.execute("SELECT order_aggregator.configure_product('product-0', lanes => %s::text)", [lanes])
+
+
+def place_order(db, spread, lanes=None):
+    empty(db, PRODUCTS)
+    give_lanes(db, lanes)
     found, _ = placing(db, place_order_script(SPREADS[spread]), 16, f"place_order_{spread}")
     check(db)
     return found
@@ -120,8 +125,7 @@ def single_calls(db):
 
 def place_orders(db, spread, lanes=None):
     empty_with_batches(db, spread)
-    if lanes is not None:
-        db.execute("SELECT order_aggregator.configure_product('product-0', lanes => %s::text)", [lanes])
+    give_lanes(db, lanes)
     found, _ = placing(db, BATCH_SCRIPT, 1, f"place_orders_{spread}")
     check(db)
     return found

@@ -4,14 +4,13 @@ import os
 import pathlib
 import signal
 import threading
-import urllib.parse
 
 import psycopg
 import pytest
 import requests
 from conftest import PATIENCE_S, wait_until
 from pgbouncer import PgBouncer
-from test_database import standby
+from test_database import address_of, standby, url_with_hosts
 
 
 @pytest.fixture
@@ -25,12 +24,6 @@ def url_of_bridge(world, url):
     """That server, as the bridge's role."""
     here, there = psycopg.conninfo.conninfo_to_dict(world.env["DATABASE_URL"]), psycopg.conninfo.conninfo_to_dict(url)
     return psycopg.conninfo.make_conninfo(**{**here, "port": there["port"]})
-
-
-def url_of_uri(world, url):
-    """The same as a URI."""
-    here, there = urllib.parse.urlsplit(world.env["DATABASE_URL"]), urllib.parse.urlsplit(url)
-    return here._replace(netloc=f"{here.username}:{here.password}@{there.hostname}:{there.port}").geturl()
 
 
 def bridge_of(world, replica):
@@ -150,8 +143,7 @@ def test_a_standby_among_several_hosts_is_found_again(world, replica, more):
 def test_one_of_several_that_stays_behind_is_left(world, replica):
     """It is connected to, and well, and will never catch up: the other one is read from."""
     with standby(world, streams=True, name="other") as other:
-        here, first, second = (psycopg.conninfo.conninfo_to_dict(url) for url in (world.env["DATABASE_URL"], replica, other))
-        hosts = psycopg.conninfo.make_conninfo(**{**here, "host": f"{here['host']},{here['host']}", "port": f"{first['port']},{second['port']}"})
+        hosts = url_with_hosts(world.env["DATABASE_URL"], address_of(replica), address_of(other))
         bridge = world.ready_bridge("--roles=http", READ_DATABASE_URL=hosts)
         comes_back(world, bridge, 0)
         with psycopg.connect(replica, autocommit=True) as db:
@@ -181,8 +173,9 @@ def test_what_is_no_standby_of_ours_is_not_read_from(world, replica):
 
 def test_a_standby_behind_a_pooler_is_not_read_from(world, replica):
     """It may be several: one says how far it is, and another one is read."""
-    pooler = PgBouncer(world.tmp_path / "pgbouncer", [replica, url_of_uri(world, replica)], "transaction", 2)
-    url = pooler.url_of(url_of_uri(world, replica))
+    url = url_with_hosts(world.env["DATABASE_URL"], address_of(replica))
+    pooler = PgBouncer(world.tmp_path / "pgbouncer", [replica, url], "transaction", 2)
+    url = pooler.url_of(url)
     bridge = world.ready_bridge("--roles=http", READ_DATABASE_URL=url)
     sees_its_own(world, bridge, bridge, 2)
     wait_until(lambda: bridge.logged("READ_DATABASE_URL is behind a pooler"), what="the complaint")

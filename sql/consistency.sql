@@ -58,3 +58,22 @@ BEGIN; INSERT INTO relay_checkpoint (snapshot, system_identifier, dropped_until)
 -- totals larger than any price
 BEGIN; UPDATE stock SET price = 99999999999, on_hand = 1000000; SELECT place_order('c', '[{"productId": "x", "quantity": 1000}]') > 0 AS placed; SELECT * FROM check_consistency(); ROLLBACK;
 SELECT * FROM check_consistency();
+-- the stock alone; it goes by what pending orders hold
+SELECT * FROM check_stock();
+BEGIN; UPDATE stock SET reserved = reserved + 1; SELECT * FROM check_stock(); ROLLBACK;
+BEGIN; UPDATE hold SET quantity = 3 WHERE order_id = 1; SELECT * FROM check_stock(); ROLLBACK;
+BEGIN; ALTER TABLE orders DISABLE TRIGGER ALL; UPDATE orders SET status = 'confirmed', closed_at = now() WHERE order_id = 1; SELECT * FROM check_stock(); SELECT problem, subject FROM check_consistency(); ROLLBACK;
+-- the events of recent orders are looked for in the newest partitions, and further back while any is missing
+BEGIN;
+SELECT setval('event_id_seq', 9 * 1048576);
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') AS order_id \gset
+SELECT setval('event_id_seq', 10 * 1048576);
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') - :order_id AS next;
+INSERT INTO outbox SELECT event_id + 1, txid, message_id, order_id + 1, routing_key || 'x', mandatory, headers, payload, created_at FROM outbox WHERE order_id = :order_id;
+SELECT confirm_order(1);
+SELECT tableoid::regclass AS partition, event_id, order_id - :order_id AS nth, routing_key FROM outbox WHERE event_id > 1048576 ORDER BY event_id;
+SELECT problem, detail FROM check_orders(:order_id + 1, NULL);
+SELECT problem, detail FROM check_orders(:order_id, NULL);
+SELECT problem, detail FROM check_orders(1, 1);
+SELECT problem, detail FROM check_orders();
+ROLLBACK;

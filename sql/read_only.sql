@@ -7,7 +7,7 @@ SET search_path = order_aggregator, public;
 SELECT register_vendor('a', 'Vendor A', NULL, 10), register_vendor('b', 'Vendor B', NULL, 20);
 SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 10, "price": 2}]') IS NOT NULL AS a, sync_vendor_stock('b', '[{"id": "y", "quantity": 10, "price": 2}]') IS NOT NULL AS b;
 SELECT place_order('c', '[{"productId": "x", "quantity": 1}, {"productId": "y", "quantity": 1}]');
--- all functions, whatever their arguments: what a new one is not told is shown here
+-- all functions of the extension, whatever their arguments: what a new one is not told is shown here
 CREATE FUNCTION pg_temp.outcome(call text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE call;
@@ -19,8 +19,8 @@ END $$;
 CREATE TEMP TABLE calls AS
 SELECT p.proname, p.provolatile, format('SELECT FROM order_aggregator.%I(%s)', p.proname,
 	(SELECT string_agg(format('NULL::%s', format_type(t.oid, NULL)), ', ') FROM unnest(p.proargtypes) AS t(oid))) AS call
-FROM pg_proc AS p
-WHERE p.pronamespace = 'order_aggregator'::regnamespace AND p.prorettype <> 'trigger'::regtype AND p.prokind = 'f';
+FROM pg_proc AS p JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'order_aggregator') AND p.prorettype <> 'trigger'::regtype AND p.prokind = 'f';
 BEGIN READ ONLY;
 SELECT proname, pg_temp.outcome(call) FROM calls WHERE provolatile = 'v' ORDER BY 1;
 ROLLBACK;

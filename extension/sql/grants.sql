@@ -34,7 +34,7 @@ GRANT USAGE ON SCHEMA order_aggregator TO order_aggregator_reader, order_aggrega
 -- reads everything that is meant to be read
 GRANT SELECT ON vendor_offer, product_stock, order_summary, unroutable_event,
 	deferred_event, vendor_sync TO order_aggregator_reader;
-GRANT EXECUTE ON FUNCTION check_consistency(), check_orders(bigint, bigint)
+GRANT EXECUTE ON FUNCTION check_consistency(), check_orders(bigint, bigint), check_stock()
 	TO order_aggregator_reader;
 
 -- takes orders

@@ -10,6 +10,7 @@
 #include "outbox/partitions.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_inherits.h"
 #include "storage/lmgr.h"
 #include "store/check.h"
 #include "store/plans.h"
@@ -57,6 +58,33 @@ outbox_make_partition(int64 event_id)
 				SPI_OK_UTILITY);
 	sql_execute(psprintf(SQL_CLOSE_PARTITION, name), SPI_OK_UTILITY);
 	return outbox_find_partition(event_id);
+}
+
+/* The number in a partition's name; false if it is none of ours. */
+static bool
+partition_number(const char *name, int64 *number)
+{
+	return sscanf(name, "outbox_" INT64_FORMAT, number) == 1;
+}
+
+static int
+compare_partitions(const ListCell *a, const ListCell *b)
+{
+	int64 left = -1;
+	int64 right = -1;
+
+	(void) partition_number(get_rel_name(lfirst_oid(a)), &left);
+	(void) partition_number(get_rel_name(lfirst_oid(b)), &right);
+	return left > right ? -1 : left < right;
+}
+
+List *
+outbox_partitions_newest_first(LOCKMODE mode)
+{
+	List *partitions = find_inheritance_children(table_oid("outbox"), mode);
+
+	list_sort(partitions, compare_partitions);
+	return partitions;
 }
 
 static int64
@@ -142,8 +170,7 @@ oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 		int64       number;
 		TimestampTz last;
 
-		if (sscanf(names[i], "outbox_" INT64_FORMAT, &number) != 1 ||
-			((number + 1) << OUTBOX_PARTITION_BITS) > low)
+		if (!partition_number(names[i], &number) || ((number + 1) << OUTBOX_PARTITION_BITS) > low)
 			continue;
 		if (last_created_at(names[i], &last))
 		{

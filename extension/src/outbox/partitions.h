@@ -7,6 +7,9 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
+
 /* Event ids in a partition, as a power of 2. */
 #define OUTBOX_PARTITION_BITS 20
 
@@ -18,5 +21,8 @@ extern Oid outbox_find_partition(int64 event_id);
  * outbox against other such changes only, not against the transactions that write to it. Needs SPI.
  */
 extern Oid outbox_make_partition(int64 event_id);
+
+/* outbox_partitions_newest_first locks all partitions and returns their Oids. */
+extern List *outbox_partitions_newest_first(LOCKMODE mode);
 
 #endif /* OA_PARTITIONS_H */

@@ -3,22 +3,17 @@
  *		Orders of which something does not add up: those that check_orders() looks at.
  *
  * Orders, lines and holds are read once, side by side, in the order of their keys, in constant
- * memory. Events are in no such order: for each order the events that there have to be are added
- * up as hashes, in one of many sums, and so are those that are found. Sums that are equal had the
- * same events (but for one chance in 2^64, which nobody can bring about: the hashes begin with a
- * number drawn anew each time). The orders of a sum that differs are all suspected.
+ * memory. Events are in no such order: event_sums.c says of which orders they are not what there
+ * has to be.
  *
  * A suspicion is cheap and may be wrong; what is wrong is said by the SQL of check_orders().
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "catalog/pg_inherits.h"
 #include "common/hashfn.h"
-#include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "reading/event_sums.h"
 #include "store/array.h"
 #include "store/compat.h"
 #include "store/money.h"
@@ -29,18 +24,12 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(oa_suspect_orders);
 
-#define SUMS_BITS      16
-#define SUMS           (1 << SUMS_BITS)
 #define SUSPECTS_MAX   10000 /* more of them are not needed to see that something is wrong */
-#define KEY_BYTES_MAX  255
-#define PLACED_PREFIX  "order.placed."
-#define PLACED_BYTES   (sizeof(PLACED_PREFIX) - 1)
-#define AGAIN_HEADER   "\"x-again\""
+#define PLACED_BYTES   (sizeof(EVENT_PLACED_PREFIX) - 1)
 #define ORDERS_A_RESET 1000
 
 /* Rows of a table in the order of their orders. */
@@ -65,9 +54,7 @@ typedef struct Inspection
 	int64         last;
 	TimestampTz   since;  /* events until then may be gone */
 	TimestampTz   expiry; /* what has not been closed by then is late */
-	uint64        seed;
-	uint64        expected[SUMS];
-	uint64        found[SUMS];
+	EventSums    *sums;
 	MemoryContext order_context;
 	MemoryContext context;
 	int64        *suspects;
@@ -114,37 +101,19 @@ stream_begin(Stream *stream, const char *table_name, const Inspection *inspectio
 	stream_next(stream);
 }
 
-/* ---------- hashes of events ---------- */
-
-static uint64
-hash_event(const Inspection *inspection, int64 order_id, const char *key, size_t bytes)
-{
-	char buffer[sizeof(int64) + KEY_BYTES_MAX];
-
-	Assert(bytes <= KEY_BYTES_MAX);
-	memcpy(buffer, &order_id, sizeof(int64));
-	memcpy(buffer + sizeof(int64), key, bytes);
-	return hash_bytes_extended((const unsigned char *) buffer, (int) (sizeof(int64) + bytes),
-							   inspection->seed);
-}
-
-static int
-sum_of(int64 order_id)
-{
-	return (int) (((uint64) order_id * UINT64CONST(0x9E3779B97F4A7C15)) >> (64 - SUMS_BITS));
-}
+/* ---------- the events that there have to be ---------- */
 
 static Asked
 ask_for(const Inspection *inspection, int64 order_id, TupleTableSlot *hold)
 {
 	text  *vendor = DatumGetTextPP(row_column(hold, HOLD_COLUMN_VENDOR_ID));
-	size_t bytes = Min(VARSIZE_ANY_EXHDR(vendor), KEY_BYTES_MAX - PLACED_BYTES);
-	char   key[KEY_BYTES_MAX];
+	size_t bytes = Min(VARSIZE_ANY_EXHDR(vendor), EVENT_KEY_BYTES_MAX - PLACED_BYTES);
+	char   key[EVENT_KEY_BYTES_MAX];
 	uint64 event;
 
-	memcpy(key, PLACED_PREFIX, PLACED_BYTES);
+	memcpy(key, EVENT_PLACED_PREFIX, PLACED_BYTES);
 	memcpy(key + PLACED_BYTES, VARDATA_ANY(vendor), bytes);
-	event = hash_event(inspection, order_id, key, PLACED_BYTES + bytes);
+	event = event_sums_hash(inspection->sums, order_id, key, PLACED_BYTES + bytes);
 	return (Asked){hash_combine64(event, DatumGetInt32(row_column(hold, HOLD_COLUMN_ATTEMPT))),
 				   event};
 }
@@ -167,7 +136,7 @@ expect_asked(Inspection *inspection, int64 order_id, Asked *asked, int count)
 	for (int i = 0; i < count; i++)
 	{
 		if (i == 0 || compare_asked(&asked[i - 1], &asked[i]) != 0)
-			inspection->expected[sum_of(order_id)] += asked[i].event;
+			event_sums_expect(inspection->sums, order_id, asked[i].event);
 	}
 }
 
@@ -177,7 +146,8 @@ expect_closed(Inspection *inspection, int64 order_id, const char *status)
 	char key[32];
 	int  bytes = snprintf(key, sizeof(key), "order.%s", status);
 
-	inspection->expected[sum_of(order_id)] += hash_event(inspection, order_id, key, bytes);
+	event_sums_expect(inspection->sums, order_id,
+					  event_sums_hash(inspection->sums, order_id, key, bytes));
 }
 
 /* ---------- one order ---------- */
@@ -356,104 +326,30 @@ inspect_orders(Inspection *inspection)
 
 /* ---------- events ---------- */
 
-/* Is it one that says what has become of an order, or of a part of it, for the first time? */
-static bool
-tells_of_state(TupleTableSlot *event, text *key)
+static void
+suspect_by_event(void *work, int64 order_id)
 {
-	static const char *const closed[] = {"order.confirmed", "order.rejected", "order.cancelled",
-										 "order.expired"};
-	const char              *data = VARDATA_ANY(key);
-	size_t                   bytes = VARSIZE_ANY_EXHDR(key);
-	bool                     tells = bytes > PLACED_BYTES && bytes <= KEY_BYTES_MAX &&
-				 memcmp(data, PLACED_PREFIX, PLACED_BYTES) == 0;
-	char *headers;
-
-	for (int i = 0; i < lengthof(closed) && !tells; i++)
-		tells = bytes == strlen(closed[i]) && memcmp(data, closed[i], bytes) == 0;
-	if (!tells)
-		return false;
-	headers = row_text(event, OUTBOX_COLUMN_HEADERS);
-	return headers == NULL || strstr(headers, AGAIN_HEADER) == NULL;
+	suspect(work, order_id);
 }
 
-/* Calls "see" with each event of an order that is inspected. */
+/* Suspects all orders whose sum of events is not what it should be. */
 static void
-scan_partition(Inspection *inspection, Oid partition,
-			   void (*see)(Inspection *inspection, int64 order_id, TupleTableSlot *event))
-{
-	Relation        table = table_open(partition, AccessShareLock);
-	TableScanDesc   scan = table_beginscan(table, GetActiveSnapshot(), 0, NULL);
-	TupleTableSlot *event = table_slot_create(table, NULL);
-	int             count = 0;
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, event))
-	{
-		int64 order_id = row_int64(event, OUTBOX_COLUMN_ORDER_ID, 0);
-
-		CHECK_FOR_INTERRUPTS();
-		if (order_id >= inspection->first && order_id <= inspection->last && order_id != 0)
-		{
-			MemoryContext old_context = MemoryContextSwitchTo(inspection->order_context);
-
-			see(inspection, order_id, event);
-			MemoryContextSwitchTo(old_context);
-		}
-		if (++count % ORDERS_A_RESET == 0)
-			MemoryContextReset(inspection->order_context);
-	}
-	ExecDropSingleTupleTableSlot(event);
-	table_endscan(scan);
-	table_close(table, AccessShareLock);
-}
-
-static void
-scan_events(Inspection *inspection,
-			void (*see)(Inspection *inspection, int64 order_id, TupleTableSlot *event))
-{
-	List     *partitions = find_inheritance_children(table_oid("outbox"), AccessShareLock);
-	ListCell *cell;
-
-	foreach (cell, partitions)
-		scan_partition(inspection, lfirst_oid(cell), see);
-}
-
-static void
-count_event(Inspection *inspection, int64 order_id, TupleTableSlot *event)
-{
-	text *key = DatumGetTextPP(row_column(event, OUTBOX_COLUMN_ROUTING_KEY));
-
-	if (tells_of_state(event, key) &&
-		DatumGetTimestampTz(row_column(event, OUTBOX_COLUMN_CREATED_AT)) > inspection->since)
-		inspection->found[sum_of(order_id)] +=
-			hash_event(inspection, order_id, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
-}
-
-static void
-suspect_by_sum(Inspection *inspection, int64 order_id, TupleTableSlot *event)
-{
-	int sum = sum_of(order_id);
-
-	if (inspection->expected[sum] != inspection->found[sum])
-		suspect(inspection, order_id);
-}
-
-/* Suspects all orders whose sum is not what it should be. */
-static void
-compare_sums(Inspection *inspection)
+compare_events(Inspection *inspection)
 {
 	Stream orders;
 
-	if (memcmp(inspection->expected, inspection->found, sizeof(inspection->expected)) == 0)
+	if (event_sums_find(inspection->sums))
 		return;
 	stream_begin(&orders, "orders", inspection);
 	while (orders.order_id != PG_INT64_MAX)
 	{
 		CHECK_FOR_INTERRUPTS();
-		suspect_by_sum(inspection, orders.order_id, NULL);
+		if (event_sums_differ(inspection->sums, orders.order_id))
+			suspect(inspection, orders.order_id);
 		stream_next(&orders);
 	}
 	row_scan_end(&orders.scan);
-	scan_events(inspection, suspect_by_sum);
+	event_sums_name_orders(inspection->sums, suspect_by_event, inspection);
 }
 
 /* ---------- the whole ---------- */
@@ -472,19 +368,19 @@ to_array(const Inspection *inspection)
 Datum
 oa_suspect_orders(PG_FUNCTION_ARGS)
 {
-	Inspection *inspection = MemoryContextAllocZero(CurrentMemoryContext, sizeof(Inspection));
+	Inspection *inspection = palloc0(sizeof(Inspection));
 
 	inspection->first = PG_ARGISNULL(0) ? PG_INT64_MIN : PG_GETARG_INT64(0);
 	inspection->last = PG_ARGISNULL(1) ? PG_INT64_MAX - 1 : PG_GETARG_INT64(1);
 	inspection->last = Min(inspection->last, PG_INT64_MAX - 1);
 	inspection->since = PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2);
 	inspection->expiry = PG_GETARG_TIMESTAMPTZ(3);
-	inspection->seed = pg_prng_uint64(&pg_global_prng_state);
+	inspection->sums =
+		event_sums_make(inspection->first, inspection->last, inspection->since, PG_ARGISNULL(0));
 	inspection->context = CurrentMemoryContext;
 	inspection->order_context =
 		AllocSetContextCreate(CurrentMemoryContext, "orders inspected", ALLOCSET_DEFAULT_SIZES);
 	inspect_orders(inspection);
-	scan_events(inspection, count_event);
-	compare_sums(inspection);
+	compare_events(inspection);
 	PG_RETURN_ARRAYTYPE_P(to_array(inspection));
 }

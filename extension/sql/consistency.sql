@@ -188,7 +188,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION check_stock() IS
 'check_consistency() of the stock alone: what is reserved is what pending orders hold, no counter '
-'is negative. Takes as long as there are offers and pending orders, however many orders are stored.';
+'is negative. Takes as long as there are offers and pending orders, however many orders there are.';
 
 CREATE OR REPLACE FUNCTION check_consistency()
 RETURNS TABLE (problem text, subject text, detail jsonb)

@@ -102,6 +102,11 @@ def pgbench(script, clients, tag, core=None, seconds=SECONDS, mode="prepared", u
     return len(latencies), len(latencies) / tps, percentile(latencies, 0.5), percentile(latencies, 0.99), gap
 
 
+def measured(done, seconds, p50, p99, gap, accepted=None):
+    """A round of a load, of what pgbench() returns."""
+    return {"value": (done if accepted is None else accepted) / seconds, "p50_ms": p50, "p99_ms": p99, "longest_gap_ms": gap}
+
+
 def wrk(url, script, connections, seconds, threads=2, **env):
     """Runs a script of this folder and returns its summary; ends the benchmark if a request failed."""
     text = subprocess.run(["wrk", "-t", str(min(threads, connections)), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "20s", "--latency",
@@ -130,13 +135,14 @@ class Figures:
         details = "  ".join(f"{key} {v:,}" if isinstance(v, (int, float)) else str(v) for key, v in more.items())
         print(f"{name:42} {value:12,} {unit:10} {details}  {f'{ratio} × {baseline}' if baseline else ''}", flush=True)
 
-    def add_rounds(self, name, rounds, unit, baselines=None):
+    def add_rounds(self, name, rounds, unit, baselines=None, places=0, **more):
         """Takes down the median and range of a load's rounds: dicts with a value, and what else was measured, of which the median is kept, or
         the largest if its name begins with "longest". The ratio to each of the baselines ({"ratio": name}) is the median of the ratios of
         the same round."""
         values = [r["value"] for r in rounds]
-        row = {"name": name, "value": round(statistics.median(values)), "unit": unit, "lowest": round(min(values)), "highest": round(max(values)),
-               "baseline": (baselines or {}).get("ratio"), "ratio": None}
+        value, lowest, highest = (round(v, places) if places else round(v) for v in (statistics.median(values), min(values), max(values)))
+        row = {"name": name, "value": value, "unit": unit, "lowest": lowest, "highest": highest,
+               "baseline": (baselines or {}).get("ratio"), "ratio": None, **more}
         for key in rounds[0].keys() - {"value"}:
             row[key] = round((max if key.startswith("longest") else statistics.median)(r[key] for r in rounds), 2)
         for key, baseline in (baselines or {}).items():
@@ -145,7 +151,7 @@ class Figures:
         self.rounds[name] = values
         self.rows.append(row)
         details = "  ".join(f"{key} {v}" for key, v in row.items() if key not in ("name", "value", "unit", "baseline") and v is not None)
-        print(f"{name:30} {row['value']:10,} {unit:10} {details}", flush=True)
+        print(f"{name:30} {value:10,} {unit:10} {details}", flush=True)
 
     def write(self):
         (OUT / f"{self.name}.json").write_text(json.dumps({"figures": self.rows}, indent=1))

@@ -3,22 +3,25 @@
 
 The same wrk, the same order of one line, durable commits on, all on this machine: order-bridge (role http) against
 Fastify with a pg pool of 16 that calls one plpgsql function writing the same facts (bench/peers/), over 10 000
-products and on one. Then one client alone, and the bridge at half of its top load. Every accepted order is counted in
+products and on one. One client alone, too. BENCH_ROUNDS rounds in turns: medians with their range, and what disk, PostgreSQL and
+HTTP can do at all in each (floors.py). Then the bridge at half of its top load. Every accepted order is counted in
 the database, and check_consistency() ends each load.
 
 At last the whole stack (relay, broker, vendor, replies) beside the bridge's HTTP, under busy connections of several numbers:
 http_longest_gap_ms is the longest time without a single order, over all rounds; an average would hide it.
 
-Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (128), GAP_ROUNDS (20), GAP_SECONDS (3).
+Environment: BENCH_SECONDS (5), BENCH_ROUNDS (5), HTTP_CONNECTIONS (128), GAP_ROUNDS (20), GAP_SECONDS (3).
 """
 
 import os
 import resource
 import socket
 
-from common import SECONDS, Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, percentile, servers, settings, wrk
+from common import Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, percentile, servers, settings, wrk
+from floors import fsync_floor, http_echo, insert_floor
 from peers_of_http import Bridge, Node
 
+SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
 CONNECTIONS = int(os.environ.get("HTTP_CONNECTIONS", 128))
 PRODUCTS = 10_000
 GAP_ROUNDS, GAP_SECONDS = int(os.environ.get("GAP_ROUNDS", 20)), int(os.environ.get("GAP_SECONDS", 3))
@@ -43,19 +46,52 @@ def now(db):
     return db.execute("SELECT clock_timestamp()").fetchone()[0]
 
 
-def run(figures, db, name, server, table, products, baseline=None):
-    with server as running:
+def place_all(db, server, table, products):
+    """A round of a load, of the orders that the database has."""
+    with server() as running:
         began = now(db)
         summary = place(running.url, products, CONNECTIONS)
     stored = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     assert stored >= summary["requests"], (stored, summary)
-    figures.add(name, summary["requests"] / summary["us"] * 1e6, "orders/s", baseline, p50_ms=summary["p50"], p99_ms=summary["p99"],
-                longest_gap_ms=round(longest_gap_ms(db, table, began, SECONDS)))
+    return {"value": summary["requests"] / summary["us"] * 1e6, "p50_ms": summary["p50"], "p99_ms": summary["p99"],
+            "longest_gap_ms": longest_gap_ms(db, table, began, SECONDS)}
 
 
-def single(figures, name, server, baseline=None):
-    with server as running:
-        figures.add(name, place(running.url, PRODUCTS, 1)["p50"], "ms", baseline, places=3)
+def node(db, products):
+    empty_plpgsql(db, PRODUCTS)
+    return place_all(db, Node, "bench.orders", products)
+
+
+def bridge(db, products):
+    empty(db, PRODUCTS)
+    found = place_all(db, Bridge, "order_aggregator.orders", products)
+    check(db)
+    return found
+
+
+def echo():
+    with Bridge() as running:
+        return http_echo(running.url, CONNECTIONS, SECONDS)
+
+
+def single(server):
+    """One client alone: the median time an order takes."""
+    with server() as running:
+        summary = place(running.url, PRODUCTS, 1)
+    return {"value": summary["p50"], "p99_ms": summary["p99"], "longest_ms": summary["max"]}
+
+
+def in_turns(figures, db):
+    loads = {"fsync_floor": fsync_floor, "insert_floor": lambda: insert_floor(db, SECONDS), "http_echo": echo}
+    for spread, products in (("uniform", PRODUCTS), ("hot", 1)):
+        loads |= {f"node_{spread}": lambda products=products: node(db, products), f"http_{spread}": lambda products=products: bridge(db, products)}
+    loads |= {"node_p50_ms_single": lambda: single(Node), "http_p50_ms_single": lambda: single(Bridge)}
+    rounds = [{name: load() for name, load in loads.items()} for _ in range(ROUNDS)]
+    units = {"fsync_floor": "fsyncs/s", "insert_floor": "rows/s", "http_echo": "requests/s"}
+    for name in loads:
+        figures.add_rounds(name, [r[name] for r in rounds], units.get(name, "ms" if "ms" in name else "orders/s"),
+                           {"ratio": name.replace("http", "node")} if name.startswith("http") and name != "http_echo" else None,
+                           places=3 if "ms" in name else 0)
 
 
 def half_load(figures):
@@ -102,16 +138,9 @@ def main():
         servers("stop", "rabbitmq")     # it is not part of this
         with connect() as db:
             make_wal_files(db)
-            for spread, products in (("uniform", PRODUCTS), ("hot", 1)):
-                empty_plpgsql(db, PRODUCTS)
-                run(figures, db, f"node_{spread}", Node(), "bench.orders", products)
-                empty(db, PRODUCTS)
-                run(figures, db, f"http_{spread}", Bridge(), "order_aggregator.orders", products, f"node_{spread}")
-                check(db)
-            empty_plpgsql(db, PRODUCTS)
-            single(figures, "node_p50_ms_single", Node())
             empty(db, PRODUCTS)
-            single(figures, "http_p50_ms_single", Bridge(), "node_p50_ms_single")
+            in_turns(figures, db)
+            empty(db, PRODUCTS)
             half_load(figures)
             check(db)
             empty(db, PRODUCTS)

@@ -3,15 +3,19 @@
 
 PostgreSQL, RabbitMQ, the bridge, the simulator and the load share this machine.
 loop_orders: orders confirmed a second while batches of place_orders() keep a bounded number under way;
-loop_slowest_second: the fewest in any second of that, its ratio to the mean; loop_cpu_us: who spends
-how much processor time for one order on its way, and loop_wal_bytes of WAL.
+longest_gap_ms: the longest time in which none was, as the bridge's counter says it, asked for every 5 to 20 ms;
+loop_slowest_second: the fewest in any second of that but the first, in which the way fills, its ratio to the mean; loop_cpu_us: who spends
+how much processor time for one order on its way, and loop_wal_bytes of WAL; loop_wal_bytes_of: the same orders' way one step after the other,
+and what each step writes.
 loop_latency: 100 orders a second by place_order(), from before the call until its order.confirmed event
 is in the hands of a consumer, which is one hop more than the database's own "confirmed".
+fsync_floor, insert_floor, raw_publish: what disk, PostgreSQL and RabbitMQ can do at all (floors.py), in each round.
 BENCH_ROUNDS rounds: medians with their range; what was spent is of all of them.
 
-Environment: LOOP_SECONDS (30), BENCH_ROUNDS (5).
+Environment: LOOP_SECONDS (30), LATENCY_ORDERS (2000), BENCH_ROUNDS (5).
 """
 
+import contextlib
 import json
 import os
 import threading
@@ -20,11 +24,13 @@ import time
 import pika
 import requests
 from common import Figures, check, connect, empty, fresh, make_wal_files, percentile, servers, settings
-from spent import Spent
+from floors import fsync_floor, insert_floor, make_raw_publish, raw_publish, write_bodies
+from spent import Spent, wal
 
 SECONDS, ROUNDS = int(os.environ.get("LOOP_SECONDS", 30)), int(os.environ.get("BENCH_ROUNDS", 5))
 PRODUCTS, BATCH, UNDER_WAY = 10_000, 500, 4_000
-LATENCY_ORDERS, LATENCY_RATE = 2_000, 100
+LATENCY_ORDERS, LATENCY_RATE = int(os.environ.get("LATENCY_ORDERS", 2_000)), 100
+RAW_MESSAGES, WAL_ORDERS = 50_000, 20_000
 
 
 def metric(name):
@@ -34,10 +40,16 @@ def metric(name):
     raise KeyError(name)
 
 
+BATCHES = [json.dumps([{"customerId": f"customer {n}", "products": [{"productId": f"product-{(b * BATCH + n) % PRODUCTS}", "quantity": 1}]}
+                       for n in range(BATCH)]) for b in range(PRODUCTS // BATCH)]
+
+
+def place_batch(db, n):
+    db.execute("SELECT count(order_id) FROM order_aggregator.place_orders(%s::jsonb)", [BATCHES[n % len(BATCHES)]])
+
+
 def sustained(db):
-    """A round: (orders confirmed, seconds, the fewest in a second of it, what was spent as Spent tells it)."""
-    batches = [json.dumps([{"customerId": f"customer {n}", "products": [{"productId": f"product-{(b * BATCH + n) % PRODUCTS}", "quantity": 1}]}
-                           for n in range(BATCH)]) for b in range(PRODUCTS // BATCH)]
+    """A round of loop_orders and one of loop_slowest_second, the orders confirmed, and what was spent as Spent tells it."""
     placed = confirmed = 0
     before = metric("replies_applied_total")
     samples = []
@@ -47,7 +59,7 @@ def sustained(db):
         confirmed = metric("replies_applied_total") - before
         samples.append((time.monotonic() - started, confirmed))
         while placed - confirmed + BATCH <= UNDER_WAY:
-            db.execute("SELECT count(order_id) FROM order_aggregator.place_orders(%s::jsonb)", [batches[placed // BATCH % len(batches)]])
+            place_batch(db, placed // BATCH)
             placed += BATCH
         time.sleep(0.005)
     seconds, confirmed = time.monotonic() - started, metric("replies_applied_total") - before
@@ -56,27 +68,89 @@ def sustained(db):
     slowest = min(later - earlier for earlier, later in zip(by_second, by_second[1:]))
     drain(db)
     check(db)
-    return confirmed, seconds, slowest, used
+    return {"value": confirmed / seconds, "longest_gap_ms": longest_gap_ms(samples)}, {"value": slowest}, confirmed, used
+
+
+def longest_gap_ms(samples):
+    """The longest time in which a counter stood still, of (seconds, count)."""
+    last = longest = count = 0
+    for at, found in samples:
+        if found > count:
+            longest, last, count = max(longest, at - last), at, found
+    return max(longest, samples[-1][0] - last) * 1000
 
 
 def all_rounds(figures, db):
-    rounds = [sustained(db) for _ in range(ROUNDS)]
-    figures.add_rounds("loop_orders", [{"value": confirmed / seconds} for confirmed, seconds, *_ in rounds], "orders/s")
-    figures.add_rounds("loop_slowest_second", [{"value": slowest} for _, _, slowest, _ in rounds], "orders/s", {"ratio": "loop_orders"})
-    confirmed = sum(r[0] for r in rounds)
-    cpu, wal_bytes, wal_records, full_pages = (sum(parts, type(parts[0])()) for parts in zip(*(used for *_, used in rounds)))
+    write_bodies(db, RAW_MESSAGES)
+    floors = {"fsync_floor": [], "insert_floor": [], "raw_publish": []}
+    rounds = []
+    for _ in range(ROUNDS):
+        floors["fsync_floor"].append(fsync_floor())
+        floors["insert_floor"].append(insert_floor(db, 2))
+        floors["raw_publish"].append(raw_publish(RAW_MESSAGES))
+        rounds.append(sustained(db))
+    for name, unit in (("fsync_floor", "fsyncs/s"), ("insert_floor", "rows/s"), ("raw_publish", "messages/s")):
+        figures.add_rounds(name, floors[name], unit)
+    figures.add_rounds("loop_orders", [r[0] for r in rounds], "orders/s")
+    figures.add_rounds("loop_slowest_second", [r[1] for r in rounds], "orders/s", {"ratio": "loop_orders"})
+    confirmed = sum(r[2] for r in rounds)
+    cpu, wal_bytes, wal_records, full_pages = (sum(parts, type(parts[0])()) for parts in zip(*(r[3] for r in rounds)))
     for who, seconds in sorted(cpu.items(), key=lambda item: -item[1]):
         if seconds * 1_000_000 >= confirmed:
             figures.add("loop_cpu_us", seconds * 1_000_000 / confirmed, "µs/order", places=1, who=who)
     figures.add("loop_wal_bytes", wal_bytes / confirmed, "bytes/order", records=round(wal_records / confirmed, 2), full_pages=round(full_pages / confirmed, 3))
 
 
-def drain(db):
-    """Waits until all orders are confirmed."""
+def wait_until(db, what, is_so):
     deadline = time.monotonic() + 60
-    while db.execute("SELECT EXISTS (SELECT FROM order_aggregator.orders WHERE status <> 'confirmed')").fetchone()[0]:
-        assert time.monotonic() < deadline, "orders were left pending"
+    while not db.execute(f"SELECT {is_so}").fetchone()[0]:
+        assert time.monotonic() < deadline, f"not {what} after a minute"
         time.sleep(0.2)
+
+
+def drain(db):
+    wait_until(db, "all confirmed", "NOT EXISTS (SELECT FROM order_aggregator.orders WHERE status <> 'confirmed')")
+
+
+def wait_for_relay(db):
+    wait_until(db, "relayed", "order_aggregator.outbox_head() <= (SELECT low_event_id FROM order_aggregator.relay_checkpoint)")
+
+
+@contextlib.contextmanager
+def bridge_with(roles):
+    """Only while it runs: a backend that has ended has told what it wrote."""
+    os.environ["ROLES"] = roles
+    servers("start", "bridge")
+    yield
+    servers("stop", "bridge")
+
+
+def wal_by_step(figures, db):
+    """The same orders' way, one step after the other: what each writes into the WAL."""
+    def place():
+        for n in range(WAL_ORDERS // BATCH):
+            place_batch(db, n)
+
+    def relay():
+        with bridge_with("http,relay"):
+            wait_for_relay(db)
+
+    def settle():
+        servers("start", "vendor-sim")
+        with bridge_with("http,replies"):
+            drain(db)
+
+    wait_for_relay(db)
+    servers("stop", "vendor-sim")
+    servers("stop", "bridge")
+    db.execute("CHECKPOINT")
+    for who, step in (("placing", place), ("relay: order.placed", relay), ("replies", settle), ("relay: order.confirmed", relay)):
+        before = wal(db)
+        step()
+        written, records, full_pages = (after - earlier for after, earlier in zip(wal(db), before))
+        figures.add("loop_wal_bytes_of", written / WAL_ORDERS, "bytes/order", who=who, records=round(records / WAL_ORDERS, 2),
+                    full_pages=round(full_pages / WAL_ORDERS, 3))
+    check(db)
 
 
 def latency(figures, db):
@@ -112,12 +186,13 @@ def latency(figures, db):
     times = [(confirmed_at[order_id] - start) * 1000 for order_id, start in placed_at.items()]
     check(db)
     figures.add("loop_latency_p50_ms", percentile(times, 0.5), "ms", places=2, orders=len(times), orders_per_second=LATENCY_RATE)
-    figures.add("loop_latency_p99_ms", percentile(times, 0.99), "ms", places=2)
+    figures.add("loop_latency_p99_ms", percentile(times, 0.99), "ms", places=2, longest_ms=round(max(times), 2))
 
 
 def main():
     figures = Figures("loop")
     fresh()
+    make_raw_publish()
     try:
         servers("base")
         with connect() as db:
@@ -127,6 +202,7 @@ def main():
         with connect() as db:
             latency(figures, db)
             all_rounds(figures, db)
+            wal_by_step(figures, db)
     finally:
         servers("down")
     figures.write()

@@ -20,14 +20,13 @@ Environment: BENCH_SECONDS (5), BENCH_ROUNDS (5), BENCH_GROWTH_ORDERS (10000000;
 
 import os
 import pathlib
-import re
-import subprocess
 import tempfile
 import time
 
-from common import OUT, Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, pgbench, place_order_script, servers
+from common import Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, measured, pgbench, place_order_script, servers
+from floors import as_requests, fsync_floor, insert_floor
 from peers_of_http import Bridge
-from reads import LOADS, as_round, get
+from reads import LOADS, get
 
 SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
 GROWTH = int(os.environ.get("BENCH_GROWTH_ORDERS", 10_000_000))
@@ -54,26 +53,6 @@ def empty_with_batches(db, spread):
                    jsonb_build_array(jsonb_build_object('productId', 'product-' || {PICK[spread]}, 'quantity', 1))))::text
                    FROM generate_series(1, {BATCH}) AS r WHERE b = b) FROM generate_series(1, {BATCHES}) AS b""")
     db.execute("CHECKPOINT")
-
-
-def measured(done, seconds, p50, p99, gap, accepted=None):
-    """A round of a load."""
-    return {"value": (done if accepted is None else accepted) / seconds, "p50_ms": p50, "p99_ms": p99, "longest_gap_ms": gap}
-
-
-def insert_floor(db):
-    """What the server can do at all: one row into a table without an index."""
-    db.execute("CREATE SCHEMA IF NOT EXISTS bench; DROP TABLE IF EXISTS bench.floor; CREATE TABLE bench.floor (product_id text, quantity bigint)")
-    return measured(*pgbench("\\set n random(0, 9999)\nINSERT INTO bench.floor VALUES ('product-' || :n, 1);\n", 16, "insert_floor", seconds=SECONDS))
-
-
-def fsync_floor():
-    """How often the disk makes 8 kB durable, one after the other, as the server's WAL is."""
-    bindir = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
-    with subprocess.Popen(["stdbuf", "-oL", f"{bindir}/pg_test_fsync", "-s", "1", "-f", OUT / "fsync"], stdout=subprocess.PIPE, text=True) as process:
-        found = next(match for match in (re.search(r" fdatasync\s+([\d.]+) ops/sec", line) for line in process.stdout) if match)
-        process.terminate()     # the other ways to flush are not the server's
-    return {"value": float(found[1])}
 
 
 def plpgsql(db, spread):
@@ -110,7 +89,7 @@ def place_order(db, spread, lanes=None):
 
 def single_calls(db):
     """16 clients, one call an order."""
-    loads = {"insert_floor": lambda: insert_floor(db)}
+    loads = {"insert_floor": lambda: insert_floor(db, SECONDS)}
     loads |= {f"plpgsql_{spread}": lambda spread=spread: plpgsql(db, spread) for spread in SPREADS}
     loads |= {"place_order_uniform": lambda: place_order(db, "uniform"), "place_order_hot": lambda: place_order(db, "hot", "auto"),
               "place_order_hot_without_lanes": lambda: place_order(db, "hot")}
@@ -216,7 +195,7 @@ def reads_of_growth(db):
     loads = {"get_order_recent": ("/order/", last - RECENT + 1, RECENT), "get_order": ("/order/", 1, last),
              "get_product": LOADS["get_product"], "list_products": LOADS["list_products"]}
     with Bridge() as bridge:
-        return {f"_{name}": as_round(get(bridge.url, what)) for name, what in loads.items()}
+        return {f"_{name}": as_requests(get(bridge.url, what)) for name, what in loads.items()}
 
 
 def placing_of_growth(db):
@@ -246,6 +225,7 @@ def run_growth(db):
     rounds_of_growth(db, "growth_10m", "before_growth")
     db.execute("CHECKPOINT")
     for name, sql in (("check_consistency_s", "SELECT count(*) FROM order_aggregator.check_consistency()"),
+                      ("check_stock_s", "SELECT count(*) FROM order_aggregator.check_stock()"),
                       ("check_last_million_s", f"SELECT count(*) FROM order_aggregator.check_orders({last_order(db) - 1_000_000})")):
         began = time.monotonic()
         assert db.execute(sql).fetchone()[0] == 0

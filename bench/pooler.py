@@ -17,21 +17,21 @@ import pathlib
 import sys
 import tempfile
 
-from common import OUT, RUN, TOP, Figures, check, connect, empty, fresh, pgbench, place_order_script, servers, settings
+from common import OUT, RUN, TOP, Figures, check, connect, empty, fresh, measured, pgbench, place_order_script, servers, settings
+from floors import INSERT_SCRIPT, make_floor
 
 sys.path.insert(0, str(TOP / "bridge" / "test"))
 from pgbouncer import PgBouncer     # noqa: E402
 
 SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
 CLIENTS, MANY, PRODUCTS = 16, 128, 10_000
-INSERT = "\\set n random(0, 9999)\nINSERT INTO insert_floor VALUES ('product-' || :n, 1);\n"
 
 
 def load(db, tag, script=place_order_script(PRODUCTS), clients=CLIENTS, **how):
     empty(db, PRODUCTS)
-    done, seconds, p50, p99, gap = pgbench(script, clients, tag, seconds=SECONDS, **how)
+    found = measured(*pgbench(script, clients, tag, seconds=SECONDS, **how))
     check(db)
-    return {"value": done / seconds, "p50_ms": p50, "p99_ms": p99, "longest_gap_ms": gap}
+    return found
 
 
 def baseline(name):
@@ -42,7 +42,7 @@ def restart(folder):
     """Has PostgreSQL listen in a folder that anybody may enter, and take as many clients as there are."""
     pathlib.Path(folder).chmod(0o777)
     with connect() as db:
-        db.execute("CREATE TABLE insert_floor (product_id text, quantity bigint)")
+        make_floor(db)
         db.execute(f"ALTER SYSTEM SET max_connections = {MANY + 50}")
         db.execute(f"ALTER SYSTEM SET unix_socket_directories = '{folder}'")
     servers("stop", "postgresql")
@@ -68,7 +68,7 @@ def main():
                 ways |= {f"place_order_direct{suffix}": {"mode": mode}, f"place_order_pooled{suffix}": {"mode": mode, "url": url}}
             ways |= {f"place_order_{way}_many": {"mode": "extended", "clients": MANY, "url": to} for way, to in (("direct", direct), ("pooled", url))}
             ways |= {"place_order_pooled_tcp": {"mode": "simple", "url": tcp}}
-            ways |= {f"insert_{way}": {"mode": "simple", "script": INSERT, "url": to} for way, to in (("direct", direct), ("pooled", url))}
+            ways |= {f"insert_{way}": {"mode": "simple", "script": INSERT_SCRIPT, "url": to} for way, to in (("direct", direct), ("pooled", url))}
             rounds = []
             for n in range(ROUNDS):
                 names = [*ways] if n % 2 == 0 else [*ways][::-1]

@@ -7,7 +7,7 @@
  * Publishes each line of the file as one persistent, mandatory message to the
  * exchange "orders", with as many properties as the relay sets, and lets at most
  * WINDOW of them be unconfirmed. Prints the seconds from the first publish to the
- * last confirm.
+ * last confirm, and the longest time without a confirm in milliseconds.
  */
 #include "link/broker_library.h"
 #include <stdbool.h>
@@ -20,6 +20,8 @@
 static amqp_connection_state_t connection;
 static uint64_t                published;
 static uint64_t                confirmed;
+static double                  confirmed_at; /* seconds, when a confirm came last */
+static double                  longest_gap;
 
 static void
 require(bool ok, const char *what)
@@ -51,6 +53,25 @@ open_connection(char *url)
 			"asking for confirms");
 }
 
+static double
+now(void)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	return (double) at.tv_sec + (double) at.tv_nsec / 1e9;
+}
+
+static void
+note_confirm(void)
+{
+	double at = now();
+
+	if (at - confirmed_at > longest_gap)
+		longest_gap = at - confirmed_at;
+	confirmed_at = at;
+}
+
 /* Reads what the broker has sent; waits for some of it if told to. */
 static void
 read_confirms(bool wait)
@@ -71,6 +92,7 @@ read_confirms(bool wait)
 			confirmed = ((amqp_basic_ack_t *) frame.payload.method.decoded)->delivery_tag;
 		else
 			confirmed++;
+		note_confirm();
 		wait = false;
 	}
 	require(status == AMQP_STATUS_TIMEOUT, "waiting for confirms");
@@ -107,15 +129,14 @@ main(int argc, char **argv)
 	ssize_t         bytes;
 	uint64_t        window;
 	FILE           *file;
-	struct timespec start;
-	struct timespec end;
+	double          started;
 
 	require(argc == 5, "reading AMQP-URL ROUTING-KEY WINDOW FILE");
 	window = strtoull(argv[3], NULL, 10);
 	file = fopen(argv[4], "r");
 	require(file != NULL && window > 0, "opening the file");
 	open_connection(argv[1]);
-	clock_gettime(CLOCK_MONOTONIC, &start);
+	started = confirmed_at = now();
 	while ((bytes = getline(&line, &room, file)) > 0)
 	{
 		publish(argv[2], line, (size_t) bytes - 1);
@@ -126,9 +147,7 @@ main(int argc, char **argv)
 	}
 	while (confirmed < published)
 		read_confirms(true);
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	printf("%.3f\n",
-		   (double) (end.tv_sec - start.tv_sec) + (double) (end.tv_nsec - start.tv_nsec) / 1e9);
+	printf("%.3f %.1f\n", now() - started, 1000 * longest_gap);
 	amqp_connection_close(connection, AMQP_REPLY_SUCCESS);
 	amqp_destroy_connection(connection);
 	free(line);

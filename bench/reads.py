@@ -13,6 +13,7 @@ Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (64), BENCH_ROUNDS (5).
 import os
 
 from common import SECONDS, Figures, connect, empty, fresh, servers, wrk
+from floors import as_requests, http_echo
 from peers_of_http import Bridge, Node
 
 CONNECTIONS, ROUNDS = int(os.environ.get("HTTP_CONNECTIONS", 64)), int(os.environ.get("BENCH_ROUNDS", 5))
@@ -29,16 +30,8 @@ def get(url, what, delay_ms=0, suffix=""):
     return summary
 
 
-def rate(summary):
-    return summary["requests"] / summary["us"] * 1e6
-
-
-def as_round(summary):
-    return {"value": rate(summary), "p50_ms": summary["p50"], "p99_ms": summary["p99"], "longest_ms": summary["max"]}
-
-
 def add(figures, name, summaries, baselines=None):
-    figures.add_rounds(name, [as_round(summary) for summary in summaries], "requests/s", baselines)
+    figures.add_rounds(name, [as_requests(summary) for summary in summaries], "requests/s", baselines)
 
 
 def compare(figures, load):
@@ -61,19 +54,18 @@ def compare(figures, load):
 
 
 def echo(figures):
-    """What the HTTP server does at all: an answer that asks nobody."""
     rounds = []
     for _ in range(ROUNDS):
         with Bridge() as running:
-            rounds.append(wrk(running.url, "get.lua", CONNECTIONS, SECONDS, PATH_BEFORE="/healthz", FIRST=0, COUNT=1, DELAY_MS=0, SUFFIX=""))
-    add(figures, "http_echo", rounds)
+            rounds.append(http_echo(running.url, CONNECTIONS, SECONDS))
+    figures.add_rounds("http_echo", rounds, "requests/s")
 
 
 def half_load(figures, load):
     """As many connections, each waiting long enough between two requests that they come to half of what they can."""
     with Bridge() as running:
         summary = get(running.url, LOADS[load], 2 * CONNECTIONS / figures.value(load) * 1000)
-    figures.add(f"{load}_p99_ms_half_load", summary["p99"], "ms", places=2, requests_per_second=round(rate(summary)), p50_ms=summary["p50"],
+    figures.add(f"{load}_p99_ms_half_load", summary["p99"], "ms", places=2, requests_per_second=round(as_requests(summary)["value"]), p50_ms=summary["p50"],
                 longest_ms=summary["max"])
 
 

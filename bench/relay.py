@@ -2,45 +2,26 @@
 """The relay, outbox to confirmed by the broker, against rabbitmq-c alone; `make bench-relay` runs it.
 
 raw_publish: bench/raw_publish.c publishes the same bodies, with the same window, to a quorum queue of its own.
-relay_events: the bridge starts over an outbox full of them; from the first page until the checkpoint has them all.
-The two take turns, and the medians are compared.
+relay_events: the bridge starts over an outbox full of them; from the first checkpoint until the last.
+The two take turns, BENCH_ROUNDS times. longest_gap_ms is the longest time without a confirm, or between two checkpoints.
 place_order_alone and doorbell_cost: place_order by 16 pgbench clients while no relay listens, and while one
 listens and drains, PostgreSQL and its clients having one core and the broker and the bridge the other, both
 times: what the doorbell and the relay's reading cost the transactions. place_order_shared and relay_beside: the
 same with all of them on all cores, which adds what the broker's work takes from PostgreSQL on a small machine.
 
-Environment: RELAY_EVENTS (100000), RELAY_ROUNDS (3), BENCH_SECONDS (10).
+Environment: RELAY_EVENTS (100000), BENCH_ROUNDS (5), BENCH_SECONDS (10).
 """
 
 import os
-import statistics
 import subprocess
 import time
 
-import pika
-from common import OUT, RUN, SECONDS, TOP, Figures, check, connect, empty, fresh, pgbench, place_order_script, servers, settings
+from common import RUN, Figures, check, connect, empty, fresh, measured, pgbench, place_order_script, servers
+from floors import WINDOW, depth, forget, fsync_floor, make_raw_publish, raw_publish, write_bodies
 
 EVENTS = int(os.environ.get("RELAY_EVENTS", 100_000))
-ROUNDS = int(os.environ.get("RELAY_ROUNDS", 3))
-WINDOW, PRODUCTS = 1000, 10_000
-
-
-def channel():
-    return pika.BlockingConnection(pika.URLParameters(settings()["RABBITMQ_URL"])).channel()
-
-
-def depth(queue):
-    c = channel()
-    count = c.queue_declare(queue, passive=True).method.message_count
-    c.connection.close()
-    return count
-
-
-def forget(queue):
-    """A queue that never held anything: a purged quorum queue still has its log."""
-    c = channel()
-    c.queue_delete(queue)
-    c.connection.close()
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", 5))
+PRODUCTS = 10_000
 
 
 def place(db, count):
@@ -54,6 +35,7 @@ def published(db):
 
 
 def relay_round(db):
+    """The bridge starts over so many events; from the first of its checkpoints until it has them all."""
     place(db, EVENTS)
     before = published(db)
     forget("orders.placed")
@@ -61,47 +43,32 @@ def relay_round(db):
     servers("start", "bridge")
     while published(db) == before:
         time.sleep(0.001)
-    started, at_start = time.monotonic(), published(db)
-    while published(db) < before + EVENTS:
+    at_start = count = published(db)
+    started = last = time.monotonic()
+    longest = 0
+    while count < before + EVENTS:
         time.sleep(0.005)
-    seconds = time.monotonic() - started
+        if (found := published(db)) > count:
+            count, now = found, time.monotonic()
+            longest, last = max(longest, now - last), now
     servers("stop", "bridge")
     assert depth("orders.placed") == EVENTS
-    return (before + EVENTS - at_start) / seconds
-
-
-def raw_round(bodies):
-    c = channel()
-    c.exchange_declare("orders", "topic", durable=True)
-    c.queue_declare("bench.raw", durable=True, arguments={"x-queue-type": "quorum"})
-    c.queue_bind("bench.raw", "orders", "bench.raw")
-    c.connection.close()
-    seconds = float(subprocess.run([OUT / "raw_publish", settings()["RABBITMQ_URL"], "bench.raw", str(WINDOW), bodies],
-                                   check=True, capture_output=True, text=True).stdout)
-    assert depth("bench.raw") == EVENTS
-    forget("bench.raw")
-    return EVENTS / seconds
+    return {"value": (count - at_start) / (last - started), "longest_gap_ms": longest * 1000}
 
 
 def relay_against_raw(figures, db):
     place(db, EVENTS)
-    bodies = OUT / "bodies"
-    with open(bodies, "w") as file:
-        for (body,) in db.execute("SELECT payload::text FROM order_aggregator.outbox ORDER BY event_id LIMIT %s", [EVENTS]):
-            file.write(body + "\n")
+    write_bodies(db, EVENTS)
     empty(db, PRODUCTS)
-    raw, relayed = [], []
-    for _ in range(ROUNDS):
-        raw.append(raw_round(bodies))
-        relayed.append(relay_round(db))
+    rounds = [{"fsync_floor": fsync_floor(), "raw_publish": raw_publish(EVENTS), "relay_events": relay_round(db)} for _ in range(ROUNDS)]
     check(db)
-    figures.add("raw_publish", statistics.median(raw), "messages/s", window=WINDOW, rounds=ROUNDS, slowest=round(min(raw)))
-    figures.add("relay_events", statistics.median(relayed), "events/s", "raw_publish", window=WINDOW, rounds=ROUNDS, slowest=round(min(relayed)))
+    figures.add_rounds("fsync_floor", [r["fsync_floor"] for r in rounds], "fsyncs/s")
+    figures.add_rounds("raw_publish", [r["raw_publish"] for r in rounds], "messages/s", window=WINDOW)
+    figures.add_rounds("relay_events", [r["relay_events"] for r in rounds], "events/s", {"ratio": "raw_publish"}, window=WINDOW)
 
 
 def place_orders_one_by_one(core):
-    done, seconds, *_ = pgbench(place_order_script(PRODUCTS), 16, "doorbell", core)
-    return done / seconds
+    return measured(*pgbench(place_order_script(PRODUCTS), 16, "doorbell", core))
 
 
 def pin(name, core):
@@ -129,14 +96,14 @@ def doorbell(figures, db, alone_name, listening_name, pinned):
         listening.append(place_orders_one_by_one(client_core))
         servers("stop", "bridge")
         check(db)
-    figures.add(alone_name, statistics.median(alone), "orders/s", rounds=ROUNDS, seconds=SECONDS)
-    figures.add(listening_name, statistics.median(listening), "orders/s", alone_name, rounds=ROUNDS, seconds=SECONDS)
+    figures.add_rounds(alone_name, alone, "orders/s")
+    figures.add_rounds(listening_name, listening, "orders/s", {"ratio": alone_name})
 
 
 def main():
     figures = Figures("relay")
     fresh()
-    subprocess.run(["gcc", "-O2", "-iquote", TOP / "bridge" / "src", "-o", OUT / "raw_publish", TOP / "bench" / "raw_publish.c", "-lrabbitmq"], check=True)
+    make_raw_publish()
     try:
         servers("base")
         with connect() as db:

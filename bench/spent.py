@@ -31,12 +31,18 @@ def server_name(pid, backends):
     return title.partition("postgres: ")[2] or "postmaster"
 
 
+def wal(db):
+    """[bytes, records, full pages] written so far; a backend tells its records now and then, and when it ends."""
+    db.execute("SELECT pg_stat_force_next_flush()")
+    return [int(number) for number in db.execute("SELECT pg_current_wal_insert_lsn() - '0/0', wal_records, wal_fpi FROM pg_stat_wal").fetchone()]
+
+
 class Spent:
     """Begun when it is made; since() tells what was spent from then on."""
 
     def __init__(self, db):
         self.db = db
-        self.ticks, self.wal = self.look()
+        self.ticks, self.written = self.look()
 
     def look(self):
         all_of = processes()
@@ -54,10 +60,9 @@ class Spent:
                 ticks[f"PostgreSQL: {server_name(pid, backends)}"] += own
         own = os.times()
         ticks["the load's client"] = round((own.user + own.system) * TICKS)
-        wal = self.db.execute("SELECT pg_current_wal_insert_lsn() - '0/0', wal_records, wal_fpi FROM pg_stat_wal").fetchone()
-        return ticks, [int(number) for number in wal]
+        return ticks, wal(self.db)
 
     def since(self):
         """({who: seconds}, bytes of WAL, records, full pages)."""
-        ticks, wal = self.look()
-        return collections.Counter({who: (ticks[who] - self.ticks[who]) / TICKS for who in ticks}), *(after - before for before, after in zip(self.wal, wal))
+        ticks, written = self.look()
+        return collections.Counter({who: (ticks[who] - self.ticks[who]) / TICKS for who in ticks}), *(after - before for before, after in zip(self.written, written))

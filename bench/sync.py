@@ -5,9 +5,9 @@ copy_feed: COPY of the same rows (product and stock) into tables with the same c
 first_load, second_load: POST /vendors/{id}/sync, from the request to the answer: the feed is pulled over HTTP from a
 server on this machine, taken apart and applied; the second has 1 % of the items changed. Medians of ROUNDS.
 order_p99_ms: POST /order of other products at a steady rate, without feeds and while one feed after the other is
-loaded first and second; medians of ORDER_ROUNDS.
+loaded first and second. All BENCH_ROUNDS times: medians with their range.
 
-Environment: SYNC_ITEMS (100000), ROUNDS (5), ORDER_ROUNDS (3), BENCH_SECONDS (10), ORDER_RATE (500).
+Environment: SYNC_ITEMS (100000), BENCH_ROUNDS (5), BENCH_SECONDS (10), ORDER_RATE (500).
 """
 
 import io
@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import http.server
 import os
-import statistics
 import threading
 import time
 
@@ -23,8 +22,7 @@ import requests
 from common import SECONDS, Figures, check, connect, empty, fresh, make_wal_files, servers, settings, wrk
 
 ITEMS = int(os.environ.get("SYNC_ITEMS", 100_000))
-ROUNDS = int(os.environ.get("ROUNDS", 5))
-ORDER_ROUNDS = int(os.environ.get("ORDER_ROUNDS", 3))
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", 5))
 RATE = int(os.environ.get("ORDER_RATE", 500))
 CONNECTIONS, PRODUCTS = 32, 10_000
 
@@ -117,7 +115,7 @@ def loads(figures, db, vendor):
     changed = db.execute("SELECT changed_items FROM order_aggregator.feed_sync ORDER BY sync_id DESC LIMIT 1").fetchone()[0]
     assert changed == ITEMS // 100, changed
     for name, seconds, baseline in (("copy_feed", copied, None), ("first_load", first, "copy_feed"), ("second_load", second, "first_load")):
-        figures.add(name, statistics.median(seconds), "s", baseline, places=3, items=ITEMS)
+        figures.add_rounds(name, [{"value": s} for s in seconds], "s", baseline and {"ratio": baseline}, places=3, items=ITEMS)
 
 
 def order_load():
@@ -151,18 +149,14 @@ def order_round(db, vendor, vendor_ids):
 
 
 def orders_meanwhile(figures, db, vendor):
-    vendor_ids = [[f"vendor-{round}-{n}" for n in range(SECONDS)] for round in range(ORDER_ROUNDS)]
+    vendor_ids = [[f"vendor-{round}-{n}" for n in range(SECONDS)] for round in range(ROUNDS)]
     vendor.make([vendor_id for round in vendor_ids for vendor_id in round])
     rounds = [order_round(db, vendor, ids) for ids in vendor_ids]
-    ratios = [busy["p99"] / quiet["p99"] for quiet, busy, _ in rounds]
-
-    def median(which, name):
-        return round(statistics.median(r[which][name] for r in rounds), 2)
-
-    figures.add("order_p99_ms_alone", median(0, "p99"), "ms", places=2, p50_ms=median(0, "p50"), max_ms=median(0, "max"), orders=rounds[0][0]["requests"])
-    figures.add("order_p99_ms", median(1, "p99"), "ms", "order_p99_ms_alone", places=2, p50_ms=median(1, "p50"), max_ms=median(1, "max"),
-                orders=rounds[0][1]["requests"], feeds=sum(len(done) for *_, done in rounds))
-    figures.add("order_p99_ratio", statistics.median(ratios), "x", places=2, lowest=round(min(ratios), 2), highest=round(max(ratios), 2))
+    for name, which, baseline in (("order_p99_ms_alone", 0, None), ("order_p99_ms", 1, {"ratio": "order_p99_ms_alone"})):
+        figures.add_rounds(name, [{"value": r[which]["p99"], "p50_ms": r[which]["p50"], "longest_ms": r[which]["max"], "orders": r[which]["requests"]} for r in rounds],
+                           "ms", baseline, places=2)
+    figures.add_rounds("order_p99_ratio", [{"value": busy["p99"] / quiet["p99"]} for quiet, busy, _ in rounds], "x", places=2)
+    figures.add("feeds_meanwhile", sum(len(done) for *_, done in rounds), "feeds")
 
 
 def main():

@@ -16,8 +16,8 @@ OURS = "application_name LIKE 'order-bridge%' OR application_name LIKE 'chaos%'"
 class Faults:
     """The faults that a stage can have; play() does one of them."""
 
-    def __init__(self, stage, feeds, consumers, seed):
-        self.stage, self.feeds, self.consumers = stage, feeds, consumers
+    def __init__(self, stage, feeds, worker, auditor, seed):
+        self.stage, self.feeds, self.worker, self.auditor = stage, feeds, worker, auditor
         self.random = random.Random(f"{seed} faults")
         self.kinds = {
             "bridge killed": (3, self.bridge_killed),
@@ -43,6 +43,8 @@ class Faults:
             "network cut": (1, lambda: self.network("cut", 3)),
             "vendor's clock wrong": (1, self.clock_wrong),
             "vendors disconnected": (2, self.vendors_disconnected),
+            "vendors gone": (1, self.vendors_gone),
+            "vendors frozen": (1, self.vendors_frozen),
         }
         if len(stage.databases) > 1:
             self.kinds |= {
@@ -192,8 +194,27 @@ class Faults:
             os.kill(pid, signal.SIGKILL)
 
     def vendors_disconnected(self):
-        for consumer in self.consumers:
+        for consumer in (self.worker, self.auditor):
             consumer.cut.set()
+
+    def vendors_gone(self):
+        """Nobody answers, and no feed does either."""
+        self.feeds.fault = "gone"
+        try:
+            self.set_for(self.worker.away, 6)
+        finally:
+            self.feeds.fault = None
+
+    def vendors_frozen(self):
+        """They keep what they were asked, and their connection, until the broker misses their heartbeats."""
+        self.set_for(self.worker.frozen, 12)
+
+    def set_for(self, event, seconds):
+        event.set()
+        try:
+            self.while_(seconds)
+        finally:
+            event.clear()
 
     # what others do in the database
 

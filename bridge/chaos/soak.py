@@ -72,7 +72,7 @@ class Soak:
 
     def break_things(self, minutes, each):
         """Faults, one at a time: the next one comes when all that died is there again."""
-        faults = Faults(self.stage, self.feeds, [self.worker, self.auditor], self.seed)
+        faults = Faults(self.stage, self.feeds, self.worker, self.auditor, self.seed)
         self.outages, self.faults = Outages(self.ledger, self.auditor), 0
         began = time.monotonic()
         kinds = iter([*faults.kinds]) if each else iter(faults.choose, None)

@@ -1,7 +1,7 @@
 """The vendors: what is truly on their shelves, how they answer, and the feeds that they publish.
 
-They are not the software under test and are never killed; their connections are cut, their feeds
-fail and their clocks go wrong.
+They are not the software under test and keep what they know; they go away and come back, stand
+still, their connections are cut, their feeds fail and their clocks go wrong.
 """
 
 import email.utils
@@ -85,6 +85,9 @@ class FeedHandler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         # the time first: what is taken off the shelf after it is missing in the count, which harms nobody
         now, body = time.time(), json.dumps(self.server.vendors[self.path.strip("/")].feed()).encode()
+        if self.server.fault == "gone":
+            self.close_connection = True
+            return
         if self.server.fault == "hangs":
             time.sleep(20)
         self.send_response_only(500 if self.server.fault == "fails" else 200)
@@ -107,10 +110,14 @@ class Consumer(threading.Thread):
     def __init__(self, urls, seed):
         super().__init__(daemon=True)
         self.urls, self.random = list(urls), random.Random(seed)
-        self.stopping, self.cut, self.error = False, threading.Event(), None
+        self.stopping, self.error = False, None
+        self.cut, self.away, self.frozen = threading.Event(), threading.Event(), threading.Event()
 
     def run(self):
         while not self.stopping:
+            if self.away.is_set():
+                time.sleep(0.05)
+                continue
             parameters = pika.URLParameters(self.random.choice(self.urls))
             parameters.heartbeat, parameters.socket_timeout, parameters.blocked_connection_timeout = 4, 3, 10
             parameters.stack_timeout = 5
@@ -129,8 +136,12 @@ class Consumer(threading.Thread):
 
     def go_on(self, connection):
         """False: let go of the connection."""
+        while self.frozen.is_set():
+            time.sleep(0.05)
         if self.cut.is_set():
             self.cut.clear()
+            return False
+        if self.away.is_set():
             return False
         connection.process_data_events(0)
         return not self.stopping

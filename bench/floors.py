@@ -1,0 +1,84 @@
+"""What the machine itself can do, measured beside every load: the disk, PostgreSQL, RabbitMQ, the HTTP server. Each is a round for Figures.add_rounds."""
+
+import re
+import subprocess
+
+import pika
+from common import OUT, TOP, measured, pgbench, settings, wrk
+
+INSERT_SCRIPT = "\\set n random(0, 9999)\nINSERT INTO bench.floor VALUES ('product-' || :n, 1);\n"
+WINDOW = 1000
+
+
+def fsync_floor():
+    """How often the disk makes 8 kB durable, one after the other, as the server's WAL is."""
+    bindir = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
+    with subprocess.Popen(["stdbuf", "-oL", f"{bindir}/pg_test_fsync", "-s", "1", "-f", OUT / "fsync"], stdout=subprocess.PIPE, text=True) as process:
+        found = next(match for match in (re.search(r" fdatasync\s+([\d.]+) ops/sec", line) for line in process.stdout) if match)
+        process.terminate()     # the other ways to flush are not the server's
+    return {"value": float(found[1])}
+
+
+def make_floor(db):
+    """The table of INSERT_SCRIPT, empty."""
+    db.execute("CREATE SCHEMA IF NOT EXISTS bench; DROP TABLE IF EXISTS bench.floor; CREATE TABLE bench.floor (product_id text, quantity bigint)")
+
+
+def insert_floor(db, seconds):
+    """What the server can do at all: one row into a table without an index, by 16 clients."""
+    make_floor(db)
+    return measured(*pgbench(INSERT_SCRIPT, 16, "insert_floor", seconds=seconds))
+
+
+def http_echo(url, connections, seconds):
+    """What the bridge's HTTP server does at all: an answer that asks nobody."""
+    return as_requests(wrk(url, "get.lua", connections, seconds, PATH_BEFORE="/healthz", FIRST=0, COUNT=1, DELAY_MS=0, SUFFIX=""))
+
+
+def as_requests(summary):
+    """A round of requests, of wrk's summary."""
+    return {"value": summary["requests"] / summary["us"] * 1e6, "p50_ms": summary["p50"], "p99_ms": summary["p99"], "longest_ms": summary["max"]}
+
+
+# ---------- RabbitMQ ----------
+
+def channel():
+    return pika.BlockingConnection(pika.URLParameters(settings()["RABBITMQ_URL"])).channel()
+
+
+def depth(queue):
+    c = channel()
+    count = c.queue_declare(queue, passive=True).method.message_count
+    c.connection.close()
+    return count
+
+
+def forget(queue):
+    """A queue that never held anything: a purged quorum queue still has its log."""
+    c = channel()
+    c.queue_delete(queue)
+    c.connection.close()
+
+
+def make_raw_publish():
+    subprocess.run(["gcc", "-O2", "-iquote", TOP / "bridge" / "src", "-o", OUT / "raw_publish", TOP / "bench" / "raw_publish.c", "-lrabbitmq"], check=True)
+
+
+def write_bodies(db, count):
+    """So many bodies of events, one a line, for raw_publish(): the first there are, again and again."""
+    rows = db.execute("SELECT payload::text FROM order_aggregator.outbox ORDER BY event_id LIMIT %s", [count]).fetchall()
+    (OUT / "bodies").write_text("".join(f"{rows[n % len(rows)][0]}\n" for n in range(count)))
+
+
+def raw_publish(count):
+    """The bodies published by rabbitmq-c and nothing else, to a quorum queue of their own, until the broker has confirmed them."""
+    c = channel()
+    c.exchange_declare("orders", "topic", durable=True)
+    c.queue_declare("bench.raw", durable=True, arguments={"x-queue-type": "quorum"})
+    c.queue_bind("bench.raw", "orders", "bench.raw")
+    c.connection.close()
+    seconds, gap = subprocess.run([OUT / "raw_publish", settings()["RABBITMQ_URL"], "bench.raw", str(WINDOW), OUT / "bodies"],
+                                  check=True, capture_output=True, text=True).stdout.split()
+    assert depth("bench.raw") == count
+    forget("bench.raw")
+    return {"value": count / float(seconds), "longest_gap_ms": float(gap)}

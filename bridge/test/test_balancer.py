@@ -15,23 +15,16 @@ from nginx import nginx
 
 HAPROXY = shutil.which("haproxy") or "/usr/sbin/haproxy"
 
-# as docs/operations.md has it
-CONFIG = """global
-    stats socket {folder}/stats
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 30s
-    timeout server 30s
-    option redispatch
-    retries 3
-frontend api
-    bind 127.0.0.1:{port}
-    default_backend bridges
-backend bridges
-    option httpchk GET /readyz
-    default-server check inter 200ms fall 1 rise 1
-"""
+BRIDGES = ("10.0.0.1:3000", "10.0.0.2:3000")     # as docs/operations.md has them
+
+
+def documented(before, replaced):
+    """The example that follows those words in docs/operations.md, with something else in place of what is replaced."""
+    text = (TOP / "docs" / "operations.md").read_text().split(f"{before}:\n\n```\n")[1].split("```")[0]
+    for old, new in replaced.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
 
 
 class Balancer:
@@ -40,8 +33,10 @@ class Balancer:
     def __init__(self, folder, ports):
         self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        servers = "".join(f"    server b{port} 127.0.0.1:{port}\n" for port in ports)
-        (folder / "haproxy.cfg").write_text(CONFIG.format(folder=folder, port=self.port) + servers)
+        self.names = {f"b{n}": port for n, port in enumerate(ports, 1)}
+        config = documented("`bridge/test/test_balancer.py` runs)", {":3000\n    default": f"127.0.0.1:{self.port}\n    default",
+                                                                     **{bridge: f"127.0.0.1:{port}" for bridge, port in zip(BRIDGES, ports)}})
+        (folder / "haproxy.cfg").write_text(f"global\n    stats socket {folder}/stats\n{config}")
         self.process = subprocess.Popen([HAPROXY, "-db", "-f", folder / "haproxy.cfg"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def up(self):
@@ -54,7 +49,7 @@ class Balancer:
         except OSError:
             return set()
         rows = csv.DictReader(io.StringIO(text.removeprefix("# ")))
-        return {int(row["svname"][1:]) for row in rows if row["svname"].startswith("b") and row["svname"][1:].isdigit() and row["status"].startswith("UP")}
+        return {self.names[row["svname"]] for row in rows if row["svname"] in self.names and row["status"].startswith("UP")}
 
 
 @pytest.fixture
@@ -128,9 +123,9 @@ def test_nginx_as_it_is_documented(world):
     world.stock(a={"x": 1_000_000})
     ports, port = [free_port() for _ in range(2)], free_port()
     bridges = [world.ready_bridge(PORT=str(p), HTTP_HOSTS=f"127.0.0.1:{port}") for p in ports]
-    documented = (TOP / "docs" / "operations.md").read_text().split("turns away from what refuses connections:\n\n```\n")[1].split("```")[0]
-    documented = documented.replace("listen 3000", f"listen 127.0.0.1:{port}").replace("10.0.0.1:3000", f"127.0.0.1:{ports[0]}").replace("10.0.0.2:3000", f"127.0.0.1:{ports[1]}")
-    with nginx(world.tmp_path / "nginx", port, documented) as url:
+    config = documented("turns away from what refuses connections", {"listen 3000": f"listen 127.0.0.1:{port}",
+                                                                     **{bridge: f"127.0.0.1:{own}" for bridge, own in zip(BRIDGES, ports)}})
+    with nginx(world.tmp_path / "nginx", port, config) as url:
         def placed():
             order = requests.post(f"{url}/order", json={"productId": "x", "quantity": 1}, headers={"Origin": url}, timeout=PATIENCE_S)
             assert order.status_code == 201, order.text

@@ -13,7 +13,7 @@ growth_10m: batches again, with 10 million orders stored and shared_buffers of a
 and what bench/reads.py asks, against the same before (before_growth, before_growth_*).
 A virtual machine may have to ask its host for the memory that its page cache grows
 into, so each round of batches comes just after a large file was written and removed
-(file_floor, MB/s), before as after.
+(file_floor, MB/s), before as after. lookup_floor: orders a second that PostgreSQL's own index scans find, with lines and holds, of all.
 
 Environment: BENCH_SECONDS (5), BENCH_ROUNDS (5), BENCH_GROWTH_ORDERS (10000000; 0 leaves growth_10m out).
 """
@@ -203,7 +203,23 @@ def reads_of_growth(db):
     loads = {"get_order_recent": ("/order/", last - RECENT + 1, RECENT), "get_order": ("/order/", 1, last),
              "get_product": LOADS["get_product"], "list_products": LOADS["list_products"]}
     with Bridge() as bridge:
-        return {f"_{name}": as_requests(get(bridge.url, what)) for name, what in loads.items()}
+        found = {f"_{name}": as_requests(get(bridge.url, what)) for name, what in loads.items()}
+    return {**found, "_lookup_floor": lookup_floor(db)}
+
+
+def lookup_floor(db):
+    """What PostgreSQL's own index scans can do of get_order: orders of all by chance, with their lines and holds, in one query."""
+    count = 50_000
+    last = last_order(db)
+    with db.transaction():
+        for way in ("hashjoin", "mergejoin", "seqscan", "bitmapscan", "memoize"):
+            db.execute(f"SET LOCAL enable_{way} = off")
+        began = time.monotonic()
+        db.execute("""SELECT count(o.status), count(l.product_id), count(h.status)
+                      FROM (SELECT 1 + floor(random() * %s)::bigint AS order_id FROM generate_series(1, %s) OFFSET 0) AS wanted
+                      JOIN order_aggregator.orders AS o USING (order_id) JOIN order_aggregator.order_line AS l USING (order_id)
+                      JOIN order_aggregator.hold AS h USING (order_id)""", [last, count])
+        return {"value": count / (time.monotonic() - began)}
 
 
 def placing_of_growth(db):
@@ -217,7 +233,7 @@ def rounds_of_growth(db, prefix, baseline=None):
     for found in rounds:        # later, so that all reads are of as many orders
         found.update(placing_of_growth(db))
     for name in rounds[0]:
-        unit = "MB/s" if name == "_file_floor" else "orders/s" if "place" in name or name == BATCHES_ALONE else "requests/s"
+        unit = {"_file_floor": "MB/s", "_lookup_floor": "orders/s"}.get(name, "orders/s" if "place" in name or name == BATCHES_ALONE else "requests/s")
         figures.add_rounds(prefix + name, [found[name] for found in rounds], unit, baseline and {"ratio": baseline + name})
 
 

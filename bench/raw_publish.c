@@ -124,12 +124,12 @@ publish(const char *routing_key, const char *body, size_t bytes)
 int
 main(int argc, char **argv)
 {
-	char           *line = NULL;
-	size_t          room = 0;
-	ssize_t         bytes;
-	uint64_t        window;
-	FILE           *file;
-	double          started;
+	char    *line = NULL;
+	size_t   room = 0;
+	ssize_t  bytes;
+	uint64_t window;
+	FILE    *file;
+	double   started;
 
 	require(argc == 5, "reading AMQP-URL ROUTING-KEY WINDOW FILE");
 	window = strtoull(argv[3], NULL, 10);

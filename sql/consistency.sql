@@ -77,3 +77,16 @@ SELECT problem, detail FROM check_orders(:order_id, NULL);
 SELECT problem, detail FROM check_orders(1, 1);
 SELECT problem, detail FROM check_orders();
 ROLLBACK;
+-- the whole check reads what is older than all that there has to be
+SET client_min_messages = warning;
+DROP EXTENSION order_aggregator;
+CREATE EXTENSION order_aggregator;
+RESET client_min_messages;
+SELECT register_vendor('a', 'Vendor A');
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 10, "price": 2}]') IS NOT NULL AS synced;
+SELECT publish_event('mine', '{}');
+INSERT INTO outbox SELECT event_id + 1, txid, message_id, 1, 'order.placed.b', mandatory, headers, payload, created_at FROM outbox WHERE routing_key = 'mine';
+SELECT setval('event_id_seq', 1048576);
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
+SELECT problem, subject, detail FROM check_orders(1, NULL);
+SELECT problem, subject, detail FROM check_orders();

@@ -9,7 +9,7 @@ Environment: BENCH_SECONDS (5), HTTP_CONNECTIONS (128).
 
 import os
 
-from common import TOP, Figures, check, connect, empty, empty_plpgsql, fresh, pgbench, place_order_script, servers, wrk
+from common import TOP, Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, pgbench, place_order_script, servers, wrk
 from peers_of_http import Bridge
 from svg import chart
 
@@ -64,6 +64,7 @@ def main():
         servers("base")
         servers("stop", "rabbitmq")     # it is not part of this
         with connect() as db:
+            make_wal_files(db)
             (TOP / "docs" / "one_product.svg").write_text(one_product(figures, db))
             (TOP / "docs" / "latency_of_load.svg").write_text(latency_of_load(figures, db))
     finally:

@@ -107,6 +107,15 @@ def measured(done, seconds, p50, p99, gap, accepted=None):
     return {"value": (done if accepted is None else accepted) / seconds, "p50_ms": p50, "p99_ms": p99, "longest_gap_ms": gap}
 
 
+def longest_gap_ms(samples):
+    """The longest time in which a counter stood still, of (seconds, count) from its beginning on."""
+    last = longest = count = 0
+    for at, found in samples:
+        if found > count:
+            longest, last, count = max(longest, at - last), at, found
+    return max(longest, samples[-1][0] - last) * 1000
+
+
 def wrk(url, script, connections, seconds, threads=2, **env):
     """Runs a script of this folder and returns its summary; ends the benchmark if a request failed."""
     text = subprocess.run(["wrk", "-t", str(min(threads, connections)), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "20s", "--latency",

@@ -5,9 +5,17 @@ import subprocess
 
 import pika
 from common import OUT, TOP, measured, pgbench, settings, wrk
+from peers_of_http import Bridge
 
+UNITS = {"fsync_floor": "fsyncs/s", "insert_floor": "rows/s", "http_echo": "requests/s", "raw_publish": "messages/s"}
 INSERT_SCRIPT = "\\set n random(0, 9999)\nINSERT INTO bench.floor VALUES ('product-' || :n, 1);\n"
 WINDOW = 1000
+
+
+def add_floors(figures, rounds):
+    """Takes down what of UNITS the rounds have, dicts by name."""
+    for name in [name for name in UNITS if name in rounds[0]]:
+        figures.add_rounds(name, [r[name] for r in rounds], UNITS[name])
 
 
 def fsync_floor():
@@ -30,9 +38,10 @@ def insert_floor(db, seconds):
     return measured(*pgbench(INSERT_SCRIPT, 16, "insert_floor", seconds=seconds))
 
 
-def http_echo(url, connections, seconds):
+def http_echo(connections, seconds):
     """What the bridge's HTTP server does at all: an answer that asks nobody."""
-    return as_requests(wrk(url, "get.lua", connections, seconds, PATH_BEFORE="/healthz", FIRST=0, COUNT=1, DELAY_MS=0, SUFFIX=""))
+    with Bridge() as running:
+        return as_requests(wrk(running.url, "get.lua", connections, seconds, PATH_BEFORE="/healthz", FIRST=0, COUNT=1, DELAY_MS=0, SUFFIX=""))
 
 
 def as_requests(summary):
@@ -81,4 +90,4 @@ def raw_publish(count):
                                   check=True, capture_output=True, text=True).stdout.split()
     assert depth("bench.raw") == count
     forget("bench.raw")
-    return {"value": count / float(seconds), "longest_gap_ms": float(gap)}
+    return {"value": count / float(seconds), "longest_gap_ms": float(gap), "window": WINDOW}

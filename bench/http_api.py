@@ -18,7 +18,7 @@ import resource
 import socket
 
 from common import Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, percentile, servers, settings, wrk
-from floors import fsync_floor, http_echo, insert_floor
+from floors import add_floors, fsync_floor, http_echo, insert_floor
 from peers_of_http import Bridge, Node
 
 SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
@@ -69,11 +69,6 @@ def bridge(db, products):
     return found
 
 
-def echo():
-    with Bridge() as running:
-        return http_echo(running.url, CONNECTIONS, SECONDS)
-
-
 def single(server):
     """One client alone: the median time an order takes."""
     with server() as running:
@@ -82,16 +77,16 @@ def single(server):
 
 
 def in_turns(figures, db):
-    loads = {"fsync_floor": fsync_floor, "insert_floor": lambda: insert_floor(db, SECONDS), "http_echo": echo}
+    floors = {"fsync_floor": fsync_floor, "insert_floor": lambda: insert_floor(db, SECONDS), "http_echo": lambda: http_echo(CONNECTIONS, SECONDS)}
+    loads = {}
     for spread, products in (("uniform", PRODUCTS), ("hot", 1)):
         loads |= {f"node_{spread}": lambda products=products: node(db, products), f"http_{spread}": lambda products=products: bridge(db, products)}
     loads |= {"node_p50_ms_single": lambda: single(Node), "http_p50_ms_single": lambda: single(Bridge)}
-    rounds = [{name: load() for name, load in loads.items()} for _ in range(ROUNDS)]
-    units = {"fsync_floor": "fsyncs/s", "insert_floor": "rows/s", "http_echo": "requests/s"}
+    rounds = [{name: load() for name, load in {**floors, **loads}.items()} for _ in range(ROUNDS)]
+    add_floors(figures, rounds)
     for name in loads:
-        figures.add_rounds(name, [r[name] for r in rounds], units.get(name, "ms" if "ms" in name else "orders/s"),
-                           {"ratio": name.replace("http", "node")} if name.startswith("http") and name != "http_echo" else None,
-                           places=3 if "ms" in name else 0)
+        unit, places = ("ms", 3) if "ms" in name else ("orders/s", 0)
+        figures.add_rounds(name, [r[name] for r in rounds], unit, {"ratio": name.replace("http", "node")} if name.startswith("http") else None, places=places)
 
 
 def half_load(figures):

@@ -23,8 +23,8 @@ import time
 
 import pika
 import requests
-from common import Figures, check, connect, empty, fresh, make_wal_files, percentile, servers, settings
-from floors import fsync_floor, insert_floor, make_raw_publish, raw_publish, write_bodies
+from common import Figures, check, connect, empty, fresh, longest_gap_ms, make_wal_files, percentile, servers, settings
+from floors import add_floors, fsync_floor, insert_floor, make_raw_publish, raw_publish, write_bodies
 from spent import Spent, wal
 
 SECONDS, ROUNDS = int(os.environ.get("LOOP_SECONDS", 30)), int(os.environ.get("BENCH_ROUNDS", 5))
@@ -71,26 +71,13 @@ def sustained(db):
     return {"value": confirmed / seconds, "longest_gap_ms": longest_gap_ms(samples)}, {"value": slowest}, confirmed, used
 
 
-def longest_gap_ms(samples):
-    """The longest time in which a counter stood still, of (seconds, count)."""
-    last = longest = count = 0
-    for at, found in samples:
-        if found > count:
-            longest, last, count = max(longest, at - last), at, found
-    return max(longest, samples[-1][0] - last) * 1000
-
-
 def all_rounds(figures, db):
     write_bodies(db, RAW_MESSAGES)
-    floors = {"fsync_floor": [], "insert_floor": [], "raw_publish": []}
-    rounds = []
+    floors, rounds = [], []
     for _ in range(ROUNDS):
-        floors["fsync_floor"].append(fsync_floor())
-        floors["insert_floor"].append(insert_floor(db, 2))
-        floors["raw_publish"].append(raw_publish(RAW_MESSAGES))
+        floors.append({"fsync_floor": fsync_floor(), "insert_floor": insert_floor(db, 2), "raw_publish": raw_publish(RAW_MESSAGES)})
         rounds.append(sustained(db))
-    for name, unit in (("fsync_floor", "fsyncs/s"), ("insert_floor", "rows/s"), ("raw_publish", "messages/s")):
-        figures.add_rounds(name, floors[name], unit)
+    add_floors(figures, floors)
     figures.add_rounds("loop_orders", [r[0] for r in rounds], "orders/s")
     figures.add_rounds("loop_slowest_second", [r[1] for r in rounds], "orders/s", {"ratio": "loop_orders"})
     confirmed = sum(r[2] for r in rounds)

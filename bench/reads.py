@@ -13,7 +13,7 @@ Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (64), BENCH_ROUNDS (5).
 import os
 
 from common import SECONDS, Figures, connect, empty, fresh, servers, wrk
-from floors import as_requests, http_echo
+from floors import add_floors, as_requests, http_echo
 from peers_of_http import Bridge, Node
 
 CONNECTIONS, ROUNDS = int(os.environ.get("HTTP_CONNECTIONS", 64)), int(os.environ.get("BENCH_ROUNDS", 5))
@@ -53,14 +53,6 @@ def compare(figures, load):
     add(figures, load, found["bridge"], baselines)
 
 
-def echo(figures):
-    rounds = []
-    for _ in range(ROUNDS):
-        with Bridge() as running:
-            rounds.append(http_echo(running.url, CONNECTIONS, SECONDS))
-    figures.add_rounds("http_echo", rounds, "requests/s")
-
-
 def half_load(figures, load):
     """As many connections, each waiting long enough between two requests that they come to half of what they can."""
     with Bridge() as running:
@@ -82,7 +74,7 @@ def main():
                             jsonb_build_object('productId', 'product-' || (b * 1000 + r) % {PRODUCTS}, 'quantity', 1)))) FROM generate_series(1, 1000) AS r))""")
             db.execute("VACUUM ANALYZE")
             db.execute("CHECKPOINT")
-            echo(figures)
+            add_floors(figures, [{"http_echo": http_echo(CONNECTIONS, SECONDS)} for _ in range(ROUNDS)])
             for load in LOADS:
                 compare(figures, load)
             for load in LOADS:

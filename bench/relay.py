@@ -16,8 +16,8 @@ import os
 import subprocess
 import time
 
-from common import RUN, Figures, check, connect, empty, fresh, measured, pgbench, place_order_script, servers
-from floors import WINDOW, depth, forget, fsync_floor, make_raw_publish, raw_publish, write_bodies
+from common import RUN, Figures, check, connect, empty, fresh, longest_gap_ms, measured, pgbench, place_order_script, servers
+from floors import WINDOW, add_floors, depth, forget, fsync_floor, make_raw_publish, raw_publish, write_bodies
 
 EVENTS = int(os.environ.get("RELAY_EVENTS", 100_000))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", 5))
@@ -43,17 +43,14 @@ def relay_round(db):
     servers("start", "bridge")
     while published(db) == before:
         time.sleep(0.001)
-    at_start = count = published(db)
-    started = last = time.monotonic()
-    longest = 0
-    while count < before + EVENTS:
+    at_start, started, samples = published(db), time.monotonic(), [(0, 0)]
+    while at_start + samples[-1][1] < before + EVENTS:
         time.sleep(0.005)
-        if (found := published(db)) > count:
-            count, now = found, time.monotonic()
-            longest, last = max(longest, now - last), now
+        samples.append((time.monotonic() - started, published(db) - at_start))
     servers("stop", "bridge")
     assert depth("orders.placed") == EVENTS
-    return {"value": (count - at_start) / (last - started), "longest_gap_ms": longest * 1000}
+    seconds, count = samples[-1]
+    return {"value": count / seconds, "longest_gap_ms": longest_gap_ms(samples)}
 
 
 def relay_against_raw(figures, db):
@@ -62,8 +59,7 @@ def relay_against_raw(figures, db):
     empty(db, PRODUCTS)
     rounds = [{"fsync_floor": fsync_floor(), "raw_publish": raw_publish(EVENTS), "relay_events": relay_round(db)} for _ in range(ROUNDS)]
     check(db)
-    figures.add_rounds("fsync_floor", [r["fsync_floor"] for r in rounds], "fsyncs/s")
-    figures.add_rounds("raw_publish", [r["raw_publish"] for r in rounds], "messages/s", window=WINDOW)
+    add_floors(figures, rounds)
     figures.add_rounds("relay_events", [r["relay_events"] for r in rounds], "events/s", {"ratio": "raw_publish"}, window=WINDOW)
 
 

@@ -201,20 +201,20 @@ class Faults:
         """Nobody answers, and no feed does either."""
         self.feeds.fault = "gone"
         try:
-            self.set_for(self.worker.away, 6)
+            self.without(self.worker.here, 6)
         finally:
             self.feeds.fault = None
 
     def vendors_frozen(self):
         """They keep what they were asked, and their connection, until the broker misses their heartbeats."""
-        self.set_for(self.worker.frozen, 12)
+        self.without(self.worker.awake, 12)
 
-    def set_for(self, event, seconds):
-        event.set()
+    def without(self, event, seconds):
+        event.clear()
         try:
             self.while_(seconds)
         finally:
-            event.clear()
+            event.set()
 
     # what others do in the database
 

@@ -83,11 +83,11 @@ class Feeds(http.server.ThreadingHTTPServer):
 
 class FeedHandler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        # the time first: what is taken off the shelf after it is missing in the count, which harms nobody
-        now, body = time.time(), json.dumps(self.server.vendors[self.path.strip("/")].feed()).encode()
         if self.server.fault == "gone":
             self.close_connection = True
             return
+        # the time first: what is taken off the shelf after it is missing in the count, which harms nobody
+        now, body = time.time(), json.dumps(self.server.vendors[self.path.strip("/")].feed()).encode()
         if self.server.fault == "hangs":
             time.sleep(20)
         self.send_response_only(500 if self.server.fault == "fails" else 200)
@@ -111,13 +111,13 @@ class Consumer(threading.Thread):
         super().__init__(daemon=True)
         self.urls, self.random = list(urls), random.Random(seed)
         self.stopping, self.error = False, None
-        self.cut, self.away, self.frozen = threading.Event(), threading.Event(), threading.Event()
+        self.cut, self.here, self.awake = threading.Event(), threading.Event(), threading.Event()
+        self.here.set()
+        self.awake.set()
 
     def run(self):
         while not self.stopping:
-            if self.away.is_set():
-                time.sleep(0.05)
-                continue
+            self.here.wait()
             parameters = pika.URLParameters(self.random.choice(self.urls))
             parameters.heartbeat, parameters.socket_timeout, parameters.blocked_connection_timeout = 4, 3, 10
             parameters.stack_timeout = 5
@@ -136,12 +136,11 @@ class Consumer(threading.Thread):
 
     def go_on(self, connection):
         """False: let go of the connection."""
-        while self.frozen.is_set():
-            time.sleep(0.05)
+        self.awake.wait()
         if self.cut.is_set():
             self.cut.clear()
             return False
-        if self.away.is_set():
+        if not self.here.is_set():
             return False
         connection.process_data_events(0)
         return not self.stopping

@@ -30,7 +30,6 @@
 
 #define SUMS_BITS      16
 #define SUMS           (1 << SUMS_BITS)
-#define PLACED_BYTES   (sizeof(EVENT_PLACED_PREFIX) - 1)
 #define AGAIN_HEADER   "\"x-again\""
 #define EVENTS_A_RESET 1000
 
@@ -45,9 +44,6 @@ struct EventSums
 	uint64        expected[SUMS];
 	uint64        found[SUMS];
 };
-
-/* Called with an event of an order that is looked at. */
-typedef void (*SeeEvent)(void *work, int64 order_id, TupleTableSlot *event);
 
 EventSums *
 event_sums_make(int64 first_order_id, int64 last_order_id, TimestampTz since, bool reads_all)
@@ -110,8 +106,8 @@ tells_of_state(TupleTableSlot *event, text *key)
 										 "order.expired"};
 	const char              *data = VARDATA_ANY(key);
 	size_t                   bytes = VARSIZE_ANY_EXHDR(key);
-	bool                     tells = bytes > PLACED_BYTES && bytes <= EVENT_KEY_BYTES_MAX &&
-				 memcmp(data, EVENT_PLACED_PREFIX, PLACED_BYTES) == 0;
+	bool                     tells = bytes > EVENT_PLACED_BYTES && bytes <= EVENT_KEY_BYTES_MAX &&
+				 memcmp(data, EVENT_PLACED_PREFIX, EVENT_PLACED_BYTES) == 0;
 	char *headers;
 
 	for (int i = 0; i < lengthof(closed) && !tells; i++)
@@ -177,31 +173,12 @@ event_sums_find(EventSums *sums)
 	return are_equal(sums);
 }
 
-/* ---------- naming those that differ ---------- */
-
-typedef struct Naming
-{
-	const EventSums *sums;
-	void (*see)(void *work, int64 order_id);
-	void *work;
-} Naming;
-
-static void
-name_order(void *work, int64 order_id, TupleTableSlot *event)
-{
-	Naming *naming = work;
-
-	if (event_sums_differ(naming->sums, order_id))
-		naming->see(naming->work, order_id);
-}
-
 void
-event_sums_name_orders(EventSums *sums, void (*see)(void *work, int64 order_id), void *work)
+event_sums_see_events(const EventSums *sums, SeeEvent see, void *work)
 {
-	Naming    naming = {sums, see, work};
 	List     *partitions = outbox_partitions_newest_first(AccessShareLock);
 	ListCell *cell;
 
 	foreach (cell, partitions)
-		scan_partition(sums, lfirst_oid(cell), name_order, &naming);
+		scan_partition(sums, lfirst_oid(cell), see, work);
 }

@@ -12,11 +12,16 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "executor/tuptable.h"
 
 #define EVENT_KEY_BYTES_MAX 255 /* of a routing key that tells of an order */
 #define EVENT_PLACED_PREFIX "order.placed."
+#define EVENT_PLACED_BYTES  (sizeof(EVENT_PLACED_PREFIX) - 1)
 
 typedef struct EventSums EventSums;
+
+/* Called with an event of one of the orders. */
+typedef void (*SeeEvent)(void *work, int64 order_id, TupleTableSlot *event);
 
 /*
  * event_sums_make returns sums for the events of these orders that were written after "since".
@@ -39,8 +44,7 @@ extern bool event_sums_find(EventSums *sums);
 /* event_sums_differ: is the order, or another with the same sum, one whose events differ? */
 extern bool event_sums_differ(const EventSums *sums, int64 order_id);
 
-/* event_sums_name_orders calls "see" for each event whose order's sum differs. */
-extern void event_sums_name_orders(EventSums *sums, void (*see)(void *work, int64 order_id),
-								   void      *work);
+/* event_sums_see_events calls "see" for each event of these orders that is kept. */
+extern void event_sums_see_events(const EventSums *sums, SeeEvent see, void *work);
 
 #endif /* OA_EVENT_SUMS_H */

@@ -29,7 +29,6 @@
 PG_FUNCTION_INFO_V1(oa_suspect_orders);
 
 #define SUSPECTS_MAX   10000 /* more of them are not needed to see that something is wrong */
-#define PLACED_BYTES   (sizeof(EVENT_PLACED_PREFIX) - 1)
 #define ORDERS_A_RESET 1000
 
 /* Rows of a table in the order of their orders. */
@@ -107,13 +106,13 @@ static Asked
 ask_for(const Inspection *inspection, int64 order_id, TupleTableSlot *hold)
 {
 	text  *vendor = DatumGetTextPP(row_column(hold, HOLD_COLUMN_VENDOR_ID));
-	size_t bytes = Min(VARSIZE_ANY_EXHDR(vendor), EVENT_KEY_BYTES_MAX - PLACED_BYTES);
+	size_t bytes = Min(VARSIZE_ANY_EXHDR(vendor), EVENT_KEY_BYTES_MAX - EVENT_PLACED_BYTES);
 	char   key[EVENT_KEY_BYTES_MAX];
 	uint64 event;
 
-	memcpy(key, EVENT_PLACED_PREFIX, PLACED_BYTES);
-	memcpy(key + PLACED_BYTES, VARDATA_ANY(vendor), bytes);
-	event = event_sums_hash(inspection->sums, order_id, key, PLACED_BYTES + bytes);
+	memcpy(key, EVENT_PLACED_PREFIX, EVENT_PLACED_BYTES);
+	memcpy(key + EVENT_PLACED_BYTES, VARDATA_ANY(vendor), bytes);
+	event = event_sums_hash(inspection->sums, order_id, key, EVENT_PLACED_BYTES + bytes);
 	return (Asked){hash_combine64(event, DatumGetInt32(row_column(hold, HOLD_COLUMN_ATTEMPT))),
 				   event};
 }
@@ -327,9 +326,12 @@ inspect_orders(Inspection *inspection)
 /* ---------- events ---------- */
 
 static void
-suspect_by_event(void *work, int64 order_id)
+suspect_by_sum(void *work, int64 order_id, TupleTableSlot *event)
 {
-	suspect(work, order_id);
+	Inspection *inspection = work;
+
+	if (event_sums_differ(inspection->sums, order_id))
+		suspect(inspection, order_id);
 }
 
 /* Suspects all orders whose sum of events is not what it should be. */
@@ -344,12 +346,11 @@ compare_events(Inspection *inspection)
 	while (orders.order_id != PG_INT64_MAX)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (event_sums_differ(inspection->sums, orders.order_id))
-			suspect(inspection, orders.order_id);
+		suspect_by_sum(inspection, orders.order_id, NULL);
 		stream_next(&orders);
 	}
 	row_scan_end(&orders.scan);
-	event_sums_name_orders(inspection->sums, suspect_by_event, inspection);
+	event_sums_see_events(inspection->sums, suspect_by_sum, inspection);
 }
 
 /* ---------- the whole ---------- */

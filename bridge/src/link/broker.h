@@ -58,7 +58,7 @@ typedef struct BrokerMessage
 	bool    is_copy;      /* of a message that user_id, or nobody known, published */
 	const BrokerHeader *headers;
 	int                 nheaders;
-	const void         *body;
+	const void         *body; /* of a delivered message never NULL, be it empty */
 	size_t              body_bytes;
 } BrokerMessage;
 

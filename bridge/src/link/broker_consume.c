@@ -176,7 +176,7 @@ on_deliver(Broker *broker, amqp_channel_t channel, const amqp_basic_deliver_t *d
 							 .traceparent = *traceparent ? traceparent : NULL,
 							 .user_id = *user_id ? user_id : NULL,
 							 .redeliveries = number_header(&content.properties, HEADER_DELIVERIES),
-							 .body = content.body.bytes,
+							 .body = content.body.len > 0 ? content.body.bytes : "",
 							 .body_bytes = content.body.len});
 	amqp_destroy_message(&content);
 	return true;

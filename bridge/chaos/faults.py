@@ -46,6 +46,8 @@ class Faults:
             "vendors gone": (1, self.vendors_gone),
             "vendors frozen": (1, self.vendors_frozen),
         }
+        if len(stage.bridges) > 1:
+            self.kinds["two leaders"] = (2, self.two_leaders)
         if len(stage.databases) > 1:
             self.kinds |= {
                 "machine of the database killed": (2, self.machine_killed),
@@ -102,6 +104,15 @@ class Faults:
 
     def bridge_frozen(self):
         self.frozen(self.some_bridge(), 5)
+
+    def two_leaders(self):
+        """The bridge whose relay leads is frozen until another one leads, and wakes up as a leader."""
+        frozen = self.stage.relay_leader()
+        self.stage.run("freeze", frozen)
+        try:
+            self.stage.relay_leader()
+        finally:
+            self.stage.run("thaw", frozen)
 
     def broker_killed(self):
         self.killed(self.some_broker(), 2)

@@ -79,17 +79,32 @@ class Stage:
                 return False
         return True
 
+    def relay_leader(self):
+        """The bridge whose relay says that it leads; waits until one of those that answer does."""
+        def leading():
+            for name, url in zip(self.bridges, self.http_urls):
+                with contextlib.suppress(requests.RequestException):
+                    if "order_bridge_relay_leads 1\n" in requests.get(f"{url}/metrics", timeout=0.5).text:
+                        return name
+            return None
+        name = self.wait_until(leading)
+        assert name, f"no relay led for {WHOLE_S} s"
+        return name
+
     def is_whole(self):
         return self.bridges_are_ready()
 
     def wait_until_whole(self):
         """Until the next fault would be the only one; False if it does not come to that."""
+        return self.wait_until(self.is_whole)
+
+    @staticmethod
+    def wait_until(condition):
+        """The condition's value once it is true, or the false one that it had in the end."""
         began = time.monotonic()
-        while not self.is_whole():
-            if time.monotonic() - began > WHOLE_S:
-                return False
+        while not (value := condition()) and time.monotonic() - began < WHOLE_S:
             time.sleep(0.2)
-        return True
+        return value
 
 
 class OneNode(Stage):

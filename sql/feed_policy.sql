@@ -144,6 +144,9 @@ SELECT sync_vendor_stock('d', '[{"id": "t", "quantity": 1, "price": 1}]', '2026-
 SELECT r ->> 'status' AS four, r ->> 'error' AS error FROM sync_vendor_stock('d', '[{"id": "t", "quantity": 2}]', '2026-01-01 11:00Z') AS r;
 SELECT sync_vendor_stock('d', '[{"id": "t", "quantity": 3}]', '2026-01-01 12:00Z') ->> 'status' AS five,
 	sync_vendor_stock('d', '[{"id": "t", "quantity": 2}]', '2026-01-01 11:00Z') ->> 'status' AS six;
+-- those that do not begin for another reason are not counted
+SELECT sync_vendor_stock('d', '[]', '2026-01-01 12:30Z') ->> 'status' AS seven, sync_vendor_stock('d', '[7, 8]', '2026-01-01 12:30Z') ->> 'status' AS eight,
+	sync_vendor_stock('d', '[{"id": "t", "quantity": 2}]', '2026-01-01 11:00Z') ->> 'status' AS nine;
 -- a time that stands still while the count changes: what was confirmed is subtracted once
 SELECT begin_feed('d', '2026-01-01 12:00Z', 'Last-Modified', 'Thu', '2026-01-02 10:00Z', 1, 0, 1, '{t}') AS feed \gset
 SELECT apply_feed_part(:feed, NULL, NULL, '{0}', '{t}', '{NULL}', '{10}', '{1}', '{NULL}');

@@ -28,6 +28,8 @@ SET order_aggregator.strategy = 'priority';
 SELECT place_order('c', '[{"productId": "x", "quantity": 2}]', 'key-1');
 -- malformed requests claim nothing
 SELECT error->>'field' AS field FROM place_orders('[{"productId": "x", "quantity": -1, "idempotencyKey": "key-3"}]');
+-- nor do refusals that the caller does not want kept, beside one that is
+SELECT error->>'message' AS message FROM place_orders('[{"productId": "x", "quantity": 9000, "idempotencyKey": "key-4", "dropRefusal": true}, {"productId": "x", "quantity": 9000, "idempotencyKey": "key-5"}, {"productId": "x", "quantity": 9000, "idempotencyKey": "key-6", "dropRefusal": true}]');
 SELECT key, order_id, error IS NOT NULL AS refused FROM idempotency ORDER BY key;
 SELECT forget_idempotency_keys('0 seconds');
 SELECT * FROM check_consistency();

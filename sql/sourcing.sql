@@ -166,6 +166,17 @@ SELECT status, jsonb_path_query_array(returns::jsonb, '$[*].quantity') AS quanti
 SELECT h->>'event' AS event, h->>'reason' AS reason FROM order_summary, json_array_elements(history) AS h WHERE order_id = :first;
 SELECT routing_key, payload FROM outbox WHERE order_id = :first AND routing_key = 'order.returned' ORDER BY event_id LIMIT 1;
 SELECT * FROM check_consistency();
+-- each hold has its own account: of two lines, one of two vendors
+SELECT sync_vendor_stock('a', '[{"id": "g", "quantity": 2, "price": 1}, {"id": "h", "quantity": 2, "price": 1}]') -> 'new' AS a, sync_vendor_stock('b', '[{"id": "g", "quantity": 2, "price": 2}]') -> 'new' AS b;
+SELECT place_order('c', '[{"productId": "g", "quantity": 4}, {"productId": "h", "quantity": 2}]') AS order_id \gset
+SELECT confirm_order(:order_id);
+SELECT return_order(:order_id, '[{"lineNo": 1, "vendorId": "b", "quantity": 1}]') > 0 AS returned;
+SELECT return_order(:order_id, '[{"lineNo": 1, "vendorId": "b", "quantity": 2}]');
+SELECT return_order(:order_id, '[{"lineNo": 2, "quantity": 1}]') > 0 AS returned;
+SELECT return_order(:order_id, '[{"lineNo": 2, "quantity": 2}]');
+SELECT return_order(:order_id) > 0 AS returned;
+SELECT line_no, vendor_id, sum(quantity) AS returned FROM order_return WHERE order_id = :order_id GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT * FROM check_consistency();
 -- each hold at its own price: the vendor took over units of the line at another one
 SELECT sync_vendor_stock('a', '[{"id": "f", "quantity": 3, "price": 10}]') -> 'new' AS new;
 SELECT sync_vendor_stock('b', '[{"id": "f", "quantity": 2, "price": 11}]') -> 'new' AS new;

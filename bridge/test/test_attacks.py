@@ -375,6 +375,9 @@ def test_bodies_have_a_budget_together(target):
         clients.append(s)
     # an ordinary order has room all the same
     assert requests.post(f"{bridge.url}/order", json=target.order, timeout=PATIENCE_S).status_code == 201
+    # and a large one what those that are refused have given back, though they wait for the rest of their bodies
+    wait_until(lambda: requests.post(f"{bridge.url}/order", data=json.dumps(target.order) + " " * 400000, headers={"Content-Type": "application/json"},
+                                     timeout=PATIENCE_S).status_code == 201, what="room for a large order")
     for s in clients:
         s.sendall(b"x")
     codes = [int(s.recv(12).split()[1]) for s in clients]

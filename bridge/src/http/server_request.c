@@ -102,6 +102,14 @@ may_grow(const HttpExchange *exchange, size_t room)
 		   exchange->server->limits.bodies_bytes_max;
 }
 
+/* What is refused takes no room while the rest of it arrives. */
+static void
+refuse_body(HttpExchange *exchange, int status)
+{
+	server_drop_body(exchange);
+	exchange->refused = status;
+}
+
 /* Takes in a piece of the body, NUL-terminated as a whole; past the limit it is thrown away. */
 void
 server_receive(HttpExchange *exchange, const char *data, size_t bytes)
@@ -112,7 +120,7 @@ server_receive(HttpExchange *exchange, const char *data, size_t bytes)
 		return;
 	if (needed > (size_t) exchange->server->limits.body_bytes_max + 1)
 	{
-		exchange->refused = MHD_HTTP_CONTENT_TOO_LARGE;
+		refuse_body(exchange, MHD_HTTP_CONTENT_TOO_LARGE);
 		return;
 	}
 	if (needed > exchange->body_room)
@@ -127,7 +135,7 @@ server_receive(HttpExchange *exchange, const char *data, size_t bytes)
 		body = may_grow(exchange, room) ? realloc(exchange->body, room) : NULL;
 		if (body == NULL)
 		{
-			exchange->refused = MHD_HTTP_SERVICE_UNAVAILABLE;
+			refuse_body(exchange, MHD_HTTP_SERVICE_UNAVAILABLE);
 			return;
 		}
 		atomic_fetch_add(&exchange->server->bodies_bytes, (long) (room - exchange->body_room));

@@ -215,6 +215,8 @@ SELECT register_vendor('e', 'Vendor E');
 -- a later time is never stale, however far behind our clock it is
 SELECT * FROM still('T1', '2026-01-01 11:00Z', '{9,9}');
 SELECT * FROM still('T0', '2026-01-01 10:00Z', '{9,9}');
+-- nor is the same one, though the vendor's clock, set right meanwhile, makes it a second older
+SELECT * FROM still('T1', '2026-01-01 10:59:59Z', '{9,9}');
 -- what the feed itself tells is believed: what was confirmed after it is not in it
 SELECT * FROM still('T1', '2026-01-01 11:00Z', '{9,8}', 'asOf');
 -- what was pulled from another URL, or was to be read otherwise, is not applied

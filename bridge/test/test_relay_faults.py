@@ -6,6 +6,7 @@ import signal
 import time
 
 import psycopg
+import psycopg.sql
 import pytest
 import requests
 from conftest import PATIENCE_S, SANITIZED, Proxy, wait_until
@@ -329,3 +330,20 @@ def test_urls_of_several_brokers_are_checked_together(world):
     for url in ("amqp://a,b", "amqp://a/v,amqp://b/w", "amqp://a,amqp://u:S3CRET@b?colour=1"):
         result = world.command("check-config", RABBITMQ_URL=url)
         assert result.returncode == 64 and result.stderr.startswith("RABBITMQ_URL ") and "S3CRET" not in result.stderr, result.stderr
+
+
+def test_who_waits_asks_the_database_next_to_nothing(world):
+    """One relay leads and the other stands by, nobody has anything to do: nothing is asked over and over."""
+    world.db.execute(psycopg.sql.SQL("ALTER DATABASE {} SET track_functions = 'all'").format(psycopg.sql.Identifier(world.db.info.dbname)))
+    world.ready_bridge()
+    world.ready_bridge()
+
+    def calls():
+        return time.monotonic(), dict(world.db.execute("SELECT funcname, sum(calls)::int FROM pg_stat_user_functions GROUP BY 1").fetchall())
+    wait_until(lambda: "relay_try_lead" in calls()[1], what="the one that stands by")
+    began, before = calls()
+    time.sleep(4)
+    ended, after = calls()
+    often = {name: count - before.get(name, 0) for name, count in after.items() if count - before.get(name, 0) > 25 * (ended - began)}
+    assert not often
+    world.consistent()

@@ -153,15 +153,14 @@ read_outcomes(RequestBatch *batch, const int *keyed, int count, const bool *clai
 			&batch->requests[keyed[find_keyed(batch, keyed, count, spi_string(row, 1))]];
 		bool  no_error;
 		Datum error = spi_datum(row, 4, &no_error);
+		bool  is_same = (uint64) spi_int64(row, 2) == request->hash;
 
-		request->order_id = 0;
-		if ((uint64) spi_int64(row, 2) != request->hash)
+		request->is_replay = true;
+		request->order_id = is_same && no_error ? spi_int64(row, 3) : 0;
+		if (!is_same)
 			key_reused(request);
 		else if (!no_error)
 			request->error = request_error_from_jsonb(DatumGetJsonbPCopy(error));
-		else
-			request->order_id = spi_int64(row, 3);
-		request->is_replay = true;
 	}
 }
 

@@ -48,7 +48,7 @@ oa_guard_order(PG_FUNCTION_ARGS)
 	TupleDesc    desc = RelationGetDescr(trigger->tg_relation);
 	int          closed_at_column = SPI_fnumber(desc, "closed_at");
 	Datum        now;
-	bool         is_null;
+	bool         is_null = false;
 
 	tuple = trigger->tg_newtuple;
 	if (order_status_by_name(column(trigger, trigger->tg_trigtuple, "status")) != ORDER_PENDING)
@@ -62,7 +62,6 @@ oa_guard_order(PG_FUNCTION_ARGS)
 	if (!heap_attisnull(tuple, closed_at_column, desc))
 		return PointerGetDatum(tuple);
 	now = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-	is_null = false;
 	return PointerGetDatum(
 		heap_modify_tuple_by_cols(tuple, desc, 1, &closed_at_column, &now, &is_null));
 }

@@ -555,6 +555,37 @@ the_search_is_bounded(void **state)
 	assert_true(choose_of_many(1000, 256, 700, NULL) >= 1000 * 200);
 }
 
+/* Vendor 0 has the most, and is the cheapest, but only 1 and 2 need no third one. */
+static int
+vendors_of_the_best_set(int64_t effort)
+{
+	SourcingOffer offers[14] = {{.price = 1, .available = 6, .vendor = 0},
+								{.price = 2, .available = 9, .vendor = 1},
+								{.price = 2, .available = 1, .vendor = 2}};
+	SourcingLine  lines[] = {{10, 0, 11}, {10, 11, 3}};
+	SourcingLimit limit = {.effort = &effort};
+	SourcingPick  picks[14];
+	int           npicks;
+
+	for (int o = 3; o < 11; o++)
+		offers[o] = (SourcingOffer){.price = 3, .available = 1, .vendor = o};
+	offers[11] = (SourcingOffer){.price = 1, .available = 6, .vendor = 0};
+	offers[12] = (SourcingOffer){.price = 2, .available = 2, .vendor = 1};
+	offers[13] = (SourcingOffer){.price = 2, .available = 8, .vendor = 2};
+	npicks = sourcing_choose(SOURCING_FEWEST_VENDORS, false, &limit, lines, 2, offers, picks);
+	assert_true(npicks > 0);
+	return vendors_used(offers, picks, npicks);
+}
+
+static void
+the_best_set_is_found_while_it_may_be_looked_for(void **state)
+{
+	(void) state;
+	assert_int_equal(vendors_of_the_best_set(SOURCING_EFFORT_BATCH), 2);
+	assert_int_equal(vendors_of_the_best_set(14 << 11), 2);
+	assert_int_equal(vendors_of_the_best_set((14 << 11) - 1), 3);
+}
+
 static void
 strategies_have_names(void **state)
 {
@@ -579,6 +610,7 @@ main(void)
 		cmocka_unit_test(a_limit_takes_the_best_set_of_vendors),
 		cmocka_unit_test(many_vendors_are_chosen_greedily),
 		cmocka_unit_test(the_search_is_bounded),
+		cmocka_unit_test(the_best_set_is_found_while_it_may_be_looked_for),
 		cmocka_unit_test(strategies_have_names),
 	};
 

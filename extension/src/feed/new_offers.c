@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #define FEED_YIELD_ROWS 32
+#define PRODUCTS_A_TIME 64
 
 /*
  * Called for each row. A feed is long work that nobody waits for: every so many
@@ -154,9 +155,9 @@ add_unnamed(const FeedPart *part, FeedItem **wanted, int count)
 
 /*
  * Adds the products of new offers that are not there yet, locks those that are,
- * and names those that have no name: all in the order of their ids and in one
- * statement, so that two feeds with the same products wait for one another
- * instead of deadlocking, and nobody waits for a feed with others.
+ * and names those that have no name: all in the order of their ids, so that two
+ * feeds with the same products wait for one another instead of deadlocking, and
+ * nobody waits for a feed with others.
  */
 void
 new_offers_add_products(const FeedPart *part)
@@ -184,7 +185,13 @@ new_offers_add_products(const FeedPart *part)
 		product_ids[i] = wanted[i]->product_id;
 		names[i] = wanted[i]->name ? wanted[i]->name : wanted[i]->product_id;
 	}
-	values[0] = text_array(product_ids, count);
-	values[1] = text_array(names, count);
-	plan_execute(PLAN_ADD_PRODUCTS, values, NULL, SPI_OK_INSERT);
+	for (int first = 0; first < count; first += PRODUCTS_A_TIME)
+	{
+		int some = Min(count - first, PRODUCTS_A_TIME);
+
+		feed_yield(first);
+		values[0] = text_array(product_ids + first, some);
+		values[1] = text_array(names + first, some);
+		plan_execute(PLAN_ADD_PRODUCTS, values, NULL, SPI_OK_INSERT);
+	}
 }

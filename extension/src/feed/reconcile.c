@@ -272,6 +272,7 @@ compare_by_product(Reconciliation *work, RowScan *stock)
 	{
 		FeedItem *item = &part->items[i];
 
+		feed_yield(i);
 		if (item->exists || item->is_bad)
 			continue;
 		row_scan_find_texts(stock, item->product_id, part->vendor_id);

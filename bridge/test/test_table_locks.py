@@ -17,6 +17,7 @@ def read_before(world, db, sql, table):
     """The indexes of the table into which the statement has looked when it comes to write the table; None if it writes another one, or none."""
     with concurrent.futures.ThreadPoolExecutor() as pool, world.db.transaction(force_rollback=True):
         world.db.execute(f"LOCK TABLE order_aggregator.{table} IN SHARE MODE")     # as REINDEX does first
+        db.execute("DISCARD PLANS")     # who plans looks into all indexes
         call = pool.submit(db.execute, sql)
         waits = "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted"
         wait_until(lambda: call.done() or world.db.execute(waits, [db.info.backend_pid]).fetchone(), what=f"{sql} to end, or to wait for {table}")

@@ -304,6 +304,7 @@ oa_redrive_parked_events(PG_FUNCTION_ARGS)
 	uint64      count;
 
 	begin_writing("redrive_parked_events()");
+	lock_for_writing("parked_event");
 	SPI_connect();
 	values[0] = Int64GetDatum(max_events);
 	plan_execute(PLAN_LOCK_PARKED, values, NULL, SPI_OK_SELECT);

@@ -87,12 +87,17 @@ class Faults:
         self.while_(seconds)
         self.stage.run("start", name)
 
-    def frozen(self, name, seconds):
+    @contextlib.contextmanager
+    def freezing(self, name):
         self.stage.run("freeze", name)
         try:
-            self.while_(seconds)
+            yield
         finally:
             self.stage.run("thaw", name)
+
+    def frozen(self, name, seconds):
+        with self.freezing(name):
+            self.while_(seconds)
 
     def bridge_killed(self):
         self.killed(self.some_bridge(), 1)
@@ -107,12 +112,8 @@ class Faults:
 
     def two_leaders(self):
         """The bridge whose relay leads is frozen until another one leads, and wakes up as a leader."""
-        frozen = self.stage.relay_leader()
-        self.stage.run("freeze", frozen)
-        try:
+        with self.freezing(self.stage.relay_leader()):
             self.stage.relay_leader()
-        finally:
-            self.stage.run("thaw", frozen)
 
     def broker_killed(self):
         self.killed(self.some_broker(), 2)

@@ -342,7 +342,7 @@ def test_who_waits_asks_the_database_next_to_nothing(world):
         return time.monotonic(), dict(world.db.execute("SELECT funcname, sum(calls)::int FROM pg_stat_user_functions GROUP BY 1").fetchall())
     wait_until(lambda: "relay_try_lead" in calls()[1], what="the one that stands by")
     began, before = calls()
-    time.sleep(4)
+    wait_until(lambda: calls()[1]["relay_try_lead"] >= before["relay_try_lead"] + 10, what="it to ask ten times more, once a second")
     ended, after = calls()
     often = {name: count - before.get(name, 0) for name, count in after.items() if count - before.get(name, 0) > 25 * (ended - began)}
     assert not often

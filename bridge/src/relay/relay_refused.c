@@ -290,7 +290,7 @@ relay_execute_verdict(Relay *relay)
 bool
 relay_is_set_aside(const Relay *relay, int64_t event_id)
 {
-	for (int i = 0; i < SET_ASIDE_MAX; i++) /* no event's id is 0 */
+	for (int i = 0; i < SET_ASIDE_MAX && i < relay->nset_aside; i++)
 	{
 		if (relay->set_aside[i] == event_id)
 			return true;

@@ -19,7 +19,7 @@
 #include "utils/timestamp.h"
 
 #define FEED_YIELD_ROWS 32
-#define PRODUCTS_A_TIME 128
+#define PRODUCTS_A_TIME 128 /* in one statement, which lets nobody go first */
 
 /*
  * Called for each row. A feed is long work that nobody waits for: every so many

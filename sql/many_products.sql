@@ -97,3 +97,37 @@ SELECT outcome, count(*) FROM order_aggregator.apply_vendor_replies((
 	FROM (SELECT * FROM order_aggregator.hold ORDER BY order_id DESC LIMIT 5000) AS last)) GROUP BY 1 ORDER BY 1;
 SELECT status, count(*) FROM order_aggregator.orders GROUP BY 1 ORDER BY 1;
 SELECT * FROM order_aggregator.check_consistency();
+-- A feed of products that are there, that are not, one by one and many in a row, and a name for all:
+-- a new offer has its product's buffer, and what somebody's own trigger or index says holds for all.
+SELECT order_aggregator.configure_product(pg_temp.product(3991), buffer => 4);
+CREATE FUNCTION pg_temp.named(first int, last int, count int DEFAULT 9) RETURNS jsonb LANGUAGE sql AS
+$$SELECT jsonb_agg(jsonb_build_object('id', pg_temp.product(n), 'name', 'Name of ' || n, 'quantity', count))
+  FROM generate_series(first, last) AS n$$;
+CREATE VIEW pg_temp.of_c AS
+	SELECT count(*), sum(s.on_hand) AS on_hand, sum(s.buffer) AS buffer, count(DISTINCT p.name) AS names,
+		   count(*) FILTER (WHERE p.buffer <> s.buffer) AS differ
+	FROM order_aggregator.stock s JOIN order_aggregator.product p USING (product_id) WHERE s.vendor_id = 'c';
+SELECT feed ->> 'new' AS new, feed ->> 'changed' AS changed
+FROM order_aggregator.sync_vendor_stock('c', pg_temp.named(3901, 4300)) AS feed;
+SELECT * FROM pg_temp.of_c;
+-- again, and those before and after them
+SELECT feed ->> 'new' AS new, feed ->> 'changed' AS changed
+FROM order_aggregator.sync_vendor_stock('c', pg_temp.named(3851, 4400)) AS feed;
+ALTER TABLE order_aggregator.product ALTER buffer SET DEFAULT 2;
+CREATE UNIQUE INDEX own_index ON order_aggregator.product (name) WHERE product_id >= pg_temp.product(4401);
+SELECT order_aggregator.sync_vendor_stock('c', pg_temp.named(3851, 4450) || jsonb_build_object('id', pg_temp.product(4451), 'name', 'Name of 4450', 'quantity', 1));
+SELECT * FROM pg_temp.of_c;
+DROP INDEX order_aggregator.own_index;
+SELECT feed ->> 'new' AS new, feed ->> 'changed' AS changed
+FROM order_aggregator.sync_vendor_stock('c', pg_temp.named(3851, 4500)) AS feed;
+SELECT * FROM pg_temp.of_c;
+-- the same products under other SKUs: their rows are found by the products
+INSERT INTO order_aggregator.product_map (vendor_id, vendor_sku, product_id)
+	SELECT 'c', 'z' || n, pg_temp.product(n) FROM generate_series(3851, 4500) AS n;
+SELECT order_aggregator.begin_feed('c', now()) AS feed \gset
+SELECT order_aggregator.apply_feed_part(:feed, NULL, NULL, array_agg(n), array_agg('z' || n ORDER BY n), array_agg(NULL::text),
+	array_agg('9'::text), array_agg(NULL::text), array_agg(NULL::text)) AS written FROM generate_series(3851, 4600) AS n;
+SELECT f ->> 'status' AS status, f ->> 'new' AS new, f ->> 'changed' AS changed, f ->> 'inactive' AS inactive
+FROM order_aggregator.finish_feed(:feed, NULL, NULL) AS f;
+SELECT count(*), count(*) FILTER (WHERE vendor_sku LIKE 'z%' AND is_active) AS active FROM order_aggregator.stock WHERE vendor_id = 'c';
+SELECT * FROM order_aggregator.check_consistency();

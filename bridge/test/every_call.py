@@ -2,7 +2,7 @@
 
 DOCUMENT = """'[{"customerId": "c", "products": [{"productId": "x", "quantity": 1}], "idempotencyKey": "k"}]'"""
 REPLIES = """'[{"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed"}, {"orderId": 2, "vendorId": "a", "attempt": 1, "status": "rejected"}]'"""
-FEED = """'[{"id": "x", "quantity": 1}, {"id": "new", "quantity": 5}]'"""
+FEED = """'[{"id": "x", "name": "X", "quantity": 1}, {"id": "new", "quantity": 5}]'"""
 ARRAYS = "'{0,1}', '{new,x}', '{n,NULL}', '{5,1}', '{2,NULL}', '{NULL,NULL}'"
 
 # what a call does to the database of given_a_bit_of_everything()

@@ -8,6 +8,7 @@
 
 #include <sched.h>
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "store/bulk.h"
 #include "store/plans.h"
@@ -15,11 +16,15 @@
 #include "store/stock.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define FEED_YIELD_ROWS 32
 #define PRODUCTS_A_TIME 128 /* in one statement, which lets nobody go first */
+#define NEW_RUN_MIN     32  /* so many new products in a row are worth a subtransaction */
+#define NEW_RUNS_MAX    32 /* the server remembers 64 subtransactions of each, more cost everyone */
 
 /*
  * Called for each row. A feed is long work that nobody waits for: every so many
@@ -40,20 +45,32 @@ compare_by_product_id(const void *a, const void *b)
 	return strcmp((*(FeedItem *const *) a)->product_id, (*(FeedItem *const *) b)->product_id);
 }
 
-static FeedItem **
-new_items(const FeedPart *part)
+FeedItem **
+items_without_offer(const FeedPart *part, int *count)
 {
 	FeedItem **items =
-		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nnew, 1));
-	int count = 0;
+		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
 
+	*count = 0;
 	for (int i = 0; i < part->nitems; i++)
 	{
 		if (!part->items[i].exists && !part->items[i].is_bad)
-			items[count++] = &part->items[i];
+			items[(*count)++] = &part->items[i];
 	}
-	qsort(items, count, sizeof(FeedItem *), compare_by_product_id);
+	qsort(items, *count, sizeof(FeedItem *), compare_by_product_id);
 	return items;
+}
+
+/* Looks the items' products up: they are in the order of their ids. */
+static void
+locate_products(RowScan *product, FeedItem **items, int count)
+{
+	Datum *keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		keys[i] = CStringGetTextDatum(items[i]->product_id);
+	row_scan_begin(product, "product", NULL, AccessShareLock);
+	row_scan_locate(product, keys, 1, count, F_TEXTEQ);
 }
 
 /* The product's buffer, threshold and lanes become the offer's. */
@@ -92,21 +109,21 @@ store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, Tuple
 void
 new_offers_insert(FeedPart *part)
 {
-	FeedItem  **items;
+	int         count;
+	FeedItem  **items = items_without_offer(part, &count);
 	BulkInsert *stock;
 	RowScan     product;
 
-	if (part->nnew == 0)
+	if (count == 0)
 		return;
-	items = new_items(part);
 	rows_see_latest();
-	row_scan_begin(&product, "product", NULL, AccessShareLock);
+	locate_products(&product, items, count);
 	stock = bulk_begin(table_oid("stock"));
 	bulk_yield(stock, FEED_YIELD_ROWS);
-	for (int i = 0; i < part->nnew; i++)
+	for (int i = 0; i < count; i++)
 	{
 		feed_yield(i);
-		row_scan_find_text(&product, items[i]->product_id);
+		row_scan_find_located(&product, i);
 		if (row_scan_next(&product) == NULL)
 			elog(ERROR, "product \"%s\" is gone", items[i]->product_id);
 		store_stock(stock, part, items[i], product.found);
@@ -153,6 +170,107 @@ add_unnamed(const FeedPart *part, FeedItem **wanted, int count)
 	return count;
 }
 
+/* ---------- adding products ---------- */
+
+static bool *
+are_products_there(FeedItem **items, int count)
+{
+	bool   *are_there = MemoryContextAllocHuge(CurrentMemoryContext, count);
+	RowScan product;
+
+	rows_see_latest();
+	locate_products(&product, items, count);
+	for (int i = 0; i < count; i++)
+	{
+		feed_yield(i);
+		row_scan_find_located(&product, i);
+		are_there[i] = row_scan_next(&product) != NULL;
+	}
+	row_scan_end(&product);
+	PopActiveSnapshot();
+	return are_there;
+}
+
+static void
+write_products(PlanId plan, FeedItem **items, int count)
+{
+	const char *product_ids[PRODUCTS_A_TIME];
+	const char *names[PRODUCTS_A_TIME];
+
+	for (int first = 0; first < count; first += PRODUCTS_A_TIME)
+	{
+		int   some = Min(count - first, PRODUCTS_A_TIME);
+		Datum values[2];
+
+		feed_yield(first);
+		for (int i = 0; i < some; i++)
+		{
+			const FeedItem *item = items[first + i];
+
+			product_ids[i] = item->product_id;
+			names[i] = item->name ? item->name : item->product_id;
+		}
+		values[0] = text_array(product_ids, some);
+		values[1] = text_array(names, some);
+		plan_execute(plan, values, NULL, SPI_OK_INSERT);
+	}
+}
+
+/*
+ * Adds products that were not there a moment ago, without asking for each whether
+ * it is there now, which takes longer than adding it. False, and nothing done, if
+ * somebody else has added one meanwhile.
+ */
+static bool
+insert_products(FeedItem **items, int count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool is_done = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		write_products(PLAN_INSERT_PRODUCTS, items, count);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+			ReThrowError(error);
+		is_done = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return is_done;
+}
+
+/* Where the next run of products that are not there begins, and how long it is: 0 at the end. */
+static int
+next_new_run(const bool *are_there, int count, int *first)
+{
+	for (; *first < count; (*first)++)
+	{
+		int length = 0;
+
+		while (*first + length < count && !are_there[*first + length])
+			length++;
+		if (length >= NEW_RUN_MIN)
+			return length;
+		*first += length;
+	}
+	*first = count;
+	return 0;
+}
+
 /*
  * Adds the products of new offers that are not there yet, locks those that are,
  * and names those that have no name: all in the order of their ids, so that two
@@ -162,36 +280,26 @@ add_unnamed(const FeedPart *part, FeedItem **wanted, int count)
 void
 new_offers_add_products(const FeedPart *part)
 {
-	FeedItem **wanted =
-		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
-	const char **product_ids;
-	const char **names;
-	int          count = 0;
-	Datum        values[2];
+	int        count;
+	FeedItem **wanted = items_without_offer(part, &count);
+	bool      *are_there;
+	int        done = 0;
+	int        nruns = 0;
 
-	for (int i = 0; i < part->nitems; i++)
-	{
-		if (!part->items[i].exists && !part->items[i].is_bad)
-			wanted[count++] = &part->items[i];
-	}
+	lock_for_writing("product");
 	count = add_unnamed(part, wanted, count);
 	if (count == 0)
 		return;
 	qsort(wanted, count, sizeof(FeedItem *), compare_by_product_id);
-	product_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * count);
-	names = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * count);
-	for (int i = 0; i < count; i++)
+	are_there = are_products_there(wanted, count);
+	while (done < count)
 	{
-		product_ids[i] = wanted[i]->product_id;
-		names[i] = wanted[i]->name ? wanted[i]->name : wanted[i]->product_id;
-	}
-	for (int first = 0; first < count; first += PRODUCTS_A_TIME)
-	{
-		int some = Min(count - first, PRODUCTS_A_TIME);
+		int first = nruns++ < NEW_RUNS_MAX ? done : count;
+		int length = next_new_run(are_there, count, &first);
 
-		feed_yield(first);
-		values[0] = text_array(product_ids + first, some);
-		values[1] = text_array(names + first, some);
-		plan_execute(PLAN_ADD_PRODUCTS, values, NULL, SPI_OK_INSERT);
+		write_products(PLAN_ADD_PRODUCTS, wanted + done, first - done);
+		if (length > 0 && !insert_products(wanted + first, length))
+			write_products(PLAN_ADD_PRODUCTS, wanted + first, length);
+		done = first + length;
 	}
 }

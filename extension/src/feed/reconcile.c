@@ -266,20 +266,25 @@ compare_with_stock(Reconciliation *work, RowScan *stock)
 static void
 compare_by_product(Reconciliation *work, RowScan *stock)
 {
-	FeedPart *part = work->part;
+	int        count;
+	FeedItem **items = items_without_offer(work->part, &count);
+	Datum *keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * Max(count * 2, 1));
+	Datum  vendor_id = CStringGetTextDatum(work->part->vendor_id);
 
-	for (int i = 0; i < part->nitems; i++)
+	for (int i = 0; i < count; i++)
 	{
-		FeedItem *item = &part->items[i];
-
+		keys[i * 2] = CStringGetTextDatum(items[i]->product_id);
+		keys[i * 2 + 1] = vendor_id;
+	}
+	row_scan_locate(stock, keys, 2, count, F_TEXTEQ);
+	for (int i = 0; i < count; i++)
+	{
 		feed_yield(i);
-		if (item->exists || item->is_bad)
-			continue;
-		row_scan_find_texts(stock, item->product_id, part->vendor_id);
+		row_scan_find_located(stock, i);
 		if (row_scan_next(stock) == NULL)
 			continue;
-		compare_row(work, item, stock->found);
-		item->changes = true;
+		compare_row(work, items[i], stock->found);
+		items[i]->changes = true;
 		see_low_threshold(work, stock->found);
 	}
 }

@@ -463,6 +463,14 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 2,
 		 {TEXTARRAYOID, TEXTARRAYOID}},
 
+	/* of those that are not there */
+	[PLAN_INSERT_PRODUCTS] = {"INSERT INTO order_aggregator.product (product_id, name) "
+							  "SELECT d.product_id, d.name "
+							  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
+							  "  AS d(product_id, name)",
+							  2,
+							  {TEXTARRAYOID, TEXTARRAYOID}},
+
 	[PLAN_NOTE_SHORTAGES] = {"INSERT INTO order_aggregator.shortage AS s (vendor_id, product_id) "
 							 "SELECT $1, d.product_id FROM pg_catalog.unnest($2) AS d(product_id) "
 							 "ON CONFLICT (vendor_id, product_id) DO UPDATE SET tried_at = NULL",

@@ -67,3 +67,17 @@ SELECT place_order('c', '[{"productId": "x", "quantity": 1}, {"productId": "x", 
 SELECT count(*) FROM orders;
 SELECT on_hand, reserved FROM stock;
 SELECT * FROM check_consistency();
+-- between installing a version and ALTER EXTENSION UPDATE the tables are older than the library
+SET client_min_messages = warning;
+DROP EXTENSION order_aggregator;
+CREATE EXTENSION order_aggregator VERSION '1.0';
+RESET client_min_messages;
+SELECT register_vendor('a', 'Vendor A');
+SELECT begin_feed('a', now());
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 10, "price": 2}]');
+SELECT configure_product('x', buffer => 1);
+SELECT count(*) FROM stock;
+ALTER EXTENSION order_aggregator UPDATE;
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 10, "price": 2}]') ->> 'status' AS status;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') > 0 AS placed;
+SELECT * FROM check_consistency();

@@ -84,6 +84,18 @@ SELECT count(*), count(DISTINCT payload::jsonb - 'placedAt') AS bodies, count(DI
 FROM outbox WHERE order_id = :silent;
 SELECT event FROM order_summary, json_to_recordset(history) AS h(event text) WHERE order_id = :silent;
 SELECT confirm_order(:silent), ask_silent_vendors('1 hour') AS nobody;
+-- each question has all lines of its order, vendor and attempt
+SELECT sync_vendor_stock('a', '[{"id": "s1", "quantity": 9, "price": 1}, {"id": "s2", "quantity": 9, "price": 1}]') IS NOT NULL AS a,
+       sync_vendor_stock('b', '[{"id": "s3", "quantity": 9, "price": 1}, {"id": "s4", "quantity": 9, "price": 1}]') IS NOT NULL AS b;
+SELECT place_order('silence', '[{"productId": "s1", "quantity": 1}, {"productId": "s3", "quantity": 2}, {"productId": "s2", "quantity": 3}, {"productId": "s4", "quantity": 4}]') AS silent \gset
+SELECT place_order('silence', '[{"productId": "s2", "quantity": 5}, {"productId": "s1", "quantity": 6}]') - :silent AS another, place_order('silence', '[{"productId": "s3", "quantity": 7}]') - :silent AS third;
+UPDATE orders SET placed_at = placed_at - interval '2 hours' WHERE order_id >= :silent;
+UPDATE hold SET held_at = held_at - interval '2 hours' WHERE order_id >= :silent;
+SELECT ask_silent_vendors('1 hour', 2) AS two_orders, ask_silent_vendors('1 hour', 2) AS the_third, ask_silent_vendors('1 hour', 2) AS nobody;
+SELECT order_id - :silent AS nth, routing_key, count(*) AS questions, count(DISTINCT payload::jsonb -> 'lines') AS bodies,
+	min(payload::jsonb #>> '{lines,0,quantity}') AS first, min(payload::jsonb #>> '{lines,1,quantity}') AS second, max(jsonb_array_length(payload::jsonb -> 'lines')) AS lines
+FROM outbox WHERE order_id >= :silent GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT order_id - :silent AS nth, vendor_id, attempt, count(*) FROM vendor_retry WHERE order_id >= :silent GROUP BY 1, 2, 3 ORDER BY 1, 2;
 SELECT ask_silent_vendors('0');
 SELECT ask_silent_vendors(NULL);
 SELECT ask_silent_vendors('1 hour', 0);

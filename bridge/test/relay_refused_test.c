@@ -1,0 +1,460 @@
+/*
+ * relay_refused_test.c
+ *		What the broker does not take: deferred events, full queues, channels that it closes, and
+ *how much may be under way.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "link/statements.h"
+#include "relay_fake.h"
+
+#define TWO                                                                                        \
+	(const char *const[])                                                                          \
+	{                                                                                              \
+		"a", "b"                                                                                   \
+	}
+
+static void
+take_answers(Relay *relay)
+{
+	int  published = 0;
+	bool progressed = false;
+
+	assert_true(relay_take_answers(relay, false, &published, &progressed));
+	assert_int_equal(published, 0); /* deferred ones are not the window's */
+}
+
+/* ---------- deferred events ---------- */
+
+static void
+deferred_events_are_asked_for_when_they_are_due(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	assert_true(relay_send_deferred(relay)); /* there are none */
+	assert_int_equal(fake.nqueries, 0);
+	relay->may_have_deferred = true;
+	relay->deferred_due_ms = fake.now_ms + 1;
+	assert_true(relay_send_deferred(relay));
+	assert_int_equal(fake.nqueries, 0);
+	fake.now_ms += 1;
+	relay->npages = PAGES_MAX; /* no room */
+	assert_true(relay_send_deferred(relay));
+	assert_int_equal(fake.nqueries, 0);
+	relay->npages = 0;
+	fake_answer(fake_texts(0, NULL));
+	fake_answer(fake_texts(1, (const char *const[]){"t"}));
+	assert_true(relay_send_deferred(relay));
+	assert_int_equal(fake.nqueries, 2);
+	assert_ptr_equal(fake.sql, SQL_RELAY_HAS_DEFERRED);
+	assert_true(relay->may_have_deferred);
+	assert_int_equal(relay->deferred_due_ms, fake.now_ms + 1000);
+	fake.now_ms += 1000;
+	fake_answer(fake_texts(0, NULL));
+	fake_answer(fake_texts(1, (const char *const[]){"f"}));
+	assert_true(relay_send_deferred(relay));
+	assert_false(relay->may_have_deferred);
+
+	relay->may_have_deferred = true;
+	fake.now_ms += 1000;
+	fake.outcome = DB_ERROR; /* somebody's lock on them holds up no others */
+	assert_true(relay_send_deferred(relay));
+	assert_ptr_equal(fake.sql, SQL_RELAY_DEFERRED);
+	assert_string_equal(fake.params[0], "100");
+	assert_string_equal(fake.params[1], "1000");
+	fake.now_ms += 1000;
+	fake.outcome = DB_LOST;
+	assert_false(relay_send_deferred(relay));
+}
+
+static void
+deferred_events_are_sent_and_written_down(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	relay->may_have_deferred = true;
+	relay->nset_aside = 1;
+	relay->set_aside[0] = 5; /* whatever was set aside of the window is sent all the same */
+	fake_answer(fake_keys(5, 2, TWO));
+	assert_true(relay_send_deferred(relay));
+	assert_int_equal(fake.nsent, 2);
+	assert_true(relay->pages[0].is_deferred);
+	relay->cursor = 77;
+	fake_confirm(relay, 1, true);
+	fake_confirm(relay, 2, true);
+	take_answers(relay);
+	assert_ptr_equal(fake.sql, SQL_RELAY_DEFERRED_SENT);
+	assert_string_equal(fake.params[0], "{5,6}");
+	assert_int_equal(relay->deferred_due_ms, 0); /* perhaps there is room for more */
+	assert_int_equal(relay->cursor, 77);
+	assert_int_equal(fake.metrics[METRIC_EVENTS_PUBLISHED], 0);
+
+	fake_answer(fake_keys(7, 1, TWO));
+	assert_true(relay_send_deferred(relay));
+	fake_confirm(relay, (uint64_t) fake.nsent, true);
+	fake.outcome = DB_ERROR;
+	assert_false(relay_take_answers(relay, false, &(int){0}, &(bool){false}));
+}
+
+static void
+what_is_refused_again_is_deferred_again(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	relay->may_have_deferred = true;
+	fake_answer(fake_keys(5, 2, TWO));
+	assert_true(relay_send_deferred(relay));
+	fake_confirm(relay, 1, true);
+	fake_confirm(relay, 2, false);
+	fake_answer(NULL); /* of the deferral */
+	take_answers(relay);
+	assert_ptr_equal(fake.sql, SQL_RELAY_DEFERRED_SENT);
+	assert_string_equal(fake.params[0], "{5}");
+	/* soon, since the broker takes others */
+	assert_int_equal(relay->deferred_due_ms, fake.now_ms + 100);
+	assert_int_equal(fake.metrics[METRIC_EVENTS_DEFERRED], 1);
+
+	fake.now_ms += 100;
+	fake_answer(fake_keys(6, 1, TWO));
+	assert_true(relay_send_deferred(relay));
+	fake_confirm(relay, (uint64_t) fake.nsent, false);
+	fake.nqueries = 0;
+	take_answers(relay);
+	assert_int_equal(fake.nqueries, 1); /* nothing was sent that is to be written down */
+	assert_ptr_equal(fake.sql, SQL_RELAY_DEFER);
+	assert_string_equal(fake.params[0], "{6}");
+	assert_string_equal(fake.params[2], "f");
+	assert_int_equal(relay->deferred_due_ms, fake.now_ms + 1000);
+}
+
+/* ---------- full queues ---------- */
+
+static void
+a_full_key_is_full_for_a_while(void **state)
+{
+	Relay *relay = fake_relay();
+	char   key[32];
+
+	(void) state;
+	relay_note_full(relay, "a");
+	assert_true(relay_is_full(relay, "a"));
+	assert_false(relay_is_full(relay, "b"));
+	fake.now_ms += 4999;
+	relay_note_full(relay, "b");
+	assert_true(relay_is_full(relay, "a"));
+	fake.now_ms += 1;
+	assert_false(relay_is_full(relay, "a"));
+	assert_true(relay_is_full(relay, "b"));
+	relay_note_full(relay, "b"); /* longer */
+	fake.now_ms += 4999;
+	assert_true(relay_is_full(relay, "b"));
+
+	/* of too many, the one that is over soonest is forgotten */
+	relay = fake_relay();
+	for (int i = 0; i <= FULL_KEYS_MAX; i++)
+	{
+		snprintf(key, sizeof(key), "key.%d", i);
+		fake.now_ms += i == 3 ? -10 : 1;
+		relay_note_full(relay, key);
+		fake.now_ms += i == 3 ? 10 : 0;
+	}
+	for (int i = 0; i <= FULL_KEYS_MAX; i++)
+	{
+		snprintf(key, sizeof(key), "key.%d", i);
+		assert_int_equal(relay_is_full(relay, key), i != 3);
+	}
+}
+
+/* ---------- closed channels ---------- */
+
+/* The channel closes, for that reason, while so many events are under way. */
+static void
+lose(Relay *relay, int count, int code, bool is_of_publish)
+{
+	fake.refusal = (BrokerRefusal){.code = code, .is_of_publish = is_of_publish};
+	snprintf(fake.refusal.text, sizeof(fake.refusal.text), "words of %d", code);
+	if (relay->npages == 0)
+		assert_true(relay_add_page(relay, fake_keys(40, count, TWO), false));
+	relay_note_loss(relay);
+}
+
+static void
+what_the_broker_says_of_a_lone_event_decides(void **state)
+{
+	static const struct
+	{
+		int     code;
+		bool    is_of_publish;
+		int     losses;
+		int     unproven;
+		Verdict verdict;
+	} cases[] = {
+		{406, true, 1, 0, VERDICT_PARK},  {311, true, 1, 0, VERDICT_PARK},
+		{501, true, 1, 9, VERDICT_PARK},  {540, true, 1, 0, VERDICT_PARK},
+		{404, true, 1, 0, VERDICT_DEFER}, {403, true, 1, 4, VERDICT_DEFER},
+		{403, true, 1, 5, VERDICT_NONE},  {406, false, 1, 0, VERDICT_NONE},
+		{406, false, 2, 0, VERDICT_NONE}, {406, false, 3, 0, VERDICT_DEFER},
+		{0, false, 2, 0, VERDICT_NONE},   {0, false, 3, 4, VERDICT_DEFER},
+		{0, false, 3, 5, VERDICT_NONE},
+	};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		Relay *relay = fake_relay();
+
+		relay->unproven = cases[i].unproven;
+		for (int n = 0; n < cases[i].losses; n++)
+			lose(relay, 1, cases[i].code, cases[i].is_of_publish);
+		assert_int_equal(relay->suspect.verdict, cases[i].verdict);
+		assert_int_equal(relay->suspect.event_id, 40);
+		assert_int_equal(relay->suspect.losses, cases[i].losses);
+		assert_int_equal(relay->careful_left, 1);
+		assert_string_equal(relay->suspect.text,
+							cases[i].code == 0 ? "the connection was lost each time it was sent"
+											   : fake.refusal.text);
+	}
+}
+
+static void
+another_lone_event_is_another_suspect(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	relay->careful_left = 7;
+	lose(relay, 1, 0, false);
+	lose(relay, 1, 0, false);
+	assert_int_equal(relay->careful_left, 7);
+	relay_free_pages(relay);
+	assert_true(relay_add_page(relay, fake_keys(41, 1, TWO), false));
+	relay->suspect.verdict = VERDICT_PARK; /* on the one before */
+	relay_note_loss(relay);
+	assert_int_equal(relay->suspect.event_id, 41);
+	assert_int_equal(relay->suspect.losses, 1);
+	assert_int_equal(relay->suspect.verdict, VERDICT_NONE);
+}
+
+static void
+of_several_events_each_is_sent_alone(void **state)
+{
+	Relay *relay = fake_relay();
+	size_t bytes;
+
+	(void) state;
+	lose(relay, 2, 406, true);
+	assert_int_equal(relay->careful_left, 2);
+	assert_int_equal(relay->losses, 0);
+	assert_int_equal(relay->suspect.verdict, VERDICT_NONE);
+	relay_free_pages(relay);
+	assert_int_equal(relay_page_room(relay, &bytes), 1);
+	relay_note_taken(relay, 1);
+	assert_int_equal(relay->careful_left, 1);
+	relay_note_taken(relay, 1);
+	assert_int_equal(relay->careful_left, 0);
+
+	/* or if it is lost over and over with none taken in between */
+	relay = fake_relay();
+	lose(relay, 2, 0, false);
+	lose(relay, 2, 0, false);
+	assert_int_equal(relay->losses, 2);
+	relay->unproven = 3;
+	relay->careful_left = 2;
+	relay_note_taken(relay, 5);
+	assert_int_equal(relay->losses, 0);
+	assert_int_equal(relay->unproven, 0);
+	assert_int_equal(relay->careful_left, 0);
+	for (int i = 0; i < 3; i++)
+	{
+		assert_int_equal(relay->careful_left, 0);
+		lose(relay, 2, 0, false);
+	}
+	assert_int_equal(relay->careful_left, 2);
+	assert_int_equal(relay->losses, 0);
+}
+
+static void
+only_what_is_under_way_is_suspected(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	assert_true(relay_add_page(relay, fake_keys(40, 2, TWO), false));
+	assert_true(relay_add_page(relay, fake_keys(42, 2, TWO), false));
+	for (uint64_t tag = 1; tag <= 4; tag++)
+	{
+		if (tag != 3)
+			fake_confirm(relay, tag, true);
+	}
+	lose(relay, 0, 406, true);
+	assert_int_equal(relay->suspect.event_id, 42);
+	assert_int_equal(relay->suspect.verdict, VERDICT_PARK);
+
+	for (int reason = 0; reason < 4; reason++)
+	{
+		relay = fake_relay();
+		assert_true(relay_add_page(relay, fake_keys(40, 1, TWO), false));
+		fake.stop = reason == 0;
+		fake.is_disconnected = reason == 1; /* a database that is lost is no word of the broker's */
+		if (reason == 2)
+			fake_confirm(relay, 1, true);
+		if (reason == 3)
+			relay->broker = NULL;
+		lose(relay, 1, 406, true);
+		assert_int_equal(relay->suspect.verdict, VERDICT_NONE);
+		assert_int_equal(relay->suspect.event_id, reason == 3 ? 40 : 0);
+		assert_int_equal(relay->losses, 0);
+	}
+}
+
+static void
+a_verdict_is_executed_once(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	assert_true(relay_execute_verdict(relay));
+	assert_int_equal(fake.nqueries, 0);
+	lose(relay, 1, 406, true);
+	relay->careful_left = 3;
+	assert_true(relay_execute_verdict(relay));
+	assert_ptr_equal(fake.sql, SQL_RELAY_PARK);
+	assert_string_equal(fake.params[0], "40");
+	assert_string_equal(fake.params[1], "406");
+	assert_string_equal(fake.params[2], "words of 406");
+	assert_int_equal(fake.metrics[METRIC_EVENTS_REFUSED], 1);
+	assert_int_equal(relay->careful_left, 2);
+	assert_int_equal(relay->unproven, 0);
+	assert_int_equal(relay->suspect.event_id, 0);
+	assert_int_equal(relay->suspect.losses, 0);
+	assert_int_equal(fake.nbackoffs, 1);
+	assert_true(relay_is_set_aside(relay, 40));
+	assert_false(relay_is_set_aside(relay, 41));
+	assert_true(relay_execute_verdict(relay));
+	assert_int_equal(fake.nqueries, 1);
+	/* it is not sent again with its window */
+	relay_free_pages(relay);
+	assert_true(
+		relay_add_page(relay, fake_keys(39, 3, (const char *const[]){"a", "b", "c"}), false));
+	assert_int_equal(fake.nsent, 3);
+	assert_string_equal(fake.sent[2].message_id, "m41");
+
+	relay = fake_relay();
+	lose(relay, 1, 404, true);
+	assert_true(relay_execute_verdict(relay));
+	assert_ptr_equal(fake.sql, SQL_RELAY_DEFER);
+	assert_string_equal(fake.params[0], "{40}");
+	assert_string_equal(fake.params[1], "words of 404");
+	assert_string_equal(fake.params[2], "f");
+	assert_int_equal(relay->unproven, 1);
+	assert_int_equal(relay->careful_left, 0);
+	assert_int_equal(fake.metrics[METRIC_EVENTS_REFUSED], 0);
+	assert_true(relay_is_set_aside(relay, 40));
+}
+
+static void
+a_verdict_on_a_deferred_event_sets_nothing_aside(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	relay->may_have_deferred = true;
+	fake_answer(fake_keys(40, 1, TWO));
+	assert_true(relay_send_deferred(relay));
+	lose(relay, 1, 406, true);
+	assert_true(relay_execute_verdict(relay));
+	assert_int_equal(relay->nset_aside, 0);
+	for (int code = 404; code <= 406; code += 2)
+	{
+		relay = fake_relay();
+		lose(relay, 1, code, true);
+		fake.outcome = DB_LOST;
+		assert_false(relay_execute_verdict(relay)); /* it is judged again when it is lost again */
+		assert_int_equal(relay->nset_aside, 0);
+		assert_true(fake.is_disconnected);
+	}
+}
+
+static void
+the_last_that_were_set_aside_are_remembered(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	for (int i = 0; i <= SET_ASIDE_MAX; i++)
+	{
+		relay->suspect = (Suspect){.event_id = 100 + i, .verdict = VERDICT_PARK};
+		assert_true(relay_execute_verdict(relay));
+	}
+	assert_false(relay_is_set_aside(relay, 100));
+	for (int i = 1; i <= SET_ASIDE_MAX; i++)
+		assert_true(relay_is_set_aside(relay, 100 + i));
+}
+
+/* ---------- room ---------- */
+
+static void
+as_much_is_under_way_as_is_allowed(void **state)
+{
+	Relay    *relay = fake_relay();
+	size_t    bytes = 0;
+	char      payload[2001];
+	FakeEvent event = {.event_id = 1, .routing_key = "a", .payload = payload};
+
+	(void) state;
+	memset(payload, 'x', sizeof(payload) - 1);
+	payload[sizeof(payload) - 1] = '\0';
+	assert_int_equal(relay_page_room(relay, &bytes), 100);
+	assert_int_equal(bytes, 1000);
+	assert_true(relay_add_page(relay, fake_rows(&event, 1), false));
+	assert_int_equal(relay->pages[0].bytes, 2000);
+	assert_int_equal(relay_page_room(relay, &bytes), 100);
+	relay->careful_left = 1; /* one by one: not while one is */
+	assert_int_equal(relay_page_room(relay, &bytes), 0);
+	relay->careful_left = 0;
+	assert_true(relay_add_page(relay, fake_rows(&event, 1), false));
+	assert_int_equal(relay_page_room(relay, &bytes), 0);
+	config.relay_window_bytes = 4001;
+	assert_int_equal(relay_page_room(relay, &bytes), 100);
+	relay_free_pages(relay);
+	assert_int_equal(relay->npages, 0);
+	for (int i = 0; i < PAGES_MAX; i++)
+	{
+		assert_int_equal(relay_page_room(relay, &bytes), 100);
+		assert_true(relay_add_page(relay, fake_keys(1, 1, TWO), false));
+	}
+	assert_int_equal(relay_page_room(relay, &bytes), 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(deferred_events_are_asked_for_when_they_are_due),
+		cmocka_unit_test(deferred_events_are_sent_and_written_down),
+		cmocka_unit_test(what_is_refused_again_is_deferred_again),
+		cmocka_unit_test(a_full_key_is_full_for_a_while),
+		cmocka_unit_test(what_the_broker_says_of_a_lone_event_decides),
+		cmocka_unit_test(another_lone_event_is_another_suspect),
+		cmocka_unit_test(of_several_events_each_is_sent_alone),
+		cmocka_unit_test(only_what_is_under_way_is_suspected),
+		cmocka_unit_test(a_verdict_is_executed_once),
+		cmocka_unit_test(a_verdict_on_a_deferred_event_sets_nothing_aside),
+		cmocka_unit_test(the_last_that_were_set_aside_are_remembered),
+		cmocka_unit_test(as_much_is_under_way_as_is_allowed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

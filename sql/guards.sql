@@ -22,6 +22,28 @@ UPDATE orders SET status = 'shipped' WHERE order_id = 3;
 \set VERBOSITY default
 UPDATE hold SET status = 'open', settled_at = NULL WHERE order_id = 1;
 UPDATE hold SET status = 'returned' WHERE order_id = 3;
+-- which edges there are: each of them, and none but these
+CREATE FUNCTION pg_temp.may(kind text, was text, becomes text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	change CONSTANT text := format('UPDATE %I SET status = $1, %I = CASE WHEN $1 NOT IN (''open'', ''pending'') THEN now() END WHERE order_id = 3',
+		kind, CASE kind WHEN 'hold' THEN 'settled_at' ELSE 'closed_at' END);
+BEGIN
+	PERFORM set_config('session_replication_role', 'replica', true);
+	EXECUTE change USING was;
+	PERFORM set_config('session_replication_role', 'origin', true);
+	EXECUTE change USING becomes;
+	RAISE 'it may';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLERRM;
+END
+$$;
+CREATE VIEW pg_temp.edges AS
+	SELECT kind, was, becomes, pg_temp.may(kind, was, becomes) AS says
+	FROM (VALUES ('hold', '{open,confirmed,rejected,released,returned}'::text[]), ('orders', '{pending,confirmed,rejected,cancelled,expired}')) AS k(kind, statuses),
+		 unnest(statuses) AS was, unnest(statuses) AS becomes;
+SELECT kind, was, becomes FROM pg_temp.edges WHERE says = 'it may' ORDER BY 1, 2, 3;
+SELECT kind, count(*) FROM pg_temp.edges WHERE says ~ ' (is|of order 3 at vendor "a" is) [a-z]+ and cannot become [a-z]+$' GROUP BY 1 ORDER BY 1;
+SELECT order_id, status FROM orders WHERE order_id = 3;
 -- a closed order inserted by hand is not refused, because a restore does just that; it is reported
 BEGIN;
 INSERT INTO orders VALUES (100, 'c', 'confirmed', 0, 'cheapest', false, now(), now(), now());

@@ -42,6 +42,14 @@ CREATE FUNCTION pg_temp.lines(count int) RETURNS jsonb LANGUAGE sql AS
 $$SELECT jsonb_build_object('products', jsonb_agg('{"productId": "nobody has it", "quantity": 1}'::jsonb)) FROM generate_series(1, count)$$;
 SELECT count(*), count(error), min(error->>'code') AS code FROM place_orders((SELECT jsonb_agg(pg_temp.lines(1000)) FROM generate_series(1, 200)));
 SELECT * FROM place_orders((SELECT jsonb_agg(pg_temp.lines(1000)) FROM generate_series(1, 200)) || pg_temp.lines(1));
+-- what one event tells of, and the history of one part
+CREATE FUNCTION pg_temp.offers(quantity int) RETURNS jsonb LANGUAGE sql AS
+$$SELECT jsonb_agg(jsonb_build_object('id', 'o' || n, 'quantity', quantity, 'price', 1)) FROM generate_series(1000, 3000) AS n$$;
+SELECT sync_vendor_stock('b', pg_temp.offers(2)) ->> 'new' AS new;
+SELECT count(order_id), count(error) FROM place_orders((SELECT jsonb_agg(jsonb_build_object('productId', 'o' || n, 'quantity', 2)) FROM generate_series(1000, 3000) AS n));
+SELECT f ->> 'changed' AS changed, jsonb_array_length(f -> 'oversold') AS noted, f #>> '{oversold,999}' AS last FROM sync_vendor_stock('b', pg_temp.offers(1)) AS f;
+SELECT jsonb_array_length(payload::jsonb -> 'products') AS products, payload::jsonb #>> '{products,0,productId}' AS first FROM outbox WHERE routing_key = 'stock.oversold.b' ORDER BY event_id;
+SELECT count(*) FROM shortage;
 -- replies, and reasons
 SELECT outcome, count(*) FROM apply_vendor_replies((SELECT jsonb_agg('{}'::jsonb) FROM generate_series(1, 10000))) GROUP BY 1;
 SELECT * FROM apply_vendor_replies((SELECT jsonb_agg('{}'::jsonb) FROM generate_series(1, 10001)));

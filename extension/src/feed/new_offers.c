@@ -46,7 +46,7 @@ compare_by_product_id(const void *a, const void *b)
 }
 
 FeedItem **
-items_without_offer(const FeedPart *part, int *count)
+new_offers_items(const FeedPart *part, int *count)
 {
 	FeedItem **items =
 		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
@@ -110,7 +110,7 @@ void
 new_offers_insert(FeedPart *part)
 {
 	int         count;
-	FeedItem  **items = items_without_offer(part, &count);
+	FeedItem  **items = new_offers_items(part, &count);
 	BulkInsert *stock;
 	RowScan     product;
 
@@ -281,7 +281,7 @@ void
 new_offers_add_products(const FeedPart *part)
 {
 	int        count;
-	FeedItem **wanted = items_without_offer(part, &count);
+	FeedItem **wanted = new_offers_items(part, &count);
 	bool      *are_there;
 	int        done = 0;
 	int        nruns = 0;

@@ -11,9 +11,9 @@
  * then. */
 extern void feed_yield(int row);
 
-/* items_without_offer returns the good items whose product the vendor does not offer, in the order
+/* new_offers_items returns the good items whose product the vendor does not offer, in the order
  * of the products' ids, palloc'd with room for all items of the part. */
-extern FeedItem **items_without_offer(const FeedPart *part, int *count);
+extern FeedItem **new_offers_items(const FeedPart *part, int *count);
 
 /* new_offers_add_products adds the products that are new, and names those that had no name. Needs
  * SPI. */

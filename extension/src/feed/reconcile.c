@@ -267,7 +267,7 @@ static void
 compare_by_product(Reconciliation *work, RowScan *stock)
 {
 	int        count;
-	FeedItem **items = items_without_offer(work->part, &count);
+	FeedItem **items = new_offers_items(work->part, &count);
 	Datum *keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * Max(count * 2, 1));
 	Datum  vendor_id = CStringGetTextDatum(work->part->vendor_id);
 

@@ -119,7 +119,7 @@ def target(request, tmp_path):
         url = world.servers.env["HTTP_URL"]
     else:
         world = request.getfixturevalue("world")
-        url = world.ready_bridge().url
+        url = world.ready_bridge("--roles=http,relay,replies,housekeeping").url      # it pulls no feed but those that are asked for
     target = Target(world, url)
     yield target
     for program in world.programs:
@@ -446,6 +446,13 @@ def inner():
     listener.close()
 
 
+def feed_at(target, url=None):
+    """The vendor's feed is there, and no other bridge, which may go elsewhere, is to pull it meanwhile."""
+    with target.db.transaction():
+        target.db.execute("SELECT order_aggregator.register_vendor(%s, 'Attacked', %s)", [target.vendor, url])
+        target.db.execute("UPDATE order_aggregator.vendor SET next_sync_at = 'infinity' WHERE vendor_id = %s", [target.vendor])
+
+
 def pull(bridge_url, vendor):
     return requests.post(f"{bridge_url}/vendors/{vendor}/sync", timeout=PATIENCE_S).json()["results"][0]
 
@@ -453,19 +460,19 @@ def pull(bridge_url, vendor):
 @pytest.mark.parametrize("host", ["127.0.0.2", "2130706434", "0x7f000002", "0177.0.0.2", "127.2", "[::ffff:127.0.0.2]", "127.0.0.2.", "0.0.0.0", "localhost", "[::1]", "[::]", "[::127.0.0.2]"])
 def test_a_feed_is_no_window_into_the_inner_network(target, inner, host):
     bridge = target.world.ready_bridge("--roles=http", FEED_ALLOW_ADDRESSES="")
-    target.db.execute("SELECT order_aggregator.register_vendor(%s, 'Attacked', %s)", [target.vendor, f"http://{host}:{inner.port}/stock"])
+    feed_at(target, f"http://{host}:{inner.port}/stock")
     result = pull(bridge.url, target.vendor)
     assert result["status"] == "failed" and inner.seen == []
     assert "FEED_ALLOW_ADDRESSES" in result["error"] or "resolve" in result["error"] or "URL" in result["error"], result
-    target.db.execute("SELECT order_aggregator.register_vendor(%s, 'Attacked')", [target.vendor])
+    feed_at(target)
 
 
 def test_a_redirect_leads_no_further_in(target, inner):
     bridge = target.world.ready_bridge("--roles=http", FEED_ALLOW_ADDRESSES="127.0.0.1", FEED_REDIRECTS_MAX="5")
-    target.db.execute("SELECT order_aggregator.register_vendor(%s, 'Attacked', %s)", [target.vendor, f"{inner.outer}/redirect"])
+    feed_at(target, f"{inner.outer}/redirect")
     assert "FEED_ALLOW_ADDRESSES" in pull(bridge.url, target.vendor)["error"]
     assert [(address, path) for address, path, _ in inner.seen] == [("127.0.0.1", "/redirect")]
-    target.db.execute("SELECT order_aggregator.register_vendor(%s, 'Attacked')", [target.vendor])
+    feed_at(target)
 
 
 def test_a_vendors_key_goes_to_its_origin_alone(target, inner, tmp_path):
@@ -474,16 +481,16 @@ def test_a_vendors_key_goes_to_its_origin_alone(target, inner, tmp_path):
     keys.chmod(0o600)
     bridge = target.world.ready_bridge("--roles=http", FEED_ALLOW_ADDRESSES="loopback", FEED_HEADERS_FILE=str(keys), FEED_REDIRECTS_MAX="5")
     for url in (inner.url, f"http://localhost:{inner.outer_port}", f"http://127.0.0.1@127.0.0.2:{inner.port}", f"https://127.0.0.1:{inner.outer_port}"):
-        target.db.execute("SELECT order_aggregator.register_vendor(%s, 'Attacked', %s)", [target.vendor, f"{url}/stock"])
+        feed_at(target, f"{url}/stock")
         assert "FEED_HEADERS_FILE" in pull(bridge.url, target.vendor)["error"], url
     assert inner.seen == []
-    target.db.execute("SELECT order_aggregator.register_vendor(%s, 'Attacked', %s)", [target.vendor, f"{inner.outer}/redirect"])
+    feed_at(target, f"{inner.outer}/redirect")
     assert pull(bridge.url, target.vendor)["status"] == "failed"        # a redirect is not followed with a key
-    target.db.execute("SELECT order_aggregator.register_vendor(%s, 'Attacked', %s)", [target.vendor, f"{inner.outer}/stock"])
+    feed_at(target, f"{inner.outer}/stock")
     assert pull(bridge.url, target.vendor)["status"] in ("applied", "stale")        # the Date has whole seconds
     assert {(address, headers.get("Authorization")) for address, _, headers in inner.seen} == {("127.0.0.1", "Bearer s3cret-key")}
     assert not bridge.logged("s3cret")
-    target.db.execute("SELECT order_aggregator.register_vendor(%s, 'Attacked')", [target.vendor])
+    feed_at(target)
 
 
 @pytest.mark.parametrize("url", ["http://u:S3/CRET@feeds.example/x", "http://u:S3?CRET@feeds.example/x", "http://u:S3#CRET@feeds.example/x", "https://:443/x", "https://", "http://feeds.example:80x/"])

@@ -50,6 +50,9 @@ SELECT count(order_id), count(error) FROM place_orders((SELECT jsonb_agg(jsonb_b
 SELECT f ->> 'changed' AS changed, jsonb_array_length(f -> 'oversold') AS noted, f #>> '{oversold,999}' AS last FROM sync_vendor_stock('b', pg_temp.offers(1)) AS f;
 SELECT jsonb_array_length(payload::jsonb -> 'products') AS products, payload::jsonb #>> '{products,0,productId}' AS first FROM outbox WHERE routing_key = 'stock.oversold.b' ORDER BY event_id;
 SELECT count(*) FROM shortage;
+-- those that the vendor has again are over
+SELECT f ->> 'changed' AS changed, jsonb_array_length(f -> 'oversold') AS noted FROM sync_vendor_stock('b', (SELECT jsonb_agg(CASE WHEN o ->> 'id' IN ('o1000', 'o3000') THEN o || '{"quantity": 2}' ELSE o END) FROM jsonb_array_elements(pg_temp.offers(1)) AS o)) AS f;
+SELECT count(*) FROM shortage;
 -- replies, and reasons
 SELECT outcome, count(*) FROM apply_vendor_replies((SELECT jsonb_agg('{}'::jsonb) FROM generate_series(1, 10000))) GROUP BY 1;
 SELECT * FROM apply_vendor_replies((SELECT jsonb_agg('{}'::jsonb) FROM generate_series(1, 10001)));

@@ -54,6 +54,11 @@ SELECT accept_feed('b');
 SELECT sync_vendor_stock('b', '[]') -> 'inactive' AS inactive;
 SELECT routing_key, payload FROM outbox WHERE routing_key LIKE 'stock.low.%' ORDER BY event_id;
 SELECT configure_product('z', low_threshold => -1);
+-- an offer that the feed lacks from now on, one of several, is told too
+SELECT sync_vendor_stock('b', '[{"id": "m1", "quantity": 9, "price": 3}, {"id": "m2", "quantity": 9, "price": 3}]') -> 'new' AS new;
+SELECT configure_product('m1', low_threshold => 2);
+SELECT f ->> 'status' AS status, f -> 'inactive' AS inactive, f -> 'changed' AS changed FROM sync_vendor_stock('b', '[{"id": "m2", "quantity": 9, "price": 3}]') AS f;
+SELECT routing_key, payload FROM outbox WHERE routing_key = 'stock.low.m1';
 SET order_aggregator.low_stock = 5;
 SELECT sync_vendor_stock('c', '[{"id": "v.1 #", "quantity": 6, "price": 3}]') -> 'new' AS new;
 SELECT place_order('c', '[{"productId": "v.1 #", "quantity": 1}]') AS order_id \gset

@@ -2,7 +2,12 @@
  * relay_fake.c
  *		For unit tests of the relay: a broker, a database and a clock that do what they are told.
  */
+#include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +168,17 @@ void
 fake_return(Relay *relay, const char *message_id)
 {
 	relay_broker_events(relay)->on_return(relay, message_id, 312, "NO_ROUTE");
+}
+
+int
+fake_take_answers(Relay *relay)
+{
+	int  published = 0;
+	bool progressed = false;
+
+	assert_true(relay_take_answers(relay, false, &published, &progressed));
+	assert_true(progressed || published == 0);
+	return published;
 }
 
 uint64_t

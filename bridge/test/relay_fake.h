@@ -1,7 +1,6 @@
 /*
  * relay_fake.h
- *		For unit tests of the relay: a broker, a database and a clock that do what they are told,
- *and remember what they were asked.
+ *		For unit tests of the relay: a broker, a database and a clock that do as they are told.
  */
 #ifndef BRIDGE_RELAY_FAKE_H
 #define BRIDGE_RELAY_FAKE_H
@@ -93,9 +92,11 @@ extern PGresult *fake_rows(const FakeEvent *events, int count);
 /* fake_keys makes rows of events first, first + 1, ... with those routing keys. */
 extern PGresult *fake_keys(int64_t first, int count, const char *const *routing_keys);
 
-/* fake_texts makes an answer of so many rows of one text each, fake_row one of a row of so many,
- * which may be null; fake_answer has the database give it
- * to the next query that has none yet, fake_forget_answers takes back what nobody has asked for. */
+/*
+ * fake_texts makes an answer of so many rows of one text each, fake_row one of a row of so many,
+ * which may be null. fake_answer has the database give it to the next query that has none yet,
+ * fake_forget_answers takes back what nobody has asked for.
+ */
 extern PGresult *fake_texts(int count, const char *const *texts);
 extern PGresult *fake_row(int count, const char *const *texts);
 extern void      fake_answer(PGresult *result);
@@ -104,5 +105,9 @@ extern void      fake_forget_answers(void);
 /* fake_confirm and fake_return: the broker says this of a publish. */
 extern void fake_confirm(Relay *relay, uint64_t tag, bool is_ack);
 extern void fake_return(Relay *relay, const char *message_id);
+
+/* fake_take_answers has the relay take what the broker has said, without waiting for more; the test
+ * fails if it cannot. Returns how many events of the window were retired. */
+extern int fake_take_answers(Relay *relay);
 
 #endif /* BRIDGE_RELAY_FAKE_H */

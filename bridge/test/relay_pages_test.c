@@ -30,17 +30,6 @@ add_page(Relay *relay, PGresult *rows)
 	assert_true(relay_add_page(relay, rows, false));
 }
 
-static int
-take_answers(Relay *relay)
-{
-	int  published = 0;
-	bool progressed = false;
-
-	assert_true(relay_take_answers(relay, false, &published, &progressed));
-	assert_true(progressed || published == 0);
-	return published;
-}
-
 static const BrokerHeader *
 header_of(const FakeSent *sent, const char *name)
 {
@@ -126,11 +115,11 @@ a_page_is_done_once_all_of_it_is_answered(void **state)
 	assert_int_equal(relay->npages, 2);
 	for (uint64_t tag = 8; tag > 1; tag--)
 		fake_confirm(relay, tag, true);
-	assert_int_equal(take_answers(relay), 0); /* the first of the oldest page is missing */
+	assert_int_equal(fake_take_answers(relay), 0); /* the first of the oldest page is missing */
 	assert_int_equal(relay->npages, 2);
 	fake_confirm(relay, 1, true);
 	relay->losses = relay->unproven = 2; /* in a row, until any are taken */
-	assert_int_equal(take_answers(relay), 8);
+	assert_int_equal(fake_take_answers(relay), 8);
 	assert_int_equal(relay->losses + relay->unproven, 0);
 	assert_int_equal(relay->npages, 0);
 	assert_int_equal(relay->cursor, 18);
@@ -142,7 +131,7 @@ a_page_is_done_once_all_of_it_is_answered(void **state)
 		add_page(relay, fake_keys(19 + 4 * i, 4, FOUR));
 		for (int n = 0; n < 4; n++)
 			fake_confirm(relay, (uint64_t) fake.nsent - (uint64_t) n, true);
-		assert_int_equal(take_answers(relay), 4);
+		assert_int_equal(fake_take_answers(relay), 4);
 	}
 	assert_int_equal(relay->cursor, 34);
 }
@@ -155,7 +144,7 @@ what_is_refused_is_sent_again_after_a_while(void **state)
 	(void) state;
 	add_page(relay, fake_keys(1, 4, FOUR));
 	fake_confirm(relay, 2, false);
-	assert_int_equal(take_answers(relay), 0);
+	assert_int_equal(fake_take_answers(relay), 0);
 	assert_int_equal(relay->pages[0].resend_ms, 0); /* not while others are unanswered */
 	fake_confirm(relay, 1, true);
 	fake_confirm(relay, 3, true);
@@ -165,12 +154,12 @@ what_is_refused_is_sent_again_after_a_while(void **state)
 	{
 		int before = fake.nsent;
 
-		assert_int_equal(take_answers(relay), 0);
+		assert_int_equal(fake_take_answers(relay), 0);
 		fake.now_ms += nack == 1 ? 49 : 99;
-		assert_int_equal(take_answers(relay), 0);
+		assert_int_equal(fake_take_answers(relay), 0);
 		assert_int_equal(fake.nsent, before);
 		fake.now_ms += 1;
-		assert_int_equal(take_answers(relay), 0);
+		assert_int_equal(fake_take_answers(relay), 0);
 		assert_int_equal(fake.nsent, before + 1);
 		assert_string_equal(fake.sent[before].message_id, "m2");
 		assert_int_equal(relay->pages[0].refused, 0);
@@ -179,7 +168,7 @@ what_is_refused_is_sent_again_after_a_while(void **state)
 	}
 	assert_int_equal(fake.declared, 1); /* once a page */
 	fake_confirm(relay, (uint64_t) fake.nsent, true);
-	assert_int_equal(take_answers(relay), 4);
+	assert_int_equal(fake_take_answers(relay), 4);
 	assert_int_equal(fake.nqueries, 0);
 }
 
@@ -194,10 +183,10 @@ what_is_refused_over_and_over_is_deferred(void **state)
 	for (int nack = 1; nack <= 3; nack++)
 	{
 		fake_confirm(relay, (uint64_t) fake.nsent, false);
-		assert_int_equal(take_answers(relay), nack < 3 ? 0 : 2);
+		assert_int_equal(fake_take_answers(relay), nack < 3 ? 0 : 2);
 		fake.now_ms += 1000;
 		if (nack < 3)
-			assert_int_equal(take_answers(relay), 0);
+			assert_int_equal(fake_take_answers(relay), 0);
 	}
 	assert_ptr_equal(fake.sql, SQL_RELAY_DEFER);
 	assert_string_equal(fake.params[0], "{2}");
@@ -210,13 +199,13 @@ what_is_refused_over_and_over_is_deferred(void **state)
 	add_page(relay, fake_keys(3, 2, (const char *const[]){"full", "else"}));
 	fake_confirm(relay, (uint64_t) fake.nsent - 1, false);
 	fake_confirm(relay, (uint64_t) fake.nsent, false);
-	assert_int_equal(take_answers(relay), 0);
+	assert_int_equal(fake_take_answers(relay), 0);
 	assert_string_equal(fake.params[0], "{3}");
 	assert_int_equal(fake.metrics[METRIC_EVENTS_DEFERRED], 2);
 	assert_int_equal(relay->pages[relay->first_page].refused, 1);
 	fake.outcome = DB_ERROR; /* what cannot be deferred is not lost sight of */
 	fake.now_ms += 50;
-	assert_int_equal(take_answers(relay), 0);
+	assert_int_equal(fake_take_answers(relay), 0);
 	assert_int_equal(fake.nsent, 7); /* the one that was deferred is not sent again */
 	assert_string_equal(fake.sent[6].message_id, "m4");
 	for (int nack = 2; nack <= 3; nack++)
@@ -250,7 +239,7 @@ what_no_queue_takes_is_parked(void **state)
 	assert_int_equal(fake.metrics[METRIC_EVENTS_RETURNED], 1);
 	for (uint64_t tag = 1; tag <= 8; tag++)
 		fake_confirm(relay, tag, true);
-	assert_int_equal(take_answers(relay), 8);
+	assert_int_equal(fake_take_answers(relay), 8);
 	assert_int_equal(fake.nsent, 8);
 
 	add_page(relay, fake_keys(9, 4, FOUR));
@@ -275,10 +264,10 @@ our_own_queue_is_declared_anew(void **state)
 	for (uint64_t tag = 1; tag <= 4; tag++)
 		fake_confirm(relay, tag, true);
 	assert_int_equal(relay->pages[0].refused, 2);
-	assert_int_equal(take_answers(relay), 0);
+	assert_int_equal(fake_take_answers(relay), 0);
 	assert_int_equal(fake.declared, 0);
 	fake.now_ms += 50;
-	assert_int_equal(take_answers(relay), 0);
+	assert_int_equal(fake_take_answers(relay), 0);
 	assert_int_equal(fake.declared, 1);
 	assert_int_equal(fake.nsent, 6);
 	assert_string_equal(fake.sent[4].message_id, "m1");
@@ -287,7 +276,7 @@ our_own_queue_is_declared_anew(void **state)
 	assert_string_equal(fake.params[0], "1");
 	fake_confirm(relay, 5, true);
 	fake_confirm(relay, 6, true);
-	assert_int_equal(take_answers(relay), 4);
+	assert_int_equal(fake_take_answers(relay), 4);
 	assert_int_equal(fake.metrics[METRIC_EVENTS_NACKED], 0);
 }
 
@@ -307,7 +296,7 @@ a_broker_that_cannot_be_told_ends_it(void **state)
 	relay = fake_relay();
 	add_page(relay, fake_keys(1, 1, FOUR));
 	fake_confirm(relay, 1, false);
-	assert_int_equal(take_answers(relay), 0);
+	assert_int_equal(fake_take_answers(relay), 0);
 	fake.now_ms += 50;
 	fake.is_lost = true;
 	assert_false(relay_publish_again(relay, &relay->pages[0]));
@@ -442,7 +431,7 @@ delays_are_observed(void **state)
 	add_page(relay, fake_rows(events, 4));
 	for (uint64_t tag = 1; tag <= 4; tag++)
 		fake_confirm(relay, tag, true);
-	assert_int_equal(take_answers(relay), 4);
+	assert_int_equal(fake_take_answers(relay), 4);
 	assert_int_equal(fake.nobserved[HISTOGRAM_PUBLISHED_SECONDS], 1);
 	assert_true(fake.observed[HISTOGRAM_PUBLISHED_SECONDS] >= 1000 &&
 				fake.observed[HISTOGRAM_PUBLISHED_SECONDS] < 2000);

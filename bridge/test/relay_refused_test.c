@@ -108,7 +108,7 @@ what_is_refused_again_is_deferred_again(void **state)
 	assert_true(relay_send_deferred(relay));
 	fake_confirm(relay, 1, true);
 	fake_confirm(relay, 2, false);
-	fake_answer(NULL);                             /* of the deferral */
+	fake_answer(NULL); /* of the deferral */
 	assert_int_equal(fake_take_answers(relay), 0);
 	assert_ptr_equal(fake.sql, SQL_RELAY_DEFERRED_SENT);
 	assert_string_equal(fake.params[0], "{5}");
@@ -122,7 +122,7 @@ what_is_refused_again_is_deferred_again(void **state)
 	fake_confirm(relay, (uint64_t) fake.nsent, false);
 	fake.nqueries = 0;
 	assert_int_equal(fake_take_answers(relay), 0);
-	assert_int_equal(fake.nqueries, 1);            /* nothing was sent that is to be written down */
+	assert_int_equal(fake.nqueries, 1); /* nothing was sent that is to be written down */
 	assert_ptr_equal(fake.sql, SQL_RELAY_DEFER);
 	assert_string_equal(fake.params[0], "{6}");
 	assert_string_equal(fake.params[2], "f");

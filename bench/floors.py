@@ -1,15 +1,17 @@
 """What the machine itself can do, measured beside every load: the disk, PostgreSQL, RabbitMQ, the HTTP server. Each is a round for Figures.add_rounds."""
 
-import re
+import os
 import subprocess
+import time
 
 import pika
-from common import OUT, TOP, measured, pgbench, settings, wrk
+from common import OUT, TOP, measured, percentile, pgbench, settings, wrk
 from peers_of_http import Bridge
 
 UNITS = {"fsync_floor": "fsyncs/s", "insert_floor": "rows/s", "http_echo": "requests/s", "raw_publish": "messages/s"}
 INSERT_SCRIPT = "\\set n random(0, 9999)\nINSERT INTO bench.floor VALUES ('product-' || :n, 1);\n"
 WINDOW = 1000
+WAL_FILE_BYTES = 16 << 20
 
 
 def add_floors(figures, rounds):
@@ -18,13 +20,21 @@ def add_floors(figures, rounds):
         figures.add_rounds(name, [r[name] for r in rounds], UNITS[name])
 
 
-def fsync_floor():
-    """How often the disk makes 8 kB durable, one after the other, as the server's WAL is."""
-    bindir = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
-    with subprocess.Popen(["stdbuf", "-oL", f"{bindir}/pg_test_fsync", "-s", "1", "-f", OUT / "fsync"], stdout=subprocess.PIPE, text=True) as process:
-        found = next(match for match in (re.search(r" fdatasync\s+([\d.]+) ops/sec", line) for line in process.stdout) if match)
-        process.terminate()     # the other ways to flush are not the server's
-    return {"value": float(found[1])}
+def fsync_floor(seconds=1, size=8192):
+    """How often the disk makes so many bytes durable, one write after the other, in a file that is there already, as the server's WAL is.
+    What stalls here is the disk, or the host whose disk it is."""
+    block, times, offset = bytes(size), [], 0
+    with (OUT / "fsync").open("wb", buffering=0) as file:
+        file.write(bytes(WAL_FILE_BYTES))
+        os.fsync(file.fileno())
+        began = at = time.monotonic()
+        while at < began + seconds:
+            os.pwrite(file.fileno(), block, offset)
+            os.fdatasync(file.fileno())
+            offset = (offset + size) % WAL_FILE_BYTES
+            before, at = at, time.monotonic()
+            times.append((at - before) * 1000)
+    return measured(len(times), at - began, percentile(times, 0.5), percentile(times, 0.99), max(times))
 
 
 def make_floor(db):

@@ -7,7 +7,8 @@ build/bench/placement.json, and ends every load with check_consistency().
 
 The loads come in turns, BENCH_ROUNDS times: a figure is the median of its rounds
 with their range, a ratio the median of the ratios within a round, longest_gap_ms
-the longest time of all rounds in which no transaction ended.
+the longest time of all rounds in which no transaction ended; fsync_floor and
+batch_flush_floor (as much as a batch's WAL) have the disk's own.
 
 growth_10m: batches again, with 10 million orders stored and shared_buffers of a quarter of the memory; growth_10m_*: single calls
 and what bench/reads.py asks, against the same before (before_growth, before_growth_*).
@@ -31,6 +32,7 @@ from reads import LOADS, get
 SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
 GROWTH = int(os.environ.get("BENCH_GROWTH_ORDERS", 10_000_000))
 PRODUCTS, BATCH, BATCHES = 10_000, 1000, 200
+BATCH_WAL_BYTES = 1 << 20       # docs/performance.md, who spends what
 PICK = {"uniform": "floor(random() * %d)::int" % PRODUCTS, "zipf": "least(%d, floor(exp(random() * ln(%d + 1)))::int) - 1" % (PRODUCTS, PRODUCTS),
         "hot": "0"}
 BATCH_SCRIPT = f"""\\set n random(1, {BATCHES})
@@ -115,11 +117,12 @@ def batches(db):
     copies = {"uniform": "copy_limit", "zipf": "copy_zipf", "hot": "copy_hot"}
     rounds = []
     for _ in range(ROUNDS):
-        rounds.append({})
+        rounds.append({"batch_flush_floor": fsync_floor(SECONDS, BATCH_WAL_BYTES)})
         for spread in PICK:
             rounds[-1][f"place_orders_{spread}"] = place_orders(db, spread)
             rounds[-1][copies[spread]] = copy(db)
         rounds[-1]["place_orders_hot_with_lanes"] = place_orders(db, "hot", "16")
+    figures.add_rounds("batch_flush_floor", [r["batch_flush_floor"] for r in rounds], "flushes/s")
     for spread in PICK:
         name, limit = f"place_orders_{spread}", copies[spread]
         figures.add_rounds(limit, [r[limit] for r in rounds], "orders/s")

@@ -5,7 +5,7 @@ copy_feed: COPY of the same rows (product and stock) into tables with the same c
 first_load, second_load: POST /vendors/{id}/sync, from the request to the answer: the feed is pulled over HTTP from a
 server on this machine, taken apart and applied; the second has 1 % of the items changed. Medians of ROUNDS.
 order_p99_ms: POST /order of other products at a steady rate, without feeds and while one feed after the other is
-loaded first and second. All BENCH_ROUNDS times: medians with their range.
+loaded first and second; fsync_floor: what the disk does by itself, for as long. All BENCH_ROUNDS times: medians with their range.
 
 Environment: SYNC_ITEMS (100000), BENCH_ROUNDS (5), BENCH_SECONDS (10), ORDER_RATE (500).
 """
@@ -20,6 +20,7 @@ import time
 
 import requests
 from common import SECONDS, Figures, check, connect, empty, fresh, make_wal_files, servers, settings, wrk
+from floors import add_floors, fsync_floor
 
 ITEMS = int(os.environ.get("SYNC_ITEMS", 100_000))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", 5))
@@ -126,6 +127,7 @@ def order_load():
 def order_round(db, vendor, vendor_ids):
     """POST /order without feeds, then while those vendors are loaded, first and second, one after the other."""
     make_wal_files(db)
+    disk = fsync_floor(SECONDS)
     order_load()     # what is touched for the first time after a checkpoint costs more
     quiet = order_load()
     over, done = threading.Event(), []
@@ -145,17 +147,18 @@ def order_round(db, vendor, vendor_ids):
     feeding.join()
     assert still_feeding, "the feeds were over before the orders"
     assert busy["requests"] > 0.95 * quiet["requests"], f"orders were held up: {busy['requests']} instead of {quiet['requests']}"
-    return quiet, busy, done
+    return disk, quiet, busy, done
 
 
 def orders_meanwhile(figures, db, vendor):
     vendor_ids = [[f"vendor-{round}-{n}" for n in range(SECONDS)] for round in range(ROUNDS)]
     vendor.make([vendor_id for round in vendor_ids for vendor_id in round])
     rounds = [order_round(db, vendor, ids) for ids in vendor_ids]
-    for name, which, baseline in (("order_p99_ms_alone", 0, None), ("order_p99_ms", 1, {"ratio": "order_p99_ms_alone"})):
+    add_floors(figures, [{"fsync_floor": r[0]} for r in rounds])
+    for name, which, baseline in (("order_p99_ms_alone", 1, None), ("order_p99_ms", 2, {"ratio": "order_p99_ms_alone"})):
         figures.add_rounds(name, [{"value": r[which]["p99"], "p50_ms": r[which]["p50"], "longest_ms": r[which]["max"], "orders": r[which]["requests"]} for r in rounds],
                            "ms", baseline, places=2)
-    figures.add_rounds("order_p99_ratio", [{"value": busy["p99"] / quiet["p99"]} for quiet, busy, _ in rounds], "x", places=2)
+    figures.add_rounds("order_p99_ratio", [{"value": busy["p99"] / quiet["p99"]} for _, quiet, busy, _ in rounds], "x", places=2)
     figures.add("feeds_meanwhile", sum(len(done) for *_, done in rounds), "feeds")
 
 

@@ -4,6 +4,7 @@
  */
 #include "base/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
@@ -26,6 +27,7 @@ void
 log_set_role(const char *role)
 {
 	thread_role = role;
+	(void) pthread_setname_np(pthread_self(), role); /* of 15 bytes at most */
 }
 
 void

@@ -16,8 +16,8 @@ typedef enum LogLevel
 /* log_set_level: lines below it are not written. */
 extern void log_set_level(LogLevel level);
 
-/* log_set_role names the calling thread in its lines. The string must live as long as the thread.
- */
+/* log_set_role names the calling thread, in its lines and for top -H. The string must live as long
+ * as the thread. */
 extern void log_set_role(const char *role);
 
 /* log_line writes one line; safe from any thread. Never give it a password. */

@@ -9,6 +9,7 @@ has only those faults whose names contain one of the words. Exits 1 if anything 
 lost, done twice, oversold or otherwise wrong.
 """
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -58,17 +59,11 @@ class Soak:
 
     def wait(self, what, is_so):
         """What does not come in time is wrong by itself, and the accounts are compared all the same."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                if is_so():
-                    return
-            except psycopg.OperationalError:
-                pass
-            if time.monotonic() > deadline:
-                self.ledger.unexpected.append(f"waited {PATIENCE_S} s for {what}")
-                return
-            time.sleep(0.2)
+        def holds():
+            with contextlib.suppress(psycopg.OperationalError):
+                return is_so()
+        if not self.stage.wait_until(holds, PATIENCE_S):
+            self.ledger.unexpected.append(f"waited {PATIENCE_S} s for {what}")
 
     def break_things(self, minutes, each):
         """Faults, one at a time: the next one comes when all that died is there again."""

@@ -99,10 +99,10 @@ class Stage:
         return self.wait_until(self.is_whole)
 
     @staticmethod
-    def wait_until(condition):
+    def wait_until(condition, seconds=WHOLE_S):
         """The condition's value once it is true, or the false one that it had in the end."""
         began = time.monotonic()
-        while not (value := condition()) and time.monotonic() - began < WHOLE_S:
+        while not (value := condition()) and time.monotonic() - began < seconds:
             time.sleep(0.2)
         return value
 

@@ -43,3 +43,15 @@ SELECT s, array_agg(h.vendor_id || ':' || h.product_id || ':' || h.quantity ORDE
 FROM placed JOIN hold h USING (order_id) GROUP BY s, n ORDER BY n;
 SELECT error->>'message' AS message, error->>'hint' AS hint FROM place_orders('[{"productId": "n", "quantity": 22, "strategy": "single_vendor"}]');
 SELECT * FROM check_consistency();
+-- a product that nobody offers any more is known all the same
+SELECT sync_vendor_stock('a', '[{"id": "left", "quantity": 5, "price": 1}]') ->> 'status' AS status;
+SELECT map_product('a', 'left', 'right');
+SELECT sync_vendor_stock('a', '[{"id": "left", "quantity": 5, "price": 1}]') ->> 'status' AS status;
+SELECT product_id, vendor_id, on_hand, is_active FROM stock WHERE product_id IN ('left', 'right') ORDER BY 1;
+PREPARE wanted AS SELECT request_no, error ->> 'code' AS code, error ->> 'message' AS message
+FROM place_orders('[{"productId": "left", "quantity": 1}, {"productId": "nowhere", "quantity": 1}, {"productId": "right", "quantity": 1},
+                    {"products": [{"productId": "right", "quantity": 2}, {"productId": "left", "quantity": 1}]}]');
+EXECUTE wanted;
+DELETE FROM stock WHERE product_id = 'left';
+EXECUTE wanted;
+SELECT * FROM check_consistency();

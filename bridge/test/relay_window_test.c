@@ -370,6 +370,26 @@ a_sequence_that_was_set_back_is_begun_anew(void **state)
 	assert_int_equal(relay->head, 69);
 }
 
+static void
+what_is_still_running_then_is_looked_for_from_the_beginning_too(void **state)
+{
+	Relay *relay = leading("10:20:12", "70");
+
+	(void) state;
+	answer_horizon("90", "30", "12:30:12");
+	answer_events(0, 0);
+	assert_int_equal(drain(relay), 0);
+	assert_int_equal(relay->head, 90);
+	assert_int_equal(relay->low, 70); /* transaction 12 may have events from there on */
+	answer_horizon("80", "40", "12:40:12");
+	answer_events(0, 0);
+	assert_int_equal(drain(relay), 0);
+	assert_int_equal(fake.metrics[METRIC_EVENTS_MISPLACED], 1);
+	assert_non_null(strstr(fake.log, "the last one is 80, and events up to 90 were relayed"));
+	assert_int_equal(relay->head, 80);
+	assert_int_equal(relay->low, 0);
+}
+
 int
 main(void)
 {
@@ -386,6 +406,7 @@ main(void)
 		cmocka_unit_test(few_events_let_others_gather),
 		cmocka_unit_test(a_stop_ends_what_is_under_way),
 		cmocka_unit_test(a_sequence_that_was_set_back_is_begun_anew),
+		cmocka_unit_test(what_is_still_running_then_is_looked_for_from_the_beginning_too),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

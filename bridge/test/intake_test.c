@@ -23,15 +23,18 @@ new_job(int limit)
 	return job;
 }
 
-/* An intake is for as long as the program, and keeps what is left in it. */
+/* An intake is for as long as the program, and keeps what is left in it; volatile, or the compiler
+ * would not keep what nobody reads. */
 static Intake *
 new_intake(int jobs_max)
 {
-	static Intake *made[16];
-	static int     nmade = 0;
+	static Intake *volatile made[16];
+	static int nmade = 0;
+	Intake    *intake = intake_create(jobs_max, SIZE_MAX);
 
-	assert_true(nmade < 16);
-	return made[nmade++] = intake_create(jobs_max, SIZE_MAX);
+	assert_true(nmade < 16 && made[nmade] == NULL);
+	made[nmade++] = intake;
+	return intake;
 }
 
 /* Takes one job, and says which. */

@@ -283,7 +283,9 @@ db_query(Db *db, const char *doing, const char *sql, int nparams, const char *co
 	if (fake.outcome == DB_OK && !fails && fake.nanswers > 0)
 	{
 		*result = fake.answers[0];
-		memmove(fake.answers, fake.answers + 1, sizeof(PGresult *) * (size_t) --fake.nanswers);
+		fake.nanswers--;
+		for (int i = 0; i < fake.nanswers; i++)
+			fake.answers[i] = fake.answers[i + 1];
 	}
 	if (*result == NULL)
 		*result = fake_texts(0, NULL); /* there is always something to be cleared */

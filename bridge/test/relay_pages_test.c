@@ -55,7 +55,13 @@ an_event_is_published_as_it_is(void **state)
 		 .headers =
 			 "{\"text\": \"ä\", \"none\": null, \"whole\": -5, \"most\": 9223372036854775807, "
 			 "\"real\": 1.5, \"list\": [], \"yes\": true, \"no\": false}"},
-		{.event_id = 8, .routing_key = "c", .headers = "{\"huge\": 100000000000000000000}"},
+		{.event_id = 8,
+		 .routing_key = "c",
+		 .headers =
+			 "{\"huge\": 100000000000000000000, \"text\": \"\\\\\\\"99999999999999999999 \\\\\", "
+			 "\"most\": 9223372036854775807, \"more\": 9223372036854775808, \"less\": "
+			 "-9223372036854775809, \"half\": 10000000000000000000.5, \"77777777777777777777\": "
+			 "true}"},
 		{.event_id = 9, .routing_key = "d"}};
 	const FakeSent *sent = fake.sent;
 
@@ -81,9 +87,15 @@ an_event_is_published_as_it_is(void **state)
 	assert_int_equal(header_of(sent, "yes")->kind, AMQP_HEADER_BOOLEAN);
 	assert_true(header_of(sent, "yes")->boolean);
 	assert_false(header_of(sent, "no")->boolean);
-	/* an integer beyond 64 bits */
-	assert_int_equal(sent[1].nheaders, 1);
+	/* integers beyond 64 bits are reals, and nothing else is for that */
+	assert_int_equal(sent[1].nheaders, 7);
 	assert_true(header_of(&sent[1], "huge")->real == 1e20);
+	assert_true(header_of(&sent[1], "more")->real == 0x1p63);
+	assert_true(header_of(&sent[1], "less")->real == -0x1p63);
+	assert_true(header_of(&sent[1], "half")->real == 1e19);
+	assert_true(header_of(&sent[1], "most")->integer == INT64_MAX);
+	assert_string_equal(header_of(&sent[1], "text")->text, "\\\"99999999999999999999 \\");
+	assert_true(header_of(&sent[1], "77777777777777777777")->boolean);
 	assert_int_equal(sent[2].nheaders, 0);
 }
 

@@ -3,7 +3,10 @@
  *		The relay: to the broker. Pages under way, and what the broker says of them.
  */
 #include <assert.h>
+#include <errno.h>
 #include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -12,6 +15,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/stop.h"
+#include "base/text.h"
 #include "relay/relay_state.h"
 
 #define BIND_EVERY_MS 250
@@ -166,6 +170,57 @@ relay_broker_events(Relay *relay)
 
 /* ---------- publishing a page ---------- */
 
+/* A whole number beyond 64 bits? */
+static bool
+is_long_number(const char *number, size_t bytes)
+{
+	errno = 0;
+	(void) strtoll(number, NULL, 10);
+	return errno == ERANGE && strcspn(number, ".Ee") >= bytes;
+}
+
+/* The JSON text with a point in each whole number beyond 64 bits, as jansson reads those; NULL if
+ * memory is short. */
+static char *
+point_long_numbers(const char *json)
+{
+	char  *text = NULL;
+	size_t size;
+	FILE  *stream = open_memstream(&text, &size);
+	bool   is_inside = false; /* a string */
+
+	if (stream == NULL)
+		return NULL;
+	while (*json != '\0')
+	{
+		size_t bytes = is_inside ? 0 : strspn(json, "+-.0123456789Ee");
+
+		if (bytes > 0 && is_long_number(json, bytes))
+			fprintf(stream, "%.*s.0", (int) bytes, json);
+		else
+		{
+			bytes = is_inside && *json == '\\' ? 2 : bytes > 0 ? bytes : 1;
+			is_inside ^= *json == '"';
+			fwrite(json, 1, bytes, stream);
+		}
+		json += bytes;
+	}
+	return text_finish(stream, &text);
+}
+
+/* The event's headers as they are stored, an object; NULL if memory is short. */
+static json_t *
+parse_headers(const char *json)
+{
+	json_t *object = json_loads(json, 0, NULL);
+	char   *text = object == NULL ? point_long_numbers(json) : NULL;
+
+	if (text != NULL)
+		object = json_loads(text, 0, NULL);
+	free(text);
+	return object;
+}
+
 /* Fills headers from the event's JSON object; returns how many. The object owns the strings. */
 static int
 read_headers(const json_t *object, BrokerHeader *headers)
@@ -228,10 +283,7 @@ publish_event(Relay *relay, Page *page, int event)
 
 	if (!PQgetisnull(page->rows, event, COLUMN_HEADERS))
 	{
-		object = json_loads(event_column(page, event, COLUMN_HEADERS), 0, NULL);
-		if (object == NULL) /* an integer beyond 64 bits */
-			object = json_loads(event_column(page, event, COLUMN_HEADERS), JSON_DECODE_INT_AS_REAL,
-								NULL);
+		object = parse_headers(event_column(page, event, COLUMN_HEADERS));
 		message.nheaders = read_headers(object, headers);
 	}
 	/* whatever comes of it, it is under way from here: if the broker closes over it, it is known to

@@ -278,6 +278,10 @@ class World:
                              (SELECT jsonb_agg(jsonb_build_object('productId', %s::text, 'quantity', 1)) FROM generate_series(1, %s)))""",
                           product, count)
 
+    def relayed_all(self):
+        """True once the relay has written down that the broker has every event that there is."""
+        return self.value("SELECT published >= order_aggregator.outbox_head() FROM order_aggregator.relay_checkpoint")
+
     def statuses(self):
         return dict(self.db.execute("SELECT status, count(*) FROM order_aggregator.orders GROUP BY 1").fetchall())
 

@@ -75,6 +75,10 @@ def test_placed_event_has_the_contract_s_properties_and_body(world):
     assert (placed["orderId"], placed["vendorId"], placed["attempt"], placed["customerId"]) == (1, "a", 1, "c")
     assert placed["placedAt"].endswith("Z") and placed["expiresAt"].endswith("Z")
 
+    world.reply(json.dumps({"orderId": 1, "vendorId": "a", "attempt": 1, "status": "confirmed"}))
+    assert wait_closed(bridge, 1)["status"] == "confirmed"
+    wait_until(lambda: world.depth(queue) == 1, what="order.confirmed")
+
 
 def test_headers_of_an_event_of_one_s_own_keep_their_kinds(world):
     queue = world.listen("mine.#")

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 import requests
 from conftest import PATIENCE_S, SANITIZED, wait_until
-from test_relay_faults import relayed_all
+
 
 def raw_event(world, key, headers, payload='{}'):
     """An event past publish_event(), which refuses what is known beforehand."""
@@ -35,7 +35,7 @@ def test_an_event_that_the_broker_closes_over_is_parked_and_the_others_go_on(wor
     assert world.place(20) == 20
     bridge = world.ready_bridge("--roles=http,relay")
     placed = 20 * (poison + 1)
-    wait_until(lambda: relayed_all(world) and world.depth(queue) >= placed, what="the orders")
+    wait_until(lambda: world.relayed_all() and world.depth(queue) >= placed, what="the orders")
     assert sorted({json.loads(body)["orderId"] for _, body, _ in world.take(queue)}) == list(range(1, placed + 1))
     found = parked(world)
     assert [key for key, _, _ in found] == [f"poison.{n}" for n in range(poison)]
@@ -175,7 +175,7 @@ def test_a_sequence_of_event_ids_that_was_set_back_is_noticed_and_nothing_is_los
     queue = world.listen("order.placed.a")
     bridge = world.ready_bridge("--roles=http,relay")
     assert world.place(20) == 20
-    wait_until(lambda: relayed_all(world), what="the first orders")
+    wait_until(world.relayed_all, what="the first orders")
     wait_until(lambda: world.value("SELECT low_event_id FROM order_aggregator.relay_checkpoint") >= 21, what="the checkpoint")
     world.db.execute("DELETE FROM order_aggregator.outbox")
     world.db.execute("SELECT setval('order_aggregator.event_id_seq', 5)")

@@ -16,14 +16,10 @@ EVENTS = int(os.environ.get("SOAK_EVENTS", 100_000))
 FOREIGN_SECONDS = float(os.environ.get("FOREIGN_SECONDS", 4))
 
 
-def relayed_all(world):
-    return world.value("SELECT published >= order_aggregator.outbox_head() FROM order_aggregator.relay_checkpoint")
-
-
 def settled(world, orders, queue):
     """All are confirmed; each event is at the broker, repeats with the message_id of the first. Returns how many repeats."""
     wait_until(lambda: world.statuses() == {"confirmed": orders}, what="all to be confirmed")
-    wait_until(lambda: relayed_all(world), what="the relay")
+    wait_until(world.relayed_all, what="the relay")
     ids = {}
     messages = world.take(queue)
     for properties, body, key in messages:
@@ -157,7 +153,7 @@ def test_queues_deleted_under_us_are_declared_anew(world):
     channel = world.channel()
     channel.queue_delete("orders.placed")       # and with it 100 questions: their vendor stays silent
     assert world.place(200) == 200
-    wait_until(lambda: relay.logged("they are published again") and relayed_all(world), what="the relay")
+    wait_until(lambda: relay.logged("they are published again") and world.relayed_all(), what="the relay")
     wait_until(lambda: world.depth("orders.placed") == 200, what="the events")
     assert world.value("SELECT count(*) FROM order_aggregator.parked_event") == 0
     world.ready_bridge("--roles=http,replies,housekeeping", ASK_AGAIN_S="1")
@@ -206,7 +202,7 @@ def test_100000_events_wait_at_start_and_memory_stays_flat(world):
 
     wait_until(lambda: published() >= 10000, what="the first of them")
     early = resident_kb()
-    wait_until(lambda: relayed_all(world), PATIENCE_S + EVENTS / 1000, "all events")
+    wait_until(world.relayed_all, PATIENCE_S + EVENTS / 1000, "all events")
     if not SANITIZED:
         assert abs(resident_kb() - early) < 10_000
     assert world.depth("orders.placed") == EVENTS
@@ -241,7 +237,7 @@ def test_a_leader_that_is_replaced_over_its_broker_is_ready_again(world):
     proxy.flows.clear()
     world.place(5)
     wait_until(lambda: second.metric("relay_leads") == 1, what="the second to lead")
-    wait_until(lambda: relayed_all(world), what="the relay")
+    wait_until(world.relayed_all, what="the relay")
     wait_until(lambda: first.metric('role_stuck_seconds{role="relay"}') == 0, what="the first to stand by")
     assert requests.get(f"{first.url}/readyz", timeout=PATIENCE_S).status_code == 200
     proxy.close()

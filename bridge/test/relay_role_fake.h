@@ -1,0 +1,40 @@
+/*
+ * relay_role_fake.h
+ *		For the unit test of the relay's role: all that it calls, as stand-ins that write down that
+ *		they were called.
+ */
+#ifndef BRIDGE_RELAY_ROLE_FAKE_H
+#define BRIDGE_RELAY_ROLE_FAKE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define DRAINS_MAX 40
+
+typedef struct World
+{
+	long long now_ms;
+	char      done[4000]; /* what was done, a word each */
+	int       waits;      /* until a stop is requested */
+	bool      stop;
+
+	const char *fails;  /* what fails, once */
+	int         spares; /* so often it succeeds before */
+	int         others_lead_for;
+	bool        has_database, is_connected;
+	long long   bell_ms;  /* when it rings; 0: never */
+	bool        has_rung; /* and nobody has heard it */
+	bool        has_frames;
+	bool        is_new_leader; /* nothing is drained yet */
+	int         drained;
+	int         published[DRAINS_MAX]; /* of each drain; the next one's */
+	uint64_t    oldest, next;          /* transactions that run, and the next one */
+	long long   deferred_ms;           /* 0, or when deferred events are due */
+	bool        has_told, is_ready, leads;
+	int         resets, reconnects;
+	bool        has_forgotten;
+} World;
+
+extern World world;
+
+#endif /* BRIDGE_RELAY_ROLE_FAKE_H */

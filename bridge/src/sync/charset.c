@@ -127,9 +127,9 @@ encoding_of_head(const Charset *charset, size_t *mark_bytes)
 			return marks[i].name;
 		}
 	}
-	/* every text of ours begins with two characters of ASCII */
-	if (*charset->said == '\0' && charset->nhead >= 2 &&
-		(charset->head[0] == '\0') != (charset->head[1] == '\0'))
+	/* every text of ours begins with two characters of ASCII: so "utf-16", too, has its order */
+	if ((*charset->said == '\0' || strcasecmp(charset->said, "UTF-16") == 0) &&
+		charset->nhead >= 2 && (charset->head[0] == '\0') != (charset->head[1] == '\0'))
 		return charset->head[0] == '\0' ? "UTF-16BE" : "UTF-16LE";
 	return NULL;
 }

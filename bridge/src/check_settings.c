@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/roles.h"
 #include "base/secret_file.h"
+#include "base/text.h"
 #include "http/callers.h"
 #include "http/server_socket.h"
 #include "link/broker.h"
@@ -32,29 +33,24 @@ url_of_older_settings(void)
 										   {"DB_USER", "user"},
 										   {"DB_PASSWORD", "password"},
 										   {"DB_NAME", "dbname"}};
-	char                    *text = NULL;
-	size_t                   size;
-	FILE                    *stream = open_memstream(&text, &size);
+	Text                     text = {0};
 
-	if (stream == NULL)
-		return NULL;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 	{
 		const char *value = getenv(names[i][0]);
 
 		if (value == NULL)
 			continue;
-		fprintf(stream, "%s='", names[i][1]);
+		text_add_format(&text, "%s='", names[i][1]);
 		for (; *value != '\0'; value++)
-			fprintf(stream, *value == '\'' || *value == '\\' ? "\\%c" : "%c", *value);
-		fputs("' ", stream);
+		{
+			if (*value == '\'' || *value == '\\')
+				text_add_char(&text, '\\');
+			text_add_char(&text, *value);
+		}
+		text_add_string(&text, "' ");
 	}
-	if (fclose(stream) != 0 || size == 0)
-	{
-		free(text);
-		return NULL;
-	}
-	return text;
+	return text.length > 0 ? text_finish(&text) : NULL;
 }
 
 /* False, after saying so, if there is a complaint. */

@@ -15,6 +15,102 @@
 
 #include "base/text.h"
 
+/* ---------- building ---------- */
+
+static int failing; /* 0, or which of the next requests for memory fails */
+
+extern void *__real_realloc(void *memory, size_t bytes);
+extern void *__wrap_realloc(void *memory, size_t bytes);
+
+void *
+__wrap_realloc(void *memory, size_t bytes)
+{
+	return failing > 0 && --failing == 0 ? NULL : __real_realloc(memory, bytes);
+}
+
+/* A text of 40 000 bytes in pieces of all kinds; NULL if memory was short. */
+static char *
+long_text(void)
+{
+	static char wide[1001];
+	Text        text = {0};
+
+	memset(wide, 'w', sizeof(wide) - 1);
+	for (int i = 0; i < 20; i++)
+	{
+		text_add_char(&text, '[');
+		text_add_string(&text, "string");
+		text_add(&text, "\0]", 2);
+		for (int n = 0; n < 90; n++)
+			text_add_format(&text, "%010d", n);
+		text_add_format(&text, "%s%091d", wide, 7);
+	}
+	assert_true(text.is_short || text.length == 40000);
+	return text_finish(&text);
+}
+
+static void
+a_text_for_which_memory_was_short_is_none(void **state)
+{
+	char *whole = long_text();
+	char *text = NULL;
+	int   nth = 0;
+
+	(void) state;
+	assert_non_null(whole);
+	assert_memory_equal(whole, "[string\0]00000000000000000001", 29);
+	assert_memory_equal(whole + 38000 + 1906, "www0000", 7);
+	assert_int_equal(whole[40000], '\0');
+	while (text == NULL)
+	{
+		failing = ++nth;
+		text = long_text();
+		assert_int_equal(text != NULL, failing > 0); /* none failed any more */
+	}
+	failing = 0;
+	assert_true(nth > 5);
+	assert_memory_equal(text, whole, 40001);
+	free(text);
+	free(whole);
+	failing = 1;
+	text = text_finish(&(Text){0});
+	assert_null(text);
+	text = text_finish(&(Text){0});
+	assert_string_equal(text, "");
+	free(text);
+}
+
+static void
+assert_readable(const char *json, const char *as_reals, const char *as_texts)
+{
+	char *text = text_readable_numbers(json, true);
+
+	assert_string_equal(text, as_reals);
+	free(text);
+	text = text_readable_numbers(json, false);
+	assert_string_equal(text, as_texts);
+	free(text);
+}
+
+static void
+numbers_that_jansson_does_not_read_become_such_that_it_does(void **state)
+{
+	static const char same[] =
+		"{\"a\": [1, -2.5e3, 9223372036854775807, 1e-400, true, false, null], "
+		"\"99999999999999999999\": \"\\\"1e999 \\\\\"}";
+
+	(void) state;
+	assert_readable(same, same, same);
+	assert_readable("[99999999999999999999,-9223372036854775809]",
+					"[99999999999999999999.0,-9223372036854775809.0]",
+					"[\"99999999999999999999\",\"-9223372036854775809\"]");
+	assert_readable("{\"x\":1e999,\"y\":-1.5E+400}", "{\"x\":\"1e999\",\"y\":\"-1.5E+400\"}",
+					"{\"x\":\"1e999\",\"y\":\"-1.5E+400\"}");
+	assert_readable("\"\\", "\"\\", "\"\\");
+}
+
+/* ---------- looking ---------- */
+
 static void
 escaped_text_cannot_pretend(void **state)
 {
@@ -130,11 +226,14 @@ utf_8_is_what_a_library_takes_for_it(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(utf_8_is_what_a_library_takes_for_it),
-									   cmocka_unit_test(a_whole_number_and_nothing_more),
-									   cmocka_unit_test(escaped_text_cannot_pretend),
-									   cmocka_unit_test(a_cut_leaves_whole_characters),
-									   cmocka_unit_test(array_elements_are_quoted)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(utf_8_is_what_a_library_takes_for_it),
+		cmocka_unit_test(a_whole_number_and_nothing_more),
+		cmocka_unit_test(escaped_text_cannot_pretend),
+		cmocka_unit_test(a_cut_leaves_whole_characters),
+		cmocka_unit_test(a_text_for_which_memory_was_short_is_none),
+		cmocka_unit_test(numbers_that_jansson_does_not_read_become_such_that_it_does),
+		cmocka_unit_test(array_elements_are_quoted)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

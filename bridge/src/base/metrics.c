@@ -182,46 +182,43 @@ metric_observe(Histogram histogram, double value)
 }
 
 static void
-write_histogram(FILE *stream, int histogram)
+add_histogram(Text *text, int histogram)
 {
 	const char   *name = histograms[histogram].name;
 	const double *bounds = histograms[histogram].bounds;
 	int64_t       count = 0;
 
-	fprintf(stream, "# HELP order_bridge_%s %s\n# TYPE order_bridge_%s histogram\n", name,
-			histograms[histogram].help, name);
+	text_add_format(text, "# HELP order_bridge_%s %s\n# TYPE order_bridge_%s histogram\n", name,
+					histograms[histogram].help, name);
 	for (int i = 0; i < BOUNDS_MAX && bounds[i] > 0; i++)
 	{
 		count += atomic_load_explicit(&buckets[histogram][i], memory_order_relaxed);
-		fprintf(stream, "order_bridge_%s_bucket{le=\"%g\"} %" PRId64 "\n", name, bounds[i], count);
+		text_add_format(text, "order_bridge_%s_bucket{le=\"%g\"} %" PRId64 "\n", name, bounds[i],
+						count);
 		if (i + 1 == BOUNDS_MAX || bounds[i + 1] == 0)
 			count += atomic_load_explicit(&buckets[histogram][i + 1], memory_order_relaxed);
 	}
-	fprintf(stream,
-			"order_bridge_%s_bucket{le=\"+Inf\"} %" PRId64
-			"\norder_bridge_%s_sum %.6f\norder_bridge_%s_count %" PRId64 "\n",
-			name, count, name,
-			(double) atomic_load_explicit(&sums[histogram], memory_order_relaxed) / 1e6, name,
-			count);
+	text_add_format(text,
+					"order_bridge_%s_bucket{le=\"+Inf\"} %" PRId64
+					"\norder_bridge_%s_sum %.6f\norder_bridge_%s_count %" PRId64 "\n",
+					name, count, name,
+					(double) atomic_load_explicit(&sums[histogram], memory_order_relaxed) / 1e6,
+					name, count);
 }
 
 char *
 metrics_text(void)
 {
-	char  *text = NULL;
-	size_t size;
-	FILE  *stream = open_memstream(&text, &size);
+	Text text = {0};
 
-	if (stream == NULL)
-		return NULL;
 	for (int i = 0; i < METRIC_COUNT; i++)
-		fprintf(stream,
-				"# HELP order_bridge_%s %s\n# TYPE order_bridge_%s %s\norder_bridge_%s %" PRId64
-				"\n",
-				descriptions[i].name, descriptions[i].help, descriptions[i].name,
-				descriptions[i].type, descriptions[i].name, metric_get(i));
+		text_add_format(
+			&text,
+			"# HELP order_bridge_%s %s\n# TYPE order_bridge_%s %s\norder_bridge_%s %" PRId64 "\n",
+			descriptions[i].name, descriptions[i].help, descriptions[i].name, descriptions[i].type,
+			descriptions[i].name, metric_get(i));
 	for (int i = 0; i < HISTOGRAM_COUNT; i++)
-		write_histogram(stream, i);
-	roles_write_metrics(stream);
-	return text_finish(stream, &text);
+		add_histogram(&text, i);
+	roles_add_metrics(&text);
+	return text_finish(&text);
 }

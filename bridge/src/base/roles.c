@@ -92,24 +92,25 @@ roles_json(bool *all_ready)
 }
 
 void
-roles_write_metrics(FILE *stream)
+roles_add_metrics(Text *text)
 {
-	fputs("# HELP order_bridge_role_ready 1 if the role can work and makes progress.\n# TYPE "
-		  "order_bridge_role_ready gauge\n",
-		  stream);
+	text_add_string(text,
+					"# HELP order_bridge_role_ready 1 if the role can work and makes progress.\n"
+					"# TYPE order_bridge_role_ready gauge\n");
 	for (int i = 0; i < ROLE_COUNT; i++)
 	{
 		if (atomic_load(&roles[i].state) != ROLE_DOES_NOT_RUN)
-			fprintf(stream, "order_bridge_role_ready{role=\"%s\"} %d\n", names[i], is_ready(i));
+			text_add_format(text, "order_bridge_role_ready{role=\"%s\"} %d\n", names[i],
+							is_ready(i));
 	}
-	fputs("# HELP order_bridge_role_stuck_seconds How long the role has had work and has finished "
-		  "none of it.\n"
-		  "# TYPE order_bridge_role_stuck_seconds gauge\n",
-		  stream);
+	text_add_string(text,
+					"# HELP order_bridge_role_stuck_seconds How long the role has had work and "
+					"has finished none of it.\n"
+					"# TYPE order_bridge_role_stuck_seconds gauge\n");
 	for (int i = 0; i < ROLE_COUNT; i++)
 	{
 		if (atomic_load(&roles[i].state) != ROLE_DOES_NOT_RUN)
-			fprintf(stream, "order_bridge_role_stuck_seconds{role=\"%s\"} %.3f\n", names[i],
-					(double) stuck_ms(i) / 1000);
+			text_add_format(text, "order_bridge_role_stuck_seconds{role=\"%s\"} %.3f\n", names[i],
+							(double) stuck_ms(i) / 1000);
 	}
 }

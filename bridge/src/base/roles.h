@@ -10,7 +10,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
-#include <stdio.h>
+#include "base/text.h"
 
 typedef enum Role
 {
@@ -39,7 +39,7 @@ extern void role_rests(Role role);
  * memory is short. */
 extern json_t *roles_json(bool *all_ready);
 
-/* roles_write_metrics writes their Prometheus text. */
-extern void roles_write_metrics(FILE *stream);
+/* roles_add_metrics adds their Prometheus text. */
+extern void roles_add_metrics(Text *text);
 
 #endif /* BRIDGE_ROLES_H */

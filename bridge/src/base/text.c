@@ -1,72 +1,145 @@
 /*
  * text.c
- *		Text: built up in memory through a stream, looked at, hashed.
+ *		Text: built up in memory, looked at, hashed.
  */
 #include "base/text.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-char *
-text_finish(FILE *stream, char **text)
+/* ---------- building ---------- */
+
+#define TEXT_ROOM_MIN 256
+
+/* Room for so many bytes more, and a NUL; false if there is none. */
+static bool
+make_room(Text *text, size_t count)
 {
-	if (fclose(stream) == 0)
-		return *text;
-	free(*text);
-	return NULL;
+	size_t room = text->room > 0 ? text->room : TEXT_ROOM_MIN;
+	char  *bytes;
+
+	if (text->is_short)
+		return false;
+	while (room - text->length <= count)
+		room *= 2;
+	if (room == text->room)
+		return true;
+	bytes = realloc(text->bytes, room);
+	if (bytes == NULL)
+	{
+		free(text->bytes);
+		*text = (Text){.is_short = true};
+		return false;
+	}
+	text->bytes = bytes;
+	text->room = room;
+	return true;
+}
+
+void
+text_add(Text *text, const char *bytes, size_t count)
+{
+	if (!make_room(text, count))
+		return;
+	memcpy(text->bytes + text->length, bytes, count);
+	text->length += count;
+}
+
+void
+text_add_char(Text *text, char character)
+{
+	text_add(text, &character, 1);
+}
+
+void
+text_add_string(Text *text, const char *string)
+{
+	text_add(text, string, strlen(string));
+}
+
+void
+text_add_format(Text *text, const char *format, ...)
+{
+	char    piece[512];
+	va_list values;
+	int     length;
+
+	va_start(values, format);
+	length = vsnprintf(piece, sizeof(piece), format, values);
+	va_end(values);
+	if (length < 0)
+		text->is_short = true;
+	else if (length < (int) sizeof(piece))
+		text_add(text, piece, (size_t) length);
+	else if (make_room(text, (size_t) length))
+	{
+		va_start(values, format);
+		vsnprintf(text->bytes + text->length, (size_t) length + 1, format, values);
+		va_end(values);
+		text->length += (size_t) length;
+	}
+}
+
+char *
+text_finish(Text *text)
+{
+	if (!make_room(text, 0))
+	{
+		free(text->bytes);
+		return NULL;
+	}
+	text->bytes[text->length] = '\0';
+	return text->bytes;
 }
 
 char *
 text_of_ids(const int64_t *ids, int count)
 {
-	char  *text = NULL;
-	size_t size;
-	FILE  *stream = open_memstream(&text, &size);
+	Text text = {0};
 
-	if (stream == NULL)
-		return NULL;
-	fputc('{', stream);
+	text_add_char(&text, '{');
 	for (int i = 0; i < count; i++)
-		fprintf(stream, "%s%" PRId64, i > 0 ? "," : "", ids[i]);
-	fputc('}', stream);
-	return text_finish(stream, &text);
+		text_add_format(&text, "%s%" PRId64, i > 0 ? "," : "", ids[i]);
+	text_add_char(&text, '}');
+	return text_finish(&text);
 }
 
 static void
-write_quoted(FILE *stream, const char *text)
+add_quoted(Text *text, const char *string)
 {
-	fputc('"', stream);
-	for (; *text != '\0'; text++)
+	text_add_char(text, '"');
+	for (; *string != '\0'; string++)
 	{
-		if (*text == '"' || *text == '\\')
-			fputc('\\', stream);
-		fputc(*text, stream);
+		if (*string == '"' || *string == '\\')
+			text_add_char(text, '\\');
+		text_add_char(text, *string);
 	}
-	fputc('"', stream);
+	text_add_char(text, '"');
 }
 
 char *
 text_of_strings(const char *const *strings, int count)
 {
-	char  *text = NULL;
-	size_t size;
-	FILE  *stream = open_memstream(&text, &size);
+	Text text = {0};
 
-	if (stream == NULL)
-		return NULL;
 	for (int i = 0; i < count; i++)
 	{
-		fputc(i == 0 ? '{' : ',', stream);
+		text_add_char(&text, i == 0 ? '{' : ',');
 		if (strings[i] == NULL)
-			fputs("NULL", stream);
+			text_add_string(&text, "NULL");
 		else
-			write_quoted(stream, strings[i]);
+			add_quoted(&text, strings[i]);
 	}
-	fputs(count == 0 ? "{}" : "}", stream);
-	return text_finish(stream, &text);
+	text_add_string(&text, count == 0 ? "{}" : "}");
+	return text_finish(&text);
 }
+
+/* ---------- looking ---------- */
 
 bool
 text_has_nul(const char *text, size_t bytes)
@@ -140,6 +213,49 @@ text_is_utf8(const char *text, size_t bytes)
 	}
 	return true;
 }
+
+/* ---------- numbers in JSON ---------- */
+
+static void
+add_readable_number(Text *text, const char *number, size_t bytes, bool as_reals)
+{
+	bool is_whole = strcspn(number, ".Ee") >= bytes;
+	bool is_long;
+
+	errno = 0;
+	if (is_whole)
+		(void) strtoll(number, NULL, 10);
+	is_long = errno == ERANGE;
+	if (isinf(strtod(number, NULL)) || (is_long && !as_reals))
+		text_add_format(text, "\"%.*s\"", (int) bytes, number);
+	else
+		text_add_format(text, "%.*s%s", (int) bytes, number, is_long ? ".0" : "");
+}
+
+char *
+text_readable_numbers(const char *json, bool as_reals)
+{
+	Text text = {0};
+	bool is_inside = false; /* a string */
+
+	while (*json != '\0')
+	{
+		size_t bytes = is_inside ? 0 : strspn(json, "+-.0123456789Ee");
+
+		if (bytes > 0)
+			add_readable_number(&text, json, bytes, as_reals);
+		else
+		{
+			bytes = is_inside && json[0] == '\\' && json[1] != '\0' ? 2 : 1;
+			is_inside ^= *json == '"';
+			text_add(&text, json, bytes);
+		}
+		json += bytes;
+	}
+	return text_finish(&text);
+}
+
+/* ---------- what may stand in a log ---------- */
 
 /* What a reader does not see, or sees elsewhere than it stands. */
 static bool

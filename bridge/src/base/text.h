@@ -1,6 +1,6 @@
 /*
  * text.h
- *		Text: built up in memory through a stream, looked at, hashed.
+ *		Text: built up in memory, looked at, hashed.
  */
 #ifndef BRIDGE_TEXT_H
 #define BRIDGE_TEXT_H
@@ -8,13 +8,27 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 /*
- * text_finish closes a stream of open_memstream() and returns what was written
- * to it, malloc'd; NULL if memory was short.
+ * A text, or other bytes, that grow: zeros to begin with. Once memory was short it takes nothing
+ * more, and text_finish says so. (open_memstream() forgets what it had no memory for.)
  */
-extern char *text_finish(FILE *stream, char **text);
+typedef struct Text
+{
+	char  *bytes; /* malloc'd */
+	size_t length;
+	size_t room;
+	bool   is_short;
+} Text;
+
+extern void text_add(Text *text, const char *bytes, size_t count);
+extern void text_add_char(Text *text, char character);
+extern void text_add_string(Text *text, const char *string);
+extern void text_add_format(Text *text, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* text_finish returns what was added and a NUL, malloc'd; NULL if memory was short. */
+extern char *text_finish(Text *text) __attribute__((warn_unused_result));
 
 /* text_of_ids returns the numbers as a PostgreSQL array, "{1,2}", malloc'd; NULL if memory is
  * short. */
@@ -39,6 +53,13 @@ extern void text_cut(char *text, size_t bytes);
 
 /* text_is_utf8: a stranger's text may be any bytes. */
 extern bool text_is_utf8(const char *text, size_t bytes);
+
+/*
+ * text_readable_numbers returns the JSON text with the numbers changed that jansson does not read,
+ * malloc'd; NULL if memory is short: whole ones beyond 64 bits get a point, if "as_reals" and a
+ * double holds them; the others are quoted.
+ */
+extern char *text_readable_numbers(const char *json, bool as_reals);
 
 /*
  * text_escape copies a text so that it cannot pretend to be another: control

@@ -131,21 +131,17 @@ drop_overdue(Placer *placer, Job *jobs)
 static char *
 batch_text(const Job *jobs)
 {
-	char  *text = NULL;
-	size_t size;
-	FILE  *stream = open_memstream(&text, &size);
+	Text text = {0};
 
-	if (stream == NULL)
-		return NULL;
-	fputc('[', stream);
+	text_add_char(&text, '[');
 	for (const Job *job = jobs; job != NULL; job = job->next)
 	{
-		fputs(job->body, stream);
+		text_add_string(&text, job->body);
 		if (job->next != NULL)
-			fputc(',', stream);
+			text_add_char(&text, ',');
 	}
-	fputc(']', stream);
-	return text_finish(stream, &text);
+	text_add_char(&text, ']');
+	return text_finish(&text);
 }
 
 /* Splits a list in two halves; returns the second. */

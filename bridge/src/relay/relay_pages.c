@@ -3,7 +3,6 @@
  *		The relay: to the broker. Pages under way, and what the broker says of them.
  */
 #include <assert.h>
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,50 +169,12 @@ relay_broker_events(Relay *relay)
 
 /* ---------- publishing a page ---------- */
 
-/* A whole number beyond 64 bits? */
-static bool
-is_long_number(const char *number, size_t bytes)
-{
-	errno = 0;
-	(void) strtoll(number, NULL, 10);
-	return errno == ERANGE && strcspn(number, ".Ee") >= bytes;
-}
-
-/* The JSON text with a point in each whole number beyond 64 bits, as jansson reads those; NULL if
- * memory is short. */
-static char *
-point_long_numbers(const char *json)
-{
-	char  *text = NULL;
-	size_t size;
-	FILE  *stream = open_memstream(&text, &size);
-	bool   is_inside = false; /* a string */
-
-	if (stream == NULL)
-		return NULL;
-	while (*json != '\0')
-	{
-		size_t bytes = is_inside ? 0 : strspn(json, "+-.0123456789Ee");
-
-		if (bytes > 0 && is_long_number(json, bytes))
-			fprintf(stream, "%.*s.0", (int) bytes, json);
-		else
-		{
-			bytes = is_inside && *json == '\\' ? 2 : bytes > 0 ? bytes : 1;
-			is_inside ^= *json == '"';
-			fwrite(json, 1, bytes, stream);
-		}
-		json += bytes;
-	}
-	return text_finish(stream, &text);
-}
-
 /* The event's headers as they are stored, an object; NULL if memory is short. */
 static json_t *
 parse_headers(const char *json)
 {
 	json_t *object = json_loads(json, 0, NULL);
-	char   *text = object == NULL ? point_long_numbers(json) : NULL;
+	char   *text = object == NULL ? text_readable_numbers(json, true) : NULL;
 
 	if (text != NULL)
 		object = json_loads(text, 0, NULL);

@@ -254,23 +254,19 @@ window_start(const Relay *relay)
 static char *
 finished_xids(const Relay *relay)
 {
-	char       *text = NULL;
-	size_t      size;
-	FILE       *stream = open_memstream(&text, &size);
+	Text        text = {0};
 	const char *separator = "";
 
-	if (stream == NULL)
-		return NULL;
-	fputc('{', stream);
+	text_add_char(&text, '{');
 	for (int i = 0; i < relay->snapshot.nrunning; i++)
 	{
 		if (!snapshot_sees(&relay->window, relay->snapshot.running[i].xid))
 			continue;
-		fprintf(stream, "%s%" PRIu64, separator, relay->snapshot.running[i].xid);
+		text_add_format(&text, "%s%" PRIu64, separator, relay->snapshot.running[i].xid);
 		separator = ",";
 	}
-	fputc('}', stream);
-	return text_finish(stream, &text);
+	text_add_char(&text, '}');
+	return text_finish(&text);
 }
 
 /* Reads the page after that event; NULL if the database is lost. */

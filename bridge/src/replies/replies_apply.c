@@ -43,16 +43,15 @@ replies_read_bodies(Replies *replies)
 static char *
 batch_text(const Replies *replies, const int *which, int count)
 {
-	char  *text = NULL;
-	size_t size;
-	FILE  *stream = open_memstream(&text, &size);
+	Text text = {0};
 
-	if (stream == NULL)
-		return NULL;
 	for (int i = 0; i < count; i++)
-		fprintf(stream, "%s%s", i == 0 ? "[" : ",", replies->deliveries[which[i]].text);
-	fputc(']', stream);
-	return text_finish(stream, &text);
+	{
+		text_add_char(&text, i == 0 ? '[' : ',');
+		text_add_string(&text, replies->deliveries[which[i]].text);
+	}
+	text_add_char(&text, ']');
+	return text_finish(&text);
 }
 
 /* Who published each of them, as a PostgreSQL array. */

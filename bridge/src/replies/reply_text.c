@@ -143,6 +143,7 @@ reply_text_read(const char *body, size_t bytes, char *complaint, size_t complain
 	static const char mark[] = "\xef\xbb\xbf";
 	json_error_t      error;
 	char             *mended;
+	char             *readable = NULL;
 	json_t           *reply = NULL;
 	char             *text = NULL;
 
@@ -161,14 +162,17 @@ reply_text_read(const char *body, size_t bytes, char *complaint, size_t complain
 	if (mended != NULL)
 	{
 		mend_escapes(mended);
-		reply = json_loads(mended, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+		readable = text_readable_numbers(mended, false);
 	}
-	if (reply == NULL && mended != NULL)
+	if (readable != NULL)
+		reply = json_loads(readable, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+	if (reply == NULL && readable != NULL)
 		snprintf(complaint, complaint_size, "body is not JSON: %s", error.text);
 	else if (reply != NULL && !json_is_object(reply))
 		snprintf(complaint, complaint_size, "the reply must be an object");
 	else if (reply != NULL)
 		text = known_members(reply);
+	free(readable);
 	free(mended);
 	json_decref(reply);
 	return text;

@@ -12,48 +12,48 @@
 /* ---------- parameters as arrays, in libpq's binary format ---------- */
 
 static void
-put_int32(FILE *stream, int32_t number)
+put_int32(Text *text, int32_t number)
 {
 	uint32_t bytes = htonl((uint32_t) number);
 
-	fwrite(&bytes, sizeof(bytes), 1, stream);
+	text_add(text, (const char *) &bytes, sizeof(bytes));
 }
 
 static void
-put_array_head(FILE *stream, int element_type, size_t count)
+put_array_head(Text *text, int element_type, size_t count)
 {
-	put_int32(stream, count > 0); /* dimensions */
-	put_int32(stream, 1);         /* there may be nulls */
-	put_int32(stream, element_type);
+	put_int32(text, count > 0); /* dimensions */
+	put_int32(text, 1);         /* there may be nulls */
+	put_int32(text, element_type);
 	if (count == 0)
 		return;
-	put_int32(stream, (int32_t) count);
-	put_int32(stream, 1); /* counted from 1 */
+	put_int32(text, (int32_t) count);
+	put_int32(text, 1); /* counted from 1 */
 }
 
 static void
-put_indexes(FILE *stream, const FeedItem *items, size_t count)
+put_indexes(Text *text, const FeedItem *items, size_t count)
 {
-	put_array_head(stream, OID_INT4, count);
+	put_array_head(text, OID_INT4, count);
 	for (size_t i = 0; i < count; i++)
 	{
-		put_int32(stream, sizeof(int32_t));
-		put_int32(stream, items[i].index);
+		put_int32(text, sizeof(int32_t));
+		put_int32(text, items[i].index);
 	}
 }
 
 /* The texts at that offset in each item. */
 static void
-put_texts(FILE *stream, const FeedItem *items, size_t count, size_t offset)
+put_texts(Text *text, const FeedItem *items, size_t count, size_t offset)
 {
-	put_array_head(stream, OID_TEXT, count);
+	put_array_head(text, OID_TEXT, count);
 	for (size_t i = 0; i < count; i++)
 	{
-		const char *text = *(const char *const *) ((const char *) &items[i] + offset);
+		const char *value = *(const char *const *) ((const char *) &items[i] + offset);
 
-		put_int32(stream, text ? (int32_t) strlen(text) : -1);
-		if (text != NULL)
-			fwrite(text, strlen(text), 1, stream);
+		put_int32(text, value ? (int32_t) strlen(value) : -1);
+		if (value != NULL)
+			text_add_string(text, value);
 	}
 }
 
@@ -85,33 +85,31 @@ send_part(Syncer *syncer, const Applying *applying, const FeedItem *items, size_
 	static const int    formats[9] = {0, 0, 0, 1, 1, 1, 1, 1, 1};
 	const char         *values[9] = {applying->sync_id, applying->after, upto};
 	int                 lengths[9] = {0};
-	char               *text = NULL;
-	size_t              bytes;
+	Text                text = {0};
+	char               *arrays;
 	size_t              starts[7];
-	FILE               *stream = open_memstream(&text, &bytes);
 	DbOutcome           outcome;
 
 	*result = NULL;
-	if (stream == NULL)
-		return DB_LOST;
 	starts[0] = 0;
-	put_indexes(stream, items, count);
+	put_indexes(&text, items, count);
 	for (size_t i = 0; i < 5; i++)
 	{
-		starts[i + 1] = (size_t) ftell(stream);
-		put_texts(stream, items, count, offsets[i]);
+		starts[i + 1] = text.length;
+		put_texts(&text, items, count, offsets[i]);
 	}
-	starts[6] = (size_t) ftell(stream);
-	if (text_finish(stream, &text) == NULL)
+	starts[6] = text.length;
+	arrays = text_finish(&text);
+	if (arrays == NULL)
 		return DB_LOST;
 	for (size_t i = 0; i < 6; i++)
 	{
-		values[3 + i] = text + starts[i];
+		values[3 + i] = arrays + starts[i];
 		lengths[3 + i] = (int) (starts[i + 1] - starts[i]);
 	}
 	outcome = db_query_typed(syncer->db, "applying a part of a feed", SQL_APPLY_FEED_PART, 9, types,
 							 values, lengths, formats, result);
-	free(text);
+	free(arrays);
 	return outcome;
 }
 
@@ -187,22 +185,16 @@ sample_array(const Feed *feed, int *bytes)
 {
 	const char *skus[SAMPLE_SKUS];
 	size_t      count = feed_sample(feed, skus, SAMPLE_SKUS);
-	char       *text = NULL;
-	size_t      size;
-	FILE       *stream = open_memstream(&text, &size);
+	Text        text = {0};
 
-	if (stream == NULL)
-		return NULL;
-	put_array_head(stream, OID_TEXT, count);
+	put_array_head(&text, OID_TEXT, count);
 	for (size_t i = 0; i < count; i++)
 	{
-		put_int32(stream, (int32_t) strlen(skus[i]));
-		fwrite(skus[i], strlen(skus[i]), 1, stream);
+		put_int32(&text, (int32_t) strlen(skus[i]));
+		text_add_string(&text, skus[i]);
 	}
-	if (text_finish(stream, &text) == NULL)
-		return NULL;
-	*bytes = (int) size;
-	return text;
+	*bytes = (int) text.length;
+	return text_finish(&text);
 }
 
 #define BEGIN_PARAMS  14

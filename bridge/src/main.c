@@ -35,6 +35,7 @@
 #define READ_THREADS   2
 #define CHANGE_THREADS 2
 #define LIST_THREADS   2
+#define SYNC_THREADS   4   /* so many vendors keep one waiting */
 #define READS_MAX      256 /* answered by one statement at most */
 #define LISTS_MAX      64
 #define QUERY_JOBS_MAX 1000
@@ -161,10 +162,15 @@ typedef struct HttpRole
 	Threads     threads;
 } HttpRole;
 
+/* That a bridge is not ready is an answer, and no failure of the request. */
 static void
-count_request(int status, double seconds)
+count_request(const HttpExchange *exchange, int status, double seconds)
 {
-	metric_add(METRIC_HTTP_SERVER_ERRORS, status >= 500);
+	const char *first = http_segment_count(exchange) == 1 ? http_segment(exchange, 0) : "";
+	bool        has_failed = status >= 500 && strcmp(first, "readyz") != 0;
+
+	metric_add(METRIC_HTTP_SERVER_ERRORS, has_failed);
+	metric_add(METRIC_HTTP_REFUSED, has_failed && status == 503);
 	metric_observe(HISTOGRAM_HTTP_SECONDS, seconds);
 }
 
@@ -196,7 +202,8 @@ start_workers(HttpRole *http, ApiQueue queue, int count, int jobs_max)
 	QueryWorker *workers = http->workers[queue];
 
 	workers[0] = (QueryWorker){http->intakes.queues[queue], jobs_max, true};
-	workers[1] = (QueryWorker){http->intakes.queues[queue], jobs_max, false};
+	workers[1] = workers[0];
+	workers[1].takes_slow = queue == QUEUE_SYNCS; /* a pull takes as long as the vendor */
 	for (int i = 0; i < count; i++)
 	{
 		if (!start_thread(&http->threads, queries_run, &workers[i > 0]))
@@ -236,7 +243,7 @@ start_http(HttpRole *http)
 		!start_workers(http, QUEUE_PRODUCTS, READ_THREADS, READS_MAX) ||
 		!start_workers(http, QUEUE_CHANGES, CHANGE_THREADS, 1) ||
 		!start_workers(http, QUEUE_LISTS, LIST_THREADS, LISTS_MAX) ||
-		!start_workers(http, QUEUE_SYNCS, 1, 1) ||
+		!start_workers(http, QUEUE_SYNCS, SYNC_THREADS, 1) ||
 		!start_thread(&http->threads, listeners_run, NULL))
 		return false;
 	if (*config.read_database_url != '\0' && !start_thread(&http->threads, standby_watch_run, NULL))

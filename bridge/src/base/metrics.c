@@ -21,10 +21,10 @@ typedef struct Description
 static const Description descriptions[METRIC_COUNT] = {
 	[METRIC_HTTP_REQUESTS] = {"http_requests_total", "counter", "HTTP requests received.", NULL},
 	[METRIC_HTTP_REFUSED] = {"http_refused_total", "counter",
-							 "HTTP requests answered with 503 at once.", "rising for minutes"},
+							 "HTTP requests answered with 503, but /readyz.", "rising for minutes"},
 	[METRIC_HTTP_SERVER_ERRORS] = {"http_server_errors_total", "counter",
-								   "HTTP requests answered with 5xx.",
-								   "rising without HTTP_REFUSED rising as much"},
+								   "HTTP requests answered with 5xx, but /readyz.",
+								   "rising without http_refused_total rising as much"},
 	[METRIC_INTAKE_DEPTH] = {"intake_depth", "gauge", "Orders waiting for the placer.",
 							 "near INTAKE_MAX"},
 	[METRIC_LISTENERS] = {"listeners", "gauge", "Clients of GET /events.", "at LISTENERS_MAX"},

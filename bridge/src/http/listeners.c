@@ -364,9 +364,12 @@ serve(Db *db, Listener *listeners, Horizon *horizon)
 {
 	if (!db_is_alive(db))
 	{
-		*horizon = (Horizon){.settled = -1}; /* it may be another database than before */
+		*horizon = (Horizon){.settled = -1};
 		if (!db_connect(db))
 			return false;
+		/* it may be another database than before, with less in it */
+		for (Listener *listener = listeners; listener != NULL; listener = listener->next)
+			listener->is_greeted = false;
 	}
 	return look(db, horizon) && greet(db, listeners, horizon) &&
 		   send_settled(db, listeners, horizon->settled);

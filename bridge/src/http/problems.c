@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 
-#include "base/metrics.h"
 #include "link/db.h"
 #include "link/sqlstate.h"
 
@@ -33,7 +32,6 @@ problem_unavailable(Job *job, const char *why)
 	char detail[2048];
 
 	http_set_header(job->exchange, "Retry-After", "1");
-	metric_add(METRIC_HTTP_REFUSED, 1);
 	if (!job->is_outcome_unknown || job->idempotency_key == NULL)
 	{
 		snprintf(detail, sizeof(detail), "%s; nothing was changed", why);

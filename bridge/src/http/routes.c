@@ -65,7 +65,6 @@ routes_unavailable(HttpExchange *exchange, const char *detail)
 {
 	http_set_header(exchange, "Retry-After", "1");
 	http_problem(exchange, 503, "Service Unavailable", detail, NULL, NULL);
-	metric_add(METRIC_HTTP_REFUSED, 1);
 }
 
 void
@@ -127,6 +126,11 @@ get_products(HttpExchange *exchange, const Route *route, const char *parameter)
 	{
 		job->limit = (int) number;
 		job->after = strdup(after ? after : "");
+	}
+	if (job != NULL && job->after == NULL)
+	{
+		job_free(job);
+		job = NULL;
 	}
 	routes_hand_over(exchange, route, job);
 }

@@ -37,7 +37,7 @@ typedef struct HttpLimits
 	 * May be NULL */
 	bool (*admit)(HttpExchange *exchange);
 	/* a reply was ready after that time; not called for streams. May be NULL */
-	void (*on_replied)(int status, double seconds);
+	void (*on_replied)(const HttpExchange *exchange, int status, double seconds);
 	/* called on the server's thread every quarter of a second; may reply to deferred exchanges. May
 	 * be NULL */
 	void (*tick)(void);

@@ -60,13 +60,20 @@ release(void *text)
 	http_text_release(text);
 }
 
+void
+server_add_headers(const HttpExchange *exchange, struct MHD_Response *response)
+{
+	for (int i = 0; i < exchange->nheaders; i++)
+		MHD_add_response_header(response, exchange->headers[i].name, exchange->headers[i].value);
+}
+
 /* The response may be NULL: memory is short. */
 static void
 reply(HttpExchange *exchange, int status, const char *content_type, struct MHD_Response *response,
 	  size_t bytes)
 {
-	for (int i = 0; response != NULL && i < exchange->nheaders; i++)
-		MHD_add_response_header(response, exchange->headers[i].name, exchange->headers[i].value);
+	if (response != NULL)
+		server_add_headers(exchange, response);
 	if (response != NULL && stop_announced())
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	if (response != NULL && content_type != NULL)
@@ -76,7 +83,7 @@ reply(HttpExchange *exchange, int status, const char *content_type, struct MHD_R
 	exchange->response = response;
 	server_expect_client(exchange, true);
 	if (exchange->server->limits.on_replied != NULL)
-		exchange->server->limits.on_replied(status,
+		exchange->server->limits.on_replied(exchange, status,
 											(double) (monotonic_us() - exchange->began_us) / 1e6);
 	if (exchange->deferred)
 		server_resume(exchange->server,

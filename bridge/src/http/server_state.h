@@ -100,6 +100,9 @@ struct HttpExchange
 	const void *note;
 };
 
+/* server_add_headers adds what http_set_header() was given. */
+extern void server_add_headers(const HttpExchange *exchange, struct MHD_Response *response);
+
 /* server_expect_client: from now on the client is due to send or to take something, or no more. */
 extern void server_expect_client(HttpExchange *exchange, bool expected);
 

@@ -109,6 +109,7 @@ http_stream_begin(HttpExchange *exchange, const char *content_type)
 		http_stream_release(stream);
 		return NULL;
 	}
+	server_add_headers(exchange, response);
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
 	MHD_add_response_header(response, "X-Accel-Buffering", "no"); /* nginx would gather it */

@@ -35,7 +35,7 @@ defer_refused(Relay *relay, Page *page)
 			continue;
 		relay_note_full(relay, routing_key);
 		event_ids[count++] = page_event_id(page, i);
-		event->state = EVENT_DONE;
+		event->state = EVENT_ASIDE;
 		page->refused--;
 	}
 	if (count > 0)

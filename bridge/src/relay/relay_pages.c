@@ -98,8 +98,7 @@ on_confirm(void *context, uint64_t tag, bool is_ack)
 		metric_add(METRIC_EVENTS_NACKED, !is_ack);
 	}
 	else
-		event->state =
-			EVENT_DONE; /* of EVENT_RETURNED the ack only says that the broker is through with it */
+		event->state = event->state == EVENT_RETURNED ? EVENT_ASIDE : EVENT_DONE;
 }
 
 /* True for the keys that the queue orders.placed is bound to: if it is there, it takes them. */
@@ -325,7 +324,7 @@ relay_add_page(Relay *relay, PGresult *rows, bool is_deferred)
 	for (int i = 0; i < page->count && relay->nset_aside > 0 && !is_deferred; i++)
 	{
 		if (relay_is_set_aside(relay, page_event_id(page, i)))
-			page->events[i].state = EVENT_DONE;
+			page->events[i].state = EVENT_ASIDE;
 	}
 	relay->npages++;
 	return relay_publish_page(relay, page);
@@ -345,8 +344,22 @@ time_us(const char *text)
 			   : 0;
 }
 
-/* How long the orders of a page that the broker has confirmed took to get there, and to be
- * confirmed by their vendors. */
+static void
+observe_event(const Page *page, int event, int64_t now_us)
+{
+	const char *routing_key = event_column(page, event, COLUMN_ROUTING_KEY);
+	int64_t     created_us = strtoll(event_column(page, event, COLUMN_CREATED_AT_US), NULL, 10);
+	int64_t     placed_us;
+
+	if (is_for_our_queue(routing_key))
+		metric_observe(HISTOGRAM_PUBLISHED_SECONDS, (double) (now_us - created_us) / 1e6);
+	else if (strcmp(routing_key, "order.confirmed") == 0 &&
+			 (placed_us = time_us(event_column(page, event, COLUMN_PLACED_AT))) != 0)
+		metric_observe(HISTOGRAM_CONFIRMED_SECONDS, (double) (created_us - placed_us) / 1e6);
+}
+
+/* Counts what the broker has confirmed of a page, and how long its orders took to get there, and to
+ * be confirmed by their vendors. */
 static void
 observe(const Page *page)
 {
@@ -357,15 +370,10 @@ observe(const Page *page)
 	now_us = now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
 	for (int i = 0; i < page->count; i++)
 	{
-		const char *routing_key = event_column(page, i, COLUMN_ROUTING_KEY);
-		int64_t     created_us = strtoll(event_column(page, i, COLUMN_CREATED_AT_US), NULL, 10);
-		int64_t     placed_us;
-
-		if (is_for_our_queue(routing_key))
-			metric_observe(HISTOGRAM_PUBLISHED_SECONDS, (double) (now_us - created_us) / 1e6);
-		else if (strcmp(routing_key, "order.confirmed") == 0 &&
-				 (placed_us = time_us(event_column(page, i, COLUMN_PLACED_AT))) != 0)
-			metric_observe(HISTOGRAM_CONFIRMED_SECONDS, (double) (created_us - placed_us) / 1e6);
+		if (page->events[i].state != EVENT_DONE)
+			continue;
+		metric_add(METRIC_EVENTS_PUBLISHED, 1);
+		observe_event(page, i, now_us);
 	}
 }
 
@@ -394,12 +402,11 @@ static bool
 retire_page(Relay *relay, Page *page, int *published)
 {
 	relay_note_taken(relay, page->count);
+	observe(page);
 	if (page->is_deferred)
 		return retire_deferred(relay, page);
 	*published += page->count;
-	observe(page);
 	relay->cursor = page_last_event_id(page);
-	metric_add(METRIC_EVENTS_PUBLISHED, page->count);
 	return true;
 }
 

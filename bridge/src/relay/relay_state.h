@@ -32,7 +32,8 @@ typedef enum EventState
 	EVENT_SENT,     /* published; the broker has not answered */
 	EVENT_RETURNED, /* no queue takes it, and it is parked; its ack is still to come */
 	EVENT_UNROUTED, /* no queue took it, though ours should have; its ack is still to come */
-	EVENT_DONE      /* confirmed, parked or deferred */
+	EVENT_DONE,     /* confirmed */
+	EVENT_ASIDE     /* parked or deferred: the broker does not have it */
 } EventState;
 
 typedef struct PageEvent

@@ -26,6 +26,7 @@ typedef struct PullResult
 	PullStatus  status;
 	char        error[PULL_ERROR_BYTES_MAX];
 	Feed       *feed;          /* PULL_BROUGHT only */
+	size_t      bytes;         /* of its text */
 	double      as_of_latest;  /* seconds since 1970: the feed was counted then or before */
 	const char *as_of_rule;    /* who says so: Last-Modified, Date, request */
 	const char *told;          /* that time as the vendor wrote it; NULL: request */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/config.h"
+#include "base/text.h"
 #include "sync/link_header.h"
 #include "sync/pull_state.h"
 
@@ -35,7 +36,7 @@ pull_fail(PullResult *result, const char *why)
 {
 	result->status = PULL_FAILED;
 	if (result->error[0] == '\0')
-		snprintf(result->error, sizeof(result->error), "%s", why);
+		text_escape(why, result->error, sizeof(result->error)); /* it may quote any bytes */
 }
 
 /* ---------- as it arrives ---------- */
@@ -81,8 +82,8 @@ take_text(void *context, const char *text, size_t bytes)
 	Pull       *pull = context;
 	PullResult *result = pull->result;
 
-	pull->bytes += bytes;
-	if (pull->bytes > (size_t) config.feed_bytes_max)
+	result->bytes += bytes;
+	if (result->bytes > (size_t) config.feed_bytes_max)
 		pull_fail(result, "the feed is larger than FEED_BYTES_MAX");
 	else if (!feed_add(result->feed, text, bytes))
 		pull_fail(result, feed_error(result->feed));

@@ -22,7 +22,6 @@ typedef struct Pull
 	long long          deadline_us; /* of monotonic_us() */
 	double             date;
 	double             received_at;                  /* the Date */
-	size_t             bytes;                        /* of text */
 	size_t             raw_bytes;                    /* as they came */
 	Inflate           *inflate;                      /* NULL: it comes as it is */
 	char               encoding[ENCODING_BYTES_MAX]; /* Content-Encoding */

@@ -280,6 +280,20 @@ is_applying(const Syncer *syncer, const char *vendor_id)
 	return false;
 }
 
+/* How many vendors may be pulled now. None while the feeds that wait to be applied fill what memory
+ * there is for them. */
+static int
+free_pulls(const Syncer *syncer)
+{
+	size_t bytes = 0;
+
+	for (const Applying *applying = syncer->applying; applying != NULL; applying = applying->next)
+		bytes += applying->pull->bytes;
+	return bytes < (size_t) config.feed_bytes_max * FEEDS_WAITING_MAX
+			   ? PULLS_MAX - puller_count(syncer->puller)
+			   : 0;
+}
+
 /*
  * Begins to pull vendors of a result (id, URL, mapping, ETag, Last-Modified), from
  * that row on, as long as not too many are under way; returns the next row.
@@ -287,7 +301,7 @@ is_applying(const Syncer *syncer, const char *vendor_id)
 static int
 pull_vendors(Syncer *syncer, const PGresult *vendors, int row)
 {
-	for (; row < PQntuples(vendors) && puller_count(syncer->puller) < PULLS_MAX; row++)
+	for (; row < PQntuples(vendors) && free_pulls(syncer) > 0; row++)
 	{
 		const char *vendor_id = PQgetvalue(vendors, row, 0);
 
@@ -353,10 +367,12 @@ sync_now(Db *db, const char *vendor_id, json_t *results)
 		return false;
 	yield_to_others();
 	ok = db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 1, params, &vendors) == DB_OK;
-	while (
-		ok && !stop_requested() &&
-		(next < PQntuples(vendors) || puller_count(syncer.puller) > 0 || syncer.applying != NULL))
+	while (ok && (next < PQntuples(vendors) || puller_count(syncer.puller) > 0 ||
+				  syncer.applying != NULL))
 	{
+		ok = !stop_requested();
+		if (!ok)
+			break;
 		next = pull_vendors(&syncer, vendors, next);
 		step(&syncer);
 	}
@@ -372,13 +388,13 @@ static bool
 pull_due(Syncer *syncer)
 {
 	char        lease[12];
-	char        free_pulls[12];
-	const char *params[2] = {lease, free_pulls};
+	char        limit[12];
+	const char *params[2] = {lease, limit};
 	PGresult   *vendors;
 	bool        ok;
 
 	snprintf(lease, sizeof(lease), "%d", config.sync_timeout_s + LEASE_S);
-	snprintf(free_pulls, sizeof(free_pulls), "%d", PULLS_MAX - puller_count(syncer->puller));
+	snprintf(limit, sizeof(limit), "%d", free_pulls(syncer));
 	ok = db_query(syncer->db, "looking for vendors to sync", SQL_CLAIM_FEEDS, 2, params,
 				  &vendors) == DB_OK;
 	if (ok)

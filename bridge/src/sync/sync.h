@@ -14,7 +14,8 @@
  * sync_now pulls the feeds of all active vendors, or of one, at once, and
  * applies each as it arrives; fills results with {"vendorId", "status", "items",
  * "error"} for each, in the order of the vendors. Blocks until the slowest has
- * answered or timed out. False if the database cannot be reached.
+ * answered or timed out. False if the database cannot be reached, or a stop is requested before it
+ * is done.
  */
 extern bool sync_now(Db *db, const char *vendor_id, json_t *results)
 	__attribute__((warn_unused_result));

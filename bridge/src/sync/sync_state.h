@@ -19,6 +19,7 @@
 #define PAUSE_US_MIN      1000
 #define NICENESS          10
 #define PULLS_MAX         50 /* under way */
+#define FEEDS_WAITING_MAX 4  /* to be applied: as many of FEED_BYTES_MAX; smaller ones are more */
 #define STATEMENT_MS      10000
 #define LOCK_TIMEOUT_MS   300
 #define ASIDE_US_MIN      250000

@@ -67,3 +67,16 @@ SELECT * FROM check_consistency();
 SELECT missing_events(array_agg(event_id), array_agg(message_id), array_agg((extract(epoch FROM created_at) * 1000000)::bigint)) FROM outbox;
 SELECT missing_events('{1,2,3}', ARRAY[(SELECT message_id FROM outbox ORDER BY event_id LIMIT 1), gen_random_uuid(), gen_random_uuid()], ARRAY[1, (extract(epoch FROM now()) * 1000000)::bigint, 1]);
 SELECT missing_events('{}', '{}', '{}');
+-- a key of a user's own, as a logical replica wants it, and the next partition all the same; made where our tables are
+ALTER TABLE outbox ADD PRIMARY KEY (event_id);
+CREATE INDEX outbox_by_day ON outbox (created_at);
+SET allow_in_place_tablespaces = on;
+CREATE TABLESPACE scratch LOCATION '';
+SET default_tablespace = 'scratch';
+SELECT setval('event_id_seq', 5 * 1048576);
+SELECT make_outbox_partitions(2);
+RESET default_tablespace;
+DROP TABLESPACE scratch;
+SELECT c.relname, c.reltablespace, i.indexrelid::regclass, i.indisprimary, i.indisvalid FROM pg_class AS c JOIN pg_index AS i ON i.indrelid = c.oid
+WHERE c.relname IN ('outbox_5', 'outbox_6') ORDER BY 1, 3;
+SELECT publish_event('mine', '{}') > 5 * 1048576 AS is_there;

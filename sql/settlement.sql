@@ -129,3 +129,13 @@ SELECT outcome FROM apply_vendor_replies(jsonb_build_array(
 	jsonb_build_object('orderId', :second, 'vendorId', 'a', 'attempt', 1, 'status', 'confirmed')));
 SELECT customer_id, status FROM orders WHERE order_id IN (:first, :second) ORDER BY order_id;
 SELECT * FROM check_consistency();
+-- "expire it now", as a user may say it by hand: times that no calendar has hold up nobody
+SELECT sync_vendor_stock('a', '[{"id": "now", "quantity": 5, "price": 1}]') IS NOT NULL AS a;
+SELECT place_order('at once', '[{"productId": "now", "quantity": 1}]') AS first \gset
+SELECT place_order('never', '[{"productId": "now", "quantity": 1}]') AS second \gset
+UPDATE orders SET expires_at = CASE order_id WHEN :first THEN '-infinity'::timestamptz ELSE 'infinity' END WHERE order_id IN (:first, :second);
+SELECT document->>'expiresAt' AS expires_at FROM order_documents(ARRAY[:first, :second]) ORDER BY request_no;
+SELECT expire_orders();
+SELECT customer_id, status FROM orders WHERE order_id IN (:first, :second) ORDER BY order_id;
+SELECT cancel_order(:second, 'no');
+SELECT * FROM check_consistency();

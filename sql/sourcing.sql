@@ -195,3 +195,14 @@ SELECT * FROM check_consistency();
 -- more came back than was sold: reported
 UPDATE order_return SET quantity = 100 WHERE order_id = :first AND return_id = 1;
 SELECT problem, subject FROM check_consistency();
+-- a limit that the search can keep to
+SET order_aggregator.max_vendors_per_order = 257;
+SET order_aggregator.max_vendors_per_order = 256;
+SELECT count(register_vendor('many' || i, 'Many')) FROM generate_series(1, 300) AS i;
+SELECT count(sync_vendor_stock('many' || i, '[{"id": "many", "quantity": 1, "price": 1}]')) FROM generate_series(1, 300) AS i;
+BEGIN;
+SELECT place_order('c', '[{"productId": "many", "quantity": 257}]');
+ROLLBACK;
+SELECT place_order('c', '[{"productId": "many", "quantity": 256}]') AS order_id \gset
+SELECT count(DISTINCT vendor_id) FROM hold WHERE order_id = :order_id;
+RESET order_aggregator.max_vendors_per_order;

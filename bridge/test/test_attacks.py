@@ -329,6 +329,8 @@ def test_preflights_and_origins_that_are_let_in(target):
     assert answer.status_code == 204 and answer.headers["Access-Control-Allow-Origin"] == "https://shop.example" and "POST" in answer.headers["Access-Control-Allow-Methods"]
     assert "idempotency-key" in answer.headers["Access-Control-Allow-Headers"].lower() and answer.headers["Vary"] == "Origin"
     assert requests.get(f"{bridge.url}/products", timeout=PATIENCE_S).headers["Vary"] == "Origin"
+    with requests.get(f"{bridge.url}/events", headers={"Origin": "https://shop.example"}, stream=True, timeout=PATIENCE_S) as answer:
+        assert answer.status_code == 200 and answer.headers["Access-Control-Allow-Origin"] == "https://shop.example" and answer.headers["Vary"] == "Origin"
     answer = requests.post(f"{bridge.url}/order", json=target.order, headers={"Origin": "https://shop.example", "Sec-Fetch-Site": "cross-site"}, timeout=PATIENCE_S)
     assert answer.status_code == 201 and answer.headers["Access-Control-Allow-Origin"] == "https://shop.example" and "Location" in answer.headers["Access-Control-Expose-Headers"]
     for origin in ("https://shop.example.evil.example", "http://shop.example", "https://evil.example", "null"):

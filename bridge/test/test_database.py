@@ -142,6 +142,34 @@ def test_a_dump_of_the_schema_alone_fails_loudly(world, tmp_path):
     assert world.value("SELECT count(*) FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'order_aggregator')") == 0
 
 
+@pytest.mark.parametrize("before", ["ADD COLUMN note text", "ADD COLUMN note int", "ADD COLUMN seen boolean NOT NULL DEFAULT true, ADD COLUMN at timestamptz DEFAULT now()"])
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_an_upgrade_puts_its_columns_behind_a_user_s(world, before, is_dropped):
+    """So ours have other numbers than in a fresh installation, and the library finds them by name."""
+    world.db.execute("DROP EXTENSION order_aggregator CASCADE")
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    for table in ("vendor", "product", "stock"):
+        world.db.execute(f"ALTER TABLE order_aggregator.{table} {before}")
+        if is_dropped:
+            world.db.execute(f"ALTER TABLE order_aggregator.{table} DROP COLUMN IF EXISTS note, DROP COLUMN IF EXISTS seen, DROP COLUMN IF EXISTS at")
+    world.db.execute("SELECT order_aggregator.register_vendor('a', 'A'), order_aggregator.register_vendor('b', 'B')")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        world.db.execute("SELECT order_aggregator.sync_vendor_stock('a', '[{\"id\": \"x\", \"quantity\": 5, \"price\": 1}]')")
+    world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    world.db.execute("SELECT order_aggregator.sync_vendor_stock(v, '[{\"id\": \"x\", \"quantity\": 100, \"price\": 1}, {\"id\": \"free\", \"quantity\": 5}]') FROM unnest('{a,b}'::text[]) AS v")
+    assert world.db.execute("SELECT DISTINCT product_id, is_priced, counted, lanes, lanes_max, in_lanes FROM order_aggregator.stock ORDER BY 1").fetchall() == [
+        ("free", False, 5, None, None, None), ("x", True, 100, None, None, None)]
+    world.db.execute("SELECT order_aggregator.configure_product('x', lanes => '4')")
+    world.db.execute("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]') FROM generate_series(1, 20)")
+    assert world.value("SELECT sum(in_lanes) FROM order_aggregator.stock") > 0
+    world.db.execute("SELECT order_aggregator.sync_vendor_stock('a', '[{\"id\": \"x\", \"quantity\": 80, \"price\": 2}, {\"id\": \"free\", \"quantity\": 5, \"price\": 3}]')")
+    assert world.db.execute("SELECT is_priced, counted, lanes, lanes_max FROM order_aggregator.stock WHERE vendor_id = 'a' ORDER BY product_id").fetchall() == [
+        (True, 5, None, None), (True, 80, 4, 4)]
+    document = world.db.execute("SELECT document FROM order_aggregator.product_documents('{x}')").fetchone()[0]
+    assert all(offer["isPriced"] and offer["confirmedAt"] for offer in document["offers"]), document
+    assert world.db.execute("SELECT * FROM order_aggregator.check_consistency()").fetchall() == []
+
+
 def test_upgraded_is_the_same_as_made_anew(world):
     anew = catalogue(world.db)
     afresh(world)

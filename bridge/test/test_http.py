@@ -330,6 +330,26 @@ def test_metrics_have_histograms_and_the_dashboard_knows_them(world):
         assert name in {key.split("{")[0] for key in found}, name
 
 
+def test_what_counts_as_refused_and_what_as_an_error(world):
+    """An answer of /readyz is neither; whatever else is answered with 503 is refused."""
+    bridge = world.bridge("--roles=http,relay", RABBITMQ_URL="amqp://127.0.0.1:1/", LISTENERS_MAX="1").wait_for("/healthz")
+    assert [requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code for _ in range(3)] == [503] * 3
+    assert (bridge.metric("http_refused_total"), bridge.metric("http_server_errors_total")) == (0, 0)
+    with requests.get(f"{bridge.url}/events", stream=True, timeout=PATIENCE_S) as first:
+        assert first.status_code == 200
+        assert requests.get(f"{bridge.url}/events", timeout=PATIENCE_S).status_code == 503
+    assert (bridge.metric("http_refused_total"), bridge.metric("http_server_errors_total")) == (1, 1)
+
+
+def test_events_that_nobody_has_ever_relayed_grow_old(world):
+    world.stock(a={"x": 100})
+    bridge = world.ready_bridge("--roles=http,housekeeping")
+    assert bridge.metric("outbox_backlog_seconds") == 0
+    world.place(3)
+    wait_until(lambda: bridge.metric("outbox_backlog_seconds") >= 1, what="the age of the events")
+    assert bridge.metric("outbox_backlog_events") >= 3
+
+
 # ---- server-sent events ----
 
 class EventSource:
@@ -384,6 +404,19 @@ def test_events_are_streamed_in_order_and_resumed_from_history(world):
     for source in (first, second):
         source.answer.close()
     wait_until(lambda: "order_bridge_listeners 1" in requests.get(f"{bridge.url}/metrics", timeout=PATIENCE_S).text, what="the ones that left to be noticed")
+    # a database that went back: its next events have ids that were seen before
+    wait_until(lambda: world.value("SELECT count(*) FROM pg_locks WHERE virtualxid IS NOT NULL AND pid <> pg_backend_pid()") == 0, what="nobody to be at work")
+    world.db.execute("SELECT setval('order_aggregator.event_id_seq', 5000)")
+    ahead = EventSource(bridge)
+    assert ahead.begins_after == b"id: 5000"
+    world.db.execute(f"SELECT setval('order_aggregator.event_id_seq', {world.value('SELECT max(event_id) FROM order_aggregator.outbox')})")
+    world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'order-bridge listeners' AND datname = current_database()")
+    lines = iter(lambda: next(ahead.lines), b"event: gap")
+    assert b"retry: 1000" in list(lines)
+    assert next(ahead.lines).startswith(b"data: ") and next(ahead.lines) == b""
+    world.db.execute("SELECT order_aggregator.publish_event('anew', '{}')")
+    assert [source.next(1)[0][1] for source in (ahead, again)] == ["anew"] * 2
+    ahead.answer.close()
     beyond = EventSource(bridge, 99999)
     assert [next(beyond.lines) for _ in range(2)] == [b"retry: 1000", b"event: gap"]
     bridge.stop()

@@ -1,5 +1,6 @@
 """The sync role against good, bad and hostile vendors."""
 
+import concurrent.futures
 import email.utils
 import functools
 import gzip
@@ -71,6 +72,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                              b' {"id": "t1", "quantity": 0}, {"id": "t2", "quantity": 0}, {"id": "t3", "quantity": 0}, {"id": "t4", "quantity": 0}, {"id": "t5", "quantity": 0}, {"id": "t6", "quantity": 0}]')
         elif self.path == "/empty":
             self.answer(200, b"")
+        elif self.path == "/charset":
+            self.answer(200, GOOD, Content_Type="application/json; charset=\xff\xfe")
         elif self.path == "/cut":
             self.answer(200, GOOD[:-1])
         elif self.path == "/error":
@@ -153,6 +156,37 @@ def test_a_bad_vendor_harms_nothing_but_its_own_entry(world, feeds):
     vendors = {v["id"]: v["lastSync"] for v in requests.get(f"{bridge.url}/vendors", timeout=PATIENCE_S).json()}
     assert vendors["error"]["error"] == "the vendor answered with status 500"
     assert bridge.process.poll() is None
+
+
+def test_whatever_bytes_an_error_quotes_it_is_written_down(world, feeds):
+    register(world, feeds, "charset")
+    bridge = world.ready_bridge("--roles=http")
+    error = 'the feed\'s charset "\\xff\\xfe" is not known'
+    assert sync(bridge, "charset") == {"vendorId": "charset", "status": "failed", "items": None, "error": error}
+    assert world.value("SELECT sync_failures FROM order_aggregator.vendor") == 1
+    assert requests.get(f"{bridge.url}/vendors", timeout=PATIENCE_S).json()[0]["lastSync"]["error"] == error
+    assert world.command("sync").returncode == 1
+
+
+def test_a_pull_by_hand_that_is_cut_off_by_a_stop_is_not_done(world, feeds):
+    register(world, feeds, "good", "slow")
+    bridge = world.ready_bridge("--roles=http", SYNC_TIMEOUT_S=str(PATIENCE_S), REQUEST_TIMEOUT_S=str(PATIENCE_S))
+    with concurrent.futures.ThreadPoolExecutor() as clients:
+        answers = [clients.submit(requests.post, f"{bridge.url}/{path}", timeout=PATIENCE_S) for path in ("vendors/slow/sync", "vendors/sync")]
+        wait_until(lambda: sum(path == "/slow" for path, _ in Handler.seen) == 2, what="both pulls")
+        bridge.stop()
+        assert [answer.result().status_code for answer in answers] == [503, 503]
+
+
+def test_vendors_that_hang_keep_no_other_s_pull_by_hand_waiting(world, feeds):
+    register(world, feeds, "good", "slow")
+    bridge = world.ready_bridge("--roles=http", SYNC_TIMEOUT_S=str(PATIENCE_S), REQUEST_TIMEOUT_S=str(PATIENCE_S))
+    with concurrent.futures.ThreadPoolExecutor() as clients:
+        for _ in range(3):
+            clients.submit(requests.post, f"{bridge.url}/vendors/slow/sync", timeout=PATIENCE_S)
+        wait_until(lambda: sum(path == "/slow" for path, _ in Handler.seen) == 3, what="the pulls that hang")
+        assert sync(bridge, "good")["status"] == "applied"
+        bridge.stop()
 
 
 def test_a_vendor_that_never_ends_is_given_up_and_the_others_are_not(world, feeds):

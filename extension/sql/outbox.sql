@@ -57,6 +57,16 @@ COMMENT ON FUNCTION outbox_top() IS
 'The highest event id there is; above outbox_head() only if events came by another way than our '
 'functions.';
 
+CREATE OR REPLACE FUNCTION unrelayed_since() RETURNS timestamptz
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT coalesce((SELECT c.relayed_until FROM order_aggregator.relay_checkpoint AS c),
+		(SELECT o.created_at FROM order_aggregator.outbox AS o ORDER BY o.event_id LIMIT 1))
+$$;
+COMMENT ON FUNCTION unrelayed_since() IS
+'Events that were committed since then may not be relayed yet: of a relay that has never got that '
+'far it is the time of the first event that is kept; NULL if there is none.';
+
 CREATE OR REPLACE FUNCTION event_bytes(payload json)
 RETURNS int
 AS 'MODULE_PATHNAME', 'oa_event_bytes'

@@ -113,8 +113,7 @@ const char SQL_EXPIRE_SKIP_LOCKED[] = "SELECT order_aggregator.expire_orders_ski
 
 const char SQL_BACKLOG[] =
 	"SELECT greatest(0, order_aggregator.outbox_head() - coalesce(max(low_event_id), 0)), "
-	"  coalesce(extract(epoch FROM now() - coalesce(max(relayed_until), (SELECT created_at "
-	"    FROM order_aggregator.outbox ORDER BY event_id LIMIT 1))), 0)::bigint, "
+	"  coalesce(extract(epoch FROM now() - order_aggregator.unrelayed_since()), 0)::bigint, "
 	"  (SELECT count(*) FROM order_aggregator.unroutable_event), (SELECT count(*) FROM "
 	"order_aggregator.deferred_event), "
 	"  (SELECT count(*) FROM order_aggregator.vendor_sync WHERE circuit <> 'closed'), "

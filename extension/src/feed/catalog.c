@@ -252,10 +252,11 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 		catalog_pass_on(fcinfo, i, &values[i], &nulls[i]);
 
 	SPI_connect();
-	lock_for_writing("vendor", "stock");
+	lock_for_writing("vendor", "feed_sync", "stock");
 	plan_execute(PLAN_CONFIGURE_VENDOR, values, nulls, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
 		feed_unknown_vendor(vendor_id);
+	forget_feed(values, !PG_ARGISNULL(2)); /* before any stock: a feed's part locks them so */
 	if (!PG_ARGISNULL(3))
 		fold_lanes_of_vendor(vendor_id);
 	/* 1.0 had six arguments */
@@ -268,7 +269,6 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 		set_logins(vendor_id, PG_GETARG_ARRAYTYPE_P(7));
 	if (PG_NARGS() > 9 && (!PG_ARGISNULL(8) || !PG_ARGISNULL(9)))
 		limit_feeds(fcinfo, values);
-	forget_feed(values, !PG_ARGISNULL(2));
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -16,6 +16,10 @@
 
 #define ROUTING_WORD_BYTES_MAX 240
 
+/* the years that RFC 3339 can write */
+#define TIMESTAMP_MIN INT64CONST(-63082281600000000) /* 0001-01-01 */
+#define TIMESTAMP_MAX INT64CONST(252455615999999999) /* 9999-12-31 */
+
 #define append_literal(json, literal) appendBinaryStringInfo(json, "" literal, sizeof(literal) - 1)
 
 char *
@@ -26,6 +30,8 @@ utc_timestamp(TimestampTz at)
 	char        *text = palloc(MAXDATELEN + 1);
 	char        *end = text;
 
+	/* nobody else's doing than a user's UPDATE: it must not keep the order from being settled */
+	at = Max(TIMESTAMP_MIN, Min(at, TIMESTAMP_MAX));
 	if (timestamp2tm(at, NULL, &tm, &fraction, NULL, NULL) != 0 || tm.tm_year < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));

@@ -34,14 +34,14 @@ collect_vendors(VendorSet *set, const SourcingLimit *limit, const SourcingLine *
 {
 	memset(set, 0, sizeof(*set));
 	for (int u = 0; u < limit->nused; u++)
-		vendor_set_add(set, limit->used[u], true);
+		(void) vendor_set_add(set, limit->used[u], true);
 	set->nfree = set->count;
 	for (int i = 0; i < nlines; i++)
 	{
 		for (int o = lines[i].first_offer; o < lines[i].first_offer + lines[i].noffers; o++)
 		{
 			if (may_serve(&offers[o], NULL))
-				vendor_set_add(set, offers[o].vendor, false);
+				(void) vendor_set_add(set, offers[o].vendor, false);
 		}
 	}
 }
@@ -310,7 +310,7 @@ may_try_all_sets(const VendorSet *set, const SourcingLimit *limit, const Sourcin
 		   spend(count_offers(lines, nlines) << nopen, &effort, limit->effort);
 }
 
-/* How many vendors the picks need besides those used already. */
+/* How many vendors the picks need besides those used already; more than VENDORS_MAX: too many. */
 static int
 count_new_vendors(const SourcingLimit *limit, const SourcingOffer *offers,
 				  const SourcingPick *picks, int npicks)
@@ -319,10 +319,13 @@ count_new_vendors(const SourcingLimit *limit, const SourcingOffer *offers,
 	int       before;
 
 	for (int u = 0; u < limit->nused; u++)
-		vendor_set_add(&known, limit->used[u], true);
+		(void) vendor_set_add(&known, limit->used[u], true);
 	before = known.count;
 	for (int p = 0; p < npicks; p++)
-		vendor_set_add(&known, offers[picks[p].offer].vendor, true);
+	{
+		if (!vendor_set_add(&known, offers[picks[p].offer].vendor, true))
+			return VENDORS_MAX + 1;
+	}
 	return known.count - before;
 }
 

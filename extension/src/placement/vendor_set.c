@@ -26,17 +26,20 @@ vendor_set_place(const VendorSet *set, int32_t vendor)
 	return set->places[slot_of(set, vendor)] - 1;
 }
 
-/* Adds a vendor if there is room; one that is there already stays as it is. */
-void
+/* Adds a vendor if there is room, else it is false; one that is there already stays as it is. */
+bool
 vendor_set_add(VendorSet *set, int32_t vendor, bool chosen)
 {
 	unsigned slot = slot_of(set, vendor);
 
-	if (set->places[slot] != 0 || set->count == VENDORS_MAX)
-		return;
+	if (set->places[slot] != 0)
+		return true;
+	if (set->count == VENDORS_MAX)
+		return false;
 	set->vendors[set->count] = vendor;
 	set->chosen[set->count++] = chosen;
 	set->places[slot] = (int16_t) set->count;
+	return true;
 }
 
 bool

@@ -10,8 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define VENDORS_MAX 256
-#define SLOTS       1024 /* of the table: a power of 2 */
+#include "store/offers.h"
+
+#define SLOTS 1024 /* of the table: a power of 2 */
 
 /* The vendors that may serve an order; the first nfree of them are in it already. */
 typedef struct VendorSet
@@ -26,8 +27,9 @@ typedef struct VendorSet
 /* vendor_set_place returns the vendor's place in the set, or -1. */
 extern int vendor_set_place(const VendorSet *set, int32_t vendor);
 
-/* vendor_set_add adds a vendor if there is room; one that is there already stays as it is. */
-extern void vendor_set_add(VendorSet *set, int32_t vendor, bool chosen);
+/* vendor_set_add adds a vendor if there is room, else it is false; one that is there already stays
+ * as it is. */
+extern bool vendor_set_add(VendorSet *set, int32_t vendor, bool chosen);
 
 /* vendor_set_allows: may the vendor serve? NULL: any may. */
 extern bool vendor_set_allows(const VendorSet *set, int32_t vendor);

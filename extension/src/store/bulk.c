@@ -16,9 +16,12 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "nodes/nodeFuncs.h"
 #include "store/compat.h"
 #include "store/search_path.h"
+#include "store/tables.h"
+#include "store/user_rules.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -54,6 +57,7 @@ struct BulkInsert
 	Oid            *index_ids;
 	int             nindexes;
 	bool            runs_code; /* an index calls functions of whoever made it */
+	UserRules      *rules;
 	TupleTableSlot *slots[ROWS_MAX];
 	int             nslots;     /* slots made so far */
 	int             nrows;      /* slots filled */
@@ -229,6 +233,7 @@ open_first(BulkInsert *bulk)
 		bulk->index_ids[i] = RelationGetRelid(result_rel->ri_IndexRelationDescs[i]);
 	bulk->nindexes = result_rel->ri_NumIndices;
 	bulk->runs_code = indexes_run_code(result_rel);
+	bulk->rules = user_rules_learn(result_rel, bulk->estate);
 	search_path_show(nest_level);
 	MemoryContextSwitchTo(old_context);
 }
@@ -306,15 +311,45 @@ bulk_yield(BulkInsert *bulk, int every_rows)
 	bulk->yield_rows = every_rows;
 }
 
+/* What may be deferred is only noted by the index: it is checked here, at once. */
+static void
+check_again(BulkInsert *bulk, Oid index_id, TupleTableSlot *slot)
+{
+	ResultRelInfo *result_rel = bulk->result_rel;
+	ExprContext   *context = GetPerTupleExprContext(bulk->estate);
+
+	context->ecxt_scantuple = slot;
+	for (int i = 0; i < bulk->nindexes; i++)
+	{
+		Relation   index = result_rel->ri_IndexRelationDescs[i];
+		IndexInfo *info = result_rel->ri_IndexRelationInfo[i];
+		Datum      values[INDEX_MAX_KEYS];
+		bool       nulls[INDEX_MAX_KEYS];
+
+		if (bulk->index_ids[i] != index_id)
+			continue;
+		FormIndexDatum(info, slot, bulk->estate, values, nulls);
+		if (info->ii_ExclusionOps == NULL)
+			index_insert(index, values, nulls, &slot->tts_tid, bulk->relation,
+						 UNIQUE_CHECK_EXISTING, false, info);
+		else
+			check_exclusion_constraint(bulk->relation, index, info, &slot->tts_tid, values, nulls,
+									   bulk->estate, false);
+	}
+}
+
 static void
 insert_into_indexes(BulkInsert *bulk, TupleTableSlot *slot, bool is_update, bool only_summarizing)
 {
-	int nest_level;
+	int       nest_level;
+	ListCell *again;
 
 	if (bulk->nindexes == 0)
 		return;
 	nest_level = bulk->runs_code ? search_path_hide() : 0;
-	compat_insert_index_entries(bulk->result_rel, slot, bulk->estate, is_update, only_summarizing);
+	foreach (again, compat_insert_index_entries(bulk->result_rel, slot, bulk->estate, is_update,
+												only_summarizing))
+		check_again(bulk, lfirst_oid(again), slot);
 	search_path_show(nest_level);
 }
 
@@ -341,6 +376,12 @@ flush(BulkInsert *bulk)
 	}
 	ResetPerTupleExprContext(bulk->estate);
 	bulk->nrows = 0;
+}
+
+void
+bulk_check(BulkInsert *bulk, TupleTableSlot *slot)
+{
+	user_rules_check(bulk->rules, slot);
 }
 
 void
@@ -373,7 +414,11 @@ bulk_next_row(BulkInsert *bulk)
 void
 bulk_store_row(BulkInsert *bulk)
 {
-	ExecStoreVirtualTuple(bulk->slots[bulk->nrows]);
+	TupleTableSlot *slot = bulk->slots[bulk->nrows];
+
+	user_rules_fill(bulk->rules, slot);
+	ExecStoreVirtualTuple(slot);
+	user_rules_check(bulk->rules, slot);
 	bulk->nrows++;
 	bulk->nused = Max(bulk->nused, bulk->nrows);
 }
@@ -417,6 +462,7 @@ bulk_end(BulkInsert *bulk)
 void
 bulk_set(TupleTableSlot *slot, int column, Datum value)
 {
+	column = table_column(slot->tts_tupleDescriptor, column);
 	slot->tts_values[column - 1] = value;
 	slot->tts_isnull[column - 1] = false;
 }

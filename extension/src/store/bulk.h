@@ -13,8 +13,9 @@ typedef struct BulkInsert BulkInsert;
 
 /*
  * bulk_begin opens the table and its indexes with RowExclusiveLock. Rows are
- * written without row triggers, CHECK or NOT NULL checks: the caller builds
- * them right by construction. Unique indexes do check.
+ * written without row triggers; of CHECK constraints and defaults only those of users count
+ * (user_rules.h): the caller builds a row right by construction. Unique indexes do check, those
+ * that may be deferred at once.
  */
 extern BulkInsert *bulk_begin(Oid relid);
 
@@ -39,6 +40,9 @@ extern void bulk_set_text(TupleTableSlot *slot, int column, const char *text);
 
 /* bulk_set_name is bulk_set_text of a constant, which is made a text only once. */
 extern void bulk_set_name(BulkInsert *bulk, TupleTableSlot *slot, int column, const char *name);
+
+/* bulk_check computes what users have added to a row that is updated otherwise, and checks it. */
+extern void bulk_check(BulkInsert *bulk, TupleTableSlot *slot);
 
 /* bulk_index makes the new version of a row, which was updated otherwise, known to the indexes. */
 extern void bulk_index(BulkInsert *bulk, TupleTableSlot *slot, bool only_summarizing);

@@ -44,16 +44,17 @@ compat_only_summarizing(IndexesToUpdate indexes)
 #endif
 }
 
-/* compat_insert_index_entries makes the row of the slot known to its table's indexes. */
-static inline void
+/* compat_insert_index_entries makes the row of the slot known to its table's indexes; returns those
+ * that are to be checked again. */
+static inline List *
 compat_insert_index_entries(ResultRelInfo *result_rel, TupleTableSlot *slot, EState *estate,
 							bool is_update, bool only_summarizing)
 {
 #if PG_VERSION_NUM >= 160000
-	(void) ExecInsertIndexTuples(result_rel, slot, estate, is_update, false, NULL, NIL,
+	return ExecInsertIndexTuples(result_rel, slot, estate, is_update, false, NULL, NIL,
 								 only_summarizing);
 #else
-	(void) ExecInsertIndexTuples(result_rel, slot, estate, is_update, false, NULL, NIL);
+	return ExecInsertIndexTuples(result_rel, slot, estate, is_update, false, NULL, NIL);
 #endif
 }
 

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define VENDORS_MAX 256 /* among which sets are looked for */
+
 typedef enum SourcingStrategy
 {
 	SOURCING_CHEAPEST,      /* lowest price first */

@@ -617,10 +617,15 @@ check_result(int result, int expected, const char *sql)
 void
 sql_execute(const char *sql, int expected)
 {
-	int nest_level = search_path_hide();
-	int result = SPI_execute(sql, false, 0);
+	int nest_level = NewGUCNestLevel();
+	int result;
 
-	search_path_show(nest_level);
+	/* what is made is made where our tables are, whatever the caller has set */
+	(void) set_config_option("default_tablespace", "", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	(void) search_path_hide();
+	result = SPI_execute(sql, false, 0);
+	AtEOXact_GUC(true, nest_level);
 	check_result(result, expected, sql);
 }
 

@@ -387,7 +387,7 @@ row_column(TupleTableSlot *slot, int column)
 {
 	bool is_null;
 
-	return slot_getattr(slot, column, &is_null);
+	return slot_getattr(slot, table_column(slot->tts_tupleDescriptor, column), &is_null);
 }
 
 /* False if it is null, or if the table of an earlier version of the extension has no such column.
@@ -397,6 +397,7 @@ find_column(TupleTableSlot *slot, int column, Datum *value)
 {
 	bool is_null;
 
+	column = table_column(slot->tts_tupleDescriptor, column);
 	if (column > slot->tts_tupleDescriptor->natts)
 		return false;
 	*value = slot_getattr(slot, column, &is_null);
@@ -423,7 +424,10 @@ char *
 row_text(TupleTableSlot *slot, int column)
 {
 	bool  is_null;
-	Datum value = slot_getattr(slot, column, &is_null);
+	Datum value;
+
+	column = table_column(slot->tts_tupleDescriptor, column);
+	value = slot_getattr(slot, column, &is_null);
 
 	return is_null ? NULL : TextDatumGetCString(value);
 }

@@ -125,17 +125,21 @@ extern int64 row_int64(TupleTableSlot *slot, int column, int64 if_null);
 extern bool  row_bool(TupleTableSlot *slot, int column, bool if_null);
 extern char *row_text(TupleTableSlot *slot, int column);
 
+#define ROW_UPDATE_COLUMNS_MAX 8
+
 /* Updates of rows, which this transaction has locked but for row_try_replace. */
 typedef struct RowUpdate
 {
 	Relation        table;
 	TupleTableSlot *slot;
-	BulkInsert     *indexes; /* only once an update is not HOT */
+	bool            is_checked; /* users have rules about it */
+	BulkInsert     *indexes;    /* once an update is not HOT, or is_checked */
 } RowUpdate;
 
 /*
- * row_update replaces some columns of a row as it was found; no trigger and no
- * CHECK looks at it: the caller builds it right by construction. ERROR 40001 if
+ * row_update replaces some columns, ROW_UPDATE_COLUMNS_MAX at most, of a row as it was found; no
+ * trigger looks at it, and no CHECK but a user's (user_rules.h): the caller builds it right by
+ * construction. ERROR 40001 if
  * someone has changed it since, which a lock prevents. row_update_end makes the
  * changes visible to later commands.
  */

@@ -57,7 +57,8 @@ settings_define(void)
 		&guc_expiry_grace_s, 300, 0, INT_MAX / 1000, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("order_aggregator.max_vendors_per_order",
 							"Most vendors that one order may be split over; 0: any number.", NULL,
-							&guc_max_vendors_per_order, 0, 0, 1000, PGC_SUSET, 0, NULL, NULL, NULL);
+							&guc_max_vendors_per_order, 0, 0, VENDORS_MAX, PGC_SUSET, 0, NULL, NULL,
+							NULL);
 	DefineCustomIntVariable("order_aggregator.low_stock",
 							"A stock.low event is written when a product's available units fall to "
 							"this; -1: never. A product's "

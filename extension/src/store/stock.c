@@ -72,16 +72,25 @@ stock_find(const StockRows *stock, const char *product_id, const char *vendor_id
 	return NULL;
 }
 
+int
+stock_compare_keys(const void *a, const void *b)
+{
+	const StockKey *left = a;
+	const StockKey *right = b;
+	int             order = strcmp(left->product_id, right->product_id);
+
+	if (order != 0 || left->vendor_id == NULL || right->vendor_id == NULL)
+		return order;
+	return strcmp(left->vendor_id, right->vendor_id);
+}
+
 bool
 stock_is_busy(const StockRows *stock, const char *product_id, const char *vendor_id)
 {
-	for (int i = 0; i < stock->nbusy; i++)
-	{
-		if (strcmp(stock->busy[i].product_id, product_id) == 0 &&
-			(vendor_id == NULL || strcmp(stock->busy[i].vendor_id, vendor_id) == 0))
-			return true;
-	}
-	return false;
+	StockKey key = {product_id, vendor_id};
+
+	return stock->nbusy > 0 &&
+		   bsearch(&key, stock->busy, stock->nbusy, sizeof(StockKey), stock_compare_keys) != NULL;
 }
 
 /* ---------- changing ---------- */

@@ -100,6 +100,10 @@ extern StockRows *stock_lock_demand(StockDemand *demands, int count, bool skip_l
 extern StockRows *stock_lock_rows(const char **product_ids, const char **vendor_ids,
 								  const int64 *settled, int count, bool skip_locked);
 
+/* stock_compare_keys is for qsort() and bsearch(): by product, then by vendor, which NULL is any
+ * of. */
+extern int stock_compare_keys(const void *a, const void *b);
+
 /* stock_is_busy: has another transaction locked the row of the product at that vendor (NULL: at
  * any)? */
 extern bool stock_is_busy(const StockRows *stock, const char *product_id, const char *vendor_id);

@@ -309,11 +309,7 @@ typedef struct StockPair
 static int
 compare_pairs(const void *a, const void *b)
 {
-	const StockKey *left = &((const StockPair *) a)->key;
-	const StockKey *right = &((const StockPair *) b)->key;
-	int             order = strcmp(left->product_id, right->product_id);
-
-	return order != 0 ? order : strcmp(left->vendor_id, right->vendor_id);
+	return stock_compare_keys(&((const StockPair *) a)->key, &((const StockPair *) b)->key);
 }
 
 /* The nth pair. */

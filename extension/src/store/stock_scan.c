@@ -175,6 +175,8 @@ locking_end(Locking *locking)
 	row_scan_end(&locking->stock);
 	vendors_destroy(locking->vendors);
 	PopActiveSnapshot();
+	if (locking->rows->nbusy > 0)
+		qsort(locking->rows->busy, locking->rows->nbusy, sizeof(StockKey), stock_compare_keys);
 	return locking->rows;
 }
 

@@ -8,6 +8,8 @@
 
 #include "postgres.h"
 
+#include "access/tupdesc.h"
+
 #define OA_SCHEMA "order_aggregator"
 
 /* table_oid returns the oid of one of the extension's own tables or sequences; ERROR if there is
@@ -25,6 +27,19 @@ extern Oid find_table(const char *table_name);
  */
 #define lock_for_writing(...) lock_tables_for_writing((const char *const[]){__VA_ARGS__, NULL})
 extern void lock_tables_for_writing(const char *const *names);
+
+/*
+ * table_column returns the number of a column of ours. It is another than that of a fresh
+ * installation if the table had columns of a user's before ALTER EXTENSION UPDATE added it, or
+ * larger than any if it is not there yet.
+ */
+extern int table_columns_moved;
+extern int table_moved_column(Oid row_type, int column);
+static inline int
+table_column(TupleDesc desc, int column)
+{
+	return table_columns_moved == 0 ? column : table_moved_column(desc->tdtypeid, column);
+}
 
 /* has_column: a table of an earlier version may lack columns until ALTER EXTENSION UPDATE. */
 extern bool has_column(const char *table_name, int column);

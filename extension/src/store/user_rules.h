@@ -1,0 +1,32 @@
+/*
+ * user_rules.h
+ *		What users have added to our tables: defaults, generated columns, constraints.
+ *
+ * Our own rows are right by construction, and none of our own constraints is looked at for them.
+ * Who adds a constraint has all of its table looked at.
+ */
+#ifndef OA_USER_RULES_H
+#define OA_USER_RULES_H
+
+#include "postgres.h"
+
+#include "nodes/execnodes.h"
+#include "utils/relcache.h"
+
+typedef struct UserRules UserRules;
+
+/* user_rules_exist: must updates of the table be looked at? */
+extern bool user_rules_exist(Relation table);
+
+/* user_rules_learn reads those of the table, into the current memory context. */
+extern UserRules *user_rules_learn(ResultRelInfo *result_rel, EState *estate);
+
+/* user_rules_fill gives the columns of a virtual row that are null their defaults; it comes before
+ * ExecStoreVirtualTuple. */
+extern void user_rules_fill(const UserRules *rules, TupleTableSlot *slot);
+
+/* user_rules_check computes the generated columns of a row and looks at its constraints: ERROR
+ * 23502, 23514. */
+extern void user_rules_check(const UserRules *rules, TupleTableSlot *slot);
+
+#endif /* OA_USER_RULES_H */

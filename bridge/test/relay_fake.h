@@ -33,6 +33,7 @@ typedef struct Fake
 
 	/* the broker */
 	bool          is_lost;
+	int           given_up;
 	bool          acknowledges; /* all that it has, whenever it is listened to */
 	int           nacknowledged;
 	bool          cannot_publish;

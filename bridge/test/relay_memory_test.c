@@ -160,19 +160,54 @@ what_cannot_be_asked_is_asked_again(void **state)
 	assert_false(look_back(relay, "A", 0, NULL));
 	fake.is_disconnected = false;
 	send(relay, 1, 2);
-	for (int n = 0; n < 2; n++)
+	for (int n = 0; n < 9; n++)
 	{
 		fake.fails_from = 2; /* the second query */
-		fake.is_disconnected = n == 0;
-		assert_int_equal(look_back(relay, "B", 0, NULL), n == 1);
+		fake.is_disconnected = n % 2 == 0;
+		assert_false(look_back(relay, "B", 0, NULL));
 		assert_int_equal(fake.nqueries, 2);
 		fake.fails_from = 0;
 		fake.is_disconnected = false;
 	}
+	/* what it was asked for is still known */
+	assert_true(look_back(relay, "B", 1, (const char *const[]){"2"}));
+	assert_int_equal(fake.metrics[METRIC_EVENTS_LOST], 1);
 	/* a database that refuses to be asked is not asked for ever */
-	assert_true(look_back(relay, "B", 0, NULL));
+	send(relay, 3, 2);
+	fake.fails_from = 2;
+	for (int n = 0; n < 10; n++)
+		assert_int_equal(look_back(relay, "C", 0, NULL), n == 9);
+	assert_string_equal(fake.log, "which of the last 2 events sent to the broker the database "
+								  "has lost is not known: it did not answer 10 times");
+	fake.fails_from = 0;
+	assert_true(look_back(relay, "C", 0, NULL));
 	assert_int_equal(fake.nqueries, 1);
-	assert_int_equal(fake.metrics[METRIC_EVENTS_LOST], 0);
+	/* nor one that cannot say whether it was set back */
+	send(relay, 5, 2);
+	fake.fails_from = 2;
+	for (int n = 0; n < 10; n++)
+		assert_int_equal(look_back(relay, "C", 0, NULL), n == 9);
+	assert_int_equal(fake.metrics[METRIC_EVENTS_LOST], 1);
+}
+
+static void
+ids_that_are_given_again_are_of_other_events(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	assert_true(look_back(relay, "A", 0, NULL));
+	send(relay, 1, 2);
+	relay->nset_aside = 1;
+	relay->set_aside[0] = 2;
+	relay->suspect = (Suspect){.event_id = 3, .verdict = VERDICT_PARK};
+	assert_true(look_back(relay, "A", 0, NULL));
+	assert_true(relay_is_set_aside(relay, 2));
+	assert_true(look_back(relay, "B", 1, (const char *const[]){"2"}));
+	assert_false(relay_is_set_aside(relay, 2));
+	fake.nqueries = 0;
+	assert_true(relay_execute_verdict(relay));
+	assert_int_equal(fake.nqueries, 0);
 }
 
 static void
@@ -207,6 +242,7 @@ main(void)
 		cmocka_unit_test(each_that_is_lost_is_named),
 		cmocka_unit_test(the_last_are_looked_for_in_the_same_database),
 		cmocka_unit_test(what_cannot_be_asked_is_asked_again),
+		cmocka_unit_test(ids_that_are_given_again_are_of_other_events),
 		cmocka_unit_test(what_is_older_is_forgotten),
 	};
 

@@ -395,8 +395,10 @@ a_broker_that_does_not_answer_is_overdue(void **state)
 	add_page(relay, fake_keys(5, 4, FOUR));
 	fake.now_ms += 9999;
 	assert_false(relay_is_overdue(relay));
+	assert_int_equal(fake.given_up, 0);
 	fake.now_ms += 1;
 	assert_true(relay_is_overdue(relay));
+	assert_int_equal(fake.given_up, 1); /* another node is tried first */
 	for (uint64_t tag = 1; tag <= 4; tag++)
 		fake_confirm(relay, tag, true);
 	assert_false(relay_is_overdue(relay));

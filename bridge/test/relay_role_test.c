@@ -41,7 +41,7 @@ set_up(void **state)
 
 /* ---------- who leads ---------- */
 
-#define BEGINS "connect; look back; lead?; open 12000; declare; lease 30000; acquire; verdict; "
+#define BEGINS "connect; look back; lease 30000; lead?; open 12000; declare; acquire; verdict; "
 #define ENDS   "close; hang up; "
 
 static void
@@ -60,9 +60,9 @@ one_that_does_not_get_it_stands_by(void **state)
 {
 	(void) state;
 	world.others_lead_for = 2;
-	assert_string_equal(run(3), "connect; look back; lead?; rests; ready; wait 1000; "
+	assert_string_equal(run(3), "connect; look back; lease 30000; lead?; rests; ready; wait 1000; "
 								"lead?; rests; ready; wait 1000; "
-								"lead?; open 12000; declare; lease 30000; acquire; verdict; "
+								"lead?; open 12000; declare; acquire; verdict; "
 								"ready; drain; asleep; drain; checkpoint; misplaced; wait 3000; "
 								"listen; awake; hang up; close; ");
 }
@@ -72,7 +72,8 @@ one_that_stands_by_when_it_is_stopped_just_ends(void **state)
 {
 	(void) state;
 	world.others_lead_for = 9;
-	assert_string_equal(run(1), "connect; look back; lead?; rests; ready; wait 1000; hang up; ");
+	assert_string_equal(
+		run(1), "connect; look back; lease 30000; lead?; rests; ready; wait 1000; hang up; ");
 }
 
 static void
@@ -88,7 +89,7 @@ a_publish_may_block_for_two_thirds_of_the_lease(void **state)
 static void
 what_fails_before_it_leads_gives_the_lock_back(void **state)
 {
-	const char *const steps[] = {"open 12000", "declare", "lease 30000", "acquire", "verdict"};
+	const char *const steps[] = {"open 12000", "declare", "acquire", "verdict"};
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
 	{
@@ -102,7 +103,7 @@ what_fails_before_it_leads_gives_the_lock_back(void **state)
 		assert_non_null(then);
 		/* a broker that cannot be used is closed at once, another one by the next attempt */
 		snprintf(expected, sizeof(expected),
-				 " fails; %shang up; wait 77; connect; look back; lead?; ",
+				 " fails; %shang up; wait 77; connect; look back; lease 30000; lead?; ",
 				 i == 1 ? "close; " : "");
 		assert_int_equal(strncmp(then, expected, strlen(expected)), 0);
 		assert_int_equal(world.reconnects, 1);
@@ -113,12 +114,25 @@ what_fails_before_it_leads_gives_the_lock_back(void **state)
 static void
 a_database_that_cannot_tell_what_it_has_lost_is_asked_again(void **state)
 {
+	const char *const expected = "connect; look back fails; hang up; wait 77; " BEGINS;
+
 	(void) state;
 	world.fails = "look back";
 	run(2);
-	assert_int_equal(strncmp(world.done, "connect; look back fails; hang up; wait 77; " BEGINS,
-							 strlen("connect; look back fails; hang up; wait 77; " BEGINS)),
-					 0);
+	assert_int_equal(strncmp(world.done, expected, strlen(expected)), 0);
+}
+
+/* Who has the lock has the lease already: it may hang, or its machine go, while it looks for a
+ * broker. */
+static void
+nobody_asks_for_the_lock_without_a_lease(void **state)
+{
+	const char *const expected = "connect; look back; lease 30000 fails; hang up; wait 77; " BEGINS;
+
+	(void) state;
+	world.fails = "lease 30000";
+	run(2);
+	assert_int_equal(strncmp(world.done, expected, strlen(expected)), 0);
 }
 
 static void
@@ -126,7 +140,7 @@ a_lock_that_cannot_be_asked_for_is_not_ours(void **state)
 {
 	(void) state;
 	world.fails = "lead?";
-	assert_string_equal(run(1), "connect; look back; lead? fails; rests; wait 1000; ");
+	assert_string_equal(run(1), "connect; look back; lease 30000; lead? fails; rests; wait 1000; ");
 }
 
 static void
@@ -137,7 +151,7 @@ whoever_is_lost_while_it_leads_is_found_again(void **state)
 	world.deferred_ms = world.now_ms + 700; /* is forgotten, too */
 	run(2);
 	assert_non_null(strstr(world.done, "ready; drain fails; hang up; wait 77; connect; look back; "
-									   "lead?; close; open 12000; "));
+									   "lease 30000; lead?; close; open 12000; "));
 	assert_int_equal(world.reconnects, 1);
 	assert_int_equal(world.resets, 1); /* of the second time */
 }
@@ -292,8 +306,9 @@ whoever_is_lost_while_it_sleeps_is_found_again(void **state)
 		run(3);
 		then = strstr(world.done, " fails; ");
 		assert_non_null(then);
-		assert_int_equal(strncmp(then, " fails; hang up; wait 77; connect; look back; lead?; ", 53),
-						 0);
+		assert_int_equal(
+			strncmp(then, " fails; hang up; wait 77; connect; look back; lease 30000; lead?; ", 66),
+			0);
 		assert_int_equal(world.reconnects, 1);
 	}
 }
@@ -309,6 +324,7 @@ main(void)
 		TEST(a_publish_may_block_for_two_thirds_of_the_lease),
 		TEST(what_fails_before_it_leads_gives_the_lock_back),
 		TEST(a_database_that_cannot_tell_what_it_has_lost_is_asked_again),
+		TEST(nobody_asks_for_the_lock_without_a_lease),
 		TEST(a_lock_that_cannot_be_asked_for_is_not_ours),
 		TEST(whoever_is_lost_while_it_leads_is_found_again),
 		TEST(it_goes_on_at_once_after_events_were_drained),

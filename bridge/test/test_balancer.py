@@ -118,6 +118,22 @@ def test_a_bridge_that_is_killed_is_left_out(world, balanced):
     world.consistent()
 
 
+def test_orders_are_taken_while_the_broker_is_away(world, balanced):
+    """The relay and the replies are not ready then, in no bridge; who sends requests to bridges does not mind."""
+    world.stock(a={"x": 1_000_000})
+    balancer, bridges = balanced
+    world.servers.kill("rabbitmq")
+    try:
+        for port in bridges:
+            wait_until(lambda: requests.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S).status_code == 503, what="the bridge to miss the broker")
+        for n in range(20):
+            assert requests.post(f"{balancer.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S).status_code == 201
+        assert balancer.up() == set(bridges)
+    finally:
+        world.servers.start("rabbitmq")
+    world.consistent()
+
+
 def test_nginx_as_it_is_documented(world):
     """Orders, those of a browser on the same site too, and the event stream; a bridge that is stopped is gone round."""
     world.stock(a={"x": 1_000_000})

@@ -6,6 +6,8 @@
 
 #include <stdatomic.h>
 
+#include <string.h>
+
 #include "base/config.h"
 #include "base/stop.h"
 
@@ -30,6 +32,18 @@ const char *
 role_name(Role role)
 {
 	return names[role];
+}
+
+bool
+role_by_name(const char *name, Role *role)
+{
+	for (int i = 0; i < ROLE_COUNT; i++)
+	{
+		*role = (Role) i;
+		if (strcmp(names[i], name) == 0)
+			return true;
+	}
+	return false;
 }
 
 void
@@ -66,8 +80,8 @@ stuck_ms(Role role)
 	return since == 0 ? 0 : monotonic_ms() - since;
 }
 
-static bool
-is_ready(Role role)
+bool
+role_is_ready(Role role)
 {
 	return atomic_load(&roles[role].state) == ROLE_READY &&
 		   stuck_ms(role) <= config.stuck_after_s * 1000LL;
@@ -81,7 +95,7 @@ roles_json(bool *all_ready)
 	*all_ready = json != NULL;
 	for (int i = 0; json != NULL && i < ROLE_COUNT; i++)
 	{
-		bool ready = is_ready(i);
+		bool ready = role_is_ready(i);
 
 		if (atomic_load(&roles[i].state) == ROLE_DOES_NOT_RUN)
 			continue;
@@ -101,7 +115,7 @@ roles_add_metrics(Text *text)
 	{
 		if (atomic_load(&roles[i].state) != ROLE_DOES_NOT_RUN)
 			text_add_format(text, "order_bridge_role_ready{role=\"%s\"} %d\n", names[i],
-							is_ready(i));
+							role_is_ready(i));
 	}
 	text_add_string(text,
 					"# HELP order_bridge_role_stuck_seconds How long the role has had work and "

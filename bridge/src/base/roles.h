@@ -35,6 +35,12 @@ extern void role_begins(Role role);
 extern void role_progresses(Role role);
 extern void role_rests(Role role);
 
+/* role_by_name sets *role; false if there is none of that name. */
+extern bool role_by_name(const char *name, Role *role);
+
+/* role_is_ready: it runs, can do its work, and makes progress. */
+extern bool role_is_ready(Role role);
+
 /* roles_json returns {"http": "ready", ...} of the roles that run; *all_ready as it says. NULL if
  * memory is short. */
 extern json_t *roles_json(bool *all_ready);

@@ -143,18 +143,30 @@ get_healthz(HttpExchange *exchange, const Route *route, const char *parameter)
 	http_reply(exchange, 200, "application/json", strdup("{\"status\": \"alive\"}"));
 }
 
+/* All roles, or the one that is asked for: a balancer has nothing to do with the others. */
 static void
 get_readyz(HttpExchange *exchange, const Route *route, const char *parameter)
 {
-	bool    ready;
-	json_t *roles = roles_json(&ready);
-	bool    is_leaving = stop_announced();
-	json_t *body =
-		json_pack("{s:s, s:o}", "status", is_leaving ? "stopping" : (ready ? "ready" : "not ready"),
-				  "roles", roles);
+	const char *name = http_query(exchange, "role");
+	bool        is_leaving = stop_announced();
+	bool        ready;
+	Role        role;
+	json_t     *roles;
+	json_t     *body;
 
 	(void) route;
 	(void) parameter;
+	if (name != NULL && !role_by_name(name, &role))
+	{
+		routes_bad_request(exchange, "role",
+						   "role must be http, relay, replies, sync or housekeeping");
+		return;
+	}
+	roles = roles_json(&ready);
+	if (name != NULL)
+		ready = role_is_ready(role);
+	body = json_pack("{s:s, s:o}", "status",
+					 is_leaving ? "stopping" : (ready ? "ready" : "not ready"), "roles", roles);
 	http_reply(exchange, ready && !is_leaving ? 200 : 503, "application/json",
 			   body != NULL ? json_dumps(body, JSON_COMPACT) : NULL);
 	json_decref(body);

@@ -132,6 +132,9 @@ extern int broker_message_count(Broker *broker, const char *queue);
 extern uint64_t broker_publish(Broker *broker, const BrokerMessage *message)
 	__attribute__((warn_unused_result));
 
+/* broker_give_up: it has not answered in time. Whoever connects next tries other nodes first. */
+extern void broker_give_up(Broker *broker);
+
 /*
  * broker_wait_confirms waits until the broker has every message published
  * so far; false if it refused one, or none of ours handles its return, after timeout_ms, or if the

@@ -151,6 +151,12 @@ broker_on_answer(Broker *broker, uint64_t tag, bool multiple, bool is_ack)
 	broker->was_refused |= !is_ack;
 }
 
+void
+broker_give_up(Broker *broker)
+{
+	broker->is_lost = true;
+}
+
 bool
 broker_wait_confirms(Broker *broker, int timeout_ms)
 {
@@ -164,5 +170,7 @@ broker_wait_confirms(Broker *broker, int timeout_ms)
 	}
 	was_refused = broker->was_refused;
 	broker->was_refused = false;
+	if (broker->unconfirmed > 0 && !was_refused)
+		broker_give_up(broker);
 	return broker->unconfirmed == 0 && !was_refused;
 }

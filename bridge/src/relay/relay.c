@@ -185,7 +185,8 @@ lead(Relay *relay)
 	metric_set(METRIC_RELAY_LEADS, 0);
 }
 
-/* Connects if need be, and then says first what the database has lost. False: to stop. */
+/* Connects if need be, says first what the database has lost, and takes its lease: from then on
+ * nobody has the lock, or waits for it, whom the server does not hear of. False: to stop. */
 static bool
 connect_database(Relay *relay)
 {
@@ -193,7 +194,7 @@ connect_database(Relay *relay)
 	{
 		if (!db_connect_until_stopped(&relay->db))
 			return false;
-		if (relay_look_back(relay))
+		if (relay_look_back(relay) && take_lease(relay))
 			break;
 		db_close(&relay->db);
 		stop_wait_ms(backoff_next(&relay->backoff));
@@ -226,8 +227,7 @@ relay_run(void *unused)
 			stop_wait_ms(STANDBY_POLL_MS);
 			continue;
 		}
-		if (connect_broker(relay) && take_lease(relay) && relay_acquire(relay) &&
-			relay_execute_verdict(relay))
+		if (connect_broker(relay) && relay_acquire(relay) && relay_execute_verdict(relay))
 			lead(relay);
 		role_set_ready(ROLE_RELAY, false);
 		db_close(&relay->db); /* gives back the lock */

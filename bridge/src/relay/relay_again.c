@@ -110,6 +110,7 @@ relay_is_overdue(Relay *relay)
 			continue;
 		log_warning("RabbitMQ has not confirmed %d events for %d s", page->unanswered,
 					config.broker_timeout_s);
+		broker_give_up(relay->broker);
 		return true;
 	}
 	return false;

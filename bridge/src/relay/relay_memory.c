@@ -21,7 +21,8 @@
 #include "relay/relay_state.h"
 
 #define EVENTS_MAX       65536 /* what is older is forgotten */
-#define LAST_EVENTS      16    /* looked for with each new connection */
+#define TRIES_MAX        10
+#define LAST_EVENTS      16 /* looked for with each new connection */
 #define MESSAGE_ID_BYTES 37
 #define KEY_BYTES        80 /* of a longer one the beginning is kept */
 #define TIMELINE_BYTES   64
@@ -41,6 +42,7 @@ struct RelayMemory
 	char      timeline[TIMELINE_BYTES]; /* whose events these are; empty: not known yet */
 	unsigned  next;
 	int       count;
+	int       tries; /* in a row without an answer */
 	SentEvent events[EVENTS_MAX];
 };
 
@@ -149,38 +151,62 @@ tell_missing(const RelayMemory *memory, const PGresult *missing)
 				has_oldest && memory->count == EVENTS_MAX ? ", and perhaps older ones" : "");
 }
 
+/* The same, how often it takes: a server that was just promoted may have no time for it, and what
+ * is not asked now nobody can tell any more. False: to be tried again, with another connection. */
+static bool
+find_missing(Relay *relay, int last, PGresult **missing)
+{
+	RelayMemory *memory = relay->memory;
+
+	*missing = ask_for_missing(relay, last);
+	if (*missing != NULL)
+	{
+		memory->tries = 0;
+		return true;
+	}
+	if (!db_is_connected(&relay->db) || ++memory->tries < TRIES_MAX)
+		return false;
+	log_error("which of the last %d events sent to the broker the database has lost is not known: "
+			  "it did not answer %d times",
+			  last, memory->tries);
+	memory->tries = 0;
+	return true;
+}
+
 /* Looks for all that was sent in a database that is now of that timeline. */
 static bool
 look_for_sent(Relay *relay, const char *timeline)
 {
 	RelayMemory *memory = relay->memory;
+	PGresult    *missing = NULL;
 
-	if (memory->count > 0 && *memory->timeline != '\0')
+	if (*memory->timeline != '\0')
 	{
-		PGresult *missing = ask_for_missing(relay, memory->count);
-
-		if (missing == NULL && !db_is_connected(&relay->db))
+		if (memory->count > 0 && !find_missing(relay, memory->count, &missing))
 			return false;
 		if (missing != NULL)
 			tell_missing(memory, missing);
 		PQclear(missing);
+		relay_forget_verdicts(relay); /* ids that it gives from now on are of other events */
 	}
 	snprintf(memory->timeline, sizeof(memory->timeline), "%s", timeline);
 	memory->count = 0;
 	return true;
 }
 
-/* Has a database of the timeline of before been set back? It lacks what was sent last. */
+/* Has a database of the timeline of before been set back? It lacks what was sent last. False: to be
+ * tried again. */
 static bool
-was_set_back(Relay *relay)
+find_set_back(Relay *relay, bool *is_set_back)
 {
 	int       count = relay->memory->count;
 	int       last = count < LAST_EVENTS ? count : LAST_EVENTS;
-	PGresult *missing = last > 0 ? ask_for_missing(relay, last) : NULL;
-	bool      is_any = missing != NULL && PQntuples(missing) > 0;
+	PGresult *missing = NULL;
+	bool      ok = last == 0 || find_missing(relay, last, &missing);
 
+	*is_set_back = missing != NULL && PQntuples(missing) > 0;
 	PQclear(missing);
-	return is_any;
+	return ok;
 }
 
 /* Nothing tells the database: ids that it gives next may be those of orders that it has lost. */
@@ -199,6 +225,7 @@ bool
 relay_look_back(Relay *relay)
 {
 	PGresult *result;
+	bool      is_set_back = false;
 	bool      ok = true;
 
 	if (relay->memory == NULL && (relay->memory = calloc(1, sizeof(RelayMemory))) == NULL)
@@ -208,8 +235,10 @@ relay_look_back(Relay *relay)
 		ok = false;
 	else if (strcmp(PQgetvalue(result, 0, 0), relay->memory->timeline) != 0)
 		ok = look_for_sent(relay, PQgetvalue(result, 0, 0));
-	else if (was_set_back(relay))
-		ok = leave_order_ids(relay) && look_for_sent(relay, PQgetvalue(result, 0, 0));
+	else
+		ok = find_set_back(relay, &is_set_back) &&
+			 (!is_set_back ||
+			  (leave_order_ids(relay) && look_for_sent(relay, PQgetvalue(result, 0, 0))));
 	PQclear(result);
 	return ok && db_is_connected(&relay->db);
 }

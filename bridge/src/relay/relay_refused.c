@@ -287,6 +287,13 @@ relay_execute_verdict(Relay *relay)
 	return true;
 }
 
+void
+relay_forget_verdicts(Relay *relay)
+{
+	relay->nset_aside = 0;
+	memset(&relay->suspect, 0, sizeof(relay->suspect));
+}
+
 bool
 relay_is_set_aside(const Relay *relay, int64_t event_id)
 {

@@ -247,6 +247,9 @@ extern void relay_note_loss(Relay *relay);
  * to move. */
 extern bool relay_execute_verdict(Relay *relay) __attribute__((warn_unused_result));
 
+/* relay_forget_verdicts: the ids of events that were set aside are those of others now. */
+extern void relay_forget_verdicts(Relay *relay);
+
 /* relay_is_set_aside: has a verdict put the event aside, so that the window is done with it? */
 extern bool relay_is_set_aside(const Relay *relay, int64_t event_id);
 

@@ -120,6 +120,30 @@ def test_every_documented_dump_restores_all_rows(world, tmp_path, how):
     world.consistent()
 
 
+def test_a_user_s_columns_are_there_before_the_rows(world, tmp_path):
+    """A dump leaves the tables of an extension to the extension: what was added to them is added again, then the rows come."""
+    def add():
+        world.db.execute("ALTER TABLE order_aggregator.orders ADD COLUMN channel text NOT NULL DEFAULT 'web', ADD CHECK (total_amount < 1000000)")
+        world.db.execute("ALTER TABLE order_aggregator.stock ADD COLUMN available bigint GENERATED ALWAYS AS (on_hand - reserved) STORED")
+        world.db.execute("ALTER TABLE order_aggregator.outbox ADD COLUMN note text DEFAULT 'n'")
+        world.db.execute("CREATE INDEX orders_by_channel ON order_aggregator.orders (channel)")
+    add()
+    busy_world(world)
+    before = rows(world)
+    shell("pg_dump", "-Fc", "-f", tmp_path / "dump", world.url)
+    afresh(world)
+    world.connect()
+    world.db.execute("CREATE EXTENSION order_aggregator")
+    add()
+    answer = subprocess.run(["pg_restore", "-j4", "-d", world.url, tmp_path / "dump"], capture_output=True, text=True)
+    assert re.findall(r"ERROR: .*", answer.stderr) == ['ERROR:  schema "order_aggregator" already exists'], answer.stderr
+    assert rows(world) == before
+    assert world.place(5, "y") == 5
+    assert world.value("SELECT count(*) FROM order_aggregator.outbox WHERE note IS NULL") == 0
+    assert world.value("SELECT count(*) FROM order_aggregator.stock WHERE available <> on_hand - reserved") == 0
+    world.consistent()
+
+
 def test_our_tables_are_heaps_whatever_others_are_by_default(world):
     """Rows are written past the executor, as heaps take them."""
     world.db.execute("DROP EXTENSION order_aggregator CASCADE")
@@ -253,7 +277,7 @@ def ids_of(url, count=2, key=None):
 def jumped(ids):
     """The first of ids that follow one another after a jump."""
     block, first = divmod(ids[0], 1_000_000_000)
-    assert 1 <= block <= 1000 and first == 1 and sorted(ids) == list(range(ids[0], ids[0] + len(ids)))
+    assert 1 <= block <= 20_000 and first == 1 and sorted(ids) == list(range(ids[0], ids[0] + len(ids)))
     return ids[0]
 
 
@@ -584,6 +608,18 @@ def test_a_host_that_hangs_is_left_alone_for_a_while(world):
             assert db.execute("SELECT pg_promote()").fetchone()[0]
         wait_until(lambda: requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 200, what="readiness")
         bridge.kill()
+
+
+def test_the_first_orders_may_be_the_lost_ones(world):
+    """A database without an order: one that was made of another beside it begins with 1, one that is promoted or restored elsewhere does not."""
+    world.stock(a={"x": 1000})
+    identity = world.value("SELECT last_value FROM order_aggregator.timeline_seq WHERE is_called")
+    world.db.execute("SELECT setval('order_aggregator.timeline_seq', %s)", [identity - (77 << 16)])     # another database's
+    assert ids_of(world.url) == [1, 2]
+    for other in (identity - 1, identity - (1 << 40) - 1, identity // 2):      # another timeline's, another cluster's
+        world.db.execute("SELECT setval('order_aggregator.order_id_seq', 1, false), setval('order_aggregator.timeline_seq', %s)", [other])
+        jumped(ids_of(world.url))
+    world.consistent()
 
 
 def test_many_sessions_jump_once(world):

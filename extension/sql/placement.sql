@@ -44,8 +44,8 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'oa_leave_order_ids'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION leave_order_ids() IS
-'Order ids go on from one of the next thousand thousand millions: after the database was set back '
-'to an earlier point under its cluster (a snapshot of its disk, a copy of its files), the next '
-'ones have been given to orders that are gone, and vendors may still answer for those. A new '
-'cluster, timeline or database is noticed without it, and by a relay whatever it has sent and is '
-'missing.';
+'Order ids go on from one of the next twenty thousand thousand millions: after the database was '
+'set back to an earlier point under its cluster (a snapshot of its disk, a copy of its files), '
+'the next ones have been given to orders that are gone, and vendors may still answer for those. '
+'A new cluster, timeline or database is noticed without it, and by a relay whatever it has sent '
+'and is missing.';

@@ -32,7 +32,16 @@ partition_name(int64 event_id)
 Oid
 outbox_find_partition(int64 event_id)
 {
-	return find_table(partition_name(event_id));
+	char *name = partition_name(event_id);
+	Oid   partition = find_table(name);
+
+	/* nobody would see what is written to it */
+	if (OidIsValid(partition) && !get_rel_relispartition(partition))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"%s.%s\" is no partition of the outbox", OA_SCHEMA, name),
+						errhint("It was detached, or could not be attached when it was restored. "
+								"Attach it again, or rename it.")));
+	return partition;
 }
 
 /*

@@ -6,11 +6,12 @@
  * where they were, which may be before the last id that was given: its order is lost, but a
  * vendor's answer to it may be under way. The cluster's identifier, its timeline or the database's
  * own oid change with each of them. The sequence timeline_seq keeps whose ids these are; who finds
- * another one there first has the ids jump to one of the next thousand thousand millions, by
+ * another one there first has the ids jump to one of the next twenty thousand thousand millions, by
  * chance: two that go on from the same point know nothing of each other. A disk that was set back
  * under its cluster, or a dump that is restored over the database that it is of, does not tell: who
- * knows of it, as a relay does that misses what it has sent, calls leave_order_ids(). What has no
- * order yet begins with the first id.
+ * knows of it, as a relay does that misses what it has sent, calls leave_order_ids(). A database
+ * that has no order yet may have lost its first ones: only if it is a copy beside the one that it
+ * was made of, by CREATE DATABASE, does it begin with the first id.
  *
  * All of it is in sequences, which keep what was set whatever becomes of the transaction, so that
  * nobody has to wait for a transaction that was first.
@@ -29,10 +30,11 @@
 #include "store/tables.h"
 #include "utils/fmgrprotos.h"
 
+PG_FUNCTION_INFO_V1(oa_begin_order_ids);
 PG_FUNCTION_INFO_V1(oa_leave_order_ids);
 
 #define IDS_JUMP  INT64CONST(1000000000)
-#define JUMPS_MAX 1000 /* 2^53, JSON's limit, is at 9 000 000 */
+#define JUMPS_MAX 20000 /* 2^53, JSON's limit, is at 9 000 000 */
 
 /* What a sequence has given last; 0 if nothing yet. */
 static int64
@@ -67,6 +69,15 @@ jump(int64 last, const char *why)
 	ereport(LOG, (errmsg("order_aggregator: %s: order ids go on from " INT64_FORMAT, why, next)));
 }
 
+/* Are those the ids of another database of this cluster and timeline? */
+static bool
+is_of_this_cluster(int64 known, TimeLineID timeline)
+{
+	uint64 difference = ((uint64) known - GetSystemIdentifier() - timeline) & PG_INT64_MAX;
+
+	return difference % (UINT64CONST(1) << 16) == 0 && difference >> 16 <= PG_UINT32_MAX;
+}
+
 static void
 follow(TimeLineID timeline)
 {
@@ -79,7 +90,7 @@ follow(TimeLineID timeline)
 	{
 		int64 last = last_value(PLAN_LAST_ORDER_ID);
 
-		if (known != 0 && last != 0)
+		if (known != 0 && (last != 0 || !is_of_this_cluster(known, timeline)))
 			jump(last, "this is another cluster, timeline or database than before");
 		set_last_value("timeline_seq", identity);
 	}
@@ -103,6 +114,13 @@ order_id_sequence(void)
 		followed_for = sequence;
 	}
 	return sequence;
+}
+
+Datum
+oa_begin_order_ids(PG_FUNCTION_ARGS)
+{
+	set_last_value("timeline_seq", identity_of(GetWALInsertionTimeLine()));
+	PG_RETURN_VOID();
 }
 
 Datum

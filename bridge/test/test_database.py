@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess

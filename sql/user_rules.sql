@@ -55,6 +55,21 @@ SELECT count(*) FILTER (WHERE is_open IS DISTINCT FROM (status = 'open')) AS wro
 SELECT * FROM check_consistency();
 
 \set VERBOSITY terse
+-- what a rule is made of may be replaced, and what it was made of be gone
+CREATE OR REPLACE FUNCTION public_number() RETURNS text LANGUAGE sql AS $$ SELECT 'another' $$;
+DROP SEQUENCE public_numbers;
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]') AS order_id \gset
+SELECT name FROM orders WHERE order_id = :order_id;
+CREATE DOMAIN shade AS text;
+ALTER TABLE orders ADD COLUMN shade shade;
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]') IS NOT NULL AS placed;
+UPDATE orders SET shade = 'grey';
+ALTER DOMAIN shade SET NOT NULL;
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
+ALTER TABLE orders ALTER COLUMN shade SET DEFAULT 'green';
+ALTER DOMAIN shade ADD CHECK (VALUE <> 'green') NOT VALID;
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
+ALTER TABLE orders DROP COLUMN shade;
 -- constraints refuse what they refuse elsewhere, and nothing stays of it
 ALTER TABLE orders ADD CONSTRAINT no_large_ones CHECK (total_amount < 50);
 SELECT place_order('c', '[{"productId": "x", "quantity": 50}]');

@@ -191,6 +191,30 @@ what_cannot_be_asked_is_asked_again(void **state)
 }
 
 static void
+a_set_back_has_the_ids_jump_once(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	assert_true(look_back(relay, "A", 0, NULL));
+	send(relay, 1, 20);
+	for (int n = 0; n < 10; n++)
+	{
+		const char *timeline = "A", *one = "1";
+
+		fake.nqueries = 0;
+		fake_forget_answers();
+		fake_answer(fake_texts(1, &timeline));
+		fake_answer(fake_texts(1, &one)); /* of the last ones; not of all */
+		fake.fails_from = n == 0 ? 4 : 3;
+		assert_int_equal(relay_look_back(relay), n == 9);
+		assert_int_equal(fake.nqueries, n == 0 ? 4 : 3);
+		assert_ptr_equal(fake.asked[2], n == 0 ? SQL_LEAVE_ORDER_IDS : SQL_RELAY_MISSING);
+		fake.fails_from = 0;
+	}
+}
+
+static void
 ids_that_are_given_again_are_of_other_events(void **state)
 {
 	Relay *relay = fake_relay();
@@ -242,6 +266,7 @@ main(void)
 		cmocka_unit_test(each_that_is_lost_is_named),
 		cmocka_unit_test(the_last_are_looked_for_in_the_same_database),
 		cmocka_unit_test(what_cannot_be_asked_is_asked_again),
+		cmocka_unit_test(a_set_back_has_the_ids_jump_once),
 		cmocka_unit_test(ids_that_are_given_again_are_of_other_events),
 		cmocka_unit_test(what_is_older_is_forgotten),
 	};

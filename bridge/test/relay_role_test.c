@@ -41,8 +41,9 @@ set_up(void **state)
 
 /* ---------- who leads ---------- */
 
-#define BEGINS "connect; look back; lease 30000; lead?; open 12000; declare; acquire; verdict; "
-#define ENDS   "close; hang up; "
+#define BEGINS                                                                                     \
+	"connect; look back; lease 30000; lead?; open 12000; lease 30000; declare; acquire; verdict; "
+#define ENDS "close; hang up; "
 
 static void
 a_relay_that_gets_the_lock_prepares_and_leads(void **state)
@@ -62,7 +63,7 @@ one_that_does_not_get_it_stands_by(void **state)
 	world.others_lead_for = 2;
 	assert_string_equal(run(3), "connect; look back; lease 30000; lead?; rests; ready; wait 1000; "
 								"lead?; rests; ready; wait 1000; "
-								"lead?; open 12000; declare; acquire; verdict; "
+								"lead?; open 12000; lease 30000; declare; acquire; verdict; "
 								"ready; drain; asleep; drain; checkpoint; misplaced; wait 3000; "
 								"listen; awake; hang up; close; ");
 }

@@ -42,7 +42,8 @@ struct RelayMemory
 	char      timeline[TIMELINE_BYTES]; /* whose events these are; empty: not known yet */
 	unsigned  next;
 	int       count;
-	int       tries; /* in a row without an answer */
+	int       tries;        /* without an answer, since it was known what is missing */
+	bool      has_left_ids; /* of the orders that this set-back has lost */
 	SentEvent events[EVENTS_MAX];
 };
 
@@ -160,16 +161,12 @@ find_missing(Relay *relay, int last, PGresult **missing)
 
 	*missing = ask_for_missing(relay, last);
 	if (*missing != NULL)
-	{
-		memory->tries = 0;
 		return true;
-	}
 	if (!db_is_connected(&relay->db) || ++memory->tries < TRIES_MAX)
 		return false;
 	log_error("which of the last %d events sent to the broker the database has lost is not known: "
 			  "it did not answer %d times",
 			  last, memory->tries);
-	memory->tries = 0;
 	return true;
 }
 
@@ -191,6 +188,8 @@ look_for_sent(Relay *relay, const char *timeline)
 	}
 	snprintf(memory->timeline, sizeof(memory->timeline), "%s", timeline);
 	memory->count = 0;
+	memory->tries = 0;
+	memory->has_left_ids = false;
 	return true;
 }
 
@@ -205,6 +204,8 @@ find_set_back(Relay *relay, bool *is_set_back)
 	bool      ok = last == 0 || find_missing(relay, last, &missing);
 
 	*is_set_back = missing != NULL && PQntuples(missing) > 0;
+	if (ok && !*is_set_back)
+		relay->memory->tries = 0;
 	PQclear(missing);
 	return ok;
 }
@@ -214,11 +215,15 @@ static bool
 leave_order_ids(Relay *relay)
 {
 	PGresult *result;
-	DbOutcome outcome = db_query(&relay->db, "leaving the ids of orders that were lost",
-								 SQL_LEAVE_ORDER_IDS, 0, NULL, &result);
 
-	PQclear(result);
-	return outcome == DB_OK;
+	if (!relay->memory->has_left_ids)
+	{
+		relay->memory->has_left_ids =
+			db_query(&relay->db, "leaving the ids of orders that were lost", SQL_LEAVE_ORDER_IDS, 0,
+					 NULL, &result) == DB_OK;
+		PQclear(result);
+	}
+	return relay->memory->has_left_ids;
 }
 
 bool

@@ -12,12 +12,9 @@
 
 #include <sched.h>
 
-#include "access/amapi.h"
 #include "access/table.h"
-#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/index.h"
-#include "nodes/nodeFuncs.h"
 #include "store/compat.h"
 #include "store/search_path.h"
 #include "store/tables.h"
@@ -25,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #define ROWS_MAX       1000
 #define SLOTS_KEPT_MAX 64
@@ -103,6 +101,16 @@ on_relation_changed(Datum argument, Oid relid)
 		bulk->is_stale |= depends_on(bulk, relid);
 }
 
+/* A function or a type was changed, which a user's rules may be made of. */
+static void
+on_code_changed(Datum argument, int cache, uint32 hash)
+{
+	for (BulkInsert *bulk = idle; bulk != NULL; bulk = bulk->next)
+		bulk->is_stale |= user_rules_run_code(bulk->rules);
+	for (BulkInsert *bulk = in_use; bulk != NULL; bulk = bulk->next)
+		bulk->is_stale |= bulk->rules == NULL || user_rules_run_code(bulk->rules);
+}
+
 /* Those that an error has left, with relations and pages that are no longer theirs. */
 static void
 forget_used(int nest_level)
@@ -145,61 +153,14 @@ watch_once(void)
 	if (is_watched)
 		return;
 	CacheRegisterRelcacheCallback(on_relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, on_code_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, on_code_changed, (Datum) 0);
 	RegisterXactCallback(on_transaction_end, NULL);
 	RegisterSubXactCallback(on_subtransaction_end, NULL);
 	is_watched = true;
 }
 
 /* ---------- beginning ---------- */
-
-static bool
-is_foreign_function(Oid function, void *context)
-{
-	return function >= FirstGenbkiObjectId;
-}
-
-/* Does the expression call a function that did not come with the server? */
-static bool
-calls_foreign_function(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, CoerceToDomain)) /* whose constraints may be anything */
-		return true;
-	if (check_functions_in_node(node, is_foreign_function, context))
-		return true;
-	return expression_tree_walker(node, calls_foreign_function, context);
-}
-
-/* Does the index compare, or whatever else it does, by functions that did not come with the server?
- */
-static bool
-is_of_foreign_class(Relation index)
-{
-	int count = IndexRelationGetNumberOfKeyAttributes(index) * index->rd_indam->amsupport;
-
-	for (int i = 0; i < count; i++)
-	{
-		if (is_foreign_function(index->rd_support[i], NULL))
-			return true;
-	}
-	return false;
-}
-
-static bool
-indexes_run_code(const ResultRelInfo *result_rel)
-{
-	for (int i = 0; i < result_rel->ri_NumIndices; i++)
-	{
-		const IndexInfo *info = result_rel->ri_IndexRelationInfo[i];
-
-		if (calls_foreign_function((Node *) info->ii_Expressions, NULL) ||
-			calls_foreign_function((Node *) info->ii_Predicate, NULL) ||
-			is_of_foreign_class(result_rel->ri_IndexRelationDescs[i]))
-			return true;
-	}
-	return false;
-}
 
 static BulkInsert *
 make(Oid relid)
@@ -232,7 +193,7 @@ open_first(BulkInsert *bulk)
 	for (int i = 0; i < result_rel->ri_NumIndices; i++)
 		bulk->index_ids[i] = RelationGetRelid(result_rel->ri_IndexRelationDescs[i]);
 	bulk->nindexes = result_rel->ri_NumIndices;
-	bulk->runs_code = indexes_run_code(result_rel);
+	bulk->runs_code = user_rules_indexes_run_code(result_rel);
 	bulk->rules = user_rules_learn(result_rel, bulk->estate);
 	search_path_show(nest_level);
 	MemoryContextSwitchTo(old_context);
@@ -382,6 +343,7 @@ void
 bulk_check(BulkInsert *bulk, TupleTableSlot *slot)
 {
 	user_rules_check(bulk->rules, slot);
+	ResetPerTupleExprContext(bulk->estate); /* what was computed is the slot's own now */
 }
 
 void
@@ -463,6 +425,8 @@ void
 bulk_set(TupleTableSlot *slot, int column, Datum value)
 {
 	column = table_column(slot->tts_tupleDescriptor, column);
+	if (column > slot->tts_tupleDescriptor->natts)
+		elog(ERROR, "column %d does not exist", column);
 	slot->tts_values[column - 1] = value;
 	slot->tts_isnull[column - 1] = false;
 }

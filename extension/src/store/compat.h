@@ -93,6 +93,17 @@ compat_session_number(void)
 #endif
 }
 
+/* Columns that are computed where they are read, which 18 has. */
+static inline bool
+compat_has_virtual_columns(TupleDesc desc)
+{
+#if PG_VERSION_NUM >= 180000
+	return desc->constr != NULL && desc->constr->has_generated_virtual;
+#else
+	return false;
+#endif
+}
+
 /* The table's primary key, which is none that could be deferred. */
 static inline Oid
 compat_primary_key(Relation table)

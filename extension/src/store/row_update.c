@@ -93,6 +93,7 @@ try_update(RowUpdate *update, HeapTuple row, int ncolumns, int *columns, Datum *
 	/* heap_update() can do without waiting, and asserts that nobody asks for it */
 	if (!wait && !try_lock(update->table, row))
 		return false;
+	wait = true;
 #endif
 	make_room(update->table, row, changed);
 	ExecStoreHeapTuple(changed, update->slot, true);

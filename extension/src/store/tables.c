@@ -21,7 +21,8 @@ static struct
 	char name[NAMEDATALEN];
 	Oid  oid;
 } known[KNOWN_MAX];
-static int nknown = -1; /* nobody has asked yet */
+static int    nknown = -1; /* nobody has asked yet */
+static uint64 nforgotten;  /* how often they were forgotten */
 
 /* Columns that were added by a later version than 1.0. */
 static struct
@@ -50,6 +51,7 @@ static void
 forget_known(Datum argument, int cache, uint32 hash)
 {
 	nknown = 0;
+	nforgotten++;
 }
 
 Oid
@@ -62,7 +64,8 @@ find_table(const char *table_name)
 static void
 locate_added(const char *table_name, Oid oid)
 {
-	table_columns_moved = 0;
+	int moved = 0;
+
 	for (int i = 0; i < lengthof(added); i++)
 	{
 		if (strcmp(added[i].table, table_name) == 0)
@@ -72,8 +75,9 @@ locate_added(const char *table_name, Oid oid)
 			added[i].row_type = get_rel_type_id(oid);
 			added[i].number = number != InvalidAttrNumber ? number : NO_COLUMN;
 		}
-		table_columns_moved += OidIsValid(added[i].row_type) && added[i].number != added[i].column;
+		moved += OidIsValid(added[i].row_type) && added[i].number != added[i].column;
 	}
+	table_columns_moved = moved;
 }
 
 int
@@ -90,7 +94,8 @@ table_moved_column(Oid row_type, int column)
 static Oid
 look_up(const char *table_name)
 {
-	Oid oid;
+	Oid    oid;
+	uint64 begun;
 
 	if (nknown < 0)
 	{
@@ -98,10 +103,14 @@ look_up(const char *table_name)
 		CacheRegisterSyscacheCallback(NAMESPACEOID, forget_known, (Datum) 0);
 		nknown = 0;
 	}
-	oid = find_table(table_name);
-	if (!OidIsValid(oid))
-		elog(ERROR, "table \"%s.%s\" does not exist", OA_SCHEMA, table_name);
-	locate_added(table_name, oid);
+	do /* until nothing has changed meanwhile */
+	{
+		begun = nforgotten;
+		oid = find_table(table_name);
+		if (!OidIsValid(oid))
+			elog(ERROR, "table \"%s.%s\" does not exist", OA_SCHEMA, table_name);
+		locate_added(table_name, oid);
+	} while (nforgotten != begun);
 	if (nknown < KNOWN_MAX && strlen(table_name) < NAMEDATALEN)
 	{
 		memcpy(known[nknown].name, table_name, strlen(table_name) + 1);

@@ -1,16 +1,23 @@
 /*
  * user_rules.c
- *		What users have added to our tables: defaults, generated columns, constraints.
+ *		What users have added to our tables: defaults, generated columns, constraints, indexes.
  */
 #include "postgres.h"
 
 #include "store/user_rules.h"
 
+#include "access/amapi.h"
+#include "access/transam.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
 #include "rewrite/rewriteHandler.h"
+#include "store/compat.h"
 #include "store/search_path.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #define OWN_CHECKS_MAX 8
@@ -26,6 +33,7 @@ struct UserRules
 	AttrNumber    *not_null;
 	bool           has_generated;
 	bool           has_checks;
+	bool           has_code; /* a default is no constant */
 };
 
 /* Our own CHECK constraints of the tables that are written here, by name, as the relation cache
@@ -92,19 +100,44 @@ has_generated(Relation table)
 bool
 user_rules_exist(Relation table)
 {
-	return has_generated(table) || has_checks(table);
+	return has_generated(table) || has_checks(table) ||
+		   compat_has_virtual_columns(RelationGetDescr(table));
+}
+
+bool
+user_rules_run_code(const UserRules *rules)
+{
+	return rules->has_generated || rules->has_checks || rules->has_code;
+}
+
+/* The null of a domain, which may not be one; NULL of another type. */
+static Node *
+null_of_domain(const FormData_pg_attribute *attribute)
+{
+	int32 modifier = attribute->atttypmod;
+	Oid   base = getBaseTypeAndTypmod(attribute->atttypid, &modifier);
+
+	if (base == attribute->atttypid)
+		return NULL;
+	return coerce_to_domain((Node *) makeNullConst(base, modifier, attribute->attcollation), base,
+							modifier, attribute->atttypid, COERCION_IMPLICIT, COERCE_IMPLICIT_CAST,
+							-1, false);
 }
 
 static void
 learn_default(UserRules *rules, Relation table, AttrNumber column)
 {
 	Node *expression = build_column_default(table, column);
+	Expr *planned;
 
 	if (expression == NULL)
+		expression = null_of_domain(TupleDescAttr(RelationGetDescr(table), column - 1));
+	if (expression == NULL)
 		return;
+	planned = expression_planner((Expr *) expression);
+	rules->has_code |= !IsA(planned, Const);
 	rules->default_columns[rules->ndefaults] = column;
-	rules->defaults[rules->ndefaults++] =
-		ExecInitExpr(expression_planner((Expr *) expression), NULL);
+	rules->defaults[rules->ndefaults++] = ExecInitExpr(planned, NULL);
 }
 
 UserRules *
@@ -182,4 +215,55 @@ user_rules_check(const UserRules *rules, TupleTableSlot *slot)
 		ExecComputeStoredGenerated(rules->result_rel, rules->estate, slot, CMD_INSERT);
 	ExecConstraints(rules->result_rel, slot, rules->estate);
 	search_path_show(nest_level);
+}
+
+/* ---------- indexes ---------- */
+
+static bool
+is_foreign_function(Oid function, void *context)
+{
+	return function >= FirstGenbkiObjectId;
+}
+
+/* Does the expression call a function that did not come with the server? */
+static bool
+calls_foreign_function(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, CoerceToDomain)) /* whose constraints may be anything */
+		return true;
+	if (check_functions_in_node(node, is_foreign_function, context))
+		return true;
+	return expression_tree_walker(node, calls_foreign_function, context);
+}
+
+/* Does the index compare, or whatever else it does, by functions that did not come with the server?
+ */
+static bool
+is_of_foreign_class(Relation index)
+{
+	int count = IndexRelationGetNumberOfKeyAttributes(index) * index->rd_indam->amsupport;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (is_foreign_function(index->rd_support[i], NULL))
+			return true;
+	}
+	return false;
+}
+
+bool
+user_rules_indexes_run_code(const ResultRelInfo *result_rel)
+{
+	for (int i = 0; i < result_rel->ri_NumIndices; i++)
+	{
+		const IndexInfo *info = result_rel->ri_IndexRelationInfo[i];
+
+		if (calls_foreign_function((Node *) info->ii_Expressions, NULL) ||
+			calls_foreign_function((Node *) info->ii_Predicate, NULL) ||
+			is_of_foreign_class(result_rel->ri_IndexRelationDescs[i]))
+			return true;
+	}
+	return false;
 }

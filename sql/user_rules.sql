@@ -103,6 +103,11 @@ ALTER TABLE order_line DROP CONSTRAINT once, DROP COLUMN label;
 ALTER TABLE hold DROP COLUMN is_open;
 ALTER TABLE stock DROP CONSTRAINT few, DROP COLUMN available;
 ALTER TABLE outbox DROP COLUMN shard;
+-- with nothing but a default that is code
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]') IS NOT NULL AS placed;
+CREATE OR REPLACE FUNCTION public_number() RETURNS text LANGUAGE sql AS $$ SELECT 'third' $$;
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]') IS NOT NULL AS placed;
+SELECT name FROM orders ORDER BY order_id DESC LIMIT 2;
 
 -- and none of our own is looked at where a user has added none: what notices here is under the names of ours
 CREATE FUNCTION notices(which text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'looked at %', which; RETURN true; END $$;

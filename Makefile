@@ -229,7 +229,7 @@ mutate: packages
 valgrind: build
 	@scripts/install-packages valgrind
 	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) unit-programs
-	@for program in $(BUILD)/unit/*_test; do valgrind -q --error-exitcode=1 --leak-check=full $$program || exit 1; done
+	@for program in $(BUILD)/unit/*_test; do valgrind -q --error-exitcode=1 --leak-check=full --suppressions=bridge/test/valgrind.supp $$program || exit 1; done
 
 # libFuzzer on what parses a stranger's text; FUZZ_SECONDS (300) each. New inputs are kept in build/fuzz/
 fuzz: build

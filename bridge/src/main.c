@@ -158,7 +158,7 @@ typedef struct HttpRole
 	HttpServer *server;
 	ApiIntakes  intakes;
 	PlacerLane  lanes[2];
-	QueryWorker workers[QUEUE_COUNT][2]; /* the first thread's, and the others' */
+	QueryWorker workers[QUEUE_COUNT][2]; /* who take what is slow, and who do not */
 	Threads     threads;
 } HttpRole;
 
@@ -197,16 +197,15 @@ create_intakes(ApiIntakes *intakes)
 }
 
 static bool
-start_workers(HttpRole *http, ApiQueue queue, int count, int jobs_max)
+start_workers(HttpRole *http, ApiQueue queue, int nslow, int nquick, int jobs_max)
 {
 	QueryWorker *workers = http->workers[queue];
 
 	workers[0] = (QueryWorker){http->intakes.queues[queue], jobs_max, true};
-	workers[1] = workers[0];
-	workers[1].takes_slow = queue == QUEUE_SYNCS; /* a pull takes as long as the vendor */
-	for (int i = 0; i < count; i++)
+	workers[1] = (QueryWorker){http->intakes.queues[queue], jobs_max, false};
+	for (int i = 0; i < nslow + nquick; i++)
 	{
-		if (!start_thread(&http->threads, queries_run, &workers[i > 0]))
+		if (!start_thread(&http->threads, queries_run, &workers[i >= nslow]))
 			return false;
 	}
 	return true;
@@ -239,11 +238,11 @@ start_http(HttpRole *http)
 		if (!start_thread(&http->threads, placer_run, &http->lanes[i]))
 			return false;
 	}
-	if (!start_workers(http, QUEUE_READS, READ_THREADS, READS_MAX) ||
-		!start_workers(http, QUEUE_PRODUCTS, READ_THREADS, READS_MAX) ||
-		!start_workers(http, QUEUE_CHANGES, CHANGE_THREADS, 1) ||
-		!start_workers(http, QUEUE_LISTS, LIST_THREADS, LISTS_MAX) ||
-		!start_workers(http, QUEUE_SYNCS, SYNC_THREADS, 1) ||
+	if (!start_workers(http, QUEUE_READS, 1, READ_THREADS - 1, READS_MAX) ||
+		!start_workers(http, QUEUE_PRODUCTS, 1, READ_THREADS - 1, READS_MAX) ||
+		!start_workers(http, QUEUE_CHANGES, 1, CHANGE_THREADS - 1, 1) ||
+		!start_workers(http, QUEUE_LISTS, 1, LIST_THREADS - 1, LISTS_MAX) ||
+		!start_workers(http, QUEUE_SYNCS, SYNC_THREADS, 0, 1) ||
 		!start_thread(&http->threads, listeners_run, NULL))
 		return false;
 	if (*config.read_database_url != '\0' && !start_thread(&http->threads, standby_watch_run, NULL))

@@ -200,14 +200,8 @@ a_set_back_has_the_ids_jump_once(void **state)
 	send(relay, 1, 20);
 	for (int n = 0; n < 10; n++)
 	{
-		const char *timeline = "A", *one = "1";
-
-		fake.nqueries = 0;
-		fake_forget_answers();
-		fake_answer(fake_texts(1, &timeline));
-		fake_answer(fake_texts(1, &one)); /* of the last ones; not of all */
-		fake.fails_from = n == 0 ? 4 : 3;
-		assert_int_equal(relay_look_back(relay), n == 9);
+		fake.fails_from = n == 0 ? 4 : 3; /* the last ones are answered for; all are not */
+		assert_int_equal(look_back(relay, "A", 1, (const char *const[]){"1"}), n == 9);
 		assert_int_equal(fake.nqueries, n == 0 ? 4 : 3);
 		assert_ptr_equal(fake.asked[2], n == 0 ? SQL_LEAVE_ORDER_IDS : SQL_RELAY_MISSING);
 		fake.fails_from = 0;

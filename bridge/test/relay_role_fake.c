@@ -219,6 +219,13 @@ relay_lease_ms(void)
 	return 30000;
 }
 
+bool
+relay_keep_lease(Relay *relay)
+{
+	(void) relay;
+	return does("ping");
+}
+
 const BrokerEvents *
 relay_broker_events(Relay *relay)
 {

@@ -39,6 +39,13 @@ COMMENT ON FUNCTION place_order_documents_skip_locked(jsonb) IS
 'locked, or with a key that one is using, gets the error 55P03, keeps no outcome under its key, '
 'and may be tried again.';
 
+-- whose ids they are from the first on: a standby may be promoted before it has seen any
+CREATE FUNCTION begin_order_ids() RETURNS void
+AS 'MODULE_PATHNAME', 'oa_begin_order_ids'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+SELECT begin_order_ids() FROM timeline_seq WHERE NOT is_called;
+DROP FUNCTION begin_order_ids();
+
 CREATE OR REPLACE FUNCTION leave_order_ids()
 RETURNS void
 AS 'MODULE_PATHNAME', 'oa_leave_order_ids'

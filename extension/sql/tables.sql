@@ -185,12 +185,6 @@ CREATE SEQUENCE order_id_seq AS bigint;
 
 /* The cluster, timeline and database whose order ids these are, as one number: see order_ids.c. */
 CREATE SEQUENCE timeline_seq AS bigint;
--- whose ids they are from the first on: a standby may be promoted before it has seen any
-CREATE FUNCTION begin_order_ids() RETURNS void
-AS 'MODULE_PATHNAME', 'oa_begin_order_ids'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
-SELECT begin_order_ids();
-DROP FUNCTION begin_order_ids();
 
 CREATE TABLE orders (
 	order_id		bigint PRIMARY KEY,

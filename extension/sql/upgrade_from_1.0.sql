@@ -80,12 +80,6 @@ SELECT pg_catalog.pg_extension_config_dump('stock_lane', '');
 
 CREATE SEQUENCE timeline_seq AS bigint;
 SELECT pg_catalog.pg_extension_config_dump('timeline_seq', '');
--- whose ids they are from the first on: a standby may be promoted before it has seen any
-CREATE FUNCTION begin_order_ids() RETURNS void
-AS 'MODULE_PATHNAME', 'oa_begin_order_ids'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
-SELECT begin_order_ids();
-DROP FUNCTION begin_order_ids();
 
 -- another signature
 DROP FUNCTION configure_product(text, bigint, bigint, text);

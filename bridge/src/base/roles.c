@@ -5,7 +5,6 @@
 #include "base/roles.h"
 
 #include <stdatomic.h>
-
 #include <string.h>
 
 #include "base/config.h"

@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+
 #include "base/text.h"
 
 typedef enum Role

@@ -126,6 +126,20 @@ idle(Relay *relay)
 
 /* ---------- leading ---------- */
 
+static bool
+connect_broker(Relay *relay)
+{
+	broker_close(relay->broker);
+	relay->broker = broker_open(config.rabbitmq_url, "order-bridge relay", publish_timeout_ms(),
+								relay_broker_events(relay));
+	/* which may have taken long: it is not to end the lease */
+	if (relay->broker != NULL && relay_keep_lease(relay) && broker_declare(relay->broker, NULL))
+		return true;
+	broker_close(relay->broker);
+	relay->broker = NULL;
+	return false;
+}
+
 /* From now on the server ends our session, and gives back its lock, if it hears nothing of us. */
 static bool
 take_lease(Relay *relay)
@@ -140,20 +154,6 @@ take_lease(Relay *relay)
 		 DB_OK;
 	PQclear(result);
 	return ok;
-}
-
-static bool
-connect_broker(Relay *relay)
-{
-	broker_close(relay->broker);
-	relay->broker = broker_open(config.rabbitmq_url, "order-bridge relay", publish_timeout_ms(),
-								relay_broker_events(relay));
-	/* which may have taken long: it is not to end the lease */
-	if (relay->broker != NULL && take_lease(relay) && broker_declare(relay->broker, NULL))
-		return true;
-	broker_close(relay->broker);
-	relay->broker = NULL;
-	return false;
 }
 
 /* True if the lock that makes a relay the leader is ours. */

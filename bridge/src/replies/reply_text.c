@@ -162,8 +162,10 @@ reply_text_read(const char *body, size_t bytes, char *complaint, size_t complain
 	if (mended != NULL)
 	{
 		mend_escapes(mended);
-		readable = text_readable_numbers(mended, false);
+		reply = json_loads(mended, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	}
+	if (reply == NULL && mended != NULL)
+		readable = text_readable_numbers(mended, false);
 	if (readable != NULL)
 		reply = json_loads(readable, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	if (reply == NULL && readable != NULL)

@@ -354,6 +354,13 @@ sort_results(json_t *results, const PGresult *vendors)
 	json_decref(sorted);
 }
 
+/* Is there a vendor from that row on, or a feed, that is not done with? */
+static bool
+has_more(const Syncer *syncer, const PGresult *vendors, int row)
+{
+	return row < PQntuples(vendors) || puller_count(syncer->puller) > 0 || syncer->applying != NULL;
+}
+
 bool
 sync_now(Db *db, const char *vendor_id, json_t *results)
 {
@@ -367,15 +374,12 @@ sync_now(Db *db, const char *vendor_id, json_t *results)
 		return false;
 	yield_to_others();
 	ok = db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 1, params, &vendors) == DB_OK;
-	while (ok && (next < PQntuples(vendors) || puller_count(syncer.puller) > 0 ||
-				  syncer.applying != NULL))
+	while (ok && has_more(&syncer, vendors, next) && !stop_requested())
 	{
-		ok = !stop_requested();
-		if (!ok)
-			break;
 		next = pull_vendors(&syncer, vendors, next);
 		step(&syncer);
 	}
+	ok = ok && !has_more(&syncer, vendors, next);
 	if (ok)
 		sort_results(results, vendors);
 	PQclear(vendors);

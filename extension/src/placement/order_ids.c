@@ -90,7 +90,7 @@ follow(TimeLineID timeline)
 	{
 		int64 last = last_value(PLAN_LAST_ORDER_ID);
 
-		if (known != 0 && (last != 0 || !is_of_this_cluster(known, timeline)))
+		if (last != 0 || !is_of_this_cluster(known, timeline))
 			jump(last, "this is another cluster, timeline or database than before");
 		set_last_value("timeline_seq", identity);
 	}

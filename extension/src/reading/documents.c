@@ -11,7 +11,6 @@
 #include "miscadmin.h"
 #include "outbox/events.h"
 #include "store/rows.h"
-#include "store/tables.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -89,7 +88,7 @@ void
 document_time_column(StringInfo json, const char *name, TupleTableSlot *slot, int column)
 {
 	bool  is_null;
-	Datum at = slot_getattr(slot, table_column(slot->tts_tupleDescriptor, column), &is_null);
+	Datum at = row_get(slot, column, &is_null);
 
 	document_time(json, name, at, is_null);
 }

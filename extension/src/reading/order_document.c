@@ -170,7 +170,7 @@ read_hold(TupleTableSlot *slot, History *history)
 	HoldText       hold = {DatumGetInt32(row_column(slot, HOLD_COLUMN_ATTEMPT)),
 						   DatumGetInt32(row_column(slot, HOLD_COLUMN_LINE_NO)),
 						   row_text(slot, HOLD_COLUMN_VENDOR_ID)};
-	Datum          settled_at = slot_getattr(slot, HOLD_COLUMN_SETTLED_AT, &is_open);
+	Datum          settled_at = row_get(slot, HOLD_COLUMN_SETTLED_AT, &is_open);
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
@@ -348,7 +348,7 @@ static void
 begin_history(TupleTableSlot *order, History *history)
 {
 	bool  is_pending;
-	Datum closed_at = slot_getattr(order, ORDERS_COLUMN_CLOSED_AT, &is_pending);
+	Datum closed_at = row_get(order, ORDERS_COLUMN_CLOSED_AT, &is_pending);
 
 	add_happening(history,
 				  (Happening){DatumGetTimestampTz(row_column(order, ORDERS_COLUMN_PLACED_AT)),

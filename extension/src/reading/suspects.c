@@ -249,7 +249,7 @@ state_is_right(const Inspection *inspection, TupleTableSlot *order, const HoldSu
 {
 	bool is_open;
 
-	(void) slot_getattr(order, ORDERS_COLUMN_CLOSED_AT, &is_open);
+	(void) row_get(order, ORDERS_COLUMN_CLOSED_AT, &is_open);
 	if (sums->is_odd || (status == ORDER_PENDING) != is_open)
 		return false;
 	if (!amount_is(sums->amount, DatumGetNumeric(row_column(order, ORDERS_COLUMN_TOTAL_AMOUNT))))

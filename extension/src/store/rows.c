@@ -383,11 +383,17 @@ row_scan_unpin(RowScan *scan)
 }
 
 Datum
+row_get(TupleTableSlot *slot, int column, bool *is_null)
+{
+	return slot_getattr(slot, table_column(slot->tts_tupleDescriptor, column), is_null);
+}
+
+Datum
 row_column(TupleTableSlot *slot, int column)
 {
 	bool is_null;
 
-	return slot_getattr(slot, table_column(slot->tts_tupleDescriptor, column), &is_null);
+	return row_get(slot, column, &is_null);
 }
 
 /* False if it is null, or if the table of an earlier version of the extension has no such column.
@@ -424,10 +430,7 @@ char *
 row_text(TupleTableSlot *slot, int column)
 {
 	bool  is_null;
-	Datum value;
-
-	column = table_column(slot->tts_tupleDescriptor, column);
-	value = slot_getattr(slot, column, &is_null);
+	Datum value = row_get(slot, column, &is_null);
 
 	return is_null ? NULL : TextDatumGetCString(value);
 }

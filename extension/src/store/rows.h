@@ -120,6 +120,7 @@ extern void row_serialization_failure(Relation table);
  * Columns of a slot; text is palloc'd, and NULL if null. Of row_int64 and row_bool a null is
  * if_null, and so is a column that the table does not have before ALTER EXTENSION UPDATE.
  */
+extern Datum row_get(TupleTableSlot *slot, int column, bool *is_null);
 extern Datum row_column(TupleTableSlot *slot, int column);
 extern int64 row_int64(TupleTableSlot *slot, int column, int64 if_null);
 extern bool  row_bool(TupleTableSlot *slot, int column, bool if_null);

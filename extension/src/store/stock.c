@@ -17,22 +17,33 @@
 
 /* ---------- finding ---------- */
 
+int
+stock_compare_keys(const void *a, const void *b)
+{
+	const StockKey *left = a;
+	const StockKey *right = b;
+	int             order = strcmp(left->product_id, right->product_id);
+
+	if (order != 0 || left->vendor_id == NULL || right->vendor_id == NULL)
+		return order;
+	return strcmp(left->vendor_id, right->vendor_id);
+}
+
 /* The first row that is not before (product, vendor); vendor NULL is before all. */
 static int
 lower_bound(const StockRows *stock, const char *product_id, const char *vendor_id)
 {
-	int low = 0;
-	int high = stock->nrows;
+	StockKey key = {product_id, vendor_id};
+	int      low = 0;
+	int      high = stock->nrows;
 
 	while (low < high)
 	{
 		int             middle = (low + high) / 2;
 		const StockRow *row = &stock->rows[middle];
-		int             order = strcmp(row->product_id, product_id);
+		StockKey        row_key = {row->product_id, row->vendor_id};
 
-		if (order == 0 && vendor_id != NULL)
-			order = strcmp(row->vendor_id, vendor_id);
-		if (order < 0)
+		if (stock_compare_keys(&row_key, &key) < 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -70,18 +81,6 @@ stock_find(const StockRows *stock, const char *product_id, const char *vendor_id
 		strcmp(stock->rows[row].vendor_id, vendor_id) == 0)
 		return &stock->rows[row];
 	return NULL;
-}
-
-int
-stock_compare_keys(const void *a, const void *b)
-{
-	const StockKey *left = a;
-	const StockKey *right = b;
-	int             order = strcmp(left->product_id, right->product_id);
-
-	if (order != 0 || left->vendor_id == NULL || right->vendor_id == NULL)
-		return order;
-	return strcmp(left->vendor_id, right->vendor_id);
 }
 
 bool

@@ -192,6 +192,32 @@ SELECT total_amount FROM orders WHERE order_id = :order_id;
 SELECT return_order(:order_id, '[{"productId": "f", "quantity": 4}]') IS NOT NULL AS returned;
 SELECT payload->>'amount' AS amount FROM outbox WHERE routing_key = 'order.returned' AND order_id = :order_id;
 SELECT * FROM check_consistency();
+-- a vendor may answer for an attempt that is lost: what survived the loss has its next attempts elsewhere
+SELECT register_vendor(v, v) FROM unnest('{later,last}'::text[]) AS v;
+SELECT sync_vendor_stock(v, '[{"id": "survivor", "quantity": 9, "price": 1}]') IS NOT NULL AS stocked FROM unnest('{a,b,later,last}'::text[]) AS v;
+SET order_aggregator.max_attempts = 3;
+SELECT place_order('c', '[{"productId": "survivor", "quantity": 1}]') AS old \gset
+BEGIN;
+SELECT reject_order(:old, 'a', 'no');
+SELECT vendor_id AS lost_vendor, attempt AS lost_attempt FROM hold WHERE order_id = :old AND status = 'open' \gset
+ROLLBACK;
+SELECT leave_order_ids();
+SELECT reject_order(:old, 'a', 'no');
+SELECT vendor_id = :'lost_vendor' AS same_vendor, :lost_attempt AS lost_attempt, attempt > 1000 AS is_elsewhere, attempt % 1000 AS number FROM hold WHERE order_id = :old AND status = 'open';
+SELECT outcome, detail FROM apply_vendor_replies(jsonb_build_array(jsonb_build_object('orderId', :old, 'vendorId', :'lost_vendor', 'attempt', :lost_attempt, 'status', 'confirmed')));
+SELECT payload->>'attempt' = h.attempt::text AS asked FROM outbox AS o JOIN hold AS h USING (order_id) WHERE order_id = :old AND h.status = 'open' AND routing_key = 'order.placed.' || h.vendor_id;
+-- again, and each counts: the fourth would be one too many
+SELECT leave_order_ids();
+SELECT reject_order(:old, 'b', 'no');
+SELECT attempt % 1000 AS number, attempt > lag(attempt) OVER (ORDER BY held_at, attempt) AS is_later, status FROM hold WHERE order_id = :old ORDER BY attempt;
+SELECT reject_order(:old, vendor_id, 'no') FROM hold WHERE order_id = :old AND status = 'open';
+SELECT status FROM orders WHERE order_id = :old;
+-- an order of now counts from 1
+SELECT place_order('c', '[{"productId": "survivor", "quantity": 1}]') AS new \gset
+SELECT reject_order(:new, 'a', 'no');
+SELECT attempt FROM hold WHERE order_id = :new ORDER BY 1;
+RESET order_aggregator.max_attempts;
+SELECT * FROM check_consistency();
 -- more came back than was sold: reported
 UPDATE order_return SET quantity = 100 WHERE order_id = :first AND return_id = 1;
 SELECT problem, subject FROM check_consistency();

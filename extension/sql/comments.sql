@@ -78,7 +78,8 @@ COMMENT ON COLUMN orders.traceparent IS 'W3C trace context of the request.';
 COMMENT ON TABLE order_line IS 'One line a product of an order.';
 COMMENT ON TABLE hold IS
 'Units of a stock row that an order has: open, confirmed, rejected, released or returned.';
-COMMENT ON COLUMN hold.attempt IS 'From 1; one more each time the order is sourced anew.';
+COMMENT ON COLUMN hold.attempt IS
+'From 1; one more each time the order is sourced anew, in the last three digits.';
 COMMENT ON COLUMN hold.unit_price IS 'As it was when the hold was made.';
 COMMENT ON TABLE vendor_retry IS 'Each time that a silent vendor was asked again.';
 COMMENT ON TABLE order_return IS 'Units that customers sent back after confirmation.';

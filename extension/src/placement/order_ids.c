@@ -1,6 +1,6 @@
 /*
  * order_ids.c
- *		Where the ids of orders come from, and that none is given twice.
+ *		Where the ids of orders and their attempts come from, and that none is given twice.
  *
  * A standby that is promoted, a restore to an earlier point and a dump that is restored go on from
  * where they were, which may be before the last id that was given: its order is lost, but a
@@ -12,6 +12,10 @@
  * knows of it, as a relay does that misses what it has sent, calls leave_order_ids(). A database
  * that has no order yet may have lost its first ones: only if it is a copy beside the one that it
  * was made of, by CREATE DATABASE, does it begin with the first id.
+ *
+ * An order that is still there may have been sourced anew by a transaction that is gone, too. So
+ * an order from before a jump is not only sourced for the nth time: its attempts have the number of
+ * the jump's block before their own, three digits.
  *
  * All of it is in sequences, which keep what was set whatever becomes of the transaction, so that
  * nobody has to wait for a transaction that was first.
@@ -27,6 +31,7 @@
 #include "store/check.h"
 #include "store/locks.h"
 #include "store/plans.h"
+#include "store/settings.h"
 #include "store/tables.h"
 #include "utils/fmgrprotos.h"
 
@@ -35,6 +40,8 @@ PG_FUNCTION_INFO_V1(oa_leave_order_ids);
 
 #define IDS_JUMP  INT64CONST(1000000000)
 #define JUMPS_MAX 20000 /* 2^53, JSON's limit, is at 9 000 000 */
+
+#define ATTEMPT_BLOCKS 2000000 /* with three digits more it is an int */
 
 /* What a sequence has given last; 0 if nothing yet. */
 static int64
@@ -114,6 +121,30 @@ order_id_sequence(void)
 		followed_for = sequence;
 	}
 	return sequence;
+}
+
+int64
+newest_order_id(void)
+{
+	order_id_sequence(); /* jumps if need be */
+	return last_value(PLAN_LAST_ORDER_ID);
+}
+
+int
+attempt_number(int attempt)
+{
+	return (attempt - 1) % ATTEMPTS_MAX + 1;
+}
+
+int
+attempt_after(int attempt, int64 order_id, int64 newest)
+{
+	int64 block = newest / IDS_JUMP;
+	int   number = attempt_number(attempt) + 1;
+
+	if (block == order_id / IDS_JUMP)
+		return number;
+	return (int) (1 + block % ATTEMPT_BLOCKS) * ATTEMPTS_MAX + number;
 }
 
 Datum

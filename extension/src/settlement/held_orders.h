@@ -68,6 +68,7 @@ typedef struct Settlement
 	bool          skip_locked;
 	int64        *busy_order_ids; /* those that another transaction has locked */
 	int           nbusy;
+	int64         newest_order_id; /* 0: not read yet */
 } Settlement;
 
 /*

@@ -10,6 +10,7 @@
 #include "settlement/resourcing.h"
 
 #include "placement/holds.h"
+#include "placement/order_ids.h"
 #include "store/settings.h"
 #include "store/tables.h"
 #include "store/trigger.h"
@@ -36,6 +37,19 @@ last_attempt(const SettledOrder *order)
 	for (int i = 0; i < order->nholds; i++)
 		attempt = Max(attempt, order->holds[i].attempt);
 	return attempt;
+}
+
+/* The attempt that is next; 0 if there have been enough. */
+static int
+next_attempt(Settlement *settlement, const SettledOrder *order)
+{
+	int last = last_attempt(order);
+
+	if (attempt_number(last) >= guc_max_attempts)
+		return 0;
+	if (settlement->newest_order_id == 0)
+		settlement->newest_order_id = newest_order_id();
+	return attempt_after(last, order->facts.order_id, settlement->newest_order_id);
 }
 
 /* The vendors of the holds that the order keeps, each once; all their stock is locked. */
@@ -121,7 +135,7 @@ resourcing_source_anew(Settlement *settlement, SettledOrder *order, StockRows *s
 	int             *line_nos = palloc(sizeof(int) * order->nholds);
 	SourcingLimit    limit = vendor_limit(order, stock);
 	bool             allow_partial = order->allow_partial && !order->stays_if_unserved;
-	int              attempt = last_attempt(order) + 1;
+	int              attempt = next_attempt(settlement, order);
 	int              nlines = rejected_lines(order, stock, lines, line_nos);
 	int              npicks = -1;
 	SourcingPick    *picks;
@@ -132,7 +146,7 @@ resourcing_source_anew(Settlement *settlement, SettledOrder *order, StockRows *s
 		noffers += lines[l].noffers;
 	picks = palloc(sizeof(SourcingPick) * Max(noffers, 1));
 
-	if (attempt <= guc_max_attempts && sourcing_strategy_by_name(order->strategy, &strategy))
+	if (attempt > 0 && sourcing_strategy_by_name(order->strategy, &strategy))
 	{
 		/* whoever has refused a line is not asked for it again; the next order has its own marks */
 		for (int l = 0; l < nlines; l++)

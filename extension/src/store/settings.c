@@ -50,7 +50,8 @@ settings_define(void)
 	DefineCustomIntVariable("order_aggregator.max_attempts",
 							"How often an order is sourced, the first time included, before a "
 							"vendor's rejection rejects it.",
-							NULL, &guc_max_attempts, 3, 1, 1000, PGC_SUSET, 0, NULL, NULL, NULL);
+							NULL, &guc_max_attempts, 3, 1, ATTEMPTS_MAX, PGC_SUSET, 0, NULL, NULL,
+							NULL);
 	DefineCustomIntVariable(
 		"order_aggregator.expiry_grace",
 		"How long after its expiry a pending order is a problem to check_consistency().", NULL,

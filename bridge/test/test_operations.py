@@ -3,12 +3,13 @@
 import contextlib
 import json
 import random
+import re
 import subprocess
 import threading
 
 import psycopg
 import pytest
-from conftest import wait_until
+from conftest import TOP, wait_until
 from test_database import standby
 
 TABLES = ["orders", "order_line", "hold", "stock", "stock_lane", "idempotency", "vendor"]
@@ -213,10 +214,15 @@ def test_prepared_transactions_outlive_a_crash(world):
     world.consistent()
 
 
-def test_a_logical_replica_has_the_same_rows(world):
+def of_the_docs(first):
+    """The block of docs/operations.md that begins like that."""
+    return next(block for block in re.findall(r"```sql\n(.*?)```", (TOP / "docs/operations.md").read_text(), re.S) if block.startswith(first))
+
+
+def test_a_logical_replica_has_the_same_rows_and_may_take_over(world):
     """We write rows by ourselves: what is decoded of them is what there is."""
-    tables = ["vendor", "product", "stock", "stock_lane", "orders", "order_line", "hold", "order_return", "idempotency"]
-    listed = ", ".join(f"order_aggregator.{table}" for table in tables)
+    publication = of_the_docs("CREATE PUBLICATION order_aggregator")
+    tables = re.findall(r"order_aggregator\.\w+", publication)
     with psycopg.connect(world.url, autocommit=True) as db:
         db.execute("ALTER SYSTEM SET wal_level = logical")
     try:
@@ -225,18 +231,21 @@ def test_a_logical_replica_has_the_same_rows(world):
         world.connect()
         with another_database(world, "replica") as (_, url), psycopg.connect(url, autocommit=True) as replica:
             replica.execute("CREATE EXTENSION order_aggregator")
-            world.db.execute(f"CREATE PUBLICATION ours FOR TABLE {listed}")
+            world.db.execute(publication)
             world.db.execute("SET statement_timeout = '60s'")        # it waits for all transactions of the cluster
             world.value("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')::text", world.name)
             # in one cluster the slot is made beforehand
-            replica.execute(f"CREATE SUBSCRIPTION ours CONNECTION '{world.url}' PUBLICATION ours WITH (create_slot = false, slot_name = {world.name}, copy_data = false)")
+            replica.execute(f"CREATE SUBSCRIPTION ours CONNECTION '{world.url}' PUBLICATION order_aggregator WITH (create_slot = false, slot_name = {world.name}, copy_data = false)")
             try:
                 with Load(world) as load:
                     for _ in range(5):
                         load.some_more()
+                back = world.value(ONE, "p1")
+                world.db.execute("SELECT order_aggregator.confirm_order(%s), order_aggregator.return_order(%s, '[{\"lineNo\": 1, \"quantity\": 1}]')", [back, back])
+                pending = world.value(ONE, "p1")
                 wait_until(lambda: world.value("SELECT confirmed_flush_lsn >= pg_current_wal_lsn() FROM pg_replication_slots WHERE slot_name = %s", world.name), what="the replica")
                 for table in tables:
-                    rows = f"SELECT md5(string_agg(t::text, E'\\n' ORDER BY t::text)), count(*) FROM order_aggregator.{table} AS t"
+                    rows = f"SELECT md5(string_agg(t::text, E'\\n' ORDER BY t::text)), count(*) FROM {table} AS t"
                     assert replica.execute(rows).fetchone() == world.db.execute(rows).fetchone(), table
                 assert replica.execute("SELECT count(*) > 100 FROM order_aggregator.orders").fetchone()[0]
             finally:
@@ -245,6 +254,12 @@ def test_a_logical_replica_has_the_same_rows(world):
                 replica.execute("DROP SUBSCRIPTION ours")
                 wait_until(lambda: world.value("SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s AND active", world.name) == 0, what="the slot")
                 world.value("SELECT pg_drop_replication_slot(%s)::text", world.name)
+            replica.execute(of_the_docs("SELECT setval('order_aggregator.vendor_vendor_no_seq'"))
+            assert replica.execute(ONE, ["p1"]).fetchone()[0] > pending + 500_000_000
+            assert replica.execute("SELECT order_aggregator.confirm_order(%s)", [pending]).fetchone() == ("confirmed",)
+            assert replica.execute("SELECT order_aggregator.return_order(%s, '[{\"lineNo\": 1, \"quantity\": 1}]')", [pending]).fetchone()[0] > 1
+            replica.execute("SELECT order_aggregator.register_vendor('new', 'New')")
+            assert replica.execute("SELECT * FROM order_aggregator.check_consistency()").fetchall() == []
         world.consistent()
     finally:
         world.db.execute("ALTER SYSTEM RESET wal_level")

@@ -11,7 +11,8 @@
  * under its cluster, or a dump that is restored over the database that it is of, does not tell: who
  * knows of it, as a relay does that misses what it has sent, calls leave_order_ids(). A database
  * that has no order yet may have lost its first ones: only if it is a copy beside the one that it
- * was made of, by CREATE DATABASE, does it begin with the first id.
+ * was made of, by CREATE DATABASE, does it begin with the first id. Orders that came by logical
+ * replication have left their sequence behind.
  *
  * An order that is still there may have been sourced anew by a transaction that is gone, too. So
  * an order from before a jump is not only sourced for the nth time: its attempts have the number of
@@ -43,12 +44,21 @@ PG_FUNCTION_INFO_V1(oa_leave_order_ids);
 
 #define ATTEMPT_BLOCKS 2000000 /* with three digits more it is an int */
 
-/* What a sequence has given last; 0 if nothing yet. */
+/* What a sequence has given last, or the last order's id; 0 if nothing yet. */
 static int64
 last_value(PlanId plan)
 {
 	plan_execute(plan, NULL, NULL, SPI_OK_SELECT);
 	return SPI_processed == 1 ? spi_int64(0, 1) : 0;
+}
+
+/* Did the orders come here without their sequence? It is asked again, as others may be the first.
+ */
+static bool
+has_orders_of_others(void)
+{
+	return last_value(PLAN_LAST_ORDER_ID) == 0 && last_value(PLAN_LAST_ORDER) != 0 &&
+		   last_value(PLAN_LAST_ORDER_ID) == 0;
 }
 
 static void
@@ -66,9 +76,11 @@ identity_of(TimeLineID timeline)
 	return Max(1, (int64) (identity & PG_INT64_MAX));
 }
 
+/* Past the last id that the sequence has given, and past the last order. */
 static void
-jump(int64 last, const char *why)
+jump(const char *why)
 {
+	int64 last = Max(last_value(PLAN_LAST_ORDER), last_value(PLAN_LAST_ORDER_ID));
 	int64 blocks = (int64) pg_prng_uint64_range(&pg_global_prng_state, 1, JUMPS_MAX);
 	int64 next = ((last + IDS_JUMP / 2) / IDS_JUMP + blocks) * IDS_JUMP;
 
@@ -95,12 +107,12 @@ follow(TimeLineID timeline)
 	known = last_value(PLAN_LAST_TIMELINE);
 	if (known != identity)
 	{
-		int64 last = last_value(PLAN_LAST_ORDER_ID);
-
-		if (last != 0 || !is_of_this_cluster(known, timeline))
-			jump(last, "this is another cluster, timeline or database than before");
+		if (last_value(PLAN_LAST_ORDER_ID) != 0 || !is_of_this_cluster(known, timeline))
+			jump("this is another cluster, timeline or database than before");
 		set_last_value("timeline_seq", identity);
 	}
+	if (has_orders_of_others())
+		jump("there are orders that came without their sequence");
 	release_own_lock(OWN_LOCK_TIMELINE, false);
 }
 
@@ -160,8 +172,7 @@ oa_leave_order_ids(PG_FUNCTION_ARGS)
 	begin_writing("leave_order_ids()");
 	SPI_connect();
 	own_lock(OWN_LOCK_TIMELINE, false);
-	jump(last_value(PLAN_LAST_ORDER_ID),
-		 "the last ones may have been given to orders that are gone");
+	jump("the last ones may have been given to orders that are gone");
 	release_own_lock(OWN_LOCK_TIMELINE, false);
 	SPI_finish();
 	PG_RETURN_VOID();

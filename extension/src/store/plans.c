@@ -62,6 +62,10 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		{"SELECT s.last_value FROM order_aggregator.timeline_seq AS s WHERE s.is_called", 0, {0}},
 	[PLAN_LAST_ORDER_ID] =
 		{"SELECT s.last_value FROM order_aggregator.order_id_seq AS s WHERE s.is_called", 0, {0}},
+	[PLAN_LAST_ORDER] =
+		{"SELECT o.order_id FROM order_aggregator.orders AS o ORDER BY o.order_id DESC LIMIT 1",
+		 0,
+		 {0}},
 
 	/*
 	 * Keys are claimed in the order they are given: sorted, so that two batches

@@ -139,3 +139,13 @@ SELECT expire_orders();
 SELECT customer_id, status FROM orders WHERE order_id IN (:first, :second) ORDER BY order_id;
 SELECT cancel_order(:second, 'no');
 SELECT * FROM check_consistency();
+-- an event has the trace context of whoever caused it; else that of its order
+SET order_aggregator.traceparent = '00-0af7651916cd43dd8448eb211c80319c-0000000000000001-01';
+SELECT place_order('traced', '[{"productId": "now", "quantity": 1}]') AS first, place_order('traced', '[{"productId": "now", "quantity": 1}]') AS second, place_order('traced', '[{"productId": "now", "quantity": 1}]') AS third \gset
+SET order_aggregator.traceparent = '00-0af7651916cd43dd8448eb211c80319c-0000000000000002-01';
+SELECT cancel_order(:first, 'traced'), confirm_order(:third);
+SELECT return_order(:third) > 0 AS returned;
+SET order_aggregator.traceparent = 'that is none';
+SELECT cancel_order(:second, 'traced');
+RESET order_aggregator.traceparent;
+SELECT order_id - :first AS nth, routing_key, headers FROM outbox WHERE order_id IN (:first, :second, :third) ORDER BY event_id;

@@ -62,7 +62,7 @@ app.get('/products', async (request, reply) => {
     name: 'list',
     text: `SELECT json_build_object('isSuccess', true, 'data', json_agg(t ORDER BY t.id, t."vendorId"))::text AS document FROM (
              SELECT product_id AS id, product_name AS name, vendor_id AS "vendorId", vendor_name AS "vendorName",
-               vendor_sku AS "vendorProductId", price::text AS price, is_priced AS "isPriced", available AS quantity,
+               product_id AS "vendorProductId", vendor_sku AS "vendorSku", price::text AS price, is_priced AS "isPriced", available AS quantity,
                on_hand AS "onHand", reserved, is_active AS "isActive"
              FROM order_aggregator.vendor_offer ORDER BY product_id, vendor_id LIMIT $1) AS t`,
     values: [Number(request.query.limit)]

@@ -1,5 +1,6 @@
 """What goes wrong. Each fault is done, kept up for a while, and put right again."""
 
+import concurrent.futures
 import contextlib
 import itertools
 import os
@@ -183,8 +184,8 @@ class Faults:
         self.alarm("set_disk_free_limit", "100000GB", "200MB")
 
     def broker_closes(self):
-        for name in self.stage.brokers:
-            self.stage.rabbitmqctl(name, "close_all_connections", "chaos")
+        with concurrent.futures.ThreadPoolExecutor() as together:
+            list(together.map(lambda name: self.stage.rabbitmqctl(name, "close_all_connections", "chaos"), self.stage.brokers))
 
     def network(self, mode, seconds):
         """Between all bridges and all servers."""

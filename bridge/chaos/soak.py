@@ -72,7 +72,7 @@ class Soak:
         began = time.monotonic()
         kinds = iter([*faults.kinds]) if each else iter(faults.choose, None)
         while each or time.monotonic() - began < minutes * 60:
-            time.sleep(faults.random.uniform(0.2, 1))
+            time.sleep(faults.random.uniform(0.1, 0.5))
             kind = next(kinds, None)
             if kind is None:
                 break

@@ -37,11 +37,15 @@ class Stage:
         self.run("down")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.run("base")
-        self.env = {name: value.strip("'") for name, value in (line.removeprefix("export ").split("=", 1) for line in (self.folder / "env").read_text().splitlines())}
+        self.env = self.read_env("env")
         self.database_url, self.broker_urls = self.env["DATABASE_URL"], self.env["RABBITMQ_URL"].split(",")
-        for name in ("BRIDGE_DATABASE_URL", "BRIDGE_RABBITMQ_URL"):
-            self.program_env[name] = self.through_network(self.env[name])
+        for name, url in self.read_env("bridge.env").items():
+            self.program_env[f"BRIDGE_{name}"] = self.through_network(url)
         self.http_urls = [self.env[name] for name in ("HTTP_URL", "HTTP_URL_2") if name in self.env]
+
+    def read_env(self, name):
+        lines = (self.folder / name).read_text().splitlines()
+        return {key.removeprefix("export "): value.strip("'") for key, value in (line.split("=", 1) for line in lines)}
 
     def through_network(self, url):
         """The same URL, each of its addresses by way of the network that may be cut."""

@@ -22,27 +22,25 @@
 #include "sync/addresses.h"
 
 /*
- * The older system's DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME as a
- * connection string, malloc'd; NULL if none of them is set.
+ * DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME as a connection string,
+ * malloc'd; NULL if none of them is set.
  */
 static char *
 url_of_older_settings(void)
 {
-	static const char *const names[][2] = {{"DB_HOST", "host"},
-										   {"DB_PORT", "port"},
-										   {"DB_USER", "user"},
-										   {"DB_PASSWORD", "password"},
-										   {"DB_NAME", "dbname"}};
-	Text                     text = {0};
+	const char *const parts[][2] = {{"host", config.db_host},
+									{"port", config.db_port},
+									{"user", config.db_user},
+									{"password", config.db_password},
+									{"dbname", config.db_name}};
+	Text              text = {0};
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 	{
-		const char *value = getenv(names[i][0]);
-
-		if (value == NULL)
+		if (*parts[i][1] == '\0')
 			continue;
-		text_add_format(&text, "%s='", names[i][1]);
-		for (; *value != '\0'; value++)
+		text_add_format(&text, "%s='", parts[i][0]);
+		for (const char *value = parts[i][1]; *value != '\0'; value++)
 		{
 			if (*value == '\'' || *value == '\\')
 				text_add_char(&text, '\\');

@@ -215,6 +215,7 @@ static bool
 start_http(HttpRole *http)
 {
 	const HttpLimits limits = {.connections_max = config.connections_max,
+							   .shares_port = true,
 							   .connections_per_address_max = config.connections_per_address_max,
 							   .header_bytes_max = config.header_bytes_max,
 							   .log_requests = config.access_log,

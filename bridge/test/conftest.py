@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import resource
 import select
 import signal
@@ -28,6 +29,9 @@ SANITIZED = BUILD.name in ("asan", "tsan")      # then how much memory is taken 
 QUEUES = ["orders.placed", "orders.placed.dead", "orders.replies", "orders.replies.dead"]
 PATIENCE_S = 60     # what must happen has happened by then, also on a slow machine that is busy; nothing is asserted to be quick
 numbers = itertools.count(int(time.time()))
+# what the shell has for a bridge of its own is not for those under test
+for setting in re.findall(r"^\| `([A-Z0-9_]+)` \|", (TOP / "docs/settings.md").read_text(), re.M):
+    os.environ.pop(setting, None)
 
 
 def wait_until(condition, seconds=PATIENCE_S, what="the condition"):

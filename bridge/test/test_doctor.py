@@ -1,5 +1,6 @@
 """Settings from a file, what check-config says of them, and what the doctor finds missing: each cause by its name."""
 
+import json
 import pathlib
 import urllib.parse
 
@@ -110,14 +111,18 @@ def test_the_doctor_says_of_each_host_why_it_is_not_to_be_had(world):
     assert "password authentication failed" in result.stderr
 
 
-def test_the_older_system_s_settings(world):
-    """DB_HOST and the others in place of DATABASE_URL, with whatever a password may have in it."""
+def test_the_older_system_s_settings(world, tmp_path):
+    """DB_HOST and the others in place of DATABASE_URL, with whatever a password may have in it; from its .env too."""
     url = urllib.parse.urlsplit(world.env["DATABASE_URL"])
     role, password = f"older_{world.name}", "it's a \\ 'word'"
     world.db.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(password)))
     world.db.execute(f"GRANT order_aggregator_bridge TO {role}")
     world.stock(a={"x": 10})
-    bridge = world.ready_bridge(DATABASE_URL="", DB_HOST=url.hostname, DB_PORT=str(url.port), DB_NAME=url.path[1:], DB_USER=role, DB_PASSWORD=password)
+    older = {"DB_HOST": url.hostname, "DB_PORT": url.port, "DB_NAME": url.path[1:], "DB_USER": role}
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in older.items()) + 'DB_PASSWORD="it\'s a \\\\ \'word\'"\nRABBITMQ_URL=amqp://localhost\nPORT=3000\n')
+    result = world.command(f"--config={tmp_path / '.env'}", "status", DATABASE_URL="")
+    assert result.returncode == 0 and "parkedEvents" in json.loads(result.stdout), result
+    bridge = world.ready_bridge(DATABASE_URL="", DB_PASSWORD=password, **{name: str(value) for name, value in older.items()})
     world.vendors()
     world.place(3)
     wait_until(lambda: world.statuses() == {"confirmed": 3}, what="all to be confirmed")

@@ -134,6 +134,21 @@ def test_traceparent_goes_from_the_request_to_event_and_reply(world):
     assert [properties.headers["traceparent"] for properties, _, _ in world.take(queue)] == [trace, trace]
 
 
+def test_what_a_request_changes_has_its_traceparent(world):
+    world.stock(a={"x": 10})
+    queue = world.listen("order.cancelled", "order.returned")
+    traces = [f"00-0af7651916cd43dd8448eb211c80319c-{n:016x}-01" for n in range(4)]
+    orders = [world.value("SELECT order_id FROM order_aggregator.place_orders(jsonb_build_array(jsonb_build_object('productId', 'x', 'quantity', 1, 'traceparent', %s::text)))", traces[0])
+              for _ in range(4)]
+    world.value("SELECT order_aggregator.confirm_order(%s)", orders[0])
+    bridge = world.ready_bridge("--roles=http,relay")
+    for order, action, trace in ((orders[0], "return", traces[1]), (orders[1], "cancel", traces[2]), (orders[2], "cancel", "none, \u00fc"), (orders[3], "cancel", None)):
+        headers = {} if trace is None else {"traceparent": trace.encode()}
+        assert requests.post(f"{bridge.url}/order/{order}/{action}", headers=headers, timeout=PATIENCE_S).status_code in (200, 201)
+    wait_until(lambda: world.depth(queue) == 4, what="the events")
+    assert [properties.headers["traceparent"] for properties, _, _ in world.take(queue)] == [traces[1], traces[2], traces[0], traces[0]]
+
+
 # ---- the API's own description ----
 
 def json_schema(description):

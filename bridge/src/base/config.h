@@ -15,6 +15,11 @@ typedef struct Config
 	const char *database_url;
 	const char *relay_database_url;
 	const char *read_database_url; /* empty: none */
+	const char *db_host;           /* empty, as the next four: not given */
+	const char *db_port;
+	const char *db_user;
+	const char *db_password;
+	const char *db_name;
 	const char *rabbitmq_url;
 	TlsFiles    amqp_tls;
 	const char *database_url_file;

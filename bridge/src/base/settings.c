@@ -13,7 +13,7 @@
 #include "base/settings_file.h"
 #include "base/text.h"
 
-#define SETTINGS_MAX 64
+#define SETTINGS_MAX 96
 #define FIRST_KEY    0x1000
 #define CONFIG_KEY   (FIRST_KEY + SETTINGS_MAX)
 

@@ -268,6 +268,8 @@ hand_over_change(HttpExchange *exchange, const Route *route, const char *order_i
 		return;
 	}
 	json_object_del(json, "idempotencyKey");
+	if (http_header(exchange, "traceparent") != NULL)
+		json_object_set_new(json, "traceparent", json_string(http_header(exchange, "traceparent")));
 	job = job_create(exchange, &route->query);
 	if (job != NULL)
 	{

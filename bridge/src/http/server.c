@@ -342,7 +342,8 @@ log_start(const HttpServer *server, int port)
 static bool
 start(HttpServer *server, int port)
 {
-	int descriptor = server->wake >= 0 ? server_listen(server->address, port) : -1;
+	int descriptor =
+		server->wake >= 0 ? server_listen(server->address, port, server->limits.shares_port) : -1;
 
 	if (descriptor < 0)
 		return false;

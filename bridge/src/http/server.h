@@ -32,7 +32,8 @@ typedef struct HttpLimits
 	int idle_timeout_s; /* a request must be there within that, byte by byte or not, and so must its
 						   reply be taken */
 	bool log_requests;
-	bool with_tls; /* server_tls_load() has been called */
+	bool with_tls;    /* server_tls_load() has been called */
+	bool shares_port; /* the next one may take the port over while this one still has it */
 	/* called with a request's head, before its body is taken; false if it has replied to refuse it.
 	 * May be NULL */
 	bool (*admit)(HttpExchange *exchange);

@@ -173,24 +173,24 @@ listen_locally(int descriptor, const Address *address)
 }
 
 static bool
-listen_at(int descriptor, const Address *address, socklen_t length)
+listen_at(int descriptor, const Address *address, socklen_t length, bool shares_port)
 {
 	const int yes = 1;
 	const int no = 0;
 
 	if (address->any.sa_family == AF_UNIX)
 		return listen_locally(descriptor, address);
-	/* so that the next bridge can take the port over from this one; "::" is IPv4 too */
 	if (setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
-		setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof(yes)) != 0)
+		(shares_port && setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof(yes)) != 0))
 		return false;
+	/* "::" is IPv4 too */
 	if (address->any.sa_family == AF_INET6)
 		(void) setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof(no));
 	return bind(descriptor, &address->any, length) == 0 && listen(descriptor, LISTEN_BACKLOG) == 0;
 }
 
 int
-server_listen(const char *address, int port)
+server_listen(const char *address, int port, bool shares_port)
 {
 	Address     parsed;
 	socklen_t   length;
@@ -204,7 +204,7 @@ server_listen(const char *address, int port)
 	}
 	length = parse(&parsed, address, port);
 	descriptor = socket(parsed.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (descriptor >= 0 && listen_at(descriptor, &parsed, length))
+	if (descriptor >= 0 && listen_at(descriptor, &parsed, length, shares_port))
 		return descriptor;
 	if (parsed.any.sa_family == AF_UNIX)
 		log_error("cannot listen on %s: %s", address, strerror(errno));

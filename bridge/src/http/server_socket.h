@@ -17,10 +17,10 @@ extern bool http_address_is_ip6(const char *address);
 
 /*
  * server_listen returns a listening socket; -1, and a line in the log, if there can be none.
- * "unix:/path" makes a socket that owner and group may use, in place of one that nobody
- * listens at any more.
+ * shares_port: others of the same user that say so may listen there too. "unix:/path" makes a
+ * socket that owner and group may use, in place of one that nobody listens at any more.
  */
-extern int server_listen(const char *address, int port);
+extern int server_listen(const char *address, int port, bool shares_port);
 
 /* server_forget removes what server_listen has left in the file system. To be called once, before
  * the descriptor is closed: then the next server may have its socket there. */

@@ -196,18 +196,22 @@ const char SQL_TELL_STALE_VENDORS[] = "SELECT order_aggregator.tell_stale_vendor
 const char SQL_GET_ORDERS[] =
 	"SELECT request_no, document FROM order_aggregator.order_documents($1::bigint[])";
 
-/* $2: {"reason"}; $4: how long to wait for somebody's lock */
+/* $2: the change, and its request's "traceparent"; $4: how long to wait for somebody's lock */
+#define FROM_CHANGE                                                                                \
+	"FROM (SELECT j.b, set_config('lock_timeout', $4, true), "                                     \
+	"  set_config('order_aggregator.traceparent', coalesce(j.b->>'traceparent', ''), true) "       \
+	"FROM (SELECT $2::jsonb AS b) AS j OFFSET 0) AS d"
+
+/* $2: {"reason"} */
 const char SQL_CANCEL_ORDER[] =
 	"SELECT json_build_object('message', 'Order cancelled', 'orderId', $1::bigint, 'status', "
-	"  order_aggregator.cancel_order_once($1::bigint, b->>'reason', $3)) "
-	"FROM (SELECT $2::jsonb AS b, set_config('lock_timeout', $4, true) OFFSET 0) AS d";
+	"  order_aggregator.cancel_order_once($1::bigint, b->>'reason', $3)) " FROM_CHANGE;
 
-/* $2: {"lines", "restock"}; $4: how long to wait for somebody's lock */
+/* $2: {"lines", "restock"} */
 const char SQL_RETURN_ORDER[] =
 	"SELECT json_build_object('message', 'Units returned', 'orderId', $1::bigint, 'returnId', "
 	"  order_aggregator.return_order($1::bigint, nullif(b->'lines', 'null'), "
-	"coalesce((b->>'restock')::boolean, true), $3)) "
-	"FROM (SELECT $2::jsonb AS b, set_config('lock_timeout', $4, true) OFFSET 0) AS d";
+	"coalesce((b->>'restock')::boolean, true), $3)) " FROM_CHANGE;
 
 /* the cursor is where the order by has got to: the last row's keys */
 const char SQL_GET_PRODUCTS[] =
@@ -217,7 +221,8 @@ const char SQL_GET_PRODUCTS[] =
 	"t.\"vendorId\" DESC))[1] END) FROM ("
 	"  SELECT product_id AS id, product_name AS name, vendor_id AS \"vendorId\", vendor_name AS "
 	"\"vendorName\", "
-	"    vendor_sku AS \"vendorProductId\", price::text AS price, is_priced AS \"isPriced\", "
+	"    product_id AS \"vendorProductId\", vendor_sku AS \"vendorSku\", price::text AS price, "
+	"    is_priced AS \"isPriced\", "
 	"    available AS quantity, on_hand AS \"onHand\", "
 	"    reserved, is_active AS \"isActive\" "
 	"  FROM order_aggregator.vendor_offer "

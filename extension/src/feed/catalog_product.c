@@ -81,12 +81,14 @@ oa_configure_product(PG_FUNCTION_ARGS)
 		plan_execute(PLAN_CONFIGURE_PRODUCT, values, nulls, SPI_OK_UPDATE);
 		if (SPI_processed == 0)
 			ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT),
-							errmsg("unknown product \"%s\"", product_id)));
+							errmsg("unknown product \"%s\"", product_id),
+							errdetail("No vendor's feed has had it yet.")));
 	}
 	plan_execute(PLAN_CONFIGURE_STOCK, values, nulls, SPI_OK_UPDATE);
 	if (vendor_id != NULL && SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT),
-						errmsg("vendor \"%s\" offers no product \"%s\"", vendor_id, product_id)));
+						errmsg("vendor \"%s\" offers no product \"%s\"", vendor_id, product_id),
+						errdetail("No feed of that vendor has had it yet.")));
 	if (has_lanes)
 	{
 		lanes_argument(fcinfo, 4, &values[1], &values[2]);

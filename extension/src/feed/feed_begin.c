@@ -84,8 +84,9 @@ is_true(int column)
 void
 feed_unknown_vendor(const char *vendor_id)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id)));
+	ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id),
+					errdetail("No vendor is registered under that id."),
+					errhint("Call register_vendor() first.")));
 }
 
 VendorFeeds

@@ -264,12 +264,14 @@ lock_feed(int64 sync_id)
 	lock_for_writing("feed_sync");
 	plan_execute(PLAN_LOCK_FEED, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
-						errmsg("unknown feed " INT64_FORMAT, sync_id)));
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown feed " INT64_FORMAT, sync_id),
+				 errdetail("No feed has that id, or its history has been dropped.")));
 	status = spi_string(0, 3);
 	if (strcmp(status, "running") != 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
-						errmsg("feed " INT64_FORMAT " is %s", sync_id, status)));
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_STATE), errmsg("feed " INT64_FORMAT " is %s", sync_id, status),
+				 errdetail("Only a running feed takes parts, and ends.")));
 	part = feed_part_create(spi_string(0, 1), DatumGetTimestampTz(spi_datum(0, 2, &is_null)),
 							value_rules(NULL, spi_string(0, 4)));
 	previous_pull_at = spi_datum(0, 5, &is_null);

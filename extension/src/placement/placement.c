@@ -187,6 +187,15 @@ sort_picks(SourcingPick *picks, int npicks)
 	}
 }
 
+static void
+unknown_product(OrderRequest *request, int line, const char *product_id)
+{
+	request_error(
+		request, ERRCODE_OA_UNKNOWN_PRODUCT, psprintf("unknown product \"%s\"", product_id),
+		pstrdup("No vendor's feed has had it yet."),
+		request->is_one_line ? pstrdup("productId") : psprintf("products[%d].productId", line));
+}
+
 /* Chooses and takes the stock of one request, or gives it its error. */
 static void
 source_request(Placement *placement, int request_index)
@@ -205,12 +214,7 @@ source_request(Placement *placement, int request_index)
 
 		if (!product->is_known)
 		{
-			const char *product_id = batch->product_ids[request->lines[i].product];
-
-			request_error(request, ERRCODE_OA_UNKNOWN_PRODUCT,
-						  psprintf("unknown product \"%s\"", product_id), NULL,
-						  request->is_one_line ? pstrdup("productId")
-											   : psprintf("products[%d].productId", i));
+			unknown_product(request, i, batch->product_ids[request->lines[i].product]);
 			return;
 		}
 		if (product->is_busy)

@@ -16,6 +16,7 @@
 #include "common/hashfn.h"
 #include "store/check.h"
 #include "store/settings.h"
+#include "store/trace_context.h"
 #include "utils/fmgrprotos.h"
 #include "store/json.h"
 
@@ -274,32 +275,13 @@ parse_strategy(OrderRequest *request, const char *name, const char *field)
 				  "must be cheapest, single_vendor, priority, most_stock or fewest_vendors");
 }
 
-/* version-traceid-parentid-flags, lower-case hex: https://www.w3.org/TR/trace-context/ */
-static bool
-is_traceparent(const char *text, int len)
-{
-	static const char pattern[] = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
-
-	if (len != (int) strlen(pattern))
-		return false;
-	for (int i = 0; i < len; i++)
-	{
-		if (pattern[i] == '-'
-				? text[i] != '-'
-				: !((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
-			return false;
-	}
-	return true;
-}
-
 static void
 set_defaults(OrderRequest *request)
 {
 	request->strategy = guc_strategy;
 	request->hold_for_us = (int64) Min(guc_hold_for_s, guc_hold_for_max_s) * USECS_PER_SEC;
 	request->same_as = -1;
-	if (guc_traceparent != NULL && is_traceparent(guc_traceparent, strlen(guc_traceparent)))
-		request->traceparent = guc_traceparent;
+	request->traceparent = session_traceparent();
 }
 
 /* The fields of a request beside its lines; true if the key is one of them. */

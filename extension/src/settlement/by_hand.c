@@ -41,8 +41,7 @@ static void
 require_pending(const Settlement *settlement, int64 order_id, bool is_known)
 {
 	if (!is_known)
-		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
-						errmsg("unknown order " INT64_FORMAT, order_id)));
+		settlement_unknown_order(order_id);
 	if (settlement->orders[0].status != ORDER_PENDING)
 		ereport(ERROR,
 				(errcode(ERRCODE_OA_STATE),
@@ -97,7 +96,8 @@ settle_by_hand(FunctionCallInfo fcinfo, const char *vendor_id, HoldStatus new_st
 	if (matched == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
 						errmsg("vendor \"%s\" holds nothing open of order " INT64_FORMAT,
-							   vendor_id ? vendor_id : "", order_id)));
+							   vendor_id ? vendor_id : "", order_id),
+						errdetail("It was not asked, or its part is decided already.")));
 	settlement_write(settlement);
 	status =
 		order_status_name(order->new_status != ORDER_UNCHANGED ? order->new_status : ORDER_PENDING);

@@ -83,10 +83,12 @@ oa_guard_hold(PG_FUNCTION_ARGS)
 	const char  *after = column(trigger, trigger->tg_newtuple, "status");
 
 	if (!hold_may_become(hold_status_by_name(before), hold_status_by_name(after)))
-		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
-						errmsg("a hold of order %s at vendor \"%s\" is %s and cannot become %s",
-							   column(trigger, trigger->tg_newtuple, "order_id"),
-							   column(trigger, trigger->tg_newtuple, "vendor_id"), before, after)));
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_STATE),
+				 errmsg("a hold of order %s at vendor \"%s\" is %s and cannot become %s",
+						column(trigger, trigger->tg_newtuple, "order_id"),
+						column(trigger, trigger->tg_newtuple, "vendor_id"), before, after),
+				 errdetail("An open hold ends once; only a confirmed one can be returned.")));
 	return PointerGetDatum(trigger->tg_newtuple);
 }
 
@@ -148,5 +150,6 @@ oa_guard_outbox(PG_FUNCTION_ARGS)
 {
 	our_trigger(fcinfo, "outbox", "guard_update", TRIGGER_EVENT_BEFORE | TRIGGER_EVENT_ROW,
 				GUARD_UPDATE);
-	ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("the outbox is append-only")));
+	ereport(ERROR, (errcode(ERRCODE_OA_STATE), errmsg("the outbox is append-only"),
+					errdetail("An event is told as it was written.")));
 }

@@ -11,8 +11,10 @@
 #include "lib/qunique.h"
 #include "miscadmin.h"
 #include "store/array.h"
+#include "store/errors.h"
 #include "store/rows.h"
 #include "store/tables.h"
+#include "store/trace_context.h"
 #include "store/trigger.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -50,7 +52,9 @@ read_order(SettledOrder *order, TupleTableSlot *slot)
 		utc_timestamp(DatumGetTimestampTz(row_column(slot, ORDERS_COLUMN_PLACED_AT)));
 	order->facts.expires_at =
 		utc_timestamp(DatumGetTimestampTz(row_column(slot, ORDERS_COLUMN_EXPIRES_AT)));
-	order->facts.traceparent = row_text(slot, ORDERS_COLUMN_TRACEPARENT);
+	order->facts.traceparent = session_traceparent(); /* of whoever settles it */
+	if (order->facts.traceparent == NULL)
+		order->facts.traceparent = row_text(slot, ORDERS_COLUMN_TRACEPARENT);
 	order->status = order_status_by_name(row_text(slot, ORDERS_COLUMN_STATUS));
 	if (order->status == ORDER_UNCHANGED)
 		elog(ERROR, "order " INT64_FORMAT " has a status that is not known", order->facts.order_id);
@@ -178,6 +182,14 @@ static int
 compare_order_id(const void *key, const void *element)
 {
 	return compare_order_ids(key, &((const SettledOrder *) element)->facts.order_id);
+}
+
+void
+settlement_unknown_order(int64 order_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown order " INT64_FORMAT, order_id),
+			 errdetail("No order has that id.")));
 }
 
 SettledOrder *

@@ -9,6 +9,7 @@
 
 #include "access/htup.h"
 #include "outbox/events.h"
+#include "store/compat.h"
 #include "store/status.h"
 #include "store/stock.h"
 
@@ -81,6 +82,9 @@ extern Settlement *settlement_lock(const int64 *order_ids, int count, bool skip_
 
 /* settlement_is_busy: was the order set aside, by settlement_lock or by settlement_write? */
 extern bool settlement_is_busy(const Settlement *settlement, int64 order_id);
+
+/* settlement_unknown_order: ERROR OA005. */
+pg_noreturn extern void settlement_unknown_order(int64 order_id);
 
 /* settlement_find returns the order, or NULL. */
 extern SettledOrder *settlement_find(const Settlement *settlement, int64 order_id);

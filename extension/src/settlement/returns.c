@@ -117,7 +117,8 @@ take_back(Return *back, const Wanted *wanted, const char *field)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
 						errmsg("%s asks for " INT64_FORMAT " units more than order " INT64_FORMAT
 							   " has left to return",
-							   field, left, back->settlement->orders[0].facts.order_id)));
+							   field, left, back->settlement->orders[0].facts.order_id),
+						errdetail("What was confirmed can be returned once.")));
 }
 
 static void
@@ -292,8 +293,7 @@ lock_confirmed_order(Return *back, int64 order_id)
 {
 	back->settlement = settlement_lock(&order_id, 1, false);
 	if (back->settlement->norders == 0)
-		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
-						errmsg("unknown order " INT64_FORMAT, order_id)));
+		settlement_unknown_order(order_id);
 	if (back->settlement->orders[0].status != ORDER_CONFIRMED)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
 						errmsg("order " INT64_FORMAT " is %s", order_id,
@@ -312,7 +312,8 @@ return_units(Return *back, Jsonb *lines)
 	if (units == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_STATE),
 						errmsg("order " INT64_FORMAT " has nothing left to return",
-							   back->settlement->orders[0].facts.order_id)));
+							   back->settlement->orders[0].facts.order_id),
+						errdetail("What was confirmed can be returned once.")));
 	back->return_id = nextval_internal(table_oid("return_id_seq"), false);
 	settlement_touch_orders(back->settlement);
 	if (back->restock)

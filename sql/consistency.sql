@@ -90,3 +90,23 @@ SELECT setval('event_id_seq', 1048576);
 SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
 SELECT problem, subject, detail FROM check_orders(1, NULL);
 SELECT problem, subject, detail FROM check_orders();
+-- what was held after the events were dropped is looked at, whenever its order was placed
+SELECT sync_vendor_stock('a', '[{"id": "x", "quantity": 100000, "price": 2}]') IS NOT NULL AS a;
+SELECT register_vendor('b', 'Vendor B') IS NOT NULL AS b;
+SELECT sync_vendor_stock('b', '[{"id": "x", "quantity": 100000, "price": 3}]') IS NOT NULL AS b;
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') AS older \gset
+INSERT INTO relay_checkpoint (snapshot, system_identifier, dropped_until) SELECT '3:3:', system_identifier, clock_timestamp() FROM pg_control_system();
+SELECT reject_order(:older, 'a', 'no');
+SELECT problem, detail FROM check_orders(:older, NULL);
+BEGIN;
+DELETE FROM outbox WHERE order_id = :older AND routing_key = 'order.placed.a';
+SELECT problem, detail FROM check_orders(:older, NULL);
+DELETE FROM outbox WHERE order_id = :older AND routing_key = 'order.placed.b';
+SELECT problem, detail FROM check_orders(:older, NULL);
+ROLLBACK;
+-- so many that not each of them is looked at
+SELECT count(order_id) FROM place_orders((SELECT jsonb_agg(jsonb_build_object('productId', 'x', 'quantity', 1)) FROM generate_series(1, 6000)));
+SELECT count(order_id) FROM place_orders((SELECT jsonb_agg(jsonb_build_object('productId', 'x', 'quantity', 1)) FROM generate_series(1, 6000)));
+SELECT problem, detail FROM check_orders(:older, NULL);
+DELETE FROM outbox WHERE order_id > :older;
+SELECT problem, count(*) FROM check_orders(:older, NULL) GROUP BY 1 ORDER BY 2;

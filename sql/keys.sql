@@ -30,5 +30,9 @@ SELECT request_no, order_id, error->>'code' AS code FROM place_orders('[{"produc
 SELECT on_hand, reserved FROM stock;
 -- a key of a return that is older than what is kept of keys still finds it
 DELETE FROM idempotency;
+SELECT return_order(1, '[{"productId": "x", "quantity": 2}]', true, 'return');
+SELECT return_order(1, '[{"productId": "x", "quantity": 1}]', false, 'return');
+SELECT return_order(1, NULL, true, 'return');
 SELECT return_order(1, '[{"productId": "x", "quantity": 1}]', true, 'return');
+SELECT return_order(1, NULL, true, 'rest');
 SELECT * FROM check_consistency();

@@ -218,6 +218,21 @@ SELECT reject_order(:new, 'a', 'no');
 SELECT attempt FROM hold WHERE order_id = :new ORDER BY 1;
 RESET order_aggregator.max_attempts;
 SELECT * FROM check_consistency();
+-- a SKU that is mapped to another product: its units are the same, and what is held of them is not sold twice
+SELECT sync_vendor_stock('later', '[{"id": "sku", "quantity": 10, "price": 1}]') ->> 'status' AS status;
+SELECT place_order('c', '[{"productId": "sku", "quantity": 4}]') AS held, place_order('c', '[{"productId": "sku", "quantity": 1}]') AS shipped \gset
+SELECT map_product('later', 'sku', 'other');
+SELECT sync_vendor_stock('later', '[{"id": "sku", "quantity": 10, "price": 1}]', now()) ->> 'status' AS status;
+SELECT product_id, on_hand, reserved, is_active FROM stock WHERE vendor_id = 'later' AND product_id IN ('sku', 'other') ORDER BY 1;
+SELECT place_order('c', '[{"productId": "other", "quantity": 6}]');
+SELECT confirm_order(:shipped);
+SELECT sync_vendor_stock('later', '[{"id": "sku", "quantity": 9, "price": 1}]', now()) ->> 'status' AS status;
+SELECT product_id, on_hand, reserved, is_active FROM stock WHERE vendor_id = 'later' AND product_id IN ('sku', 'other') ORDER BY 1;
+SELECT cancel_order(:held, 'no');
+SELECT sync_vendor_stock('later', '[{"id": "sku", "quantity": 9, "price": 1}]', now()) ->> 'status' AS status;
+SELECT product_id, on_hand, reserved, is_active FROM stock WHERE vendor_id = 'later' AND product_id IN ('sku', 'other') ORDER BY 1;
+SELECT sync_vendor_stock('later', '[{"id": "sku", "quantity": 9, "price": 1}]', now()) ->> 'changed' AS changed;
+SELECT * FROM check_consistency();
 -- more came back than was sold: reported
 UPDATE order_return SET quantity = 100 WHERE order_id = :first AND return_id = 1;
 SELECT problem, subject FROM check_consistency();

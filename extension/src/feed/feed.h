@@ -52,6 +52,7 @@ typedef struct FeedItem
 	bool        exists;     /* the vendor offers the product already */
 	bool        is_priced;  /* of one that exists: its price has been told, now or before */
 	bool        changes;
+	int64       held_elsewhere; /* of one that is new: of its SKU, by orders of other products */
 } FeedItem;
 
 /*
@@ -144,8 +145,9 @@ typedef struct FeedFacts
 /* What the vendor's row says of its feeds. */
 typedef struct VendorFeeds
 {
-	TimestampTz pulled_at; /* when what was applied last was asked for; 0: never */
-	TimestampTz told_at;   /* the time that the last feed told; 0: none did */
+	TimestampTz pulled_at;      /* when what was applied last was asked for; 0: never */
+	TimestampTz newest_pull_at; /* when the newest was, of those that were or are being applied */
+	TimestampTz told_at;        /* the time that the last feed told; 0: none did */
 	const char *told;
 	const char *applied_told; /* of the last one that was applied to its end */
 	bool        is_held;      /* the last feed was */

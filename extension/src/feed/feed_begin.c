@@ -42,7 +42,8 @@ enum
 	VENDOR_REPEATED,
 	VENDOR_TOLD_AT,
 	VENDOR_HELD_OFFERS,
-	VENDOR_CONFIG_NO
+	VENDOR_CONFIG_NO,
+	VENDOR_NEWEST_PULL_AT
 };
 
 typedef struct Verdict
@@ -101,6 +102,7 @@ feed_lock_vendor(const char *vendor_id)
 	if (SPI_processed == 0)
 		feed_unknown_vendor(vendor_id);
 	vendor.pulled_at = time_or_never(VENDOR_PULLED_AT);
+	vendor.newest_pull_at = time_or_never(VENDOR_NEWEST_PULL_AT);
 	vendor.told_at = time_or_never(VENDOR_TOLD_AT);
 	vendor.held_offers = int64_or(VENDOR_HELD_OFFERS, 0);
 	vendor.config_no = int64_or(VENDOR_CONFIG_NO, 0);
@@ -140,7 +142,7 @@ static TimestampTz
 previous_pull(const VendorFeeds *vendor, FeedFacts *facts)
 {
 	if (!is_same(facts->told, vendor->applied_told) || strcmp(facts->as_of_rule, "asOf") == 0 ||
-		vendor->pulled_at <= facts->as_of)
+		vendor->pulled_at == 0)
 		return 0;
 	facts->as_of_rule = "previous pull";
 	return vendor->pulled_at;
@@ -255,6 +257,9 @@ judge(const VendorFeeds *vendor, FeedFacts *facts)
 {
 	/* it was pulled from another place, or is to be read otherwise */
 	if (facts->config_no >= 0 && facts->config_no != vendor->config_no)
+		return (Verdict){"superseded", NULL, false};
+	/* what was asked for later has overtaken it */
+	if (facts->pulled_at != 0 && facts->pulled_at < vendor->newest_pull_at)
 		return (Verdict){"superseded", NULL, false};
 	if (is_stale(vendor, facts))
 		return judge_stale(vendor, facts);

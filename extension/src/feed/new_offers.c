@@ -86,7 +86,7 @@ store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, Tuple
 	bulk_set_text(slot, STOCK_COLUMN_VENDOR_SKU, item->sku);
 	bulk_set(slot, STOCK_COLUMN_PRICE,
 			 NumericGetDatum(amount_to_numeric((Amount){price.amount, price.decimals})));
-	bulk_set(slot, STOCK_COLUMN_ON_HAND, Int64GetDatum(item->count));
+	bulk_set(slot, STOCK_COLUMN_ON_HAND, Int64GetDatum(Max(0, item->count - item->held_elsewhere)));
 	bulk_set(slot, STOCK_COLUMN_RESERVED, Int64GetDatum(0));
 	bulk_set(slot, STOCK_COLUMN_BUFFER,
 			 Int64GetDatum(row_int64(product, PRODUCT_COLUMN_BUFFER, 0)));
@@ -140,8 +140,10 @@ add_unnamed(const FeedPart *part, FeedItem **wanted, int count)
 {
 	FeedItem **named =
 		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
+	const char **product_ids =
+		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * Max(part->nitems, 1));
 	int   nnamed = 0;
-	Datum values[2];
+	Datum values[1];
 
 	for (int i = 0; i < part->nitems; i++)
 	{
@@ -154,8 +156,9 @@ add_unnamed(const FeedPart *part, FeedItem **wanted, int count)
 	if (nnamed == 0)
 		return count;
 	qsort(named, nnamed, sizeof(FeedItem *), compare_by_product_id);
-	values[0] = CStringGetTextDatum(named[0]->product_id);
-	values[1] = CStringGetTextDatum(named[nnamed - 1]->product_id);
+	for (int i = 0; i < nnamed; i++)
+		product_ids[i] = named[i]->product_id;
+	values[0] = text_array(product_ids, nnamed);
 	plan_execute(PLAN_UNNAMED_PRODUCTS, values, NULL, SPI_OK_SELECT);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{

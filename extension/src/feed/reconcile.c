@@ -8,14 +8,19 @@
  * locked nor written: whoever confirms units meanwhile lowers on_hand by just
  * what would be subtracted here, so a row that agrees goes on agreeing.
  *
+ * A SKU that is another product's since it was mapped anew has the same units: what is held of it
+ *as the former product, or was confirmed, is not for sale as the new one.
+ *
  * Items and rows are merged in the order of the SKU, in one pass over an index.
  * Then the rows that change are locked, by (product_id, vendor_id), and written.
  */
 #include "postgres.h"
 
+#include "feed/item_product.h"
 #include "feed/new_offers.h"
 #include "feed/oversold.h"
 #include "placement/holds.h"
+#include "store/array.h"
 #include "store/rows.h"
 #include "store/settings.h"
 #include "store/tables.h"
@@ -23,120 +28,27 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+/* The vendor's offer of another product under an item's SKU: the SKU was mapped anew, and orders
+ * may still hold units of it. */
+typedef struct Elsewhere
+{
+	FeedItem   *item;
+	const char *product_id;
+} Elsewhere;
+
 typedef struct Reconciliation
 {
 	FeedPart    *part;
 	const char **missing; /* products that the vendor offers and the part lacks */
 	int          nmissing;
 	int          missing_room;
+	Elsewhere   *elsewhere;
+	int          nelsewhere;
+	int          elsewhere_room;
 	RowScan      confirmed;        /* holds, by vendor, product and time */
 	bool         wants_all_offers; /* a product that changes has a low threshold */
 	int          nrows;            /* read so far */
 } Reconciliation;
-
-/* ---------- ranges of an index that begins with vendor and SKU ---------- */
-
-static void
-find_range(RowScan *scan, const FeedPart *part)
-{
-	ScanKeyData keys[3];
-	int         nkeys = 0;
-
-	ScanKeyInit(&keys[nkeys++], 1, BTEqualStrategyNumber, F_TEXTEQ,
-				CStringGetTextDatum(part->vendor_id));
-	if (part->after != NULL)
-		ScanKeyInit(&keys[nkeys++], 2, BTGreaterStrategyNumber, F_TEXT_GT,
-					CStringGetTextDatum(part->after));
-	if (part->upto != NULL)
-		ScanKeyInit(&keys[nkeys++], 2, BTLessEqualStrategyNumber, F_TEXT_LE,
-					CStringGetTextDatum(part->upto));
-	row_scan_find(scan, keys, nkeys);
-}
-
-/* Moves *next to the first item that is not before the SKU; the item if it is that SKU's, else
- * NULL. */
-static FeedItem *
-item_of_sku(const FeedPart *part, int *next, const char *sku)
-{
-	int order = 1;
-
-	while (*next < part->nitems && (order = strcmp(part->items[*next].sku, sku)) < 0)
-		(*next)++;
-	return *next < part->nitems && order == 0 ? &part->items[*next] : NULL;
-}
-
-/* ---------- which product an item is ---------- */
-
-static bool
-has_mapping(RowScan *map, const char *vendor_id)
-{
-	row_scan_find_text(map, vendor_id);
-	return row_scan_next(map) != NULL;
-}
-
-static void
-map_skus(FeedPart *part, RowScan *map)
-{
-	TupleTableSlot *slot;
-	int             next = 0;
-
-	find_range(map, part);
-	while ((slot = row_scan_next(map)) != NULL)
-	{
-		char     *sku = row_text(slot, PRODUCT_MAP_COLUMN_VENDOR_SKU);
-		FeedItem *item = item_of_sku(part, &next, sku);
-
-		if (item != NULL)
-			item->product_id = row_text(slot, PRODUCT_MAP_COLUMN_PRODUCT_ID);
-		pfree(sku);
-	}
-}
-
-/* An item without a mapping takes its SKU as product, unless another SKU is mapped to that. */
-static void
-claim_by_sku(FeedPart *part, FeedItem *item, RowScan *claims)
-{
-	if (claims != NULL)
-	{
-		row_scan_find_texts(claims, part->vendor_id, item->sku);
-		if (row_scan_next(claims) != NULL)
-		{
-			if (!item->is_bad)
-				feed_note(part, item, RULE_PRODUCT_MAPPED,
-						  psprintf("product \"%s\" is mapped from \"%s\"", item->sku,
-								   row_text(claims->found, PRODUCT_MAP_COLUMN_VENDOR_SKU)));
-			item->is_bad = true;
-			return;
-		}
-	}
-	item->product_id = item->sku;
-}
-
-static void
-resolve_products(FeedPart *part)
-{
-	RowScan map;
-	RowScan claims;
-	bool    mapped;
-
-	rows_see_latest();
-	row_scan_begin(&map, "product_map", NULL, AccessShareLock);
-	mapped = has_mapping(&map, part->vendor_id);
-	if (mapped)
-	{
-		row_scan_begin(&claims, "product_map", "product_map_product_key", AccessShareLock);
-		map_skus(part, &map);
-	}
-	for (int i = 0; i < part->nitems; i++)
-	{
-		if (part->items[i].product_id == NULL)
-			claim_by_sku(part, &part->items[i], mapped ? &claims : NULL);
-	}
-	if (mapped)
-		row_scan_end(&claims);
-	row_scan_end(&map);
-	PopActiveSnapshot();
-}
 
 /* ---------- comparing ---------- */
 
@@ -231,6 +143,19 @@ add_missing(Reconciliation *work, TupleTableSlot *slot)
 	see_low_threshold(work, slot);
 }
 
+static void
+add_elsewhere(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
+{
+	if (row_int64(slot, STOCK_COLUMN_RESERVED, 0) == 0 &&
+		row_int64(slot, STOCK_COLUMN_IN_LANES, 0) == 0 &&
+		row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0) <= work->part->as_of)
+		return;
+	work->elsewhere = array_with_room(work->elsewhere, work->nelsewhere, &work->elsewhere_room,
+									  sizeof(Elsewhere));
+	work->elsewhere[work->nelsewhere++] =
+		(Elsewhere){item, row_text(slot, STOCK_COLUMN_PRODUCT_ID)};
+}
+
 /* Merges the vendor's rows of the range with the items. */
 static void
 compare_with_stock(Reconciliation *work, RowScan *stock)
@@ -239,7 +164,7 @@ compare_with_stock(Reconciliation *work, RowScan *stock)
 	TupleTableSlot *slot;
 	int             next = 0;
 
-	find_range(stock, part);
+	item_find_range(stock, part);
 	while ((slot = row_scan_next(stock)) != NULL)
 	{
 		char     *sku = row_text(slot, STOCK_COLUMN_VENDOR_SKU);
@@ -257,7 +182,10 @@ compare_with_stock(Reconciliation *work, RowScan *stock)
 		if (item->product_id != NULL && strcmp(item->product_id, product_id) == 0)
 			compare_row(work, item, slot);
 		else
+		{
 			add_missing(work, slot); /* the SKU is not this product any more */
+			add_elsewhere(work, item, slot);
+		}
 		pfree(product_id);
 	}
 }
@@ -307,6 +235,9 @@ compare(Reconciliation *work)
 	row_scan_end(&by_product);
 	row_scan_end(&by_sku);
 	PopActiveSnapshot();
+	for (int i = 0; i < work->nelsewhere; i++)
+		work->elsewhere[i].item->changes =
+			work->elsewhere[i].item->exists && !work->elsewhere[i].item->is_bad;
 	for (int i = 0; i < part->nitems; i++)
 	{
 		FeedItem *item = &part->items[i];
@@ -330,7 +261,7 @@ static StockRows *
 lock_changing(const Reconciliation *work)
 {
 	const FeedPart *part = work->part;
-	int             room = Max(part->nchanged + work->nmissing, 1);
+	int             room = Max(part->nchanged + work->nmissing + work->nelsewhere, 1);
 	const char **product_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * room);
 	const char **vendor_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * room);
 	int          count = 0;
@@ -342,6 +273,8 @@ lock_changing(const Reconciliation *work)
 	}
 	for (int i = 0; i < work->nmissing; i++)
 		product_ids[count++] = work->missing[i];
+	for (int i = 0; i < work->nelsewhere; i++)
+		product_ids[count++] = work->elsewhere[i].product_id;
 	for (int i = 0; i < count; i++)
 		vendor_ids[i] = part->vendor_id;
 	return work->wants_all_offers ? stock_lock_offers(product_ids, count, false)
@@ -357,12 +290,33 @@ set_available(StockRows *stock, StockRow *row, int64 on_hand, bool is_active)
 	stock_set_offer(stock, row);
 }
 
+/* Units of the item's SKU that are held, or were confirmed since then, as other products. */
+static int64
+held_elsewhere(Reconciliation *work, const StockRows *stock, const FeedItem *item,
+			   TimestampTz since)
+{
+	int64 units = 0;
+
+	for (int i = 0; i < work->nelsewhere; i++)
+	{
+		const char     *product_id = work->elsewhere[i].product_id;
+		const StockRow *row = work->elsewhere[i].item == item
+								  ? stock_find(stock, product_id, work->part->vendor_id)
+								  : NULL;
+
+		if (row != NULL)
+			units += row->reserved + confirmed_since(work, product_id, row->last_shipped_at, since);
+	}
+	return units;
+}
+
 static void
 write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *row,
 		   const FeedItem *item)
 {
 	TimestampTz since = counted_at(work->part, item, row->counted, row->as_of);
-	int64       on_hand = on_hand_after(work, item, since, row->last_shipped_at);
+	int64       on_hand = Max(0, on_hand_after(work, item, since, row->last_shipped_at) -
+									 held_elsewhere(work, stock, item, since));
 	int         columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND,
 							 STOCK_COLUMN_IS_ACTIVE,  STOCK_COLUMN_AS_OF, STOCK_COLUMN_IS_PRICED,
 							 STOCK_COLUMN_COUNTED};
@@ -406,6 +360,8 @@ write_changes(Reconciliation *work, StockRows *stock)
 		const FeedItem *item = &part->items[i];
 		StockRow       *row;
 
+		if (!item->exists)
+			part->items[i].held_elsewhere = held_elsewhere(work, stock, item, part->as_of);
 		if (!item->exists || !item->changes)
 			continue;
 		row = stock_find(stock, item->product_id, part->vendor_id);
@@ -473,7 +429,7 @@ reconcile(FeedPart *part)
 	StockRows     *stock;
 	int64         *available_before;
 
-	resolve_products(part);
+	item_find_products(part);
 	/* compared without a lock: a row that agrees is left to those who sell it */
 	compare(&work);
 	stock = lock_changing(&work);

@@ -267,8 +267,14 @@ idempotency_claim_action(const char *key, const char *action, int64 order_id, co
 				 errmsg("could not read the outcome of an idempotency key used at the same time")));
 	found = spi_string(0, 1);
 	if (found == NULL || strcmp(found, action) != 0 || spi_int64(0, 2) != hash)
-		ereport(ERROR, (errcode(ERRCODE_OA_KEY_REUSED),
-						errmsg("idempotency key \"%s\" was used with another request", key),
-						errdetail("The same key must come with the same request.")));
+		idempotency_key_reused(key);
 	return false;
+}
+
+void
+idempotency_key_reused(const char *key)
+{
+	ereport(ERROR, (errcode(ERRCODE_OA_KEY_REUSED),
+					errmsg("idempotency key \"%s\" was used with another request", key),
+					errdetail("The same key must come with the same request.")));
 }

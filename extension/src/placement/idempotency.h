@@ -31,4 +31,7 @@ extern void idempotency_record_errors(RequestBatch *batch);
 extern bool idempotency_claim_action(const char *key, const char *action, int64 order_id,
 									 const char *request);
 
+/* idempotency_key_reused: ERROR OA003. */
+pg_noreturn extern void idempotency_key_reused(const char *key);
+
 #endif /* OA_IDEMPOTENCY_H */

@@ -103,6 +103,7 @@ follow(TimeLineID timeline)
 	int64 identity = identity_of(timeline);
 	int64 known;
 
+	lock_for_writing("orders"); /* before it is read */
 	own_lock(OWN_LOCK_TIMELINE, false);
 	known = last_value(PLAN_LAST_TIMELINE);
 	if (known != identity)
@@ -153,10 +154,11 @@ attempt_after(int attempt, int64 order_id, int64 newest)
 {
 	int64 block = newest / IDS_JUMP;
 	int   number = attempt_number(attempt) + 1;
+	int   next = (int) (1 + block % ATTEMPT_BLOCKS) * ATTEMPTS_MAX + number;
 
-	if (block == order_id / IDS_JUMP)
+	if (block == order_id / IDS_JUMP && attempt <= ATTEMPTS_MAX)
 		return number;
-	return (int) (1 + block % ATTEMPT_BLOCKS) * ATTEMPTS_MAX + number;
+	return Max(next, attempt + 1); /* ids may have gone back */
 }
 
 Datum
@@ -171,6 +173,7 @@ oa_leave_order_ids(PG_FUNCTION_ARGS)
 {
 	begin_writing("leave_order_ids()");
 	SPI_connect();
+	lock_for_writing("orders");
 	own_lock(OWN_LOCK_TIMELINE, false);
 	jump("the last ones may have been given to orders that are gone");
 	release_own_lock(OWN_LOCK_TIMELINE, false);

@@ -28,7 +28,7 @@
 
 PG_FUNCTION_INFO_V1(oa_suspect_orders);
 
-#define SUSPECTS_MAX   10000 /* more of them are not needed to see that something is wrong */
+#define SUSPECTS_MAX   10000 /* so many are a problem by themselves: check_orders() */
 #define ORDERS_A_RESET 1000
 
 /* Rows of a table in the order of their orders. */

@@ -30,11 +30,13 @@ typedef struct Kept
 	const Hold *hold;
 	int64       left; /* confirmed, and not returned before */
 	int64       returned;
+	int64       returned_by_key; /* by the return that has the key already */
 } Kept;
 
 typedef struct Return
 {
 	int64       return_id; /* 0: the key is new */
+	bool        restocked; /* by the return of that id */
 	Settlement *settlement;
 	Kept       *kept; /* one for each confirmed hold of the order */
 	int         nkept;
@@ -58,6 +60,24 @@ find_kept(Return *back, int line_no, const char *vendor_id, int attempt)
 	return NULL;
 }
 
+/* The return that has the key, if there is one. */
+static void
+find_return_of_key(Return *back)
+{
+	bool is_null;
+
+	for (uint64 row = 0; row < SPI_processed && back->key != NULL; row++)
+	{
+		char *key = spi_string(row, 6);
+
+		if (key == NULL || strcmp(key, back->key) != 0)
+			continue;
+		back->return_id = spi_int64(row, 5);
+		back->restocked = DatumGetBool(spi_datum(row, 7, &is_null));
+	}
+}
+
+/* What is left of each hold; before the key's return, if that was made already. */
 static void
 read_kept(Return *back)
 {
@@ -71,16 +91,19 @@ read_kept(Return *back)
 			back->kept[back->nkept++] = (Kept){&order->holds[i], order->holds[i].quantity, 0};
 	}
 	plan_execute(PLAN_READ_RETURNS, values, NULL, SPI_OK_SELECT);
+	find_return_of_key(back);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
 		Kept *kept =
 			find_kept(back, (int) spi_int64(row, 1), spi_string(row, 2), (int) spi_int64(row, 3));
-		char *key = spi_string(row, 6);
+		int64 return_id = spi_int64(row, 5);
 
-		if (kept != NULL)
+		if (kept == NULL)
+			continue;
+		if (return_id == back->return_id)
+			kept->returned_by_key = spi_int64(row, 4);
+		else if (back->return_id == 0 || return_id < back->return_id)
 			kept->left -= spi_int64(row, 4);
-		if (key != NULL && back->key != NULL && strcmp(key, back->key) == 0)
-			back->return_id = spi_int64(row, 5);
 	}
 }
 
@@ -322,6 +345,19 @@ return_units(Return *back, Jsonb *lines)
 	write_event(back);
 }
 
+/* The key's retention is over, but not the return's: ERROR unless it was of the same units. */
+static void
+require_same_units(Return *back, Jsonb *lines)
+{
+	bool is_same = back->restock == back->restocked;
+
+	take_lines_back(back, lines);
+	for (int i = 0; i < back->nkept; i++)
+		is_same &= back->kept[i].returned == back->kept[i].returned_by_key;
+	if (!is_same)
+		idempotency_key_reused(back->key);
+}
+
 Datum
 oa_return_order(PG_FUNCTION_ARGS)
 {
@@ -349,6 +385,8 @@ oa_return_order(PG_FUNCTION_ARGS)
 		elog(ERROR, "the return of idempotency key \"%s\" does not exist", back.key);
 	if (back.return_id == 0)
 		return_units(&back, lines);
+	else if (!is_repeated)
+		require_same_units(&back, lines);
 	SPI_finish();
 	PG_RETURN_INT64(back.return_id);
 }

@@ -210,7 +210,10 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "v.applied_told, v.feed_pulled_at, v.stale_feeds::pg_catalog.int8, "
 		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'decimal', "
 		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'repeated', v.feed_told_at, "
-		 "v.held_offers::pg_catalog.int8, v.feed_config_no::pg_catalog.int8 "
+		 "v.held_offers::pg_catalog.int8, v.feed_config_no::pg_catalog.int8, "
+		 "GREATEST(v.feed_pulled_at, (SELECT f.pulled_at FROM order_aggregator.feed_sync AS f "
+		 "  WHERE f.vendor_id OPERATOR(pg_catalog.=) v.vendor_id "
+		 "  AND f.status OPERATOR(pg_catalog.=) 'running')) "
 		 "FROM order_aggregator.vendor AS v "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
 		 1,
@@ -448,14 +451,12 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "RETURNING v.vendor_id, v.confirmed_at, v.stale_at",
 		 0,
 		 {InvalidOid}},
-	[PLAN_UNNAMED_PRODUCTS] =
-		{"SELECT p.product_id FROM order_aggregator.product AS p "
-		 "WHERE p.name OPERATOR(pg_catalog.=) p.product_id AND p.product_id "
-		 "OPERATOR(pg_catalog.>=) $1 "
-		 "  AND p.product_id OPERATOR(pg_catalog.<=) $2 ORDER BY p.product_id",
-		 2,
-		 {TEXTOID, TEXTOID},
-		 true},
+	[PLAN_UNNAMED_PRODUCTS] = {"SELECT p.product_id FROM order_aggregator.product AS p "
+							   "WHERE p.name OPERATOR(pg_catalog.=) p.product_id "
+							   "  AND p.product_id OPERATOR(pg_catalog.=) ANY ($1)",
+							   1,
+							   {TEXTARRAYOID},
+							   true},
 	/* one that is there already is locked, also if it keeps its name */
 	[PLAN_ADD_PRODUCTS] =
 		{"INSERT INTO order_aggregator.product AS p (product_id, name) "
@@ -544,7 +545,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 true},
 
 	[PLAN_READ_RETURNS] = {"SELECT r.line_no, r.vendor_id, r.attempt, r.quantity, r.return_id, "
-						   "r.key FROM order_aggregator.order_return AS r "
+						   "r.key, r.restocked FROM order_aggregator.order_return AS r "
 						   "WHERE r.order_id OPERATOR(pg_catalog.=) $1",
 						   1,
 						   {INT8OID},

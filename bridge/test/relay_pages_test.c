@@ -403,8 +403,24 @@ a_broker_that_does_not_answer_is_overdue(void **state)
 		fake_confirm(relay, tag, true);
 	assert_false(relay_is_overdue(relay));
 	fake.now_ms += 1;
-	fake.blocked_for = 2; /* its time begins anew */
+	fake.blocked_for = 1; /* its time begins anew */
 	assert_false(relay_is_overdue(relay));
+	fake.now_ms += 10000;
+	assert_false(relay_is_overdue(relay));
+	fake.now_ms += 1;
+	assert_true(relay_is_overdue(relay));
+}
+
+static void
+an_alarm_costs_the_pages_before_no_time(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	add_page(relay, fake_keys(1, 4, FOUR));
+	fake.now_ms += 9999;
+	fake.blocked_for = 1; /* while the next one is published */
+	add_page(relay, fake_keys(5, 4, FOUR));
 	fake.now_ms += 10000;
 	assert_false(relay_is_overdue(relay));
 	fake.now_ms += 1;
@@ -471,6 +487,7 @@ main(void)
 		cmocka_unit_test(long_pages_listen_in_between),
 		cmocka_unit_test(a_blocked_broker_is_waited_for),
 		cmocka_unit_test(a_broker_that_does_not_answer_is_overdue),
+		cmocka_unit_test(an_alarm_costs_the_pages_before_no_time),
 		cmocka_unit_test(a_stop_waits_for_the_broker_for_a_while),
 		cmocka_unit_test(delays_are_observed),
 	};

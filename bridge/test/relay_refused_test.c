@@ -194,10 +194,10 @@ what_the_broker_says_of_a_lone_event_decides(void **state)
 		{406, true, 1, 0, VERDICT_PARK},  {311, true, 1, 0, VERDICT_PARK},
 		{501, true, 1, 9, VERDICT_PARK},  {540, true, 1, 0, VERDICT_PARK},
 		{404, true, 1, 0, VERDICT_DEFER}, {403, true, 1, 4, VERDICT_DEFER},
-		{403, true, 1, 5, VERDICT_NONE},  {406, false, 1, 0, VERDICT_NONE},
+		{403, true, 1, 5, VERDICT_DEFER}, {406, false, 1, 0, VERDICT_NONE},
 		{406, false, 2, 0, VERDICT_NONE}, {406, false, 3, 0, VERDICT_DEFER},
 		{0, false, 2, 0, VERDICT_NONE},   {0, false, 3, 4, VERDICT_DEFER},
-		{0, false, 3, 5, VERDICT_NONE},
+		{0, false, 3, 5, VERDICT_DEFER},
 	};
 
 	(void) state;
@@ -366,6 +366,20 @@ a_verdict_on_a_deferred_event_sets_nothing_aside(void **state)
 	lose(relay, 1, 406, true);
 	assert_true(relay_execute_verdict(relay));
 	assert_int_equal(relay->nset_aside, 0);
+
+	/* nor does it say anything of the window's events, however often it fares like that */
+	for (int i = 0; i < 9; i++)
+	{
+		relay = fake_relay();
+		relay->may_have_deferred = true;
+		fake_answer(fake_keys(40, 1, TWO));
+		assert_true(relay_send_deferred(relay));
+		relay->unproven = i;
+		lose(relay, 1, 403, true);
+		assert_true(relay_execute_verdict(relay));
+		assert_ptr_equal(fake.sql, SQL_RELAY_DEFER);
+		assert_int_equal(relay->unproven, i);
+	}
 	for (int code = 404; code <= 406; code += 2)
 	{
 		relay = fake_relay();
@@ -375,6 +389,46 @@ a_verdict_on_a_deferred_event_sets_nothing_aside(void **state)
 		assert_int_equal(relay->nset_aside, 0);
 		assert_true(fake.is_disconnected);
 	}
+}
+
+static void
+some_verdicts_in_a_row_slow_it_down(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	for (int i = 1; i <= 7; i++)
+	{
+		relay->suspect = (Suspect){.event_id = 100 + i, .verdict = VERDICT_DEFER};
+		assert_true(relay_execute_verdict(relay));
+		assert_int_equal(fake.nbackoffs, i < 5 ? i : 5);
+	}
+	/* what was set aside before and is only passed over proves nothing; what is taken does */
+	assert_true(relay_add_page(relay, fake_keys(101, 2, TWO), false));
+	assert_int_equal(fake_take_answers(relay), 2);
+	assert_int_equal(relay->unproven, 7);
+	assert_true(relay_add_page(relay, fake_keys(107, 2, TWO), false));
+	fake_confirm(relay, 1, true);
+	relay->careful_left = 3;
+	assert_int_equal(fake_take_answers(relay), 2);
+	assert_int_equal(relay->unproven, 0);
+	assert_int_equal(relay->careful_left, 2);
+}
+
+static void
+deferred_events_are_not_read_again_while_they_are_under_way(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	relay->may_have_deferred = true;
+	fake_answer(fake_keys(40, 2, TWO));
+	assert_true(relay_send_deferred(relay));
+	fake.now_ms += 60000;
+	fake.nqueries = 0;
+	assert_true(relay_send_deferred(relay));
+	assert_int_equal(fake.nqueries, 0);
+	assert_int_equal(fake.nsent, 2);
 }
 
 static void
@@ -442,6 +496,8 @@ main(void)
 		cmocka_unit_test(only_what_is_under_way_is_suspected),
 		cmocka_unit_test(a_verdict_is_executed_once),
 		cmocka_unit_test(a_verdict_on_a_deferred_event_sets_nothing_aside),
+		cmocka_unit_test(some_verdicts_in_a_row_slow_it_down),
+		cmocka_unit_test(deferred_events_are_not_read_again_while_they_are_under_way),
 		cmocka_unit_test(the_last_that_were_set_aside_are_remembered),
 		cmocka_unit_test(as_much_is_under_way_as_is_allowed),
 	};

@@ -106,6 +106,24 @@ it_goes_on_where_the_last_one_was(void **state)
 }
 
 static void
+what_another_has_judged_since_is_forgotten(void **state)
+{
+	Relay *relay = leading("10:20:12,15", "70");
+
+	(void) state;
+	for (int skipped = 0; skipped < 2; skipped++)
+	{
+		relay->suspect = (Suspect){.event_id = 71, .verdict = VERDICT_DEFER};
+		relay->careful_left = relay->losses = relay->unproven = relay->nset_aside = 2;
+		fake_answer(ROW(skipped ? "12" : "10", "10:20:", "70", NULL, NULL, "0"));
+		assert_true(relay_acquire(relay));
+		assert_int_equal(relay->suspect.verdict, skipped ? VERDICT_NONE : VERDICT_DEFER);
+		assert_int_equal(relay->careful_left + relay->losses + relay->unproven + relay->nset_aside,
+						 skipped ? 0 : 8);
+	}
+}
+
+static void
 its_session_is_kept_while_nothing_else_is_asked(void **state)
 {
 	Relay *relay = leading("10:10:", "0");
@@ -285,6 +303,53 @@ page_after_page(void **state)
 }
 
 static void
+one_statement_looks_at_so_many_events_only(void **state)
+{
+	Relay *relay = leading("10:10:", "0");
+
+	(void) state;
+	answer_horizon("600000", "20", "20:20:");
+	answer_events(0, 0); /* the first 262 144 are others' */
+	fake_answer(TEXT("t"));
+	answer_events(300000, 2);
+	fake_answer(TEXT("t"));
+	answer_events(600001, 1); /* its id was given out since: the last statement has no bound */
+	fake_answer(TEXT("t"));
+	answer_horizon("600001", "20", "20:20:");
+	assert_int_equal(drain(relay), 3);
+	assert_ptr_equal(fake.asked[1], SQL_RELAY_EVENTS);
+	assert_ptr_equal(fake.asked[2], SQL_RELAY_ADVANCE); /* they are not passed over again */
+	assert_ptr_equal(fake.asked[3], SQL_RELAY_EVENTS);
+	assert_ptr_equal(fake.asked[5], SQL_RELAY_EVENTS);
+	assert_int_equal(fake.nsent, 3);
+	assert_string_equal(relay->snapshot_text, "20:20:");
+}
+
+static void
+one_by_one_the_window_goes_first(void **state)
+{
+	Relay *relay;
+	int    published;
+
+	(void) state;
+	for (int careful = 0; careful < 2; careful++)
+	{
+		relay = leading("10:10:", "0");
+		relay->may_have_deferred = true;
+		relay->careful_left = careful;
+		answer_horizon("2", "20", "20:20:");
+		if (careful == 0)
+			answer_events(40, 1); /* deferred */
+		answer_events(1, 1);
+		fake.nqueries = 0;
+		fake.fails_from = 4;
+		assert_false(relay_drain(relay, &published));
+		assert_ptr_equal(fake.asked[1], careful ? SQL_RELAY_EVENTS : SQL_RELAY_DEFERRED);
+		assert_string_equal(fake.sent[0].message_id, careful ? "m1" : "m40");
+	}
+}
+
+static void
 checkpoints_within_a_window_tell_of_it(void **state)
 {
 	Relay *relay = leading("10:10:", "0");
@@ -395,6 +460,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_goes_on_where_the_last_one_was),
+		cmocka_unit_test(what_another_has_judged_since_is_forgotten),
 		cmocka_unit_test(its_session_is_kept_while_nothing_else_is_asked),
 		cmocka_unit_test(a_checkpoint_says_where_it_is),
 		cmocka_unit_test(events_beyond_the_last_id_are_noticed),
@@ -402,6 +468,8 @@ main(void)
 		cmocka_unit_test(a_window_is_read_from_the_checkpoint_to_its_end),
 		cmocka_unit_test(what_is_asked_for_is_what_the_checkpoint_does_not_see),
 		cmocka_unit_test(page_after_page),
+		cmocka_unit_test(one_statement_looks_at_so_many_events_only),
+		cmocka_unit_test(one_by_one_the_window_goes_first),
 		cmocka_unit_test(checkpoints_within_a_window_tell_of_it),
 		cmocka_unit_test(few_events_let_others_gather),
 		cmocka_unit_test(a_stop_ends_what_is_under_way),

@@ -72,7 +72,7 @@ GRANT EXECUTE ON FUNCTION place_order_documents(jsonb), order_documents(bigint[]
 	replay_timeline(),
 	relay_try_lead(), relay_fall_asleep(), relay_wake_up(), relay_acquire(text),
 	relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigint, bigint, timestamptz),
-	relay_events(bigint, xid8, xid8[], pg_snapshot, int, bigint),
+	relay_events(bigint, xid8, xid8[], pg_snapshot, int, bigint, bigint),
 	settled_events(bigint, bigint, int), park_event(bigint, int, text),
 	defer_events(bigint[], text, boolean), deferred_events(int, bigint),
 	deferred_events_sent(bigint[]), missing_events(bigint[], uuid[], bigint[]),

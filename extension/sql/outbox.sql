@@ -142,7 +142,8 @@ COMMENT ON FUNCTION relay_advance(bigint, pg_snapshot, bigint, pg_snapshot, bigi
 'Moves the checkpoint; returns NULL, and moves nothing, if another relay has taken over since.';
 
 CREATE OR REPLACE FUNCTION relay_events(after_event_id bigint, from_xid xid8,
-	finished xid8[], upto pg_snapshot, max_events int, max_bytes bigint DEFAULT 8388608)
+	finished xid8[], upto pg_snapshot, max_events int, max_bytes bigint DEFAULT 8388608,
+	last_event_id bigint DEFAULT 9223372036854775807)
 RETURNS TABLE (event_id bigint, message_id uuid, routing_key text, mandatory boolean, headers text,
 	payload text,
 			   created_at_us bigint)
@@ -155,6 +156,7 @@ AS $$
 		      o.created_at
 				FROM order_aggregator.outbox AS o
 				WHERE o.event_id > relay_events.after_event_id
+				  AND o.event_id <= relay_events.last_event_id
 				  AND (o.txid >= relay_events.from_xid OR o.txid = ANY (relay_events.finished))
 				  AND (pg_catalog.pg_visible_in_snapshot(o.txid, relay_events.upto)
 					   OR (relay_events.from_xid = '3'
@@ -167,10 +169,11 @@ AS $$
 	WHERE e.bytes_before IS NULL OR e.bytes_before < relay_events.max_bytes
 	ORDER BY e.event_id
 $$;
-COMMENT ON FUNCTION relay_events(bigint, xid8, xid8[], pg_snapshot, int, bigint) IS
+COMMENT ON FUNCTION relay_events(bigint, xid8, xid8[], pg_snapshot, int, bigint, bigint) IS
 'One page of the events committed between two snapshots: those of transactions from from_xid on, '
 'or among the finished ones that the earlier snapshot saw running, and visible in upto. Ends with '
-'the event that brings its payloads to max_bytes.';
+'the event that brings its payloads to max_bytes. All events from after_event_id to last_event_id '
+'are looked at, whosever they are, if the page is not full before.';
 
 CREATE OR REPLACE FUNCTION settled_events(after_event_id bigint, upto_event_id bigint,
 	max_events int)

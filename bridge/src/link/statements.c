@@ -82,7 +82,7 @@ const char SQL_RELAY_HORIZON[] =
 
 const char SQL_RELAY_EVENTS[] =
 	"SELECT event_id, message_id, routing_key, mandatory, headers, payload, "
-	"created_at_us, " PLACED_AT "FROM order_aggregator.relay_events($1, $2, $3, $4, $5, $6)";
+	"created_at_us, " PLACED_AT "FROM order_aggregator.relay_events($1, $2, $3, $4, $5, $6, $7)";
 
 const char SQL_RELAY_ADVANCE[] =
 	"SELECT order_aggregator.relay_advance($1, $2, $3, $4, $5, $6, $7)";

@@ -90,6 +90,13 @@ relay_publish_again(Relay *relay, Page *page)
 	return !stop_requested() && relay_publish_page(relay, page);
 }
 
+void
+relay_put_off(Relay *relay)
+{
+	for (int n = 0; n < relay->npages; n++)
+		page_under_way(relay, n)->due_ms = monotonic_ms() + relay_broker_timeout_ms();
+}
+
 /* True if the broker has had its time for a page, or for all of them since a stop was requested. */
 bool
 relay_is_overdue(Relay *relay)
@@ -100,12 +107,12 @@ relay_is_overdue(Relay *relay)
 		relay->stop_due_ms = now + STOP_MS_MAX;
 	if (relay->stop_due_ms != 0 && now > relay->stop_due_ms)
 		return true;
+	if (broker_is_blocked(relay->broker))
+		relay_put_off(relay);
 	for (int n = 0; n < relay->npages; n++)
 	{
 		Page *page = page_under_way(relay, n);
 
-		if (broker_is_blocked(relay->broker))
-			page->due_ms = now + relay_broker_timeout_ms();
 		if (page->unanswered == 0 || now <= page->due_ms)
 			continue;
 		log_warning("RabbitMQ has not confirmed %d events for %d s", page->unanswered,

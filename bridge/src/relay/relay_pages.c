@@ -293,11 +293,12 @@ relay_publish_page(Relay *relay, Page *page)
 		{
 			if (!relay_listen(relay, 100))
 				return false;
+			relay_put_off(relay);
 		}
 		FAULT_POINT("relay.before_publish");
 		if (broker_is_blocked(relay->broker) || !publish_event(relay, page, i))
 			return false;
-		if (i % 64 == 63 && !relay_listen(relay, 0))
+		if ((i % 64 == 63 || monotonic_ms() >= relay->lease_due_ms) && !relay_listen(relay, 0))
 			return false;
 	}
 	page->due_ms = monotonic_ms() + relay_broker_timeout_ms();
@@ -323,8 +324,10 @@ relay_add_page(Relay *relay, PGresult *rows, bool is_deferred)
 	}
 	for (int i = 0; i < page->count && relay->nset_aside > 0 && !is_deferred; i++)
 	{
-		if (relay_is_set_aside(relay, page_event_id(page, i)))
-			page->events[i].state = EVENT_ASIDE;
+		if (!relay_is_set_aside(relay, page_event_id(page, i)))
+			continue;
+		page->events[i].state = EVENT_ASIDE;
+		page->skipped++;
 	}
 	relay->npages++;
 	return relay_publish_page(relay, page);
@@ -401,7 +404,8 @@ retire_deferred(Relay *relay, const Page *page)
 static bool
 retire_page(Relay *relay, Page *page, int *published)
 {
-	relay_note_taken(relay, page->count);
+	if (page->count > page->skipped)
+		relay_note_taken(relay, page->count - page->skipped);
 	observe(page);
 	if (page->is_deferred)
 		return retire_deferred(relay, page);

@@ -14,8 +14,8 @@
  * One by one, the event that was under way when the channel closed is the one. If
  * the broker's words are of the message itself it is parked. If they may be of us
  * (no such exchange, not allowed), or there are none, it is deferred, and the next
- * one shows whose fault it is: if some in a row fare like that, we wait, ready for
- * nothing, instead of putting everything aside.
+ * one shows whose fault it is: if some in a row fare like that, we go on slowly, one
+ * every few seconds, instead of putting everything aside at once.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -91,6 +91,18 @@ relay_deferred_sent(Relay *relay, const int64_t *event_ids, int count)
 							 event_ids, count, 1, NULL, NULL);
 }
 
+/* Until it is written down that the broker has them they would be read, and sent, once more. */
+static bool
+is_deferred_under_way(Relay *relay)
+{
+	for (int n = 0; n < relay->npages; n++)
+	{
+		if (page_under_way(relay, n)->is_deferred)
+			return true;
+	}
+	return false;
+}
+
 bool
 relay_send_deferred(Relay *relay)
 {
@@ -102,7 +114,8 @@ relay_send_deferred(Relay *relay)
 	PGresult   *rows;
 	DbOutcome   outcome;
 
-	if (!relay->may_have_deferred || max_events == 0 || monotonic_ms() < relay->deferred_due_ms)
+	if (!relay->may_have_deferred || max_events == 0 || monotonic_ms() < relay->deferred_due_ms ||
+		is_deferred_under_way(relay))
 		return true;
 	relay->deferred_due_ms = monotonic_ms() + DEFERRED_EVERY_MS;
 	snprintf(events, sizeof(events), "%d", max_events);
@@ -215,8 +228,7 @@ judge_suspect(Relay *relay, const Page *page, int event, const BrokerRefusal *re
 	suspect->verdict = VERDICT_NONE;
 	if (refusal->is_of_publish && is_fault_of_message(refusal->code))
 		suspect->verdict = VERDICT_PARK;
-	else if ((refusal->is_of_publish || suspect->losses >= LOSSES_MAX) &&
-			 relay->unproven < UNPROVEN_MAX)
+	else if (refusal->is_of_publish || suspect->losses >= LOSSES_MAX)
 		suspect->verdict = VERDICT_DEFER;
 	snprintf(suspect->text, sizeof(suspect->text), "%s",
 			 refusal->code != 0 ? refusal->text : "the connection was lost each time it was sent");
@@ -274,7 +286,7 @@ relay_execute_verdict(Relay *relay)
 	{
 		log_warning("RabbitMQ does not take event %" PRId64 ": %d %s; deferred", suspect->event_id,
 					suspect->code, words);
-		relay->unproven++;
+		relay->unproven += !suspect->is_deferred;
 		if (!relay_defer(relay, &suspect->event_id, 1, words, false))
 			return false;
 	}
@@ -282,7 +294,8 @@ relay_execute_verdict(Relay *relay)
 		relay->set_aside[relay->nset_aside++ % SET_ASIDE_MAX] = suspect->event_id;
 	suspect->event_id = 0;
 	suspect->losses = 0;
-	backoff_reset(&relay->backoff);
+	if (relay->unproven <= UNPROVEN_MAX)
+		backoff_reset(&relay->backoff);
 	relay->careful_left = relay->careful_left > 1 ? relay->careful_left - 1 : 0;
 	return true;
 }
@@ -290,7 +303,7 @@ relay_execute_verdict(Relay *relay)
 void
 relay_forget_verdicts(Relay *relay)
 {
-	relay->nset_aside = 0;
+	relay->nset_aside = relay->careful_left = relay->losses = relay->unproven = 0;
 	memset(&relay->suspect, 0, sizeof(relay->suspect));
 }
 

@@ -51,6 +51,7 @@ typedef struct Page
 	PageEvent *events;
 	int        unanswered;  /* EVENT_SENT, EVENT_RETURNED and EVENT_UNROUTED */
 	int        refused;     /* to be sent again: nacked, or unrouted */
+	int        skipped;     /* set aside before, and not sent at all */
 	bool       is_deferred; /* of deferred events, not of the window */
 	bool       declared;    /* what we declare was declared anew for this page */
 	long long  due_ms;      /* when the broker must have answered for all of it */
@@ -120,11 +121,12 @@ typedef struct Relay
 	long long stop_due_ms;  /* 0: no stop was requested yet */
 	long long lease_due_ms; /* when the database must hear of us again */
 
-	int     losses;       /* connections lost in a row with events under way */
-	int     careful_left; /* so many events are sent one by one, each waited for */
-	int     unproven;     /* events deferred in a row over a closed channel, and none taken since */
-	Suspect suspect;
-	FullKey full_keys[FULL_KEYS_MAX];
+	int losses;       /* connections lost in a row with events under way */
+	int careful_left; /* so many events are sent one by one, each waited for */
+	int unproven;     /* events of the window deferred in a row over a closed channel, and none
+						 taken since */
+	Suspect      suspect;
+	FullKey      full_keys[FULL_KEYS_MAX];
 	RelayMemory *memory;              /* of what was sent lately */
 	int64_t set_aside[SET_ASIDE_MAX]; /* events of the window that a verdict has put aside, the last
 										 so many */
@@ -247,7 +249,8 @@ extern void relay_note_loss(Relay *relay);
  * to move. */
 extern bool relay_execute_verdict(Relay *relay) __attribute__((warn_unused_result));
 
-/* relay_forget_verdicts: the ids of events that were set aside are those of others now. */
+/* relay_forget_verdicts: what was found guilty, and set aside, is so no more: the ids are those of
+ * other events now, or another relay has judged since. */
 extern void relay_forget_verdicts(Relay *relay);
 
 /* relay_is_set_aside: has a verdict put the event aside, so that the window is done with it? */
@@ -276,6 +279,7 @@ extern void relay_forget(Relay *relay);
 /* relay_pages.c, relay_again.c */
 extern bool relay_publish_again(Relay *relay, Page *page);
 extern bool relay_is_overdue(Relay *relay);
+extern void relay_put_off(Relay *relay); /* the broker has all of its time again */
 extern int  relay_broker_timeout_ms(void);
 extern bool relay_publish_page(Relay *relay, Page *page);
 

@@ -41,7 +41,8 @@
 #include "link/statements.h"
 #include "relay/relay_state.h"
 
-#define BUSY_EVENTS_MIN 8 /* a round that brings so many is not one order's */
+#define BUSY_EVENTS_MIN 8               /* a round that brings so many is not one order's */
+#define LOOKED_AT_MAX   INT64_C(262144) /* events, by one statement */
 
 /* ---------- the lease ---------- */
 
@@ -103,6 +104,9 @@ relay_acquire(Relay *relay)
 	if (db_query(&relay->db, "taking over the relay", SQL_RELAY_ACQUIRE, 1, params, &result) ==
 		DB_OK)
 	{
+		if (strtoll(PQgetvalue(result, 0, 0), NULL, 10) != strtoll(relay->epoch, NULL, 10) + 1)
+			relay_forget_verdicts(
+				relay); /* another relay has led meanwhile, and judged by itself */
 		snprintf(relay->epoch, sizeof(relay->epoch), "%s", PQgetvalue(result, 0, 0));
 		/* which transactions had begun is not kept: begin reading at the low event id */
 		relay->head = relay->low = strtoll(PQgetvalue(result, 0, 2), NULL, 10);
@@ -269,22 +273,26 @@ finished_xids(const Relay *relay)
 	return text_finish(&text);
 }
 
-/* Reads the page after that event; NULL if the database is lost. */
+/* Reads the page after that event, looking at none behind "last"; NULL if the database is lost. */
 static PGresult *
-read_page(Relay *relay, const char *finished, int64_t after, int max_events, size_t max_bytes)
+read_page(Relay *relay, const char *finished, int64_t after, int64_t last, int max_events,
+		  size_t max_bytes)
 {
 	char        after_text[24];
 	char        from_xid[24];
 	char        events[12];
 	char        bytes[24];
-	const char *params[6] = {after_text, from_xid, finished, relay->window_text, events, bytes};
+	char        last_text[24];
+	const char *params[7] = {after_text, from_xid, finished, relay->window_text,
+							 events,     bytes,    last_text};
 	PGresult   *rows;
 
 	snprintf(after_text, sizeof(after_text), "%" PRId64, after);
 	snprintf(from_xid, sizeof(from_xid), "%" PRIu64, relay->snapshot.xmax);
 	snprintf(events, sizeof(events), "%d", max_events);
 	snprintf(bytes, sizeof(bytes), "%zu", max_bytes);
-	if (db_query_prepared(&relay->db, "reading events", SQL_RELAY_EVENTS, 6, params, &rows) ==
+	snprintf(last_text, sizeof(last_text), "%" PRId64, last);
+	if (db_query_prepared(&relay->db, "reading events", SQL_RELAY_EVENTS, 7, params, &rows) ==
 		DB_OK)
 	{
 		relay_renew_lease(relay);
@@ -308,30 +316,43 @@ close_window(Relay *relay)
 	relay->low = snapshot_low_event_id(&relay->snapshot, relay->head);
 }
 
+/* Nothing of the window is up to there: others' events, relayed long ago, are not to be passed over
+ * again. */
+static bool
+note_passed_over(Relay *relay, int64_t event_id)
+{
+	if (relay->npages > 0)
+		return true;
+	relay->cursor = event_id;
+	role_progresses(ROLE_RELAY);
+	return relay_write_checkpoint(relay, 0);
+}
+
 /* Reads the page after *after and publishes it, if there is room; *more tells whether another may
- * follow. */
+ * follow. What one statement looks at has a bound. */
 static bool
 send_next_page(Relay *relay, const char *finished, int64_t *after, bool *more)
 {
-	size_t    max_bytes;
-	int       max_events = relay_page_room(relay, &max_bytes);
-	int       count;
+	size_t  max_bytes;
+	int     max_events = relay_page_room(relay, &max_bytes);
+	int64_t last = *after + LOOKED_AT_MAX < relay->window_head ? *after + LOOKED_AT_MAX : INT64_MAX;
+	bool    is_full;
+	int     count;
 	PGresult *rows;
 
 	if (max_events == 0)
 		return true;
-	rows = read_page(relay, finished, *after, max_events, max_bytes);
+	rows = read_page(relay, finished, *after, last, max_events, max_bytes);
 	if (rows == NULL)
 		return false;
 	count = PQntuples(rows);
-	*more = count == max_events || relay_rows_bytes(rows) >= max_bytes;
-	if (count == 0)
-	{
-		PQclear(rows);
-		return true;
-	}
-	*after = strtoll(PQgetvalue(rows, count - 1, COLUMN_EVENT_ID), NULL, 10);
-	return relay_add_page(relay, rows, false);
+	is_full = count == max_events || relay_rows_bytes(rows) >= max_bytes;
+	*more = is_full || last < INT64_MAX;
+	*after = is_full ? strtoll(PQgetvalue(rows, count - 1, COLUMN_EVENT_ID), NULL, 10) : last;
+	if (count > 0)
+		return relay_add_page(relay, rows, false);
+	PQclear(rows);
+	return !*more || note_passed_over(relay, last);
 }
 
 /* Sends what there is room for, and takes answers: waits for them only if nothing could be sent. */
@@ -342,9 +363,13 @@ send_and_listen(Relay *relay, const char *finished, int64_t *after, bool *more, 
 	bool progressed = false;
 
 	*retired = 0;
-	if (!stop_requested() && !relay_send_deferred(relay))
+	/* one by one: those of the window first, for the deferred ones may be what the broker closes
+	 * over */
+	if (!stop_requested() && relay->careful_left == 0 && !relay_send_deferred(relay))
 		return false;
 	if (!stop_requested() && *more && !send_next_page(relay, finished, after, more))
+		return false;
+	if (!stop_requested() && relay->careful_left > 0 && !relay_send_deferred(relay))
 		return false;
 	if (relay->npages == 0)
 		return true;

@@ -23,12 +23,14 @@ SELECT event_id, routing_key, reply_code, reply_text, redriven_at IS NULL AS wai
 SELECT redrive_parked_events(), redrive_parked_events();
 SELECT count(*), count(DISTINCT message_id) FROM outbox WHERE routing_key = 'mine.created';
 SELECT headers FROM outbox WHERE routing_key = 'mine.created' ORDER BY event_id;
--- nothing is dropped before it is relayed, or before its time
+-- nothing is dropped before it is relayed, or before its time; what was parked and is sent is forgotten
+SELECT count(*) AS sent_again FROM parked_event WHERE redriven_at IS NOT NULL;
 SELECT drop_outbox_partitions('0 seconds');
 SELECT (relay_acquire('test')).epoch;
 SELECT relay_advance(1, pg_current_snapshot(), 1048579, NULL, NULL, 0, now());
 SELECT relay_advance(0, pg_current_snapshot(), 1048579, NULL, NULL, 0, now()) AS fenced;
 SELECT drop_outbox_partitions('1 hour'), drop_outbox_partitions('0 seconds');
+SELECT count(*) AS sent_again FROM parked_event WHERE redriven_at IS NOT NULL;
 SELECT min(event_id) FROM outbox;
 SELECT * FROM check_consistency();
 -- what the broker would close the channel over is refused beforehand; a payload is measured as it is sent
@@ -42,6 +44,7 @@ SELECT publish_event('mine', to_jsonb(repeat('x', 16777214))) IS NOT NULL AS tak
 SELECT event_id, octet_length(payload) AS bytes FROM relay_events(0, '3', '{}', pg_current_snapshot(), 5, 1);
 SELECT count(*) FROM relay_events(0, '3', '{}', pg_current_snapshot(), 100, 100000000);
 SELECT count(*), max(octet_length(payload)) FROM relay_events(0, '3', '{}', pg_current_snapshot(), 100);
+SELECT array_agg(event_id) FROM relay_events(0, '3', '{}', pg_current_snapshot(), 100, 100000000, 1048578);
 -- deferred: sent again by itself, until the broker takes it; parked if it will not
 SELECT defer_events(ARRAY[1048577, 1048578], 'full');
 SELECT event_id, routing_key, reply_text, tries, retry_at > now() AS later FROM deferred_event ORDER BY 1;

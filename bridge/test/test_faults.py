@@ -243,6 +243,29 @@ def test_replies_that_can_never_be_applied_go_to_the_dead_queue_and_block_nothin
     world.consistent()
 
 
+def test_replies_go_on_while_the_dead_ones_find_no_room(world):
+    world.stock(a={"x": 10})
+    world.ready_bridge()
+    world.place(3)
+    good = [json.dumps({"orderId": n, "vendorId": "a", "attempt": 1, "status": "confirmed"}) for n in (1, 2, 3)]
+    with world.channel() as channel:
+        for _ in range(5):
+            channel.basic_publish("", "orders.replies.dead", "in the way")
+    wait_until(lambda: world.depth("orders.replies.dead") == 5, what="the dead queue to be full")
+    world.servers.rabbitmqctl("set_policy", "full", "^orders.replies.dead$", '{"max-length": 1, "overflow": "reject-publish"}', "--apply-to", "queues")
+    try:
+        for n, reply in enumerate(good):
+            world.reply(f"not json {n}", reply)
+            wait_until(lambda: world.statuses().get("confirmed") == n + 1, what="the good one")
+        assert world.depth("orders.replies.dead") == 5
+    finally:
+        world.servers.rabbitmqctl("clear_policy", "full")
+    wait_until(lambda: world.depth("orders.replies.dead") == 8, what="the dead ones")
+    wait_until(lambda: world.depth("orders.replies") == 0, what="nothing to be left")
+    assert {body for _, body, _ in world.take("orders.replies.dead")} >= {b"not json 0", b"not json 1", b"not json 2"}
+    world.consistent()
+
+
 def test_dead_replies_are_redriven(world):
     world.stock(a={"x": 10})
     world.ready_bridge()

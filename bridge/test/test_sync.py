@@ -1,6 +1,7 @@
 """The sync role against good, bad and hostile vendors."""
 
 import concurrent.futures
+import datetime
 import email.utils
 import functools
 import gzip
@@ -344,6 +345,84 @@ def test_a_time_that_stands_still_subtracts_what_was_confirmed_once(world, feeds
     assert [pull(7), pull(7)] == [7, 7]         # now it does
     assert pull(6) == 6
     world.consistent()
+
+
+def test_a_time_that_stands_still_ahead_of_ours_sells_nothing_twice(world, feeds):
+    """Local time called GMT: the file is of noon, as it says, and it is ten o'clock."""
+    register(world, feeds, "frozen")
+    bridge = world.ready_bridge("--roles=http")
+    modified = email.utils.formatdate(time.time() + 7200, usegmt=True)
+
+    def pull(quantity):
+        Handler.pages["/frozen"] = ([{"id": "x", "quantity": quantity, "price": 1}], {"Last-Modified": modified})
+        assert sync(bridge, "frozen")["status"] == "applied"
+        return stock(world, "frozen")[0][1]
+
+    assert pull(10) == 10
+    order = world.value("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 3}]')")
+    world.db.execute("SELECT order_aggregator.confirm_order(%s)", [order])
+    assert [pull(10), pull(10), pull(10)] == [7, 7, 7]
+    assert [pull(7), pull(7)] == [7, 7]
+    world.consistent()
+
+
+def test_the_feed_s_own_time_goes_before_its_header_s(world, feeds):
+    """A file that says when it was made, served with the date of its first day; only a time that cannot be yet is not believed."""
+    register(world, feeds, "made")
+    bridge = world.ready_bridge("--roles=http")
+    world.db.execute("SELECT order_aggregator.configure_vendor('made', feed_mapping => '{\"asOf\": \"$.at\", \"items\": \"$.items\"}')")
+
+    def pull(quantity, ahead_s):
+        at = email.utils.format_datetime(email.utils.localtime() + datetime.timedelta(seconds=ahead_s))
+        Handler.pages["/made"] = ({"items": [{"id": "x", "quantity": quantity, "price": 1}], "at": at}, {"Last-Modified": "Thu, 01 Jan 2026 12:00:00 GMT"})
+        assert sync(bridge, "made")["status"] == "applied"
+        return stock(world, "made")[0][1], world.value("SELECT as_of_rule FROM order_aggregator.feed_sync ORDER BY sync_id DESC LIMIT 1")
+
+    assert pull(10, 3600) == (10, "Last-Modified")
+    order = world.value("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 3}]')")
+    world.db.execute("SELECT order_aggregator.confirm_order(%s)", [order])
+    assert pull(10, -60) == (7, "asOf")
+    world.db.execute("UPDATE order_aggregator.hold SET settled_at = settled_at - interval '1 hour'")
+    assert pull(7, -60) == (7, "asOf")      # it was counted since
+    world.consistent()
+
+
+def test_what_was_changed_in_the_very_second_is_asked_for_anew(world, feeds):
+    """Its time, and a tag made of its time, may stand for two files."""
+    register(world, feeds, "young", "older")
+    bridge = world.ready_bridge("--roles=http")
+    now = time.time()
+    for name, age in (("young", 0), ("older", 5)):
+        Handler.pages[f"/{name}"] = ([{"id": "x", "quantity": 9, "price": 1}],
+                                     {"Date": email.utils.formatdate(now, usegmt=True), "Last-Modified": email.utils.formatdate(now - age, usegmt=True), "ETag": '"v1"'})
+        for _ in range(2):
+            assert sync(bridge, name)["status"] == "applied"
+    asked = {path: headers for path, headers in Handler.seen}
+    assert "If-Modified-Since" not in asked["/young"] and "If-None-Match" not in asked["/young"]
+    assert "If-Modified-Since" in asked["/older"] and asked["/older"]["If-None-Match"] == '"v1"'
+
+
+def test_a_long_text_in_pieces_is_read_once(world, feeds):
+    """Pictures within the feed: each piece of one was read with all pieces before it, for minutes, and no other vendor had its turn."""
+    register(world, feeds, "pictures", "good")
+    pictures = [{"id": f"p{n}", "quantity": n, "image": "a" * 8_000_000} for n in range(4)]
+    Handler.pages["/pictures"] = (gzip.compress(json.dumps(pictures).encode()), {"Content-Encoding": "gzip"})
+    bridge = world.ready_bridge("--roles=http")
+    assert sync(bridge, "pictures")["status"] == "applied"
+    assert [row[:2] for row in stock(world, "pictures")] == [(f"p{n}", n) for n in range(4)]
+
+
+def test_what_was_asked_for_later_is_not_overtaken(world, feeds):
+    register(world, feeds, "late")
+    applied = "SELECT order_aggregator.begin_feed('late', now(), 'Date', %s, now() - make_interval(secs => %s), 1, 0, 1, '{x}', NULL, %s)"
+    config = world.value("SELECT feed_config_no FROM order_aggregator.vendor")
+    newer = world.value(applied, "b", 5, config)
+    assert world.value(applied, "a", 9, config) is None         # while the newer one is under way
+    world.value("SELECT order_aggregator.apply_feed_part(%s, NULL, NULL, '{0}', '{x}', '{NULL}', '{7}', '{1}', '{NULL}')", newer)
+    assert world.value("SELECT order_aggregator.finish_feed(%s) ->> 'status'", newer) == "applied"
+    assert world.value(applied, "a", 9, config) is None         # and after it
+    assert [row[0] for row in world.db.execute("SELECT status FROM order_aggregator.feed_sync ORDER BY sync_id")] == ["applied", "superseded", "superseded"]
+    assert world.value(applied, "c", 3600, config) is not None  # the clock of another bridge
 
 
 def test_a_clock_that_is_ahead_and_a_time_that_stands_still_are_not_stale(world, feeds):

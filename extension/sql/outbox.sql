@@ -22,7 +22,8 @@ RETURNS int
 AS 'MODULE_PATHNAME', 'oa_drop_outbox_partitions'
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION drop_outbox_partitions(interval) IS
-'Drops outbox partitions that are full, wholly relayed and older than that; returns how many. '
+'Drops outbox partitions that are full, wholly relayed and older than that, the oldest four at '
+'most; returns how many. Forgets parked and deferred events that were sent again before then. '
 'Waits at most 100 ms for a lock.';
 
 CREATE OR REPLACE FUNCTION outbox_head() RETURNS bigint

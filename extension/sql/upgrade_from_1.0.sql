@@ -11,6 +11,9 @@ ALTER TABLE parked_event
 	ADD COLUMN retry_at		timestamptz,
 	ADD COLUMN tries		int NOT NULL DEFAULT 0;
 CREATE INDEX parked_event_retry_idx ON parked_event (retry_at) WHERE retry_at IS NOT NULL;
+CREATE INDEX parked_event_sent_idx ON parked_event (redriven_at) WHERE redriven_at IS NOT NULL;
+CREATE INDEX parked_event_waiting_idx ON parked_event (event_id) WHERE redriven_at IS NULL
+	AND retry_at IS NULL;
 
 ALTER TABLE idempotency ADD COLUMN action text;
 

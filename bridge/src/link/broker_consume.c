@@ -193,7 +193,11 @@ on_basic_return(Broker *broker, const amqp_basic_return_t *returned)
 	broker_copy_bytes(reply_text, sizeof(reply_text), returned->reply_text);
 	if (!read_content(broker, CHANNEL, &content))
 		return false;
-	broker_copy_bytes(message_id, sizeof(message_id), content.properties.message_id);
+	/* what the library has not decoded it has not initialised either */
+	broker_copy_bytes(message_id, sizeof(message_id),
+					  content.properties._flags & AMQP_BASIC_MESSAGE_ID_FLAG
+						  ? content.properties.message_id
+						  : amqp_empty_bytes);
 	if (broker->events.on_return != NULL)
 		broker->events.on_return(broker->events.context, message_id, reply_code, reply_text);
 	else

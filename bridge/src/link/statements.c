@@ -157,13 +157,14 @@ const char SQL_CLAIM_FEEDS[] =
 
 /*
  * The time that the feed tells ($2, microseconds since 1970; in the time zone $3 if it is given,
- * the earlier one of an hour that comes twice) by a clock that is ahead by $4, but no later than
- * $5, which is what $6 says. $8: when it was asked for. What became of one that is not begun is
- * asked in the same breath: only the same session knows it.
+ * the earlier one of an hour that comes twice) by a clock that is ahead by $4; if that is none, or
+ * later than when it was asked for, $8, the time $5, which is what $6 says. What became of one that
+ * is not begun is asked in the same breath: only the same session knows it.
  */
 const char SQL_BEGIN_FEED[] =
 	"SELECT f.begun, r.sync_id, r.status, r.error FROM (SELECT order_aggregator.begin_feed($1, "
-	"  least(t.at, l.at), CASE WHEN t.at <= l.at THEN 'asOf' ELSE $6::text END, $7, "
+	"  CASE WHEN t.at <= to_timestamp($8) THEN t.at ELSE l.at END, "
+	"  CASE WHEN t.at <= to_timestamp($8) THEN 'asOf' ELSE $6::text END, $7, "
 	"  to_timestamp($8), $9, $10, $11, $12, $13, $14) AS begun "
 	"FROM (SELECT to_timestamp($5) AS at) AS l, "
 	"  (SELECT CASE WHEN $3::text IS NULL THEN u.at ELSE least("

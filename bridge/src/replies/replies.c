@@ -56,8 +56,9 @@ forget_deliveries(Replies *replies)
 void
 replies_mark_dead(Delivery *delivery, const char *reason)
 {
-	if (delivery->dead_reason != NULL)
+	if (delivery->is_dead)
 		return;
+	delivery->is_dead = true;
 	delivery->dead_reason = strdup(reason);
 	if (delivery->dead_reason != NULL)
 		text_cut(delivery->dead_reason, REASON_BYTES_MAX);
@@ -71,7 +72,9 @@ static bool
 publish_copy(Replies *replies, const Delivery *delivery, const char *queue, const void *body)
 {
 	const BrokerHeader headers[] = {
-		{.name = "x-reason", .kind = AMQP_HEADER_TEXT, .text = delivery->dead_reason},
+		{.name = "x-reason",
+		 .kind = AMQP_HEADER_TEXT,
+		 .text = delivery->dead_reason ? delivery->dead_reason : "there was no memory to say why"},
 		{.name = "x-original-queue", .kind = AMQP_HEADER_TEXT, .text = QUEUE_REPLIES}};
 
 	return broker_publish(
@@ -83,26 +86,69 @@ publish_copy(Replies *replies, const Delivery *delivery, const char *queue, cons
 								.is_copy = true,
 								.user_id = delivery->user_id,
 								.headers = headers,
-								.nheaders = delivery->dead_reason != NULL ? 2 : 0,
+								.nheaders = delivery->is_dead ? 2 : 0,
 								.body = body,
 								.body_bytes = delivery->bytes}) != 0;
 }
 
+static bool
+may_publish(const Replies *replies)
+{
+	return monotonic_ms() >= replies->publish_due_ms;
+}
+
+/*
+ * Waits until the broker has all that was published. What it does not take, because a queue is full
+ * or of an alarm, is not published again for a while, with the next connection: what can be applied
+ * goes on.
+ */
+static bool
+wait_confirms(Replies *replies)
+{
+	if (broker_wait_confirms(replies->broker, config.broker_timeout_s * 1000))
+		return true;
+	replies->publish_due_ms = monotonic_ms() + PUBLISH_AGAIN_MS;
+	return false;
+}
+
+static bool
+is_too_large(size_t bytes)
+{
+	return bytes > (size_t) config.reply_bytes_max;
+}
+
 /* Publishes the dead ones of the first so many and waits until the broker has them all. */
 static bool
-publish_dead(Replies *replies, int count)
+bury(Replies *replies, int count)
 {
+	bool any = false;
+
 	for (int i = 0; i < count; i++)
 	{
 		Delivery *delivery = &replies->deliveries[i];
 
-		if (!delivery->is_done || delivery->dead_reason == NULL || delivery->is_sent)
+		if (!delivery->is_dead || delivery->is_buried)
 			continue;
-		if (!publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, delivery->body))
+		if (!may_publish(replies))
+		{
+			delivery->retry_ms = replies->publish_due_ms;
+			continue;
+		}
+		/* of one that is too large we have no body: it is delivered again with the next connection
+		 */
+		if (!delivery->is_sent &&
+			(is_too_large(delivery->bytes) ||
+			 !publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, delivery->body)))
 			return false;
-		delivery->is_sent = true;
+		any = delivery->is_sent = true;
 	}
-	return broker_wait_confirms(replies->broker, config.broker_timeout_s * 1000);
+	if (!any)
+		return true;
+	if (!wait_confirms(replies))
+		return false;
+	for (int i = 0; i < count; i++)
+		replies->deliveries[i].is_buried = replies->deliveries[i].is_sent;
+	return true;
 }
 
 /* ---------- what the broker says ---------- */
@@ -117,14 +163,15 @@ dead_letter_large(Replies *replies, Delivery *delivery, const BrokerMessage *mes
 	snprintf(reason, sizeof(reason), "the reply is %zu bytes long, more than REPLY_BYTES_MAX",
 			 message->body_bytes);
 	replies_mark_dead(delivery, reason);
-	delivery->is_sent = publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, message->body);
+	delivery->is_sent =
+		may_publish(replies) && publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, message->body);
 }
 
 void
 replies_on_delivery(void *context, uint64_t tag, const BrokerMessage *message)
 {
 	Replies  *replies = context;
-	bool      is_large = message->body_bytes > (size_t) config.reply_bytes_max;
+	bool      is_large = is_too_large(message->body_bytes);
 	Delivery *delivery;
 
 	assert(replies->count < replies->room); /* the prefetch is the room */
@@ -152,7 +199,15 @@ replies_on_delivery(void *context, uint64_t tag, const BrokerMessage *message)
 
 /* ---------- acknowledging ---------- */
 
-/* Acknowledges those of the first so many that are done: all up to the first that is not in one go.
+/* Is it applied, or with the dead? */
+static bool
+is_settled(const Delivery *delivery)
+{
+	return delivery->is_done && (!delivery->is_dead || delivery->is_buried);
+}
+
+/* Acknowledges those of the first so many that are settled: all up to the first that is not in one
+ * go.
  */
 static bool
 acknowledge(Replies *replies, int count)
@@ -160,26 +215,26 @@ acknowledge(Replies *replies, int count)
 	int  prefix = 0;
 	bool ok = true;
 
-	while (prefix < count && replies->deliveries[prefix].is_done)
+	while (prefix < count && is_settled(&replies->deliveries[prefix]))
 		prefix++;
 	if (prefix > 0)
 		ok = broker_ack(replies->broker, replies->deliveries[prefix - 1].tag, prefix);
 	for (int i = prefix; ok && i < count; i++)
 	{
-		if (replies->deliveries[i].is_done)
+		if (is_settled(&replies->deliveries[i]))
 			ok = broker_ack(replies->broker, replies->deliveries[i].tag, 1);
 	}
 	return ok;
 }
 
 static void
-forget_done(Replies *replies, int count)
+forget_settled(Replies *replies, int count)
 {
 	int kept = 0;
 
 	for (int i = 0; i < replies->count; i++)
 	{
-		if (i < count && replies->deliveries[i].is_done)
+		if (i < count && is_settled(&replies->deliveries[i]))
 			free_delivery(&replies->deliveries[i]);
 		else
 			replies->deliveries[kept++] = replies->deliveries[i];
@@ -218,7 +273,7 @@ count_aside(const Replies *replies)
 	int count = 0;
 
 	for (int i = 0; i < replies->count; i++)
-		count += replies->deliveries[i].retry_ms != 0 && !replies->deliveries[i].is_done;
+		count += replies->deliveries[i].retry_ms != 0 && !is_settled(&replies->deliveries[i]);
 	return count;
 }
 
@@ -229,7 +284,7 @@ count_aside(const Replies *replies)
 static bool
 renew_worn(Replies *replies)
 {
-	int count = replies->count; /* more may come while we wait */
+	int count = may_publish(replies) ? replies->count : 0; /* more may come while we wait */
 	int renewed = 0;
 
 	for (int i = 0; i < count; i++)
@@ -244,8 +299,7 @@ renew_worn(Replies *replies)
 		renewed++;
 	}
 	metric_add(METRIC_REPLIES_RENEWED, renewed);
-	return renewed == 0 || (broker_wait_confirms(replies->broker, config.broker_timeout_s * 1000) &&
-							acknowledge(replies, count));
+	return renewed == 0 || (wait_confirms(replies) && acknowledge(replies, count));
 }
 
 /*
@@ -257,7 +311,7 @@ put_back(Replies *replies)
 {
 	int count = replies->count; /* more may come while we wait */
 
-	if (count_aside(replies) < replies->room / 2 ||
+	if (!may_publish(replies) || count_aside(replies) < replies->room / 2 ||
 		(!replies->has_progressed && monotonic_ms() < replies->put_back_ms + PUT_BACK_EVERY_MS))
 		return true;
 	replies->put_back_ms = monotonic_ms();
@@ -272,7 +326,7 @@ put_back(Replies *replies)
 			return false;
 		delivery->is_done = true;
 	}
-	return broker_wait_confirms(replies->broker, config.broker_timeout_s * 1000);
+	return wait_confirms(replies);
 }
 
 /* Applies all that has arrived and is to be tried; what is done goes to the dead queue, or is done,
@@ -290,20 +344,25 @@ settle_deliveries(Replies *replies)
 	role_begins(ROLE_REPLIES);
 	if (!renew_worn(replies))
 		return false;
-	forget_done(replies, count);
+	forget_settled(replies, count);
 	count = replies->count;
 	replies_read_bodies(replies);
-	ok = replies_apply_all(replies) && publish_dead(replies, count);
+	ok = replies_apply_all(replies);
 	FAULT_POINT("replies.before_ack");
+	/* first what is applied: the dead may have to wait */
 	ok = ok && acknowledge(replies, count);
+	if (ok)
+		forget_settled(replies, count);
+	count = replies->count;
+	ok = ok && bury(replies, count) && acknowledge(replies, count);
 	FAULT_POINT("replies.after_ack");
 	if (!ok)
 		return false;
-	forget_done(replies, count);
+	forget_settled(replies, count);
 	count = replies->count;
 	ok = put_back(replies) && acknowledge(replies, count);
 	if (ok)
-		forget_done(replies, count);
+		forget_settled(replies, count);
 	aside = count_aside(replies);
 	metric_set(METRIC_REPLIES_SET_ASIDE, aside);
 	if (aside == replies->count)

@@ -21,7 +21,8 @@
 #define ASIDE_MS_MIN      100
 #define ASIDE_MS_MAX      10000
 #define PUT_BACK_EVERY_MS 1000
-#define REDELIVERIES_MAX  10 /* of the 20 after which a broker may drop a message */
+#define PUBLISH_AGAIN_MS  10000 /* after the broker has not taken what we publish */
+#define REDELIVERIES_MAX  10    /* of the 20 after which a broker may drop a message */
 #define REFUSALS_MAX                                                                               \
 	3 /* of a batch, for reasons that are not the messages', before it is halved all the same */
 
@@ -34,9 +35,11 @@ typedef struct Delivery
 	char      message_id[64];
 	char     *user_id;     /* who published it, as the broker vouches; NULL: nobody */
 	char     *text;        /* as the database takes it; NULL: not read yet, or dead */
-	char     *dead_reason; /* NULL: not dead */
+	bool      is_dead;     /* can never be applied */
+	char     *dead_reason; /* of one that is; NULL: memory was short */
 	bool      is_sent;     /* to the dead queue */
-	bool      is_done;     /* applied, or dead: to be acknowledged */
+	bool      is_buried;   /* there, as the broker has confirmed */
+	bool      is_done;     /* applied, or dead: nothing is left to apply */
 	int64_t   redeliveries;
 	int       tries;    /* how often it was set aside */
 	long long retry_ms; /* 0: not set aside */
@@ -54,6 +57,7 @@ typedef struct Replies
 	long long wary_until_ms;  /* until then nobody is waited for */
 	long long put_back_ms;    /* when deliveries were last put back */
 	bool      has_progressed; /* since then */
+	long long publish_due_ms; /* until then nothing is published: the broker did not take it */
 	long long measure_due_ms;
 } Replies;
 

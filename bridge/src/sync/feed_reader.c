@@ -323,6 +323,7 @@ feed_free(Feed *feed)
 	if (feed->csv_open)
 		csv_free(&feed->csv);
 	charset_free(feed->charset);
+	free(feed->token.bytes);
 	free(feed->head);
 	free(feed->items);
 	free(feed);
@@ -338,8 +339,7 @@ parse(void *context, const char *data, size_t bytes)
 		return false;
 	if (feed->is_csv)
 		return feed_reader_add_csv(feed, data, bytes);
-	return feed_reader_check_json(feed, yajl_parse(feed->json, (const unsigned char *) data, bytes),
-								  data, bytes);
+	return feed_reader_add_json(feed, data, bytes);
 }
 
 /* Whether the text could be decoded; if not, the feed has failed. */
@@ -408,7 +408,7 @@ check_time(Feed *feed)
 static bool
 finish_json(Feed *feed)
 {
-	if (!feed_reader_check_json(feed, yajl_complete_parse(feed->json), "", 0))
+	if (!feed_reader_end_json(feed))
 		return false;
 	if (!feed->items_seen)
 		return feed_reader_fail(feed, "there is no array where the items should be");

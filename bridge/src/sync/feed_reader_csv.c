@@ -70,9 +70,50 @@ drop_line(Feed *feed, size_t end)
 	memmove(feed->head, feed->head + end, feed->nhead);
 }
 
+/*
+ * Where the row is after the next character. libcsv takes a quote that is neither doubled nor the
+ * field's end for part of the field, as it often is (5" pipe); but if the field then goes on in the
+ * next line, it has swallowed rows, and shows their values for its own. False in that case.
+ */
+static bool
+go_on(Feed *feed, char character)
+{
+	bool ends_line = character == '\n' || character == '\r';
+	bool ends_field = ends_line || character == feed->delimiter;
+
+	if (feed->csv_place == CSV_IN_QUOTES)
+	{
+		if (character == '"')
+			feed->csv_place = CSV_AFTER_QUOTE;
+		return !ends_line || !feed->has_open_quote;
+	}
+	if (ends_field)
+	{
+		feed->csv_place = CSV_FIELD_BEGINS;
+		feed->has_open_quote = false;
+	}
+	else if (character == '"' && feed->csv_place != CSV_IN_FIELD)
+		feed->csv_place = CSV_IN_QUOTES; /* it begins, or the quote was doubled */
+	else if (character == ' ' || character == '\t')
+		return true; /* around a field */
+	else if (feed->csv_place == CSV_AFTER_QUOTE)
+	{
+		feed->csv_place = CSV_IN_QUOTES;
+		feed->has_open_quote = true;
+	}
+	else
+		feed->csv_place = CSV_IN_FIELD;
+	return true;
+}
+
 static bool
 parse_csv(Feed *feed, const char *text, size_t bytes)
 {
+	for (size_t i = 0; i < bytes; i++)
+	{
+		if (!go_on(feed, text[i]))
+			return feed_reader_fail(feed, "a quote within a field of the CSV has swallowed rows");
+	}
 	if (csv_parse(&feed->csv, text, bytes, feed_reader_on_csv_field, feed_reader_on_csv_row,
 				  feed) != bytes)
 		return feed_reader_fail(feed, csv_strerror(csv_error(&feed->csv)));
@@ -238,6 +279,7 @@ feed_reader_on_csv_field(void *text, size_t bytes, void *context)
 	feed->row_has_text = feed->row_has_text || bytes > 0;
 	/* a decimal comma without quotes has moved what follows it */
 	feed->row_is_shifted = feed->row_is_shifted || (column >= feed->ncolumns && bytes > 0);
+	feed->row_excess += column >= feed->ncolumns;
 	for (PathId path = PATH_ID; path < PATH_COUNT; path++)
 	{
 		if (feed->column_of[path] == column)
@@ -246,6 +288,17 @@ feed_reader_on_csv_field(void *text, size_t bytes, void *context)
 }
 
 /* ---------- rows ---------- */
+
+/* Is the one value that the row has too many its last column, empty, moved by a price with a comma?
+ * Then the price has no point. */
+static bool
+is_moved_by_comma(const Feed *feed)
+{
+	const char *price = feed->values[PATH_PRICE].text;
+
+	return feed->row_excess == 1 && feed->delimiter == ',' && price != NULL &&
+		   strchr(price, '.') == NULL;
+}
 
 static bool
 has_column(const Feed *feed, PathId path, PathId alternative)
@@ -260,6 +313,8 @@ feed_reader_on_csv_row(int end, void *context)
 
 	(void) end;
 	feed->column = 0;
+	feed->row_is_shifted = feed->row_is_shifted || is_moved_by_comma(feed);
+	feed->row_excess = 0;
 	if (feed->header_seen)
 	{
 		/* office programs write the rows below a table too, as delimiters alone */

@@ -233,8 +233,8 @@ const yajl_callbacks feed_reader_json_callbacks = {
 	.yajl_end_array = close_container,
 };
 
-bool
-feed_reader_check_json(Feed *feed, yajl_status status, const char *data, size_t bytes)
+static bool
+check_json(Feed *feed, yajl_status status, const char *data, size_t bytes)
 {
 	unsigned char *why;
 	char           message[ERROR_BYTES_MAX];
@@ -248,4 +248,70 @@ feed_reader_check_json(Feed *feed, yajl_status status, const char *data, size_t 
 			 (int) strcspn((const char *) why, "\n"), (const char *) why);
 	yajl_free_error(feed->json, why);
 	return feed_reader_fail(feed, message);
+}
+
+/* ---------- pieces ---------- */
+
+static bool
+parse_json(Feed *feed, const char *data, size_t bytes)
+{
+	return check_json(feed, yajl_parse(feed->json, (const unsigned char *) data, bytes), data,
+					  bytes);
+}
+
+/* How much of the piece ends with a whole token. */
+static size_t
+whole_tokens(Feed *feed, const char *data, size_t bytes)
+{
+	size_t whole = 0;
+
+	for (size_t i = 0; i < bytes; i++)
+	{
+		if (!feed->in_string && data[i] == '"')
+		{
+			feed->in_string = true;
+			whole = i;
+		}
+		else if (!feed->in_string && strchr("{}[],: \t\r\n", data[i]) != NULL && data[i] != '\0')
+			whole = i + 1;
+		else if (feed->in_string && feed->in_escape)
+			feed->in_escape = false;
+		else if (feed->in_string && data[i] == '\\')
+			feed->in_escape = true;
+		else if (feed->in_string && data[i] == '"')
+		{
+			feed->in_string = false;
+			whole = i + 1;
+		}
+	}
+	return whole;
+}
+
+/* A token that goes on in the next piece is kept until it is whole: yajl would begin with its first
+ * byte again each time. */
+bool
+feed_reader_add_json(Feed *feed, const char *data, size_t bytes)
+{
+	size_t whole = whole_tokens(feed, data, bytes);
+
+	if (whole > 0 && feed->token.length > 0)
+	{
+		text_add(&feed->token, data, whole);
+		if (feed->token.is_short)
+			return feed_reader_fail(feed, "out of memory");
+		if (!parse_json(feed, feed->token.bytes, feed->token.length))
+			return false;
+		feed->token.length = 0;
+	}
+	else if (whole > 0 && !parse_json(feed, data, whole))
+		return false;
+	text_add(&feed->token, data + whole, bytes - whole);
+	return !feed->token.is_short || feed_reader_fail(feed, "out of memory");
+}
+
+bool
+feed_reader_end_json(Feed *feed)
+{
+	return (feed->token.length == 0 || parse_json(feed, feed->token.bytes, feed->token.length)) &&
+		   check_json(feed, yajl_complete_parse(feed->json), "", 0);
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <yajl/yajl_parse.h>
 
+#include "base/text.h"
 #include "feed/rules.h"
 #include "sync/charset.h"
 #include "sync/feed_reader.h"
@@ -80,6 +81,15 @@ typedef struct Level
 	PageSign sign;  /* what the current key says of further pages */
 } Level;
 
+/* Where in a CSV's row its last piece ended. */
+typedef enum CsvPlace
+{
+	CSV_FIELD_BEGINS,
+	CSV_IN_FIELD,
+	CSV_IN_QUOTES,
+	CSV_AFTER_QUOTE /* which ends the field, or is doubled, or is part of it */
+} CsvPlace;
+
 /* Texts are cut from blocks, which are freed together. */
 typedef struct Block
 {
@@ -100,6 +110,9 @@ struct Feed
 	Charset *charset;
 
 	yajl_handle json;
+	Text        token; /* of the JSON: what its last piece ended within */
+	bool        in_string;
+	bool        in_escape;
 	Level       levels[DEPTH_MAX];
 	int         nlevels;
 	int         items_level; /* the array of items is levels[items_level]; -1: not in it */
@@ -107,6 +120,8 @@ struct Feed
 	bool        has_next_page;
 
 	struct csv_parser csv;
+	CsvPlace          csv_place;
+	bool              has_open_quote; /* the field that is quoted has a quote that ends nothing */
 	bool              csv_open;
 	char             *head; /* what comes before the first line has ended */
 	size_t            nhead;
@@ -118,6 +133,7 @@ struct Feed
 	bool              header_seen;
 	bool              row_has_text;
 	bool              row_is_shifted; /* it has more values than there are columns */
+	int               row_excess;     /* empty ones behind the last column */
 
 	Value     values[PATH_COUNT]; /* of the item at hand */
 	FeedItem *items;
@@ -146,8 +162,9 @@ extern void        feed_reader_refuse_element(Feed *feed);
 extern void        feed_reader_finish_item(Feed *feed);
 extern bool        feed_reader_add_csv(Feed *feed, const char *text, size_t bytes);
 extern bool        feed_reader_finish_csv(Feed *feed);
-extern bool feed_reader_check_json(Feed *feed, yajl_status status, const char *data, size_t bytes);
-extern void feed_reader_on_csv_field(void *text, size_t bytes, void *context);
-extern void feed_reader_on_csv_row(int end, void *context);
+extern bool        feed_reader_add_json(Feed *feed, const char *data, size_t bytes);
+extern bool        feed_reader_end_json(Feed *feed);
+extern void        feed_reader_on_csv_field(void *text, size_t bytes, void *context);
+extern void        feed_reader_on_csv_row(int end, void *context);
 
 #endif /* FEED_READER_STATE_H */

@@ -36,6 +36,7 @@ typedef struct PullResult
 						   its own as_of */
 	char etag[PULL_TAG_BYTES_MAX];
 	char last_modified[PULL_TAG_BYTES_MAX];
+	bool may_change_unseen; /* these two are not to be asked by the next time */
 	char date[PULL_TAG_BYTES_MAX];
 	char config_no[12]; /* of the vendor, as it was asked for */
 } PullResult;

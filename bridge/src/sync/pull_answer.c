@@ -12,12 +12,14 @@
 #include <string.h>
 
 #include "base/config.h"
+#include "base/stop.h"
 #include "base/text.h"
 #include "sync/link_header.h"
 #include "sync/pull_state.h"
 
 #define RETRY_AFTER_S_MAX   3600
 #define CHARSET_BYTES_MAX   64
+#define SAME_SECOND_S       2 /* RFC 9110, 8.8.2.2, has 60 for clocks that are not one */
 #define HTTP_STATUS_OK      200
 #define HTTP_STATUS_MANY    429
 #define HTTP_STATUS_UNAVAIL 503
@@ -85,6 +87,8 @@ take_text(void *context, const char *text, size_t bytes)
 	result->bytes += bytes;
 	if (result->bytes > (size_t) config.feed_bytes_max)
 		pull_fail(result, "the feed is larger than FEED_BYTES_MAX");
+	else if (monotonic_us() >= pull->deadline_us)
+		pull_fail(result, "the feed did not come whole within SYNC_TIMEOUT_S");
 	else if (!feed_add(result->feed, text, bytes))
 		pull_fail(result, feed_error(result->feed));
 	else
@@ -265,6 +269,10 @@ pull_set_times(Pull *pull)
 	result->as_of_latest = result->began_at;
 	result->as_of_rule = "request";
 	result->told = NULL;
+	/* what was changed in the very second may be changed once more in it: the same time would stand
+	 * for both */
+	result->may_change_unseen =
+		modified > 0 && (pull->date <= 0 || pull->date - modified < SAME_SECOND_S);
 	if (header <= 0)
 		return;
 	result->told = modified > 0 ? result->last_modified : result->date;

@@ -23,9 +23,10 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#define STALE_FEEDS_MAX 3  /* in a row: the one that makes it so many has failed */
-#define UNREADABLE_ONE  1  /* a single bad item makes no feed a bad one */
-#define DROP_FEW        10 /* offers: who has so few may change them all, but not offer none */
+#define OVERTAKEN_US_MAX (60 * USECS_PER_SEC)
+#define STALE_FEEDS_MAX  3  /* in a row: the one that makes it so many has failed */
+#define UNREADABLE_ONE   1  /* a single bad item makes no feed a bad one */
+#define DROP_FEW         10 /* offers: who has so few may change them all, but not offer none */
 
 /* Columns of the result of PLAN_LOCK_VENDOR_FEEDS. */
 enum
@@ -97,7 +98,7 @@ feed_lock_vendor(const char *vendor_id)
 	VendorFeeds vendor = {0};
 
 	require_column("vendor", VENDOR_COLUMN_FEED_CONFIG_NO);
-	lock_for_writing("vendor", "stock");
+	lock_for_writing("vendor", "feed_sync", "stock");
 	plan_execute(PLAN_LOCK_VENDOR_FEEDS, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		feed_unknown_vendor(vendor_id);
@@ -258,8 +259,9 @@ judge(const VendorFeeds *vendor, FeedFacts *facts)
 	/* it was pulled from another place, or is to be read otherwise */
 	if (facts->config_no >= 0 && facts->config_no != vendor->config_no)
 		return (Verdict){"superseded", NULL, false};
-	/* what was asked for later has overtaken it */
-	if (facts->pulled_at != 0 && facts->pulled_at < vendor->newest_pull_at)
+	/* what was asked for a moment later has overtaken it; by more it is another bridge's clock */
+	if (facts->pulled_at != 0 && facts->pulled_at < vendor->newest_pull_at &&
+		vendor->newest_pull_at - facts->pulled_at < OVERTAKEN_US_MAX)
 		return (Verdict){"superseded", NULL, false};
 	if (is_stale(vendor, facts))
 		return judge_stale(vendor, facts);

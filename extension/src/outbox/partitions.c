@@ -20,6 +20,8 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 
+#define DROPPED_MAX 4 /* in one call: each has to be read first */
+
 PG_FUNCTION_INFO_V1(oa_make_outbox_partitions);
 PG_FUNCTION_INFO_V1(oa_drop_outbox_partitions);
 
@@ -131,28 +133,71 @@ oa_make_outbox_partitions(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(made);
 }
 
-/* The latest created_at of a partition; false if it is empty. Not in the order of the ids: it is
- * when a transaction began. */
+/* The created_at that a statement finds in a partition; false if it is empty. */
 static bool
-last_created_at(const char *name, TimestampTz *created_at)
+created_at_of(const char *sql, const char *name, TimestampTz *created_at)
 {
-	bool is_null;
+	bool  is_null;
+	Datum found;
 
-	sql_execute(psprintf(SQL_LAST_CREATED_AT, quote_identifier(name)), SPI_OK_SELECT);
-	*created_at = DatumGetTimestampTz(spi_datum(0, 1, &is_null));
+	sql_execute(psprintf(sql, quote_identifier(name)), SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		return false;
+	found = spi_datum(0, 1, &is_null);
+	*created_at = is_null ? 0 : DatumGetTimestampTz(found);
 	return !is_null;
+}
+
+/*
+ * Partitions, the oldest first, up to that event id and all from before that time; *last is the
+ * latest created_at of theirs. It is not in the order of the ids: it is when a transaction began.
+ * So a partition has to be read, but for one whose first event is too young.
+ */
+static char **
+old_partitions(int64 upto, TimestampTz oldest, int *count, TimestampTz *last)
+{
+	Datum  values[1] = {ObjectIdGetDatum(table_oid("outbox"))};
+	char **names;
+	uint64 all;
+	bool   is_null;
+
+	plan_execute(PLAN_PARTITIONS, values, NULL, SPI_OK_SELECT);
+	all = SPI_processed;
+	names = palloc(sizeof(char *) * Max(all, 1));
+	for (uint64 i = 0; i < all; i++)
+		names[i] = pstrdup(NameStr(*DatumGetName(spi_datum(i, 1, &is_null))));
+	*count = 0;
+	for (uint64 i = 0; i < all && *count < DROPPED_MAX; i++)
+	{
+		int64       number;
+		TimestampTz created_at;
+
+		if (!partition_number(names[i], &number) || ((number + 1) << OUTBOX_PARTITION_BITS) > upto)
+			continue;
+		if (created_at_of(SQL_FIRST_CREATED_AT, names[i], &created_at))
+		{
+			if (created_at >= oldest)
+				break;
+			(void) created_at_of(SQL_LAST_CREATED_AT, names[i], &created_at);
+			if (created_at >= oldest)
+				break;
+			*last = Max(*last, created_at);
+		}
+		names[(*count)++] = names[i];
+	}
+	return names;
 }
 
 Datum
 oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 {
 	TimestampTz oldest;
+	TimestampTz last = DT_NOBEGIN;
 	int64       low;
 	bool        is_null;
 	Datum       values[1];
 	char      **names;
-	uint64      count;
-	int         dropped = 0;
+	int         count;
 	int         nest_level;
 
 	begin_writing("drop_outbox_partitions()");
@@ -164,34 +209,21 @@ oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 	nest_level = NewGUCNestLevel();
 	(void) set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
+	lock_for_writing("parked_event");
+	values[0] = TimestampTzGetDatum(oldest);
+	plan_execute(PLAN_FORGET_PARKED, values, NULL, SPI_OK_DELETE);
 	plan_execute(PLAN_RELAYED_UPTO, NULL, NULL, SPI_OK_SELECT);
 	low = SPI_processed == 0 ? 0 : DatumGetInt64(spi_datum(0, 1, &is_null));
-
-	values[0] = ObjectIdGetDatum(table_oid("outbox"));
-	plan_execute(PLAN_OLD_PARTITIONS, values, NULL, SPI_OK_SELECT);
-	count = SPI_processed;
-	names = palloc(sizeof(char *) * Max(count, 1));
-	for (uint64 i = 0; i < count; i++)
-		names[i] = pstrdup(NameStr(*DatumGetName(spi_datum(i, 1, &is_null))));
-
-	for (uint64 i = 0; i < count; i++)
+	names = old_partitions(low, oldest, &count, &last);
+	/* from here on the checkpoint, and then the outbox, are locked: nothing that takes long */
+	if (last != DT_NOBEGIN)
 	{
-		int64       number;
-		TimestampTz last;
-
-		if (!partition_number(names[i], &number) || ((number + 1) << OUTBOX_PARTITION_BITS) > low)
-			continue;
-		if (last_created_at(names[i], &last))
-		{
-			if (last >= oldest)
-				continue;
-			values[0] = TimestampTzGetDatum(last);
-			plan_execute(PLAN_NOTE_DROPPED, values, NULL, SPI_OK_UPDATE);
-		}
-		sql_execute(psprintf(SQL_DROP_PARTITION, quote_identifier(names[i])), SPI_OK_UTILITY);
-		dropped++;
+		values[0] = TimestampTzGetDatum(last);
+		plan_execute(PLAN_NOTE_DROPPED, values, NULL, SPI_OK_UPDATE);
 	}
+	for (int i = 0; i < count; i++)
+		sql_execute(psprintf(SQL_DROP_PARTITION, quote_identifier(names[i])), SPI_OK_UTILITY);
 	AtEOXact_GUC(true, nest_level);
 	SPI_finish();
-	PG_RETURN_INT32(dropped);
+	PG_RETURN_INT32(count);
 }

@@ -581,16 +581,26 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_RELAYED_UPTO] = {"SELECT c.low_event_id FROM order_aggregator.relay_checkpoint AS c",
 						   0,
 						   {0}},
-	[PLAN_OLD_PARTITIONS] =
-		{"SELECT c.relname FROM pg_catalog.pg_inherits AS i "
-		 "JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid "
-		 "WHERE i.inhparent OPERATOR(pg_catalog.=) $1",
-		 1,
-		 {OIDOID}},
+	/* by their numbers */
+	[PLAN_PARTITIONS] = {"SELECT c.relname FROM pg_catalog.pg_inherits AS i "
+						 "JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid "
+						 "WHERE i.inhparent OPERATOR(pg_catalog.=) $1 "
+						 "ORDER BY pg_catalog.length(c.relname::pg_catalog.text), c.relname",
+						 1,
+						 {OIDOID}},
 	[PLAN_NOTE_DROPPED] = {"UPDATE order_aggregator.relay_checkpoint AS c SET dropped_until = "
 						   "GREATEST(c.dropped_until, $1)",
 						   1,
 						   {TIMESTAMPTZOID}},
+	/* those that the broker has meanwhile; so many at a time */
+	[PLAN_FORGET_PARKED] = {"DELETE FROM order_aggregator.parked_event AS p WHERE p.event_id "
+							"OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT o.event_id "
+							"  FROM order_aggregator.parked_event AS o "
+							"  WHERE o.redriven_at OPERATOR(pg_catalog.<) $1 "
+							"  ORDER BY o.redriven_at LIMIT 10000 FOR UPDATE SKIP LOCKED))",
+							1,
+							{TIMESTAMPTZOID},
+							true},
 };
 
 static SPIPlanPtr saved_plans[PLAN_COUNT];

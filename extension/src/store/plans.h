@@ -76,8 +76,9 @@ typedef enum PlanId
 	PLAN_MARK_REDRIVEN,
 	PLAN_OUTBOX_HEAD,
 	PLAN_RELAYED_UPTO,
-	PLAN_OLD_PARTITIONS,
+	PLAN_PARTITIONS,
 	PLAN_NOTE_DROPPED,
+	PLAN_FORGET_PARKED,
 	PLAN_COUNT
 } PlanId;
 
@@ -95,6 +96,8 @@ typedef enum PlanId
 /* whatever the database gives to everybody by default */
 #define SQL_CLOSE_PARTITION "REVOKE ALL ON order_aggregator.%s FROM PUBLIC"
 #define SQL_DROP_PARTITION  "DROP TABLE order_aggregator.%s"
+#define SQL_FIRST_CREATED_AT                                                                       \
+	"SELECT o.created_at FROM order_aggregator.%s AS o ORDER BY o.event_id LIMIT 1"
 #define SQL_LAST_CREATED_AT "SELECT pg_catalog.max(o.created_at) FROM order_aggregator.%s AS o"
 
 /*

@@ -72,22 +72,31 @@ def test_an_event_larger_than_the_broker_takes_is_parked(world):
     wait_until(lambda: world.depth(queue) == 4, what="the one that was parked")
 
 
-def test_what_may_be_our_fault_is_sent_again_when_it_is_allowed(world):
-    """A topic permission that one key lacks: it is deferred, not parked, and the others go on."""
+@pytest.mark.parametrize("forbidden", [1, 12])
+def test_what_may_be_our_fault_is_sent_again_when_it_is_allowed(world, forbidden):
+    """A topic permission that one key lacks: it is deferred, not parked, and the others go on, however often it is due again meanwhile."""
     world.stock(a={"x": 100})
     queue = world.listen("order.placed.a", "mine.secret")
-    world.ready_bridge("--roles=http,relay")
+    bridge = world.ready_bridge("--roles=http,relay")
     user = "order_aggregator"
     try:
         world.servers.rabbitmqctl("set_topic_permissions", user, "orders", "^(order|stock)[.].*", ".*")
-        world.db.execute("SELECT order_aggregator.publish_event('mine.secret', '1')")
+        world.db.execute("SELECT order_aggregator.publish_event('mine.secret', to_jsonb(n)) FROM generate_series(1, %s) AS n", [forbidden])
         assert world.place(10) == 10
         wait_until(lambda: world.depth(queue) == 10, what="the orders")
-        wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event WHERE reply_text LIKE 'ACCESS_REFUSED%%'") == 1, what="the deferral")
+        wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event WHERE reply_text LIKE 'ACCESS_REFUSED%%'") == forbidden, what="the deferral")
         assert parked(world) == []
+        wait_until(lambda: world.value("SELECT min(tries) FROM order_aggregator.deferred_event") >= 5, what="each of them to be due some more times, while nothing else comes")
+        assert world.place(10) == 10
+        wait_until(lambda: world.depth(queue) == 20, what="later orders")
+        bridge.stop()
+        world.db.execute("UPDATE order_aggregator.parked_event SET retry_at = now() WHERE retry_at IS NOT NULL")
+        assert world.place(10) == 10
+        world.ready_bridge("--roles=http,relay")
+        wait_until(lambda: world.depth(queue) == 30, what="the orders of another bridge, to which all of them are due at once")
     finally:
         world.servers.rabbitmqctl("clear_topic_permissions", user)
-    wait_until(lambda: world.depth(queue) == 11, what="what is allowed now")
+    wait_until(lambda: world.depth(queue) == 30 + forbidden, what="what is allowed now")
     wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event") == 0, what="the end of the deferral")
 
 

@@ -304,4 +304,4 @@ def test_a_week_of_feeds_and_orders(world):
     print(f"WEEK_SEED={SEED}: {week.sold} promises, {week.short} of units that were not there, after untrue feeds; {week.reports} reports; "
           f"{week.refused} orders refused; feeds {week.kinds}")
     assert week.sold > 500 and week.short > 0 and week.reports > 0 and week.refused > 0
-    assert set(week.kinds) == {*KINDS, "stale", "failed", "held"} - {"renamed"}
+    assert set(week.kinds) == {*KINDS, "stale", "superseded", "failed", "held"} - {"renamed"}

@@ -174,6 +174,36 @@ csv_by_its_header(void **state)
 }
 
 static void
+quotes_that_swallow_rows(void **state)
+{
+	static const char *const swallows = "a quote within a field of the CSV has swallowed rows";
+
+	(void) state;
+	expect(NULL, true, "id,name,quantity\nx,\"a\" 5mm,5\ny,b,0\nz,\"c, 2\",250\n", swallows);
+	expect(NULL, true, "id,name,quantity\nx,\"Dose,5\ny,\"Klemme\",7\n", swallows);
+	expect(NULL, true, "id,name,quantity\r\nx,\"a \"b\r\nc\",5\r\n", swallows);
+	/* within its line it is part of the name, and lines in a field are its own */
+	expect(NULL, true, "id,name,quantity\nx,\"5\" pipe, long\",5\ny,5\" pipe,7\nz,\"12\" \",1\n",
+		   "0:x/5\" pipe, long/5/-/- 1:y/5\" pipe/7/-/- 2:z/12\"/1/-/- ");
+	expect(NULL, true, "id,name,quantity\nx,\"a \"\"b\"\"\nc\" ,5\n", "0:x/a \"b\" c/5/-/- ");
+}
+
+static void
+a_price_with_a_comma_moves_what_follows(void **state)
+{
+	(void) state;
+	expect(NULL, true, "id,price,quantity\nx,19,99,5\n", "0:x/-/-/19/columns_shifted ");
+	expect(NULL, true, "id,price,quantity,note\nx,19,99,5,\ny,9,7,\n",
+		   "0:x/-/-/19/columns_shifted 1:y/-/7/9/- ");
+	/* a delimiter too many moves nothing */
+	expect(NULL, true, "id,price,quantity\nx,19,5,\ny,20,7,\n", "0:x/-/5/19/- 1:y/-/7/20/- ");
+	expect(NULL, true, "id,quantity,price,note\nx,5,19,,\n", "0:x/-/5/19/- ");
+	expect(NULL, true, "id,price,quantity,note\nx,19.5,5,,\ny,20,7,,\n",
+		   "0:x/-/5/19.5/- 1:y/-/7/20/- ");
+	expect(NULL, true, "id;price;quantity;note\nx;19;5;;\n", "0:x/-/5/19/- ");
+}
+
+static void
 blank_rows_of_a_csv_are_no_items(void **state)
 {
 	char   rows[20000] = "id,quantity,note\r\na,1,\r\n";
@@ -402,6 +432,8 @@ main(void)
 		cmocka_unit_test(what_is_no_feed_says_why),
 		cmocka_unit_test(a_mapping_walks_its_paths_only),
 		cmocka_unit_test(csv_by_its_header),
+		cmocka_unit_test(quotes_that_swallow_rows),
+		cmocka_unit_test(a_price_with_a_comma_moves_what_follows),
 		cmocka_unit_test(blank_rows_of_a_csv_are_no_items),
 		cmocka_unit_test(a_csv_says_what_its_delimiter_is),
 		cmocka_unit_test(columns_by_their_names_whatever_the_case),

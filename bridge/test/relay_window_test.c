@@ -84,8 +84,10 @@ it_goes_on_where_the_last_one_was(void **state)
 
 	/* in the middle of a window */
 	fake_answer(ROW("10", "10:20:", "70", "30:30:", "75", "70"));
+	fake_answer(TEXT("600000"));
 	*fake.log = '\0';
 	assert_true(relay_acquire(relay));
+	assert_int_equal(relay->read_head, 600000);
 	assert_string_equal(relay->window_text, "30:30:");
 	assert_int_equal(relay->window_head, 70);
 	assert_int_equal(relay->cursor, 75);
@@ -326,6 +328,26 @@ one_statement_looks_at_so_many_events_only(void **state)
 }
 
 static void
+a_window_that_was_begun_is_read_in_as_small_steps(void **state)
+{
+	Relay *relay = leading("10:10:", "0");
+	int    published;
+
+	(void) state;
+	fake_answer(ROW("10", "10:10:", "0", "20:20:", "262144", "0"));
+	fake_answer(TEXT("600000"));
+	assert_true(relay_acquire(relay));
+	answer_events(0, 0);
+	fake_answer(TEXT("t"));
+	fake.nqueries = fake.processed = 0;
+	fake.fails_from = 3;
+	assert_false(relay_drain(relay, &published));
+	assert_ptr_equal(fake.asked[1], SQL_RELAY_ADVANCE);
+	assert_string_equal(fake.checkpoint[4], "524288");
+	assert_int_equal(fake.processed, 1); /* the broker hears of us meanwhile */
+}
+
+static void
 one_by_one_the_window_goes_first(void **state)
 {
 	Relay *relay;
@@ -469,6 +491,7 @@ main(void)
 		cmocka_unit_test(what_is_asked_for_is_what_the_checkpoint_does_not_see),
 		cmocka_unit_test(page_after_page),
 		cmocka_unit_test(one_statement_looks_at_so_many_events_only),
+		cmocka_unit_test(a_window_that_was_begun_is_read_in_as_small_steps),
 		cmocka_unit_test(one_by_one_the_window_goes_first),
 		cmocka_unit_test(checkpoints_within_a_window_tell_of_it),
 		cmocka_unit_test(few_events_let_others_gather),

@@ -163,7 +163,8 @@ broker_wait_confirms(Broker *broker, int timeout_ms)
 	long long deadline = monotonic_ms() + timeout_ms;
 	bool      was_refused;
 
-	while (broker->unconfirmed > 0 && !broker->was_refused && monotonic_ms() < deadline)
+	while (broker->unconfirmed > 0 && !broker->was_refused && !broker->is_blocked &&
+		   monotonic_ms() < deadline)
 	{
 		if (!broker_process(broker, 100))
 			return false;

@@ -107,6 +107,7 @@ typedef struct Relay
 	char     window_text[65536]; /* the window being drained; empty: none */
 	Snapshot window;
 	int64_t  window_head;
+	int64_t  read_head; /* up to where its events can be, but for ids given out as it was opened */
 	char window_opened[40]; /* the server's time then: what was committed before is in it, or was
 							   before */
 	uint64_t next_xid;      /* when the last window was opened */

@@ -94,6 +94,20 @@ copy_snapshot(char *to, size_t size, const char *text, int64_t low_event_id, Sna
 	return true;
 }
 
+/* Up to where the events of a window can be that was opened before, perhaps by another relay. */
+static bool
+read_head(Relay *relay)
+{
+	PGresult *result;
+	bool      ok = db_query(&relay->db, "reading the head of the events", SQL_OUTBOX_HEAD, 0, NULL,
+							&result) == DB_OK;
+
+	if (ok)
+		relay->read_head = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	PQclear(result);
+	return ok;
+}
+
 bool
 relay_acquire(Relay *relay)
 {
@@ -126,7 +140,7 @@ relay_acquire(Relay *relay)
 		}
 	}
 	PQclear(result);
-	return ok;
+	return ok && (relay->window_text[0] == '\0' || read_head(relay));
 }
 
 /* The sequence of event ids stands below what it gave out before: somebody has set it back. */
@@ -222,7 +236,7 @@ open_window(Relay *relay)
 		head = strtoll(PQgetvalue(results[0], 0, 0), NULL, 10);
 		if (head < relay->head || head < relay->low)
 			note_set_back(relay, head);
-		relay->window_head = head;
+		relay->window_head = relay->read_head = head;
 		relay->next_xid = strtoull(PQgetvalue(results[1], 0, 0), NULL, 10);
 		snprintf(relay->window_opened, sizeof(relay->window_opened), "%s",
 				 PQgetvalue(results[1], 0, 1));
@@ -325,7 +339,7 @@ note_passed_over(Relay *relay, int64_t event_id)
 		return true;
 	relay->cursor = event_id;
 	role_progresses(ROLE_RELAY);
-	return relay_write_checkpoint(relay, 0);
+	return relay_listen(relay, 0) && relay_write_checkpoint(relay, 0); /* with its heartbeat */
 }
 
 /* Reads the page after *after and publishes it, if there is room; *more tells whether another may
@@ -333,11 +347,11 @@ note_passed_over(Relay *relay, int64_t event_id)
 static bool
 send_next_page(Relay *relay, const char *finished, int64_t *after, bool *more)
 {
-	size_t  max_bytes;
-	int     max_events = relay_page_room(relay, &max_bytes);
-	int64_t last = *after + LOOKED_AT_MAX < relay->window_head ? *after + LOOKED_AT_MAX : INT64_MAX;
-	bool    is_full;
-	int     count;
+	size_t    max_bytes;
+	int       max_events = relay_page_room(relay, &max_bytes);
+	int64_t   last = *after + LOOKED_AT_MAX < relay->read_head ? *after + LOOKED_AT_MAX : INT64_MAX;
+	bool      is_full;
+	int       count;
 	PGresult *rows;
 
 	if (max_events == 0)

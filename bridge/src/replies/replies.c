@@ -284,7 +284,7 @@ count_aside(const Replies *replies)
 static bool
 renew_worn(Replies *replies)
 {
-	int count = may_publish(replies) ? replies->count : 0; /* more may come while we wait */
+	int count = replies->count; /* more may come while we wait */
 	int renewed = 0;
 
 	for (int i = 0; i < count; i++)

@@ -70,39 +70,44 @@ drop_line(Feed *feed, size_t end)
 	memmove(feed->head, feed->head + end, feed->nhead);
 }
 
+/* A field in quotes goes on. False if it has a quote that ends nothing and is of several lines. */
+static bool
+go_on_in_quotes(Feed *feed, char character)
+{
+	feed->has_blank = false;
+	feed->has_line_end |= character == '\n' || character == '\r';
+	if (character == '"')
+		feed->csv_place = CSV_AFTER_QUOTE;
+	return !feed->has_line_end || !feed->has_open_quote;
+}
+
 /*
  * Where the row is after the next character. libcsv takes a quote that is neither doubled nor the
- * field's end for part of the field, as it often is (5" pipe); but if the field then goes on in the
- * next line, it has swallowed rows, and shows their values for its own. False in that case.
+ * field's end for part of the field, as it often is (5" pipe); but if the field is then of several
+ * lines, it has swallowed rows, and shows their values for its own. False in that case.
  */
 static bool
 go_on(Feed *feed, char character)
 {
-	bool ends_line = character == '\n' || character == '\r';
-	bool ends_field = ends_line || character == feed->delimiter;
-
 	if (feed->csv_place == CSV_IN_QUOTES)
-	{
-		if (character == '"')
-			feed->csv_place = CSV_AFTER_QUOTE;
-		return !ends_line || !feed->has_open_quote;
-	}
-	if (ends_field)
+		return go_on_in_quotes(feed, character);
+	if (character == '\n' || character == '\r' || character == feed->delimiter)
 	{
 		feed->csv_place = CSV_FIELD_BEGINS;
-		feed->has_open_quote = false;
+		feed->has_open_quote = feed->has_line_end = false;
 	}
-	else if (character == '"' && feed->csv_place != CSV_IN_FIELD)
-		feed->csv_place = CSV_IN_QUOTES; /* it begins, or the quote was doubled */
 	else if (character == ' ' || character == '\t')
-		return true; /* around a field */
+		feed->has_blank = true; /* around a field */
+	else if (feed->csv_place == CSV_FIELD_BEGINS)
+		feed->csv_place = character == '"' ? CSV_IN_QUOTES : CSV_IN_FIELD;
+	else if (feed->csv_place == CSV_AFTER_QUOTE && character == '"' && feed->has_blank)
+		feed->has_blank = false; /* it may end the field, too */
 	else if (feed->csv_place == CSV_AFTER_QUOTE)
 	{
 		feed->csv_place = CSV_IN_QUOTES;
-		feed->has_open_quote = true;
+		feed->has_open_quote |= character != '"'; /* else it was doubled */
+		return go_on_in_quotes(feed, character == '"' ? ' ' : character);
 	}
-	else
-		feed->csv_place = CSV_IN_FIELD;
 	return true;
 }
 
@@ -289,15 +294,23 @@ feed_reader_on_csv_field(void *text, size_t bytes, void *context)
 
 /* ---------- rows ---------- */
 
-/* Is the one value that the row has too many its last column, empty, moved by a price with a comma?
- * Then the price has no point. */
+/*
+ * Is the one value that the row has too many its last column, empty, moved by a price with a comma?
+ * Not where nothing could have been moved, or rows with a point in their price have one too many,
+ * too.
+ */
 static bool
-is_moved_by_comma(const Feed *feed)
+is_moved_by_comma(Feed *feed)
 {
 	const char *price = feed->values[PATH_PRICE].text;
+	int         of_price = feed->column_of[PATH_PRICE];
+	int         of_quantity =
+		feed->column_of[feed->column_of[PATH_QUANTITY] >= 0 ? PATH_QUANTITY : PATH_QUANTITY_ALT];
 
-	return feed->row_excess == 1 && feed->delimiter == ',' && price != NULL &&
-		   strchr(price, '.') == NULL;
+	if (feed->row_excess != 1 || feed->delimiter != ',' || price == NULL)
+		return false;
+	feed->has_excess |= strchr(price, '.') != NULL;
+	return !feed->has_excess && of_price < of_quantity && of_quantity < feed->ncolumns - 1;
 }
 
 static bool

@@ -259,30 +259,63 @@ parse_json(Feed *feed, const char *data, size_t bytes)
 					  bytes);
 }
 
+/* Behind a string that is open at "at"; the piece's end if it does not end in it. */
+static size_t
+skip_string(Feed *feed, const char *data, size_t bytes, size_t at)
+{
+	for (; at < bytes; at++)
+	{
+		if (feed->in_escape)
+			feed->in_escape = false;
+		else if (data[at] == '\\')
+			feed->in_escape = true;
+		else if (data[at] == '"')
+		{
+			feed->in_string = false;
+			return at + 1;
+		}
+	}
+	return bytes;
+}
+
 /* How much of the piece ends with a whole token. */
 static size_t
 whole_tokens(Feed *feed, const char *data, size_t bytes)
 {
 	size_t whole = 0;
+	size_t at = 0;
 
-	for (size_t i = 0; i < bytes; i++)
+	while (at < bytes)
 	{
-		if (!feed->in_string && data[i] == '"')
+		if (feed->in_string)
 		{
-			feed->in_string = true;
-			whole = i;
+			at = skip_string(feed, data, bytes, at);
+			if (!feed->in_string)
+				whole = at;
+			continue;
 		}
-		else if (!feed->in_string && strchr("{}[],: \t\r\n", data[i]) != NULL && data[i] != '\0')
-			whole = i + 1;
-		else if (feed->in_string && feed->in_escape)
-			feed->in_escape = false;
-		else if (feed->in_string && data[i] == '\\')
-			feed->in_escape = true;
-		else if (feed->in_string && data[i] == '"')
+		switch (data[at])
 		{
-			feed->in_string = false;
-			whole = i + 1;
+			case '"':
+				feed->in_string = true;
+				whole = at;
+				break;
+			case '{':
+			case '}':
+			case '[':
+			case ']':
+			case ',':
+			case ':':
+			case ' ':
+			case '\t':
+			case '\r':
+			case '\n':
+				whole = at + 1;
+				break;
+			default: /* within a number or a word */
+				break;
 		}
+		at++;
 	}
 	return whole;
 }

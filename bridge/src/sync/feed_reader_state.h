@@ -121,19 +121,22 @@ struct Feed
 
 	struct csv_parser csv;
 	CsvPlace          csv_place;
-	bool              has_open_quote; /* the field that is quoted has a quote that ends nothing */
-	bool              csv_open;
-	char             *head; /* what comes before the first line has ended */
-	size_t            nhead;
-	bool              head_is_done;
-	int               column_of[PATH_COUNT]; /* -1: there is none */
-	bool              column_is_exact[PATH_COUNT];
-	int               ncolumns;
-	int               column;
-	bool              header_seen;
-	bool              row_has_text;
-	bool              row_is_shifted; /* it has more values than there are columns */
-	int               row_excess;     /* empty ones behind the last column */
+	bool   has_open_quote; /* the field that is quoted has a quote that ends nothing ... */
+	bool   has_line_end;   /* ... and goes on in another line */
+	bool   has_blank;      /* after a quote */
+	bool   csv_open;
+	char  *head; /* what comes before the first line has ended */
+	size_t nhead;
+	bool   head_is_done;
+	int    column_of[PATH_COUNT]; /* -1: there is none */
+	bool   column_is_exact[PATH_COUNT];
+	int    ncolumns;
+	int    column;
+	bool   header_seen;
+	bool   row_has_text;
+	bool   row_is_shifted; /* it has more values than there are columns */
+	int    row_excess;     /* empty ones behind the last column */
+	bool   has_excess;     /* rows end with a delimiter more than the header */
 
 	Value     values[PATH_COUNT]; /* of the item at hand */
 	FeedItem *items;

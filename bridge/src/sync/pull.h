@@ -36,7 +36,8 @@ typedef struct PullResult
 						   its own as_of */
 	char etag[PULL_TAG_BYTES_MAX];
 	char last_modified[PULL_TAG_BYTES_MAX];
-	bool may_change_unseen; /* these two are not to be asked by the next time */
+	bool tag_is_weak; /* these two: the next pull is not to ask by it */
+	bool time_is_weak;
 	char date[PULL_TAG_BYTES_MAX];
 	char config_no[12]; /* of the vendor, as it was asked for */
 } PullResult;

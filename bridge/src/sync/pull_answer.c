@@ -256,6 +256,18 @@ pull_on_header(char *data, size_t size, size_t count, void *context)
 
 /* ---------- when it is there ---------- */
 
+/* Is the tag one of nginx's or Apache's, "mtime-size" in hexadecimal? */
+static bool
+is_made_of_time(const char *etag)
+{
+	static const char digits[] = "0123456789abcdefABCDEF";
+	const char       *rest = etag + strspn(etag, "W/\"");
+	size_t            length = strspn(rest, digits);
+
+	return length > 0 && rest[length] == '-' && rest[strcspn(rest, "\"")] == '"' &&
+		   strspn(rest + length, "-0123456789abcdefABCDEF") == strcspn(rest + length, "\"");
+}
+
 /* When the vendor counted, as far as its headers and our clock tell. */
 void
 pull_set_times(Pull *pull)
@@ -269,10 +281,14 @@ pull_set_times(Pull *pull)
 	result->as_of_latest = result->began_at;
 	result->as_of_rule = "request";
 	result->told = NULL;
-	/* what was changed in the very second may be changed once more in it: the same time would stand
-	 * for both */
-	result->may_change_unseen =
-		modified > 0 && (pull->date <= 0 || pull->date - modified < SAME_SECOND_S);
+	/* what was changed in the very second may be changed once more in it: the same time, and a tag
+	 * that is made of it, would stand for both */
+	if (modified > 0 &&
+		(pull->date > 0 ? pull->date : pull_wall_clock()) - modified < SAME_SECOND_S)
+	{
+		result->time_is_weak = true;
+		result->tag_is_weak = is_made_of_time(result->etag);
+	}
 	if (header <= 0)
 		return;
 	result->told = modified > 0 ? result->last_modified : result->date;

@@ -117,11 +117,11 @@ void
 sync_finish(Syncer *syncer, Applying *applying)
 {
 	const PullResult *pull = applying->pull;
-	bool              by_time = !pull->may_change_unseen;
-	const char       *params[3] = {applying->sync_id, by_time && *pull->etag ? pull->etag : NULL,
-                             by_time && *pull->last_modified ? pull->last_modified : NULL};
-	PGresult         *result;
-	DbOutcome         outcome =
+	const char       *params[3] = {
+			  applying->sync_id, *pull->etag && !pull->tag_is_weak ? pull->etag : NULL,
+        *pull->last_modified && !pull->time_is_weak ? pull->last_modified : NULL};
+	PGresult *result;
+	DbOutcome outcome =
 		db_query(syncer->db, "finishing a feed", SQL_FINISH_FEED, 3, params, &result);
 
 	if (!sync_set_aside(syncer, applying, outcome, result))

@@ -23,7 +23,7 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#define OVERTAKEN_US_MAX (60 * USECS_PER_SEC)
+#define OVERTAKEN_US_MAX (10 * 60 * USECS_PER_SEC)
 #define STALE_FEEDS_MAX  3  /* in a row: the one that makes it so many has failed */
 #define UNREADABLE_ONE   1  /* a single bad item makes no feed a bad one */
 #define DROP_FEW         10 /* offers: who has so few may change them all, but not offer none */
@@ -43,8 +43,7 @@ enum
 	VENDOR_REPEATED,
 	VENDOR_TOLD_AT,
 	VENDOR_HELD_OFFERS,
-	VENDOR_CONFIG_NO,
-	VENDOR_NEWEST_PULL_AT
+	VENDOR_CONFIG_NO
 };
 
 typedef struct Verdict
@@ -103,7 +102,6 @@ feed_lock_vendor(const char *vendor_id)
 	if (SPI_processed == 0)
 		feed_unknown_vendor(vendor_id);
 	vendor.pulled_at = time_or_never(VENDOR_PULLED_AT);
-	vendor.newest_pull_at = time_or_never(VENDOR_NEWEST_PULL_AT);
 	vendor.told_at = time_or_never(VENDOR_TOLD_AT);
 	vendor.held_offers = int64_or(VENDOR_HELD_OFFERS, 0);
 	vendor.config_no = int64_or(VENDOR_CONFIG_NO, 0);
@@ -115,6 +113,8 @@ feed_lock_vendor(const char *vendor_id)
 	vendor.last_items = int64_or(VENDOR_LAST_ITEMS, -1);
 	vendor.stale_feeds = int64_or(VENDOR_STALE_FEEDS, 0);
 	vendor.values = value_rules(spi_string(0, VENDOR_DECIMAL), spi_string(0, VENDOR_REPEATED));
+	plan_execute(PLAN_RUNNING_PULL, values, NULL, SPI_OK_SELECT);
+	vendor.newest_pull_at = Max(vendor.pulled_at, SPI_processed > 0 ? time_or_never(1) : 0);
 	return vendor;
 }
 
@@ -259,7 +259,8 @@ judge(const VendorFeeds *vendor, FeedFacts *facts)
 	/* it was pulled from another place, or is to be read otherwise */
 	if (facts->config_no >= 0 && facts->config_no != vendor->config_no)
 		return (Verdict){"superseded", NULL, false};
-	/* what was asked for a moment later has overtaken it; by more it is another bridge's clock */
+	/* what was asked for later has overtaken it; by more than minutes it is another bridge's clock
+	 */
 	if (facts->pulled_at != 0 && facts->pulled_at < vendor->newest_pull_at &&
 		vendor->newest_pull_at - facts->pulled_at < OVERTAKEN_US_MAX)
 		return (Verdict){"superseded", NULL, false};

@@ -133,6 +133,25 @@ new_offers_insert(FeedPart *part)
 	PopActiveSnapshot();
 }
 
+/* Finds which of the products, in the order of their ids, have no name; it may find others too. */
+static void
+find_unnamed(FeedItem **named, int count)
+{
+	Datum        range[3] = {CStringGetTextDatum(named[0]->product_id),
+							 CStringGetTextDatum(named[count - 1]->product_id), Int64GetDatum(count + 1)};
+	const char **product_ids;
+	Datum        ids[1];
+
+	plan_execute(PLAN_UNNAMED_IN_RANGE, range, NULL, SPI_OK_SELECT);
+	if (SPI_processed <= (uint64) count)
+		return;
+	product_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * count);
+	for (int i = 0; i < count; i++)
+		product_ids[i] = named[i]->product_id;
+	ids[0] = text_array(product_ids, count);
+	plan_execute(PLAN_UNNAMED_PRODUCTS, ids, NULL, SPI_OK_SELECT);
+}
+
 /* Products that have no name yet, and that the part has one for, are added to "wanted"; returns how
  * many it then has. */
 static int
@@ -140,10 +159,7 @@ add_unnamed(const FeedPart *part, FeedItem **wanted, int count)
 {
 	FeedItem **named =
 		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(FeedItem *) * Max(part->nitems, 1));
-	const char **product_ids =
-		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * Max(part->nitems, 1));
-	int   nnamed = 0;
-	Datum values[1];
+	int nnamed = 0;
 
 	for (int i = 0; i < part->nitems; i++)
 	{
@@ -156,10 +172,7 @@ add_unnamed(const FeedPart *part, FeedItem **wanted, int count)
 	if (nnamed == 0)
 		return count;
 	qsort(named, nnamed, sizeof(FeedItem *), compare_by_product_id);
-	for (int i = 0; i < nnamed; i++)
-		product_ids[i] = named[i]->product_id;
-	values[0] = text_array(product_ids, nnamed);
-	plan_execute(PLAN_UNNAMED_PRODUCTS, values, NULL, SPI_OK_SELECT);
+	find_unnamed(named, nnamed);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
 		FeedItem   key = {.product_id = spi_string(row, 1)};

@@ -147,7 +147,7 @@ static void
 add_elsewhere(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 {
 	if (row_int64(slot, STOCK_COLUMN_RESERVED, 0) == 0 &&
-		row_int64(slot, STOCK_COLUMN_IN_LANES, 0) == 0 &&
+		row_int64(slot, STOCK_COLUMN_IN_LANES, 0) == 0 && work->part->previous_pull_at == 0 &&
 		row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0) <= work->part->as_of)
 		return;
 	work->elsewhere = array_with_room(work->elsewhere, work->nelsewhere, &work->elsewhere_room,

@@ -177,10 +177,10 @@ old_partitions(int64 upto, TimestampTz oldest, int *count, TimestampTz *last)
 		if (created_at_of(SQL_FIRST_CREATED_AT, names[i], &created_at))
 		{
 			if (created_at >= oldest)
-				break;
+				continue;
 			(void) created_at_of(SQL_LAST_CREATED_AT, names[i], &created_at);
 			if (created_at >= oldest)
-				break;
+				continue;
 			*last = Max(*last, created_at);
 		}
 		names[(*count)++] = names[i];

@@ -210,14 +210,17 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "v.applied_told, v.feed_pulled_at, v.stale_feeds::pg_catalog.int8, "
 		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'decimal', "
 		 "v.feed_mapping OPERATOR(pg_catalog.->>) 'repeated', v.feed_told_at, "
-		 "v.held_offers::pg_catalog.int8, v.feed_config_no::pg_catalog.int8, "
-		 "GREATEST(v.feed_pulled_at, (SELECT f.pulled_at FROM order_aggregator.feed_sync AS f "
-		 "  WHERE f.vendor_id OPERATOR(pg_catalog.=) v.vendor_id "
-		 "  AND f.status OPERATOR(pg_catalog.=) 'running')) "
+		 "v.held_offers::pg_catalog.int8, v.feed_config_no::pg_catalog.int8 "
 		 "FROM order_aggregator.vendor AS v "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
 		 1,
 		 {TEXTOID}},
+	/* a statement of its own: whoever has waited for the vendor's lock sees what has begun since */
+	[PLAN_RUNNING_PULL] = {"SELECT f.pulled_at FROM order_aggregator.feed_sync AS f "
+						   "WHERE f.vendor_id OPERATOR(pg_catalog.=) $1 "
+						   "  AND f.status OPERATOR(pg_catalog.=) 'running'",
+						   1,
+						   {TEXTOID}},
 	[PLAN_LIMIT_FEEDS] =
 		{"UPDATE order_aggregator.vendor AS v SET "
 		 "  stale_after = COALESCE($2, v.stale_after), drop_limit = COALESCE($3, v.drop_limit), "
@@ -451,6 +454,15 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "RETURNING v.vendor_id, v.confirmed_at, v.stale_at",
 		 0,
 		 {InvalidOid}},
+	/* mostly there is none; where there are many, each is asked for */
+	[PLAN_UNNAMED_IN_RANGE] =
+		{"SELECT p.product_id FROM order_aggregator.product AS p "
+		 "WHERE p.name OPERATOR(pg_catalog.=) p.product_id "
+		 "  AND p.product_id OPERATOR(pg_catalog.>=) $1 "
+		 "  AND p.product_id OPERATOR(pg_catalog.<=) $2 ORDER BY p.product_id LIMIT $3",
+		 3,
+		 {TEXTOID, TEXTOID, INT8OID},
+		 true},
 	[PLAN_UNNAMED_PRODUCTS] = {"SELECT p.product_id FROM order_aggregator.product AS p "
 							   "WHERE p.name OPERATOR(pg_catalog.=) p.product_id "
 							   "  AND p.product_id OPERATOR(pg_catalog.=) ANY ($1)",

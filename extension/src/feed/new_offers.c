@@ -137,8 +137,9 @@ new_offers_insert(FeedPart *part)
 static void
 find_unnamed(FeedItem **named, int count)
 {
-	Datum        range[3] = {CStringGetTextDatum(named[0]->product_id),
-							 CStringGetTextDatum(named[count - 1]->product_id), Int64GetDatum(count + 1)};
+	const char  *last = named[count - 1]->product_id;
+	Datum        range[3] = {CStringGetTextDatum(named[0]->product_id), CStringGetTextDatum(last),
+							 Int64GetDatum(count + 1)};
 	const char **product_ids;
 	Datum        ids[1];
 

@@ -118,9 +118,9 @@ relay_acquire(Relay *relay)
 	if (db_query(&relay->db, "taking over the relay", SQL_RELAY_ACQUIRE, 1, params, &result) ==
 		DB_OK)
 	{
+		/* another relay has led meanwhile, and judged by itself */
 		if (strtoll(PQgetvalue(result, 0, 0), NULL, 10) != strtoll(relay->epoch, NULL, 10) + 1)
-			relay_forget_verdicts(
-				relay); /* another relay has led meanwhile, and judged by itself */
+			relay_forget_verdicts(relay);
 		snprintf(relay->epoch, sizeof(relay->epoch), "%s", PQgetvalue(result, 0, 0));
 		/* which transactions had begun is not kept: begin reading at the low event id */
 		relay->head = relay->low = strtoll(PQgetvalue(result, 0, 2), NULL, 10);

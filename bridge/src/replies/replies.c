@@ -248,6 +248,19 @@ forget_settled(Replies *replies, int count)
 	replies->count = kept;
 }
 
+/* Acknowledges and forgets the settled ones of the first so many; *count is then how many there
+ * are.
+ */
+static bool
+let_go(Replies *replies, int *count)
+{
+	if (!acknowledge(replies, *count))
+		return false;
+	forget_settled(replies, *count);
+	*count = replies->count;
+	return true;
+}
+
 /* ---------- set aside ---------- */
 
 void
@@ -299,7 +312,7 @@ renew_worn(Replies *replies)
 		renewed++;
 	}
 	metric_add(METRIC_REPLIES_RENEWED, renewed);
-	return renewed == 0 || (wait_confirms(replies) && acknowledge(replies, count));
+	return renewed == 0 || wait_confirms(replies);
 }
 
 /*
@@ -342,27 +355,17 @@ settle_deliveries(Replies *replies)
 	if (count == 0)
 		return true;
 	role_begins(ROLE_REPLIES);
-	if (!renew_worn(replies))
+	if (!renew_worn(replies) || !let_go(replies, &count))
 		return false;
-	forget_settled(replies, count);
-	count = replies->count;
 	replies_read_bodies(replies);
 	ok = replies_apply_all(replies);
 	FAULT_POINT("replies.before_ack");
 	/* first what is applied: the dead may have to wait */
-	ok = ok && acknowledge(replies, count);
-	if (ok)
-		forget_settled(replies, count);
-	count = replies->count;
-	ok = ok && bury(replies, count) && acknowledge(replies, count);
+	ok = ok && let_go(replies, &count) && bury(replies, count) && let_go(replies, &count);
 	FAULT_POINT("replies.after_ack");
 	if (!ok)
 		return false;
-	forget_settled(replies, count);
-	count = replies->count;
-	ok = put_back(replies) && acknowledge(replies, count);
-	if (ok)
-		forget_settled(replies, count);
+	ok = put_back(replies) && let_go(replies, &count);
 	aside = count_aside(replies);
 	metric_set(METRIC_REPLIES_SET_ASIDE, aside);
 	if (aside == replies->count)

@@ -260,12 +260,10 @@ pull_on_header(char *data, size_t size, size_t count, void *context)
 static bool
 is_made_of_time(const char *etag)
 {
-	static const char digits[] = "0123456789abcdefABCDEF";
-	const char       *rest = etag + strspn(etag, "W/\"");
-	size_t            length = strspn(rest, digits);
+	const char *tag = etag + strspn(etag, "W/\"");
+	size_t      length = strspn(tag, "-0123456789abcdefABCDEF");
 
-	return length > 0 && rest[length] == '-' && rest[strcspn(rest, "\"")] == '"' &&
-		   strspn(rest + length, "-0123456789abcdefABCDEF") == strcspn(rest + length, "\"");
+	return tag[length] == '"' && *tag != '-' && memchr(tag, '-', length) != NULL;
 }
 
 /* When the vendor counted, as far as its headers and our clock tell. */

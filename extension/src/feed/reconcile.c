@@ -9,7 +9,7 @@
  * what would be subtracted here, so a row that agrees goes on agreeing.
  *
  * A SKU that is another product's since it was mapped anew has the same units: what is held of it
- *as the former product, or was confirmed, is not for sale as the new one.
+ * as the former product, or was confirmed, is not for sale as the new one.
  *
  * Items and rows are merged in the order of the SKU, in one pass over an index.
  * Then the rows that change are locked, by (product_id, vendor_id), and written.

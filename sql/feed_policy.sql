@@ -219,6 +219,30 @@ SELECT * FROM still('T0', '2026-01-01 10:00Z', '{9,9}');
 SELECT * FROM still('T1', '2026-01-01 10:59:59Z', '{9,9}');
 -- what the feed itself tells is believed: what was confirmed after it is not in it
 SELECT * FROM still('T1', '2026-01-01 11:00Z', '{9,8}', 'asOf');
+-- what was left out, or could not be read, and comes back has less what was confirmed since its last
+-- count, however often the feed says so: not what was ever confirmed, and not nothing
+CREATE FUNCTION still_without_d() RETURNS TABLE (product_id text, is_active boolean, counted bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+	id bigint := begin_feed('e', '2026-01-01 12:00Z', 'Last-Modified', 'T2', clock_timestamp(), 1, 0, 1, '{o}');
+BEGIN
+	PERFORM apply_feed_part(id, NULL, NULL, '{0}', '{o}', '{NULL}', '{8}', '{1}', '{NULL}'), finish_feed(id);
+	RETURN QUERY SELECT s.product_id, s.is_active, s.counted FROM stock AS s WHERE s.vendor_id = 'e' ORDER BY 1;
+END
+$$;
+SELECT * FROM still('T2', '2026-01-01 12:00Z', '{20,8}');
+SELECT * FROM still('T2', '2026-01-01 12:00Z', '{21,8}');
+SELECT place_order('c', '[{"productId": "d", "quantity": 2}]') AS order_id \gset
+SELECT confirm_order(:order_id);
+SELECT * FROM still_without_d();
+SELECT * FROM still_without_d();
+SELECT * FROM still('T2', '2026-01-01 12:00Z', '{21,8}');
+SELECT * FROM still_without_d();
+SELECT * FROM still('T2', '2026-01-01 12:00Z', '{50,8}');
+SELECT * FROM still('T2', '2026-01-01 12:00Z', '{50,8}');
+SELECT place_order('c', '[{"productId": "d", "quantity": 3}]') AS order_id \gset
+SELECT confirm_order(:order_id);
+SELECT * FROM still('T2', '2026-01-01 12:00Z', '{45,8}');
 -- what was pulled from another URL, or was to be read otherwise, is not applied
 SELECT begin_feed('e', now(), config_no => 0) IS NULL AS refused, (SELECT status FROM refused_feed()) AS status;
 

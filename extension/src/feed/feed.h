@@ -49,7 +49,8 @@ typedef struct FeedItem
 
 	/* reconcile.c's own */
 	const char *product_id; /* the shop's */
-	bool        exists;     /* the vendor offers the product already */
+	bool        exists;     /* the vendor offers the product already, or has */
+	bool        is_back;    /* of one that exists: the feed before has left it out */
 	bool        is_priced;  /* of one that exists: its price has been told, now or before */
 	bool        changes;
 	int64       held_elsewhere; /* of one that is new: of its SKU, by orders of other products */

@@ -74,13 +74,17 @@ confirmed_since(Reconciliation *work, const char *product_id, TimestampTz last_s
 
 /*
  * When the item was counted. Of a feed whose time stands still a count that is the same as the last
- * one is as old as that; another one was made after the pull before.
+ * one is as old as that; another one was made after the pull before. Of an offer that was left out
+ * meanwhile it may have been made at any time since its last count: a row that could not be read
+ * looks the same.
  */
 static TimestampTz
 counted_at(const FeedPart *part, const FeedItem *item, int64 last_count, TimestampTz last_as_of)
 {
 	if (part->previous_pull_at == 0 || last_count < 0)
 		return part->as_of;
+	if (item->is_back)
+		return Max(part->as_of, last_as_of);
 	return item->count == last_count ? last_as_of : part->previous_pull_at;
 }
 
@@ -107,6 +111,7 @@ compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 	bool  was_priced;
 
 	item->exists = true;
+	item->is_back = !DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE));
 	if (item->is_bad)
 		return;
 	if (!price_from_numeric(DatumGetNumeric(row_column(slot, STOCK_COLUMN_PRICE)), &price))
@@ -115,9 +120,8 @@ compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 	item->is_priced = item->has_price || was_priced;
 	if (!item->has_price)
 		item->price = price;
-	item->changes = !DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) ||
-					item->price.amount != price.amount || item->is_priced != was_priced ||
-					last_count != item->count ||
+	item->changes = item->is_back || item->price.amount != price.amount ||
+					item->is_priced != was_priced || last_count != item->count ||
 					DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND)) !=
 						on_hand_after(work, item,
 									  counted_at(work->part, item, last_count,
@@ -334,12 +338,13 @@ write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *
 		oversold_note(work->part, row, on_hand);
 }
 
+/* Its last count stays, and when that was made: it may come back under a time that stands still. */
 static void
-write_inactive(const FeedPart *part, RowUpdate *update, StockRows *stock, StockRow *row)
+write_inactive(RowUpdate *update, StockRows *stock, StockRow *row)
 {
-	int   columns[] = {STOCK_COLUMN_IS_ACTIVE, STOCK_COLUMN_AS_OF, STOCK_COLUMN_COUNTED};
-	bool  nulls[lengthof(columns)] = {false, false, true}; /* none was told */
-	Datum values[] = {BoolGetDatum(false), TimestampTzGetDatum(part->as_of), (Datum) 0};
+	int   columns[] = {STOCK_COLUMN_IS_ACTIVE};
+	bool  nulls[lengthof(columns)] = {false};
+	Datum values[] = {BoolGetDatum(false)};
 
 	row_update(update, row->tuple, lengthof(columns), columns, values, nulls);
 	set_available(stock, row, row->on_hand, false);
@@ -377,7 +382,7 @@ write_changes(Reconciliation *work, StockRows *stock)
 
 		if (row == NULL || written[row - stock->rows])
 			continue;
-		write_inactive(part, &update, stock, row);
+		write_inactive(&update, stock, row);
 		part->ninactive++;
 	}
 	row_update_end(&update);

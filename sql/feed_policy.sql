@@ -243,6 +243,16 @@ SELECT * FROM still('T2', '2026-01-01 12:00Z', '{50,8}');
 SELECT place_order('c', '[{"productId": "d", "quantity": 3}]') AS order_id \gset
 SELECT confirm_order(:order_id);
 SELECT * FROM still('T2', '2026-01-01 12:00Z', '{45,8}');
+-- SKUs that are swapped under it: each waits until the vendor has counted what was confirmed as the other
+SELECT map_products('e', '[{"vendorSku": "d", "productId": "o"}, {"vendorSku": "o", "productId": "d"}]');
+SELECT FROM still('T2', '2026-01-01 12:00Z', '{45,8}');
+SELECT product_id, vendor_sku, on_hand, is_active FROM stock WHERE vendor_id = 'e' ORDER BY 1;
+SELECT FROM still('T2', '2026-01-01 12:00Z', '{42,8}');
+SELECT product_id, vendor_sku, on_hand, is_active FROM stock WHERE vendor_id = 'e' ORDER BY 1;
+SELECT FROM still('T2', '2026-01-01 12:00Z', '{42,5}');
+SELECT product_id, vendor_sku, on_hand, is_active FROM stock WHERE vendor_id = 'e' ORDER BY 1;
+SELECT FROM still('T2', '2026-01-01 12:00Z', '{42,5}');
+SELECT product_id, vendor_sku, on_hand, is_active FROM stock WHERE vendor_id = 'e' ORDER BY 1;
 -- what was pulled from another URL, or was to be read otherwise, is not applied
 SELECT begin_feed('e', now(), config_no => 0) IS NULL AS refused, (SELECT status FROM refused_feed()) AS status;
 

@@ -10,13 +10,16 @@ SELECT register_vendor('a', 'Vendor A', NULL, 10), register_vendor('b', 'Vendor 
 SELECT map_product('a', 'A-1', 'x'), map_product('a', 'A-2', 'y');
 SELECT sync_vendor_stock('a', '[{"id": "A-1", "name": "The X", "quantity": 5, "price": 2}, {"id": "A-2", "quantity": 5, "price": 2}, {"id": "z", "quantity": 5, "price": 2}, {"id": "x", "quantity": 9, "price": 1}]') - 'asOf' AS synced;
 SELECT product_id, vendor_sku, on_hand, is_active FROM stock ORDER BY 1;
-SELECT place_order('c', '[{"productId": "x", "quantity": 1}]');
+SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') AS first_x \gset
 SELECT payload->'lines' AS lines FROM outbox WHERE routing_key = 'order.placed.a';
--- two SKUs swap their products, and one is its own product again; what was offered as y before is not any more
+-- two SKUs swap their products, and one is its own product again: what is held as x is of it, and x waits
 SELECT map_products('a', '[{"vendorSku": "A-1", "productId": "y"}, {"vendorSku": "A-2", "productId": "x"}]');
 SELECT sync_vendor_stock('a', '[{"id": "A-1", "quantity": 5}, {"id": "A-2", "quantity": 6}, {"id": "z", "quantity": 5}]') - 'asOf' AS synced;
 SELECT product_id, vendor_sku, on_hand, reserved, is_active FROM stock ORDER BY 1;
 SELECT map_product('a', 'A-1', NULL);
+SELECT sync_vendor_stock('a', '[{"id": "A-1", "quantity": 5}, {"id": "A-2", "quantity": 6}, {"id": "z", "quantity": 5}]') - 'asOf' AS synced;
+SELECT product_id, vendor_sku, on_hand, reserved, is_active FROM stock ORDER BY 1;
+SELECT cancel_order(:first_x, 'no');
 SELECT sync_vendor_stock('a', '[{"id": "A-1", "quantity": 5}, {"id": "A-2", "quantity": 6}, {"id": "z", "quantity": 5}]') - 'asOf' AS synced;
 SELECT product_id, vendor_sku, on_hand, reserved, is_active FROM stock ORDER BY 1;
 SELECT map_product('a', 'A-9', 'x');
@@ -232,6 +235,41 @@ SELECT cancel_order(:held, 'no');
 SELECT sync_vendor_stock('later', '[{"id": "sku", "quantity": 9, "price": 1}]', now()) ->> 'status' AS status;
 SELECT product_id, on_hand, reserved, is_active FROM stock WHERE vendor_id = 'later' AND product_id IN ('sku', 'other') ORDER BY 1;
 SELECT sync_vendor_stock('later', '[{"id": "sku", "quantity": 9, "price": 1}]', now()) ->> 'changed' AS changed;
+SELECT * FROM check_consistency();
+-- two that are swapped: neither is sold before nothing is held as the other, and what was confirmed is counted
+SELECT map_products('later', '[{"vendorSku": "a1", "productId": "swap1"}, {"vendorSku": "a2", "productId": "swap2"}]');
+SELECT sync_vendor_stock('later', '[{"id": "a1", "quantity": 10, "price": 1}, {"id": "a2", "quantity": 20, "price": 1}]', now()) ->> 'status' AS status;
+SELECT place_order('c', '[{"productId": "swap1", "quantity": 4}]') AS held1, place_order('c', '[{"productId": "swap2", "quantity": 5}]') AS held2 \gset
+SELECT map_products('later', '[{"vendorSku": "a1", "productId": "swap2"}, {"vendorSku": "a2", "productId": "swap1"}]');
+CREATE FUNCTION swapped(a1 int, a2 int, counted_at timestamptz DEFAULT now()) RETURNS TABLE (product_id text, vendor_sku text, on_hand bigint, reserved bigint, is_active boolean, rules jsonb)
+LANGUAGE plpgsql AS $$
+DECLARE
+	result jsonb := sync_vendor_stock('later', jsonb_build_array(jsonb_build_object('id', 'a1', 'quantity', a1), jsonb_build_object('id', 'a2', 'quantity', a2)), counted_at);
+BEGIN
+	RETURN QUERY SELECT s.product_id, s.vendor_sku, s.on_hand, s.reserved, s.is_active, result -> 'rules' FROM stock AS s WHERE s.vendor_id = 'later' AND s.product_id LIKE 'swap%' ORDER BY 1;
+END
+$$;
+SELECT * FROM swapped(10, 20);
+SELECT place_order('c', '[{"productId": "swap1", "quantity": 1}]');
+-- one is free: it takes its new SKU, of which units are held as the other
+SELECT cancel_order(:held1, 'no');
+SELECT * FROM swapped(10, 20);
+SELECT place_order('c', '[{"productId": "swap1", "quantity": 16}]');
+-- the other one's are confirmed, and the vendor has counted before that
+SELECT now() AS before \gset
+SELECT confirm_order(:held2);
+SELECT * FROM swapped(10, 20, :'before');
+SELECT * FROM swapped(10, 15);
+SELECT * FROM swapped(10, 15);
+-- another name for what nobody else has got
+SELECT place_order('c', '[{"productId": "swap1", "quantity": 1}]') AS held1 \gset
+SELECT map_products('later', '[{"vendorSku": "a2", "productId": null}, {"vendorSku": "a3", "productId": "swap1"}]');
+SELECT sync_vendor_stock('later', '[{"id": "a3", "quantity": 15}]', now()) -> 'rules' AS rules;
+SELECT vendor_sku, on_hand, reserved, is_active FROM stock WHERE vendor_id = 'later' AND product_id = 'swap1';
+-- unmapped, and in the same feed: it is a product of its own
+SELECT map_products('later', '[{"vendorSku": "a3", "productId": null}, {"vendorSku": "a4", "productId": "swap1"}]');
+SELECT sync_vendor_stock('later', '[{"id": "a3", "quantity": 15}, {"id": "a4", "quantity": 7}]', now()) -> 'rules' AS rules;
+SELECT product_id, vendor_sku, on_hand, reserved, is_active FROM stock WHERE vendor_id = 'later' AND product_id IN ('a3', 'swap1') ORDER BY 1;
 SELECT * FROM check_consistency();
 -- more came back than was sold: reported
 UPDATE order_return SET quantity = 100 WHERE order_id = :first AND return_id = 1;

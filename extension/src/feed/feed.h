@@ -92,6 +92,15 @@ typedef struct FeedPart
 #define FEED_NOTES_MAX      100 /* skipped items of a part told of one by one */
 #define FEED_NAME_CHARS_MAX 500
 
+/*
+ * feed_counted_at returns when an item was counted. Of a feed whose time stands still a count that
+ * is the same as the last one is as old as that (-1: there is none); another one was made after the
+ * pull before. Of an offer that was left out meanwhile it may have been made at any time since its
+ * last count: a row that could not be read looks the same.
+ */
+extern TimestampTz feed_counted_at(const FeedPart *part, const FeedItem *item, int64 last_count,
+								   TimestampTz last_as_of);
+
 extern FeedPart *feed_part_create(const char *vendor_id, TimestampTz as_of, ValueRules values);
 
 /* value_rules reads members of a mapping, which may be NULL. */

@@ -9,7 +9,8 @@
  * what would be subtracted here, so a row that agrees goes on agreeing.
  *
  * A SKU that is another product's since it was mapped anew has the same units: what is held of it
- * as the former product, or was confirmed, is not for sale as the new one.
+ * as the former product, or was confirmed, is not for sale as the new one: it is found by that SKU,
+ * which the former offer keeps as long (sku_change.c).
  *
  * Items and rows are merged in the order of the SKU, in one pass over an index.
  * Then the rows that change are locked, by (product_id, vendor_id), and written.
@@ -19,6 +20,7 @@
 #include "feed/item_product.h"
 #include "feed/new_offers.h"
 #include "feed/oversold.h"
+#include "feed/sku_change.h"
 #include "placement/holds.h"
 #include "store/array.h"
 #include "store/rows.h"
@@ -72,14 +74,9 @@ confirmed_since(Reconciliation *work, const char *product_id, TimestampTz last_s
 	return units;
 }
 
-/*
- * When the item was counted. Of a feed whose time stands still a count that is the same as the last
- * one is as old as that; another one was made after the pull before. Of an offer that was left out
- * meanwhile it may have been made at any time since its last count: a row that could not be read
- * looks the same.
- */
-static TimestampTz
-counted_at(const FeedPart *part, const FeedItem *item, int64 last_count, TimestampTz last_as_of)
+TimestampTz
+feed_counted_at(const FeedPart *part, const FeedItem *item, int64 last_count,
+				TimestampTz last_as_of)
 {
 	if (part->previous_pull_at == 0 || last_count < 0)
 		return part->as_of;
@@ -124,8 +121,8 @@ compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 					item->is_priced != was_priced || last_count != item->count ||
 					DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND)) !=
 						on_hand_after(work, item,
-									  counted_at(work->part, item, last_count,
-												 row_int64(slot, STOCK_COLUMN_AS_OF, 0)),
+									  feed_counted_at(work->part, item, last_count,
+													  row_int64(slot, STOCK_COLUMN_AS_OF, 0)),
 									  row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0));
 	if (item->changes)
 		see_low_threshold(work, slot);
@@ -202,6 +199,7 @@ compare_by_product(Reconciliation *work, RowScan *stock)
 	FeedItem **items = new_offers_items(work->part, &count);
 	Datum *keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * Max(count * 2, 1));
 	Datum  vendor_id = CStringGetTextDatum(work->part->vendor_id);
+	SkuChanges changes;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -209,16 +207,23 @@ compare_by_product(Reconciliation *work, RowScan *stock)
 		keys[i * 2 + 1] = vendor_id;
 	}
 	row_scan_locate(stock, keys, 2, count, F_TEXTEQ);
+	sku_changes_begin(&changes, work->part);
 	for (int i = 0; i < count; i++)
 	{
 		feed_yield(i);
 		row_scan_find_located(stock, i);
 		if (row_scan_next(stock) == NULL)
 			continue;
+		if (sku_change_must_wait(&changes, items[i], stock->found))
+		{
+			feed_note(work->part, items[i], RULE_SKU_WAITS, NULL);
+			items[i]->is_bad = true;
+		}
 		compare_row(work, items[i], stock->found);
-		items[i]->changes = true;
+		items[i]->changes = !items[i]->is_bad;
 		see_low_threshold(work, stock->found);
 	}
+	sku_changes_end(&changes);
 }
 
 static void
@@ -318,7 +323,7 @@ static void
 write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *row,
 		   const FeedItem *item)
 {
-	TimestampTz since = counted_at(work->part, item, row->counted, row->as_of);
+	TimestampTz since = feed_counted_at(work->part, item, row->counted, row->as_of);
 	int64       on_hand = Max(0, on_hand_after(work, item, since, row->last_shipped_at) -
 									 held_elsewhere(work, stock, item, since));
 	int         columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND,

@@ -221,38 +221,62 @@ SELECT * FROM still('T1', '2026-01-01 10:59:59Z', '{9,9}');
 SELECT * FROM still('T1', '2026-01-01 11:00Z', '{9,8}', 'asOf');
 -- what was left out, or could not be read, and comes back has less what was confirmed since its last
 -- count, however often the feed says so: not what was ever confirmed, and not nothing
-CREATE FUNCTION still_without_d() RETURNS TABLE (product_id text, is_active boolean, counted bigint)
+CREATE FUNCTION still_without_d(told text, as_of timestamptz, d text DEFAULT NULL) RETURNS TABLE (product_id text, vendor_sku text, on_hand bigint, is_active boolean, counted bigint)
 LANGUAGE plpgsql AS $$
 DECLARE
-	id bigint := begin_feed('e', '2026-01-01 12:00Z', 'Last-Modified', 'T2', clock_timestamp(), 1, 0, 1, '{o}');
+	id bigint := begin_feed('e', as_of, 'Last-Modified', told, clock_timestamp(), 1, 0, 1, '{o}');
 BEGIN
-	PERFORM apply_feed_part(id, NULL, NULL, '{0}', '{o}', '{NULL}', '{8}', '{1}', '{NULL}'), finish_feed(id);
-	RETURN QUERY SELECT s.product_id, s.is_active, s.counted FROM stock AS s WHERE s.vendor_id = 'e' ORDER BY 1;
+	IF d IS NULL THEN
+		PERFORM apply_feed_part(id, NULL, NULL, '{0}', '{o}', '{NULL}', '{8}', '{1}', '{NULL}'), finish_feed(id);
+	ELSE
+		PERFORM apply_feed_part(id, NULL, NULL, '{0,1}', '{d,o}', '{NULL,NULL}', ARRAY[d, '8'], '{1,1}', '{NULL,NULL}'), finish_feed(id);
+	END IF;
+	RETURN QUERY SELECT s.product_id, s.vendor_sku, s.on_hand, s.is_active, s.counted FROM stock AS s WHERE s.vendor_id = 'e' ORDER BY 1;
 END
 $$;
+CREATE VIEW e_stock AS SELECT product_id, vendor_sku, on_hand, is_active FROM stock WHERE vendor_id = 'e' ORDER BY 1;
 SELECT * FROM still('T2', '2026-01-01 12:00Z', '{20,8}');
 SELECT * FROM still('T2', '2026-01-01 12:00Z', '{21,8}');
 SELECT place_order('c', '[{"productId": "d", "quantity": 2}]') AS order_id \gset
 SELECT confirm_order(:order_id);
-SELECT * FROM still_without_d();
-SELECT * FROM still_without_d();
+SELECT * FROM still_without_d('T2', '2026-01-01 12:00Z');
+SELECT * FROM still_without_d('T2', '2026-01-01 12:00Z', '"?"');
 SELECT * FROM still('T2', '2026-01-01 12:00Z', '{21,8}');
-SELECT * FROM still_without_d();
+SELECT * FROM still_without_d('T2', '2026-01-01 12:00Z', '"?"');
 SELECT * FROM still('T2', '2026-01-01 12:00Z', '{50,8}');
 SELECT * FROM still('T2', '2026-01-01 12:00Z', '{50,8}');
 SELECT place_order('c', '[{"productId": "d", "quantity": 3}]') AS order_id \gset
 SELECT confirm_order(:order_id);
 SELECT * FROM still('T2', '2026-01-01 12:00Z', '{45,8}');
--- SKUs that are swapped under it: each waits until the vendor has counted what was confirmed as the other
+-- SKUs that are swapped under it: each goes when the vendor has counted what was confirmed as the other,
+-- and no unit is for sale again, however often the old count is told
 SELECT map_products('e', '[{"vendorSku": "d", "productId": "o"}, {"vendorSku": "o", "productId": "d"}]');
 SELECT FROM still('T2', '2026-01-01 12:00Z', '{45,8}');
-SELECT product_id, vendor_sku, on_hand, is_active FROM stock WHERE vendor_id = 'e' ORDER BY 1;
+SELECT * FROM e_stock;
 SELECT FROM still('T2', '2026-01-01 12:00Z', '{42,8}');
-SELECT product_id, vendor_sku, on_hand, is_active FROM stock WHERE vendor_id = 'e' ORDER BY 1;
-SELECT FROM still('T2', '2026-01-01 12:00Z', '{42,5}');
-SELECT product_id, vendor_sku, on_hand, is_active FROM stock WHERE vendor_id = 'e' ORDER BY 1;
-SELECT FROM still('T2', '2026-01-01 12:00Z', '{42,5}');
-SELECT product_id, vendor_sku, on_hand, is_active FROM stock WHERE vendor_id = 'e' ORDER BY 1;
+SELECT * FROM e_stock;
+SELECT FROM still('T2', '2026-01-01 12:00Z', '{42,8}');
+SELECT FROM still('T2', '2026-01-01 12:00Z', '{42,8}');
+SELECT * FROM e_stock;
+SELECT FROM still('T2', '2026-01-01 12:00Z', '{42,3}');
+SELECT FROM still('T2', '2026-01-01 12:00Z', '{42,3}');
+SELECT * FROM e_stock;
+-- a time that stands still ahead of ours is none, also of what comes back, or is another product
+SELECT map_products('e', '[{"vendorSku": "d", "productId": null}, {"vendorSku": "o", "productId": null}]');
+SELECT FROM still('T3', clock_timestamp(), '{30,9}');
+SELECT * FROM still('T3', clock_timestamp(), '{30,9}');
+SELECT place_order('c', '[{"productId": "d", "quantity": 2}]') AS order_id \gset
+SELECT confirm_order(:order_id);
+SELECT * FROM still_without_d('T3', clock_timestamp());
+SELECT * FROM still('T3', clock_timestamp(), '{30,9}');
+SELECT map_product('e', 'd', 'd2');
+SELECT FROM still('T3', clock_timestamp(), '{30,9}');
+SELECT FROM still('T3', clock_timestamp(), '{30,9}');
+SELECT * FROM e_stock;
+SELECT map_product('e', 'd', NULL);
+SELECT FROM still('T3', clock_timestamp(), '{30,9}');
+SELECT * FROM e_stock;
+DROP VIEW e_stock;
 -- what was pulled from another URL, or was to be read otherwise, is not applied
 SELECT begin_feed('e', now(), config_no => 0) IS NULL AS refused, (SELECT status FROM refused_feed()) AS status;
 

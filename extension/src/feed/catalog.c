@@ -55,20 +55,31 @@ catalog_check_units(FunctionCallInfo fcinfo, int argument, const char *name, int
 
 /* ---------- vendors ---------- */
 
+/* What will be another thing with a vendor's next feed. */
+typedef enum FeedChange
+{
+	FEED_IS_SAME,
+	FEED_HAS_OTHER_PRODUCTS, /* counted as before */
+	FEED_IS_ANOTHER          /* or is to be read otherwise */
+} FeedChange;
+
 /*
- * The next feed is pulled and looked at anew. If it is another one, or is to be read otherwise,
- * what is known of the last one says nothing any more, and one that is being applied is not to be
- * finished. The vendor, values[0], is locked.
+ * The next feed is pulled and looked at anew. If anything is another thing in it, one that is being
+ * applied is not to be finished; and if it is another feed, the times of the last one say nothing
+ * any more. The vendor, values[0], is locked.
  */
 static void
-forget_feed(Datum *values, bool is_another)
+forget_feed(Datum *values, FeedChange change)
 {
 	plan_execute(PLAN_PULL_ANEW, values, NULL, SPI_OK_UPDATE);
-	if (!is_another)
+	if (change == FEED_IS_SAME)
 		return;
 	plan_execute(PLAN_SUPERSEDE_FEED, values, NULL, SPI_OK_UPDATE);
-	if (has_column("vendor", VENDOR_COLUMN_FEED_CONFIG_NO))
-		plan_execute(PLAN_COUNT_CONFIG, values, NULL, SPI_OK_UPDATE);
+	if (!has_column("vendor", VENDOR_COLUMN_FEED_CONFIG_NO))
+		return;
+	plan_execute(PLAN_COUNT_CONFIG, values, NULL, SPI_OK_UPDATE);
+	if (change == FEED_IS_ANOTHER)
+		plan_execute(PLAN_FORGET_TIMES, values, NULL, SPI_OK_UPDATE);
 }
 
 /*
@@ -135,7 +146,7 @@ oa_register_vendor(PG_FUNCTION_ARGS)
 	values[3] = Int32GetDatum(PG_ARGISNULL(3) ? 100 : PG_GETARG_INT32(3));
 	is_another = !has_stock_url(values[0], values[2], stock_url != NULL);
 	plan_execute(PLAN_REGISTER_VENDOR, values, nulls, SPI_OK_INSERT);
-	forget_feed(values, is_another);
+	forget_feed(values, is_another ? FEED_IS_ANOTHER : FEED_IS_SAME);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -256,7 +267,8 @@ oa_configure_vendor(PG_FUNCTION_ARGS)
 	plan_execute(PLAN_CONFIGURE_VENDOR, values, nulls, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
 		feed_unknown_vendor(vendor_id);
-	forget_feed(values, !PG_ARGISNULL(2)); /* before any stock: a feed's part locks them so */
+	/* before any stock: a feed's part locks them so */
+	forget_feed(values, PG_ARGISNULL(2) ? FEED_IS_SAME : FEED_IS_ANOTHER);
 	if (!PG_ARGISNULL(3))
 		fold_lanes_of_vendor(vendor_id);
 	/* 1.0 had six arguments */
@@ -347,7 +359,7 @@ write_mappings(const char *vendor_id, const char **skus, const char **product_id
 			 errhint(
 				 "One vendor offers a product under one SKU. Map the other SKU to NULL first.")));
 	plan_execute(PLAN_MAP_PRODUCTS, values, NULL, SPI_OK_INSERT);
-	forget_feed(values, true);
+	forget_feed(values, FEED_HAS_OTHER_PRODUCTS);
 }
 
 Datum

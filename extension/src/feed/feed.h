@@ -50,10 +50,12 @@ typedef struct FeedItem
 	/* reconcile.c's own */
 	const char *product_id; /* the shop's */
 	bool        exists;     /* the vendor offers the product already, or has */
-	bool        is_back;    /* of one that exists: the feed before has left it out */
+	bool        takes_sku;  /* of one that exists: under another SKU so far */
+	TimestampTz settled_at; /* of that: sku_change.h */
 	bool        is_priced;  /* of one that exists: its price has been told, now or before */
 	bool        changes;
 	int64       held_elsewhere; /* of one that is new: of its SKU, by orders of other products */
+	TimestampTz counted_at;     /* of one that is new */
 } FeedItem;
 
 /*
@@ -94,9 +96,9 @@ typedef struct FeedPart
 
 /*
  * feed_counted_at returns when an item was counted. Of a feed whose time stands still a count that
- * is the same as the last one is as old as that (-1: there is none); another one was made after the
- * pull before. Of an offer that was left out meanwhile it may have been made at any time since its
- * last count: a row that could not be read looks the same.
+ * is the same as the last one is as old as that; another one was made after the pull before. If the
+ * feed before had none (-1), or none that could be read, it may have been made at any time since
+ * last_as_of, when the one before was; 0: there was none.
  */
 extern TimestampTz feed_counted_at(const FeedPart *part, const FeedItem *item, int64 last_count,
 								   TimestampTz last_as_of);

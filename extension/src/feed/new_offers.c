@@ -91,7 +91,7 @@ store_stock(BulkInsert *stock, const FeedPart *part, const FeedItem *item, Tuple
 	bulk_set(slot, STOCK_COLUMN_BUFFER,
 			 Int64GetDatum(row_int64(product, PRODUCT_COLUMN_BUFFER, 0)));
 	bulk_set(slot, STOCK_COLUMN_IS_ACTIVE, BoolGetDatum(true));
-	bulk_set(slot, STOCK_COLUMN_AS_OF, TimestampTzGetDatum(part->as_of));
+	bulk_set(slot, STOCK_COLUMN_AS_OF, TimestampTzGetDatum(item->counted_at));
 	bulk_set(slot, STOCK_COLUMN_IS_PRICED, BoolGetDatum(item->has_price));
 	bulk_set(slot, STOCK_COLUMN_COUNTED, Int64GetDatum(item->count));
 	if (low_threshold != LOW_THRESHOLD_NONE)

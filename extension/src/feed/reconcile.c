@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "feed/item_product.h"
+#include "feed/low_stock.h"
 #include "feed/new_offers.h"
 #include "feed/oversold.h"
 #include "feed/sku_change.h"
@@ -31,11 +32,14 @@
 #include "utils/snapmgr.h"
 
 /* The vendor's offer of another product under an item's SKU: the SKU was mapped anew, and orders
- * may still hold units of it. */
+ * may still hold units of it. As long as it has the SKU, it says when that was counted. */
 typedef struct Elsewhere
 {
-	FeedItem   *item;
+	FeedItem   *item; /* NULL: the feed has none, so there is no count */
 	const char *product_id;
+	int64       counted; /* as it was found */
+	TimestampTz as_of;
+	bool        is_active;
 } Elsewhere;
 
 typedef struct Reconciliation
@@ -78,10 +82,10 @@ TimestampTz
 feed_counted_at(const FeedPart *part, const FeedItem *item, int64 last_count,
 				TimestampTz last_as_of)
 {
-	if (part->previous_pull_at == 0 || last_count < 0)
+	if (part->previous_pull_at == 0)
 		return part->as_of;
-	if (item->is_back)
-		return Max(part->as_of, last_as_of);
+	if (last_count < 0)
+		return last_as_of != 0 ? last_as_of : Min(part->as_of, part->previous_pull_at);
 	return item->count == last_count ? last_as_of : part->previous_pull_at;
 }
 
@@ -108,7 +112,6 @@ compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 	bool  was_priced;
 
 	item->exists = true;
-	item->is_back = !DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE));
 	if (item->is_bad)
 		return;
 	if (!price_from_numeric(DatumGetNumeric(row_column(slot, STOCK_COLUMN_PRICE)), &price))
@@ -117,8 +120,9 @@ compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 	item->is_priced = item->has_price || was_priced;
 	if (!item->has_price)
 		item->price = price;
-	item->changes = item->is_back || item->price.amount != price.amount ||
-					item->is_priced != was_priced || last_count != item->count ||
+	item->changes = !DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) ||
+					item->price.amount != price.amount || item->is_priced != was_priced ||
+					last_count != item->count ||
 					DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND)) !=
 						on_hand_after(work, item,
 									  feed_counted_at(work->part, item, last_count,
@@ -133,28 +137,32 @@ add_missing(Reconciliation *work, TupleTableSlot *slot)
 {
 	if (!DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)))
 		return;
-	if (work->nmissing == work->missing_room)
-	{
-		work->missing_room = Max(work->missing_room * 2, 64);
-		work->missing = work->missing
-							? repalloc_huge(work->missing, sizeof(char *) * work->missing_room)
-							: palloc(sizeof(char *) * work->missing_room);
-	}
+	work->missing =
+		array_with_room(work->missing, work->nmissing, &work->missing_room, sizeof(char *));
 	work->missing[work->nmissing++] = row_text(slot, STOCK_COLUMN_PRODUCT_ID);
 	see_low_threshold(work, slot);
 }
 
+/* One that is not sold, and of which nothing is held or new to the vendor, is passed over. */
 static void
 add_elsewhere(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 {
-	if (row_int64(slot, STOCK_COLUMN_RESERVED, 0) == 0 &&
+	bool is_active = DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE));
+
+	if (!is_active && row_int64(slot, STOCK_COLUMN_RESERVED, 0) == 0 &&
 		row_int64(slot, STOCK_COLUMN_IN_LANES, 0) == 0 && work->part->previous_pull_at == 0 &&
 		row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0) <= work->part->as_of)
 		return;
 	work->elsewhere = array_with_room(work->elsewhere, work->nelsewhere, &work->elsewhere_room,
 									  sizeof(Elsewhere));
 	work->elsewhere[work->nelsewhere++] =
-		(Elsewhere){item, row_text(slot, STOCK_COLUMN_PRODUCT_ID)};
+		(Elsewhere){.item = item,
+					.product_id = row_text(slot, STOCK_COLUMN_PRODUCT_ID),
+					.counted = row_int64(slot, STOCK_COLUMN_COUNTED, -1),
+					.as_of = row_int64(slot, STOCK_COLUMN_AS_OF, 0),
+					.is_active = is_active};
+	if (is_active)
+		see_low_threshold(work, slot);
 }
 
 /* Merges the vendor's rows of the range with the items. */
@@ -177,18 +185,25 @@ compare_with_stock(Reconciliation *work, RowScan *stock)
 		if (item == NULL)
 		{
 			add_missing(work, slot);
+			if (!DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) &&
+				row_int64(slot, STOCK_COLUMN_COUNTED, -1) >= 0)
+				add_elsewhere(work, NULL, slot);
 			continue;
 		}
 		product_id = row_text(slot, STOCK_COLUMN_PRODUCT_ID);
 		if (item->product_id != NULL && strcmp(item->product_id, product_id) == 0)
 			compare_row(work, item, slot);
 		else
-		{
-			add_missing(work, slot); /* the SKU is not this product any more */
-			add_elsewhere(work, item, slot);
-		}
+			add_elsewhere(work, item, slot); /* the SKU is not this product any more */
 		pfree(product_id);
 	}
+}
+
+static void
+wait_with_sku(Reconciliation *work, FeedItem *item)
+{
+	feed_note(work->part, item, RULE_SKU_WAITS, NULL);
+	item->is_bad = true;
 }
 
 /* Finds the rows of the remaining items: those that were offered under another SKU so far. */
@@ -210,15 +225,19 @@ compare_by_product(Reconciliation *work, RowScan *stock)
 	sku_changes_begin(&changes, work->part);
 	for (int i = 0; i < count; i++)
 	{
+		int64 reserved;
+
 		feed_yield(i);
 		row_scan_find_located(stock, i);
 		if (row_scan_next(stock) == NULL)
 			continue;
-		if (sku_change_must_wait(&changes, items[i], stock->found))
-		{
-			feed_note(work->part, items[i], RULE_SKU_WAITS, NULL);
-			items[i]->is_bad = true;
-		}
+		items[i]->takes_sku = true;
+		items[i]->settled_at = sku_change_settled_at(&changes, items[i], stock->found);
+		reserved = row_int64(stock->found, STOCK_COLUMN_RESERVED, 0) +
+				   row_int64(stock->found, STOCK_COLUMN_IN_LANES, 0);
+		if (!sku_change_is_settled(items[i], reserved,
+								   row_int64(stock->found, STOCK_COLUMN_LAST_SHIPPED_AT, 0)))
+			wait_with_sku(work, items[i]);
 		compare_row(work, items[i], stock->found);
 		items[i]->changes = !items[i]->is_bad;
 		see_low_threshold(work, stock->found);
@@ -245,8 +264,12 @@ compare(Reconciliation *work)
 	row_scan_end(&by_sku);
 	PopActiveSnapshot();
 	for (int i = 0; i < work->nelsewhere; i++)
-		work->elsewhere[i].item->changes =
-			work->elsewhere[i].item->exists && !work->elsewhere[i].item->is_bad;
+	{
+		FeedItem *item = work->elsewhere[i].item;
+
+		if (item != NULL)
+			item->changes = item->exists && !item->is_bad;
+	}
 	for (int i = 0; i < part->nitems; i++)
 	{
 		FeedItem *item = &part->items[i];
@@ -319,11 +342,31 @@ held_elsewhere(Reconciliation *work, const StockRows *stock, const FeedItem *ite
 	return units;
 }
 
+/* When the item was counted, by the row that has its SKU: that of its own offer, which is NULL if
+ * it is new, or another one's. */
+static TimestampTz
+item_counted_at(const Reconciliation *work, const FeedItem *item, const StockRow *row)
+{
+	TimestampTz counted_at = PG_INT64_MAX;
+
+	if (item->exists && !item->takes_sku)
+		return feed_counted_at(work->part, item, row->counted, row->as_of);
+	for (int i = 0; i < work->nelsewhere; i++)
+	{
+		const Elsewhere *other = &work->elsewhere[i];
+
+		if (other->item == item)
+			counted_at =
+				Min(counted_at, feed_counted_at(work->part, item, other->counted, other->as_of));
+	}
+	return counted_at != PG_INT64_MAX ? counted_at : feed_counted_at(work->part, item, -1, 0);
+}
+
 static void
 write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *row,
 		   const FeedItem *item)
 {
-	TimestampTz since = feed_counted_at(work->part, item, row->counted, row->as_of);
+	TimestampTz since = item_counted_at(work, item, row);
 	int64       on_hand = Max(0, on_hand_after(work, item, since, row->last_shipped_at) -
 									 held_elsewhere(work, stock, item, since));
 	int         columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND,
@@ -343,16 +386,39 @@ write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *
 		oversold_note(work->part, row, on_hand);
 }
 
-/* Its last count stays, and when that was made: it may come back under a time that stands still. */
+/* It has no count, or that of its SKU, which is another product's; as_of is of the last one. */
 static void
-write_inactive(RowUpdate *update, StockRows *stock, StockRow *row)
+write_inactive(RowUpdate *update, StockRows *stock, StockRow *row, int64 counted, TimestampTz as_of)
 {
-	int   columns[] = {STOCK_COLUMN_IS_ACTIVE};
-	bool  nulls[lengthof(columns)] = {false};
-	Datum values[] = {BoolGetDatum(false)};
+	int   columns[] = {STOCK_COLUMN_IS_ACTIVE, STOCK_COLUMN_COUNTED, STOCK_COLUMN_AS_OF};
+	bool  nulls[lengthof(columns)] = {false, counted < 0, as_of == 0};
+	Datum values[] = {BoolGetDatum(false), Int64GetDatum(counted), TimestampTzGetDatum(as_of)};
 
 	row_update(update, row->tuple, lengthof(columns), columns, values, nulls);
 	set_available(stock, row, row->on_hand, false);
+}
+
+/* The offers of other products under the items' SKUs, but those that have got another SKU. */
+static void
+write_elsewhere(Reconciliation *work, RowUpdate *update, StockRows *stock, bool *written)
+{
+	for (int i = 0; i < work->nelsewhere; i++)
+	{
+		const Elsewhere *other = &work->elsewhere[i];
+		const FeedItem  *item = other->item;
+		StockRow        *row = stock_find(stock, other->product_id, work->part->vendor_id);
+		int64            counted = item != NULL ? item->count : -1;
+		TimestampTz      as_of = other->as_of;
+
+		if (item != NULL)
+			as_of = feed_counted_at(work->part, item, other->counted, as_of);
+		if (row == NULL || written[row - stock->rows] ||
+			(!other->is_active && other->counted == counted && other->as_of == as_of))
+			continue;
+		write_inactive(update, stock, row, counted, as_of);
+		written[row - stock->rows] = true;
+		work->part->ninactive += other->is_active;
+	}
 }
 
 static void
@@ -367,27 +433,38 @@ write_changes(Reconciliation *work, StockRows *stock)
 	row_update_begin(&update, "stock");
 	for (int i = 0; i < part->nitems; i++)
 	{
-		const FeedItem *item = &part->items[i];
-		StockRow       *row;
+		FeedItem *item = &part->items[i];
+		StockRow *row;
 
 		if (!item->exists)
-			part->items[i].held_elsewhere = held_elsewhere(work, stock, item, part->as_of);
+		{
+			item->counted_at = item_counted_at(work, item, NULL);
+			item->held_elsewhere = held_elsewhere(work, stock, item, item->counted_at);
+		}
 		if (!item->exists || !item->changes)
 			continue;
 		row = stock_find(stock, item->product_id, part->vendor_id);
 		if (row == NULL)
 			elog(ERROR, "stock of product \"%s\" at vendor \"%s\" is gone", item->product_id,
 				 part->vendor_id);
+		if (item->takes_sku &&
+			!sku_change_is_settled(item, row->reserved + row->in_lanes, row->last_shipped_at))
+		{
+			wait_with_sku(work, item); /* somebody has ordered it meanwhile */
+			part->nchanged--;
+			continue;
+		}
 		write_item(work, &update, stock, row, item);
 		written[row - stock->rows] = true;
 	}
+	write_elsewhere(work, &update, stock, written);
 	for (int i = 0; i < work->nmissing; i++)
 	{
 		StockRow *row = stock_find(stock, work->missing[i], part->vendor_id);
 
 		if (row == NULL || written[row - stock->rows])
 			continue;
-		write_inactive(&update, stock, row);
+		write_inactive(&update, stock, row, -1, row->as_of);
 		part->ninactive++;
 	}
 	row_update_end(&update);
@@ -397,40 +474,7 @@ write_changes(Reconciliation *work, StockRows *stock)
 		oversold_note_shortages(part, stock);
 }
 
-/* ---------- events ---------- */
-
-/* What was available of each locked row, before anything was changed. */
-static int64 *
-remember_available(const StockRows *stock)
-{
-	int64 *available = palloc(sizeof(int64) * Max(stock->nrows, 1));
-
-	for (int i = 0; i < stock->nrows; i++)
-		available[i] = stock->offers[i].available;
-	return available;
-}
-
-/* Tells of products whose units have fallen to their threshold. All offers of each are locked. */
-static void
-add_low_events(FeedPart *part, const StockRows *stock, const int64 *available_before)
-{
-	int first = 0;
-
-	while (first < stock->nrows)
-	{
-		int64 before = 0;
-		int   count = 0;
-
-		for (; first + count < stock->nrows &&
-			   strcmp(stock->rows[first + count].product_id, stock->rows[first].product_id) == 0;
-			 count++)
-			before += available_before[first + count];
-		event_stock_low(part->events, stock->rows[first].product_id,
-						stock->rows[first].low_threshold, before,
-						stock_available(stock, first, count));
-		first += count;
-	}
-}
+/* ---------- the whole ---------- */
 
 void
 reconcile(FeedPart *part)
@@ -443,12 +487,12 @@ reconcile(FeedPart *part)
 	/* compared without a lock: a row that agrees is left to those who sell it */
 	compare(&work);
 	stock = lock_changing(&work);
-	available_before = remember_available(stock);
+	available_before = low_stock_before(stock);
 	/* which reads again what was confirmed meanwhile */
 	write_changes(&work, stock);
 	new_offers_add_products(part);
 	new_offers_insert(part);
 	if (work.wants_all_offers)
-		add_low_events(part, stock, available_before);
+		low_stock_add_events(part, stock, available_before);
 	oversold_add_event(part);
 }

@@ -26,7 +26,8 @@
 	  "quantity is ambiguous without feed_mapping.decimal: nothing of it is sold")                 \
 	X(PRODUCT_MAPPED, product_mapped, "the product is mapped from another SKU")                    \
 	X(SKU_WAITS, sku_waits,                                                                        \
-	  "the product's former SKU is another product's, and orders still hold units of it")          \
+	  "the product's former SKU is another product's, and units of it are held, or not counted "   \
+	  "yet")                                                                                       \
 	X(QUANTITY_NEGATIVE, quantity_negative, "quantity is negative: taken as 0")                    \
 	X(PRICE_UNREADABLE, price_unreadable,                                                          \
 	  "price must be a number from 0 to below 10^11: left as it was")                              \

@@ -3,9 +3,10 @@
  *		Offers that get another SKU of their vendor's: whether they may yet.
  *
  * Two products whose SKUs are swapped would each sell what orders hold of the other: what is held
- * is found by the offer's SKU. So an offer whose former SKU is another product's keeps it, and is
- * not sold, until nothing is held of it and the vendor has counted what was confirmed. One whose
- * former SKU is nobody's was given another name, and goes on.
+ * is found by the offer's SKU (reconcile.c). So an offer whose former SKU is another product's
+ *keeps it, and is not sold, until nothing is held of it and the vendor has counted what was
+ *confirmed. One whose former SKU is nobody's was given another name, and goes on: so it is if the
+ *SKU has no entry in the map and this part of the feed lacks it, or has it unreadable.
  */
 #include "postgres.h"
 
@@ -46,21 +47,8 @@ product_of_sku(SkuChanges *changes, const FeedItem *sku_item, const char *sku)
 	return sku_item != NULL ? sku_item->product_id : NULL;
 }
 
-/* When the SKU's units were counted: as the row says that has it. */
-static TimestampTz
-sku_counted_at(const FeedPart *part, const FeedItem *sku_item, TupleTableSlot *row)
-{
-	TimestampTz last_as_of = row_int64(row, STOCK_COLUMN_AS_OF, 0);
-
-	if (part->previous_pull_at == 0)
-		return part->as_of;
-	if (sku_item == NULL)
-		return Max(part->as_of, last_as_of);
-	return feed_counted_at(part, sku_item, row_int64(row, STOCK_COLUMN_COUNTED, -1), last_as_of);
-}
-
-bool
-sku_change_must_wait(SkuChanges *changes, const FeedItem *item, TupleTableSlot *slot)
+TimestampTz
+sku_change_settled_at(SkuChanges *changes, const FeedItem *item, TupleTableSlot *slot)
 {
 	const FeedPart *part = changes->part;
 	const char     *sku = row_text(slot, STOCK_COLUMN_VENDOR_SKU);
@@ -70,13 +58,18 @@ sku_change_must_wait(SkuChanges *changes, const FeedItem *item, TupleTableSlot *
 	TupleTableSlot *heir;
 
 	if (product_id == NULL || strcmp(product_id, item->product_id) == 0)
-		return false;
-	if (row_int64(slot, STOCK_COLUMN_RESERVED, 0) > 0 ||
-		row_int64(slot, STOCK_COLUMN_IN_LANES, 0) > 0)
-		return true;
+		return DT_NOEND;
+	if (part->previous_pull_at == 0)
+		return part->as_of;
 	row_scan_find_texts(&changes->offers, product_id, part->vendor_id);
 	heir = row_scan_next(&changes->offers);
 	if (heir == NULL || strcmp(row_text(heir, STOCK_COLUMN_VENDOR_SKU), sku) != 0)
 		heir = slot; /* it has not taken it yet */
-	return row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0) > sku_counted_at(part, sku_item, heir);
+	return row_int64(heir, STOCK_COLUMN_AS_OF, 0);
+}
+
+bool
+sku_change_is_settled(const FeedItem *item, int64 reserved, TimestampTz last_shipped_at)
+{
+	return item->settled_at == DT_NOEND || (reserved == 0 && last_shipped_at <= item->settled_at);
 }

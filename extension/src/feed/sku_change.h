@@ -20,10 +20,16 @@ extern void sku_changes_begin(SkuChanges *changes, const FeedPart *part);
 extern void sku_changes_end(SkuChanges *changes);
 
 /*
- * sku_change_must_wait: the offer in the slot is under another SKU so far than its item. Is that
- * another product now, of whose units some are held as this one, or were confirmed since they were
- * counted? Only while the row is found by that SKU are they subtracted from it (reconcile.c).
+ * sku_change_settled_at: the offer in the slot is under another SKU so far than its item. If that
+ * is another product's now, what was confirmed as this one until then is in the vendor's count of
+ * it; DT_NOEND if it is nobody's that is known of: it was given another name.
  */
-extern bool sku_change_must_wait(SkuChanges *changes, const FeedItem *item, TupleTableSlot *slot);
+extern TimestampTz sku_change_settled_at(SkuChanges *changes, const FeedItem *item,
+										 TupleTableSlot *slot);
+
+/* sku_change_is_settled: may the item's offer take its SKU, with so many units reserved and the
+ * last ones confirmed at that time? */
+extern bool sku_change_is_settled(const FeedItem *item, int64 reserved,
+								  TimestampTz last_shipped_at);
 
 #endif /* OA_SKU_CHANGE_H */

@@ -327,12 +327,16 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	/* what is known of its feeds was known of another one */
 	[PLAN_COUNT_CONFIG] =
 		{"UPDATE order_aggregator.vendor AS v "
-		 "SET feed_config_no = v.feed_config_no OPERATOR(pg_catalog.+) 1, applied_told = NULL, "
-		 "  feed_told = NULL, feed_told_at = NULL, stale_feeds = 0, feed_held_at = NULL, "
+		 "SET feed_config_no = v.feed_config_no OPERATOR(pg_catalog.+) 1, feed_held_at = NULL, "
 		 "  held_offers = NULL, drop_accepted = false "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 1,
 		 {TEXTOID}},
+	[PLAN_FORGET_TIMES] = {"UPDATE order_aggregator.vendor AS v "
+						   "SET applied_told = NULL, feed_told = NULL, feed_told_at = NULL, "
+						   "  stale_feeds = 0 WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
+						   1,
+						   {TEXTOID}},
 	[PLAN_HAS_URL] = {"SELECT 1 FROM order_aggregator.vendor AS v "
 					  "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1 AND (v.stock_url "
 					  "OPERATOR(pg_catalog.=) $2 OR (v.stock_url IS NULL AND $2 IS NULL))",

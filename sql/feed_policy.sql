@@ -276,6 +276,47 @@ SELECT * FROM e_stock;
 SELECT map_product('e', 'd', NULL);
 SELECT FROM still('T3', clock_timestamp(), '{30,9}');
 SELECT * FROM e_stock;
+-- another name: it is the same units, and their last count
+SELECT place_order('c', '[{"productId": "d", "quantity": 2}]') AS order_id \gset
+SELECT confirm_order(:order_id);
+SELECT FROM still('T3', clock_timestamp(), '{30,9}');
+SELECT map_product('e', 'a', 'd');
+SELECT id AS feed FROM begin_feed('e', clock_timestamp(), 'Last-Modified', 'T3', clock_timestamp(), 2, 0, 2, '{a,o}') AS id \gset
+SELECT apply_feed_part(:feed, NULL, NULL, '{0,1}', '{a,o}', '{NULL,NULL}', '{30,9}', '{1,1}', '{NULL,NULL}');
+SELECT finish_feed(:feed) ->> 'status' AS status;
+SELECT * FROM e_stock;
+SELECT map_product('e', 'a', NULL);
+-- a feed with a new time passes the former product over, which gets its SKU back under that time
+SELECT FROM still('T4', clock_timestamp(), '{29,9}');
+SELECT map_product('e', 'd', 'd3');
+SELECT FROM still('T5', clock_timestamp(), '{28,9}');
+SELECT clock_timestamp() AS t6 \gset
+SELECT place_order('c', '[{"productId": "d3", "quantity": 3}]') AS order_id \gset
+SELECT confirm_order(:order_id);
+SELECT FROM still('T6', :'t6', '{27,9}');
+SELECT * FROM e_stock;
+SELECT map_product('e', 'd', NULL);
+SELECT FROM still('T6', :'t6', '{27,9}');
+SELECT * FROM e_stock;
+-- a time ahead that was told by a feed which did not come to its end
+SELECT begin_feed('e', clock_timestamp(), 'Last-Modified', 'T7', clock_timestamp(), 2, 0, 2, '{d,o}') AS feed \gset
+SELECT apply_feed_part(:feed, NULL, NULL, '{0,1}', '{d,o}', '{NULL,NULL}', '{40,9}', '{1,1}', '{NULL,NULL}');
+SELECT place_order('c', '[{"productId": "d", "quantity": 5}]') AS order_id \gset
+SELECT confirm_order(:order_id);
+SELECT map_product('e', 'z', NULL);
+SELECT FROM still('T7', clock_timestamp(), '{40,9}');
+SELECT * FROM e_stock;
+-- a former SKU that the feed lacks says nothing of what was confirmed of it
+SELECT map_products('e', '[{"vendorSku": "d", "productId": "q"}, {"vendorSku": "n", "productId": "d"}]');
+SELECT id AS feed FROM begin_feed('e', clock_timestamp(), 'Last-Modified', 'T8', clock_timestamp(), 2, 0, 2, '{n,o}') AS id \gset
+SELECT apply_feed_part(:feed, NULL, NULL, '{0,1}', '{n,o}', '{NULL,NULL}', '{8,9}', '{1,1}', '{NULL,NULL}');
+SELECT finish_feed(:feed) -> 'rules' AS rules;
+SELECT * FROM e_stock;
+SELECT map_product('e', 'd', NULL);
+SELECT id AS feed FROM begin_feed('e', clock_timestamp(), 'Last-Modified', 'T8', clock_timestamp(), 2, 0, 2, '{n,o}') AS id \gset
+SELECT apply_feed_part(:feed, NULL, NULL, '{0,1}', '{n,o}', '{NULL,NULL}', '{8,9}', '{1,1}', '{NULL,NULL}');
+SELECT finish_feed(:feed) -> 'rules' AS rules;
+SELECT * FROM e_stock;
 DROP VIEW e_stock;
 -- what was pulled from another URL, or was to be read otherwise, is not applied
 SELECT begin_feed('e', now(), config_no => 0) IS NULL AS refused, (SELECT status FROM refused_feed()) AS status;

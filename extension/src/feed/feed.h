@@ -54,6 +54,8 @@ typedef struct FeedItem
 	TimestampTz settled_at; /* of that: sku_change.h */
 	bool        is_priced;  /* of one that exists: its price has been told, now or before */
 	bool        changes;
+	int         first_elsewhere; /* reconcile.c: other products' offers under its SKU */
+	int         nelsewhere;
 	int64       held_elsewhere; /* of one that is new: of its SKU, by orders of other products */
 	TimestampTz counted_at;     /* of one that is new */
 } FeedItem;

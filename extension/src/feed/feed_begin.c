@@ -149,6 +149,17 @@ previous_pull(const VendorFeeds *vendor, FeedFacts *facts)
 	return vendor->pulled_at;
 }
 
+TimestampTz
+feed_counted_at(const FeedPart *part, const FeedItem *item, int64 last_count,
+				TimestampTz last_as_of)
+{
+	if (part->previous_pull_at == 0)
+		return part->as_of;
+	if (last_count < 0)
+		return last_as_of != 0 ? last_as_of : Min(part->as_of, part->previous_pull_at);
+	return item->count == last_count ? last_as_of : part->previous_pull_at;
+}
+
 static Verdict
 judge_stale(const VendorFeeds *vendor, const FeedFacts *facts)
 {
@@ -329,6 +340,10 @@ feed_begin(const VendorFeeds *vendor, const FeedFacts *facts)
 	TimestampTz previous_pull_at = previous_pull(vendor, &judged);
 	bool        is_running = strcmp(verdict.status, "running") == 0;
 
+	/* a time ahead of ours says no more today than when it was told first */
+	if (is_same(facts->told, vendor->told) && strcmp(facts->as_of_rule, "asOf") != 0 &&
+		vendor->told_at != 0)
+		judged.as_of = Min(judged.as_of, vendor->told_at);
 	if (is_running)
 		vendor_begins(&judged);
 	else if (strcmp(verdict.status, "superseded") != 0)

@@ -32,7 +32,7 @@
 #include "utils/snapmgr.h"
 
 /* The vendor's offer of another product under an item's SKU: the SKU was mapped anew, and orders
- * may still hold units of it. As long as it has the SKU, it says when that was counted. */
+ * may still hold units of it. It also says when that was counted, if no feed has passed it over. */
 typedef struct Elsewhere
 {
 	FeedItem   *item; /* NULL: the feed has none, so there is no count */
@@ -76,17 +76,6 @@ confirmed_since(Reconciliation *work, const char *product_id, TimestampTz last_s
 	while (row_scan_next(&work->confirmed) != NULL)
 		units += DatumGetInt64(row_column(work->confirmed.found, HOLD_COLUMN_QUANTITY));
 	return units;
-}
-
-TimestampTz
-feed_counted_at(const FeedPart *part, const FeedItem *item, int64 last_count,
-				TimestampTz last_as_of)
-{
-	if (part->previous_pull_at == 0)
-		return part->as_of;
-	if (last_count < 0)
-		return last_as_of != 0 ? last_as_of : Min(part->as_of, part->previous_pull_at);
-	return item->count == last_count ? last_as_of : part->previous_pull_at;
 }
 
 /* The vendor's count less what was confirmed since it was made. */
@@ -143,23 +132,28 @@ add_missing(Reconciliation *work, TupleTableSlot *slot)
 	see_low_threshold(work, slot);
 }
 
-/* One that is not sold, and of which nothing is held or new to the vendor, is passed over. */
+/* One that is not sold, of which nothing is held, and whose units the vendor has counted, is passed
+ * over. */
 static void
 add_elsewhere(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 {
-	bool is_active = DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE));
+	bool        is_active = DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE));
+	TimestampTz as_of = row_int64(slot, STOCK_COLUMN_AS_OF, 0);
+	TimestampTz last_shipped_at = row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0);
 
 	if (!is_active && row_int64(slot, STOCK_COLUMN_RESERVED, 0) == 0 &&
 		row_int64(slot, STOCK_COLUMN_IN_LANES, 0) == 0 && work->part->previous_pull_at == 0 &&
-		row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0) <= work->part->as_of)
+		last_shipped_at <= Min(as_of, work->part->as_of))
 		return;
 	work->elsewhere = array_with_room(work->elsewhere, work->nelsewhere, &work->elsewhere_room,
 									  sizeof(Elsewhere));
+	if (item != NULL && item->nelsewhere++ == 0)
+		item->first_elsewhere = work->nelsewhere;
 	work->elsewhere[work->nelsewhere++] =
 		(Elsewhere){.item = item,
 					.product_id = row_text(slot, STOCK_COLUMN_PRODUCT_ID),
 					.counted = row_int64(slot, STOCK_COLUMN_COUNTED, -1),
-					.as_of = row_int64(slot, STOCK_COLUMN_AS_OF, 0),
+					.as_of = as_of,
 					.is_active = is_active};
 	if (is_active)
 		see_low_threshold(work, slot);
@@ -329,12 +323,10 @@ held_elsewhere(Reconciliation *work, const StockRows *stock, const FeedItem *ite
 {
 	int64 units = 0;
 
-	for (int i = 0; i < work->nelsewhere; i++)
+	for (int i = 0; i < item->nelsewhere; i++)
 	{
-		const char     *product_id = work->elsewhere[i].product_id;
-		const StockRow *row = work->elsewhere[i].item == item
-								  ? stock_find(stock, product_id, work->part->vendor_id)
-								  : NULL;
+		const char     *product_id = work->elsewhere[item->first_elsewhere + i].product_id;
+		const StockRow *row = stock_find(stock, product_id, work->part->vendor_id);
 
 		if (row != NULL)
 			units += row->reserved + confirmed_since(work, product_id, row->last_shipped_at, since);
@@ -342,31 +334,38 @@ held_elsewhere(Reconciliation *work, const StockRows *stock, const FeedItem *ite
 	return units;
 }
 
-/* When the item was counted, by the row that has its SKU: that of its own offer, which is NULL if
- * it is new, or another one's. */
+/*
+ * When the item was counted, by all rows that have its SKU: its own offer's, if that had it before
+ * or was only given another name, and other products'. Each may have missed a feed: the earliest
+ * says.
+ */
 static TimestampTz
-item_counted_at(const Reconciliation *work, const FeedItem *item, const StockRow *row)
+item_counted_at(const Reconciliation *work, const StockRows *stock, const FeedItem *item)
 {
-	TimestampTz counted_at = PG_INT64_MAX;
+	const FeedPart *part = work->part;
+	TimestampTz     counted_at = PG_INT64_MAX;
 
-	if (item->exists && !item->takes_sku)
-		return feed_counted_at(work->part, item, row->counted, row->as_of);
-	for (int i = 0; i < work->nelsewhere; i++)
+	if (item->exists && (!item->takes_sku || item->settled_at == DT_NOEND))
 	{
-		const Elsewhere *other = &work->elsewhere[i];
+		const StockRow *row = stock_find(stock, item->product_id, part->vendor_id);
 
-		if (other->item == item)
-			counted_at =
-				Min(counted_at, feed_counted_at(work->part, item, other->counted, other->as_of));
+		if (row != NULL)
+			counted_at = feed_counted_at(part, item, row->counted, row->as_of);
 	}
-	return counted_at != PG_INT64_MAX ? counted_at : feed_counted_at(work->part, item, -1, 0);
+	for (int i = 0; i < item->nelsewhere; i++)
+	{
+		const Elsewhere *other = &work->elsewhere[item->first_elsewhere + i];
+
+		counted_at = Min(counted_at, feed_counted_at(part, item, other->counted, other->as_of));
+	}
+	return counted_at != PG_INT64_MAX ? counted_at : feed_counted_at(part, item, -1, 0);
 }
 
 static void
 write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *row,
 		   const FeedItem *item)
 {
-	TimestampTz since = item_counted_at(work, item, row);
+	TimestampTz since = item_counted_at(work, stock, item);
 	int64       on_hand = Max(0, on_hand_after(work, item, since, row->last_shipped_at) -
 									 held_elsewhere(work, stock, item, since));
 	int         columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND,
@@ -411,7 +410,7 @@ write_elsewhere(Reconciliation *work, RowUpdate *update, StockRows *stock, bool 
 		TimestampTz      as_of = other->as_of;
 
 		if (item != NULL)
-			as_of = feed_counted_at(work->part, item, other->counted, as_of);
+			as_of = item_counted_at(work, stock, item);
 		if (row == NULL || written[row - stock->rows] ||
 			(!other->is_active && other->counted == counted && other->as_of == as_of))
 			continue;
@@ -436,9 +435,10 @@ write_changes(Reconciliation *work, StockRows *stock)
 		FeedItem *item = &part->items[i];
 		StockRow *row;
 
+		feed_yield(i);
 		if (!item->exists)
 		{
-			item->counted_at = item_counted_at(work, item, NULL);
+			item->counted_at = item_counted_at(work, stock, item);
 			item->held_elsewhere = held_elsewhere(work, stock, item, item->counted_at);
 		}
 		if (!item->exists || !item->changes)

@@ -5,8 +5,10 @@
  * Two products whose SKUs are swapped would each sell what orders hold of the other: what is held
  * is found by the offer's SKU (reconcile.c). So an offer whose former SKU is another product's
  *keeps it, and is not sold, until nothing is held of it and the vendor has counted what was
- *confirmed. One whose former SKU is nobody's was given another name, and goes on: so it is if the
- *SKU has no entry in the map and this part of the feed lacks it, or has it unreadable.
+ *confirmed.
+ *
+ * One whose former SKU is nobody's was given another name, and goes on. So it is if that has no
+ * entry in the map and this part of the feed lacks it, or has it unreadable.
  */
 #include "postgres.h"
 
@@ -59,7 +61,7 @@ sku_change_settled_at(SkuChanges *changes, const FeedItem *item, TupleTableSlot 
 
 	if (product_id == NULL || strcmp(product_id, item->product_id) == 0)
 		return DT_NOEND;
-	if (part->previous_pull_at == 0)
+	if (part->previous_pull_at == 0 && sku_item != NULL)
 		return part->as_of;
 	row_scan_find_texts(&changes->offers, product_id, part->vendor_id);
 	heir = row_scan_next(&changes->offers);

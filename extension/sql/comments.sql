@@ -52,10 +52,11 @@ COMMENT ON COLUMN stock.in_lanes IS
 COMMENT ON TABLE stock_lane IS
 'Parts of a hot offer''s units, so that orders of it need not wait for one another. Only the '
 'functions write it.';
-COMMENT ON COLUMN stock.as_of IS 'When the vendor counted.';
+COMMENT ON COLUMN stock.as_of IS 'When the vendor counted last.';
 COMMENT ON COLUMN stock.last_shipped_at IS
 'When units were last confirmed; a feed counted before does not know of them.';
-COMMENT ON COLUMN stock.counted IS 'What the vendor told last, at as_of; NULL: unknown.';
+COMMENT ON COLUMN stock.counted IS
+'What the vendor told last, at as_of; NULL: unknown, or the last feed had none.';
 COMMENT ON COLUMN stock.is_priced IS
 'Somebody has told the price; else it is 0, and the offer comes after all others.';
 COMMENT ON COLUMN feed_sync.as_of_rule IS

@@ -224,12 +224,13 @@ SELECT * FROM still('T1', '2026-01-01 11:00Z', '{9,8}', 'asOf');
 CREATE FUNCTION still_without_d(told text, as_of timestamptz, d text DEFAULT NULL) RETURNS TABLE (product_id text, vendor_sku text, on_hand bigint, is_active boolean, counted bigint)
 LANGUAGE plpgsql AS $$
 DECLARE
-	id bigint := begin_feed('e', as_of, 'Last-Modified', told, clock_timestamp(), 1, 0, 1, '{o}');
+	id bigint;
 BEGIN
 	IF d IS NULL THEN
+		id := begin_feed('e', as_of, 'Last-Modified', told, clock_timestamp(), 1, 0, 1, '{o}');
 		PERFORM apply_feed_part(id, NULL, NULL, '{0}', '{o}', '{NULL}', '{8}', '{1}', '{NULL}'), finish_feed(id);
 	ELSE
-		PERFORM apply_feed_part(id, NULL, NULL, '{0,1}', '{d,o}', '{NULL,NULL}', ARRAY[d, '8'], '{1,1}', '{NULL,NULL}'), finish_feed(id);
+		PERFORM still(told, as_of, ARRAY[d, '8']);
 	END IF;
 	RETURN QUERY SELECT s.product_id, s.vendor_sku, s.on_hand, s.is_active, s.counted FROM stock AS s WHERE s.vendor_id = 'e' ORDER BY 1;
 END

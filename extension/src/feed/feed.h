@@ -57,7 +57,7 @@ typedef struct FeedItem
 	int         first_elsewhere; /* reconcile.c: other products' offers under its SKU */
 	int         nelsewhere;
 	int64       held_elsewhere; /* of one that is new: of its SKU, by orders of other products */
-	TimestampTz counted_at;     /* of one that is new */
+	TimestampTz counted_at;     /* of one that is new or changes */
 } FeedItem;
 
 /*

@@ -22,6 +22,7 @@
 #include "feed/new_offers.h"
 #include "feed/oversold.h"
 #include "feed/sku_change.h"
+#include "miscadmin.h"
 #include "placement/holds.h"
 #include "store/array.h"
 #include "store/rows.h"
@@ -365,7 +366,7 @@ static void
 write_item(Reconciliation *work, RowUpdate *update, StockRows *stock, StockRow *row,
 		   const FeedItem *item)
 {
-	TimestampTz since = item_counted_at(work, stock, item);
+	TimestampTz since = item->counted_at;
 	int64       on_hand = Max(0, on_hand_after(work, item, since, row->last_shipped_at) -
 									 held_elsewhere(work, stock, item, since));
 	int         columns[] = {STOCK_COLUMN_VENDOR_SKU, STOCK_COLUMN_PRICE, STOCK_COLUMN_ON_HAND,
@@ -407,10 +408,8 @@ write_elsewhere(Reconciliation *work, RowUpdate *update, StockRows *stock, bool 
 		const FeedItem  *item = other->item;
 		StockRow        *row = stock_find(stock, other->product_id, work->part->vendor_id);
 		int64            counted = item != NULL ? item->count : -1;
-		TimestampTz      as_of = other->as_of;
+		TimestampTz      as_of = item != NULL ? item->counted_at : other->as_of;
 
-		if (item != NULL)
-			as_of = item_counted_at(work, stock, item);
 		if (row == NULL || written[row - stock->rows] ||
 			(!other->is_active && other->counted == counted && other->as_of == as_of))
 			continue;
@@ -435,12 +434,12 @@ write_changes(Reconciliation *work, StockRows *stock)
 		FeedItem *item = &part->items[i];
 		StockRow *row;
 
-		feed_yield(i);
+		CHECK_FOR_INTERRUPTS(); /* no feed_yield: the rows are locked */
+		if (item->exists && !item->changes && item->nelsewhere == 0)
+			continue;
+		item->counted_at = item_counted_at(work, stock, item);
 		if (!item->exists)
-		{
-			item->counted_at = item_counted_at(work, stock, item);
 			item->held_elsewhere = held_elsewhere(work, stock, item, item->counted_at);
-		}
 		if (!item->exists || !item->changes)
 			continue;
 		row = stock_find(stock, item->product_id, part->vendor_id);

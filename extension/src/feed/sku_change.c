@@ -4,8 +4,8 @@
  *
  * Two products whose SKUs are swapped would each sell what orders hold of the other: what is held
  * is found by the offer's SKU (reconcile.c). So an offer whose former SKU is another product's
- *keeps it, and is not sold, until nothing is held of it and the vendor has counted what was
- *confirmed.
+ * keeps it, and is not sold, until nothing is held of it and the vendor has counted what was
+ * confirmed.
  *
  * One whose former SKU is nobody's was given another name, and goes on. So it is if that has no
  * entry in the map and this part of the feed lacks it, or has it unreadable.

@@ -324,7 +324,6 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 1,
 		 {TEXTOID}},
-	/* what is known of its feeds was known of another one */
 	[PLAN_COUNT_CONFIG] =
 		{"UPDATE order_aggregator.vendor AS v "
 		 "SET feed_config_no = v.feed_config_no OPERATOR(pg_catalog.+) 1, feed_held_at = NULL, "
@@ -332,6 +331,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 1,
 		 {TEXTOID}},
+	/* what is known of its feeds was known of another one */
 	[PLAN_FORGET_TIMES] = {"UPDATE order_aggregator.vendor AS v "
 						   "SET applied_told = NULL, feed_told = NULL, feed_told_at = NULL, "
 						   "  stale_feeds = 0 WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",

@@ -8,7 +8,8 @@ HTTP can do at all in each (floors.py). Then the bridge at half of its top load.
 the database, and check_consistency() ends each load.
 
 At last the whole stack (relay, broker, vendor, replies) beside the bridge's HTTP, under busy connections of several numbers:
-http_longest_gap_ms is the longest time without a single order, over all rounds; an average would hide it.
+http_longest_gap_ms is the longest time without a single order, over all rounds; an average would hide it; longest_disk_ms,
+longest_stolen_ms: what disk and host held up by themselves meanwhile (stalls.py).
 
 Environment: BENCH_SECONDS (5), BENCH_ROUNDS (5), HTTP_CONNECTIONS (128), GAP_ROUNDS (20), GAP_SECONDS (3).
 """
@@ -20,6 +21,7 @@ import socket
 from common import Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, percentile, servers, settings, wrk
 from floors import add_floors, fsync_floor, http_echo, insert_floor
 from peers_of_http import Bridge, Node
+from stalls import Stalls
 
 SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
 CONNECTIONS = int(os.environ.get("HTTP_CONNECTIONS", 128))
@@ -112,15 +114,16 @@ def gaps(figures, db):
     url, longest = settings()["HTTP_URL"], []
     for busy, idle in GAP_LOADS:
         found, orders = [], 0
-        for _ in range(GAP_ROUNDS):
-            held = idle_connections(url, idle)      # anew each time: the bridge closes what has been idle for long
-            began = now(db)
-            orders += place(url, PRODUCTS, busy, seconds=GAP_SECONDS)["requests"]
-            found.append(longest_gap_ms(db, "order_aggregator.orders", began, GAP_SECONDS))
-            for connection in held:
-                connection.close()
+        with Stalls() as stalls:
+            for _ in range(GAP_ROUNDS):
+                held = idle_connections(url, idle)      # anew each time: the bridge closes what has been idle for long
+                began = now(db)
+                orders += place(url, PRODUCTS, busy, seconds=GAP_SECONDS)["requests"]
+                found.append(longest_gap_ms(db, "order_aggregator.orders", began, GAP_SECONDS))
+                for connection in held:
+                    connection.close()
         figures.add(f"http_longest_gap_ms_{busy}" + (f"_beside_{idle}_idle" if idle else ""), max(found), "ms", rounds=GAP_ROUNDS,
-                    median_ms=round(percentile(found, 0.5)), orders_per_second=round(orders / GAP_ROUNDS / GAP_SECONDS))
+                    median_ms=round(percentile(found, 0.5)), orders_per_second=round(orders / GAP_ROUNDS / GAP_SECONDS), **stalls.longest)
         longest.append(max(found))
     figures.add("http_longest_gap_ms", max(longest), "ms", rounds=GAP_ROUNDS * len(GAP_LOADS))
 

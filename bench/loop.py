@@ -3,7 +3,8 @@
 
 PostgreSQL, RabbitMQ, the bridge, the simulator and the load share this machine.
 loop_orders: orders confirmed a second while batches of place_orders() keep a bounded number under way;
-longest_gap_ms: the longest time in which none was, as the bridge's counter says it, asked for every 5 to 20 ms;
+longest_gap_ms: the longest time in which none was, as the bridge's counter says it, asked for every 5 to 20 ms; longest_disk_ms, longest_stolen_ms:
+what disk and host held up by themselves meanwhile (stalls.py);
 loop_slowest_second: the fewest in any second of that but the first, in which the way fills, its ratio to the mean; loop_cpu_us: who spends
 how much processor time for one order on its way, and loop_wal_bytes of WAL; loop_wal_bytes_of: the same orders' way one step after the other,
 and what each step writes but for the full pages after a checkpoint.
@@ -26,6 +27,7 @@ import requests
 from common import Figures, check, connect, empty, fresh, longest_gap_ms, make_wal_files, percentile, servers, settings
 from floors import add_floors, fsync_floor, insert_floor, make_raw_publish, raw_publish, write_bodies
 from spent import Spent, wal
+from stalls import Stalls
 
 SECONDS, ROUNDS = int(os.environ.get("LOOP_SECONDS", 30)), int(os.environ.get("BENCH_ROUNDS", 5))
 PRODUCTS, BATCH, UNDER_WAY = 10_000, 500, 4_000
@@ -54,21 +56,22 @@ def sustained(db):
     before = metric("replies_applied_total")
     samples = []
     spent = Spent(db)
-    started = time.monotonic()
-    while time.monotonic() < started + SECONDS:
-        confirmed = metric("replies_applied_total") - before
-        samples.append((time.monotonic() - started, confirmed))
-        while placed - confirmed + BATCH <= UNDER_WAY:
-            place_batch(db, placed // BATCH)
-            placed += BATCH
-        time.sleep(0.005)
+    with Stalls() as stalls:
+        started = time.monotonic()
+        while time.monotonic() < started + SECONDS:
+            confirmed = metric("replies_applied_total") - before
+            samples.append((time.monotonic() - started, confirmed))
+            while placed - confirmed + BATCH <= UNDER_WAY:
+                place_batch(db, placed // BATCH)
+                placed += BATCH
+            time.sleep(0.005)
     seconds, confirmed = time.monotonic() - started, metric("replies_applied_total") - before
     used = spent.since()
     by_second = [next(c for at, c in samples if at >= second) for second in range(1, int(samples[-1][0]))]
     slowest = min(later - earlier for earlier, later in zip(by_second, by_second[1:]))
     drain(db)
     check(db)
-    return {"value": confirmed / seconds, "longest_gap_ms": longest_gap_ms(samples)}, {"value": slowest}, confirmed, used
+    return {"value": confirmed / seconds, "longest_gap_ms": longest_gap_ms(samples), **stalls.longest}, {"value": slowest}, confirmed, used
 
 
 def all_rounds(figures, db):

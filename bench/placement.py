@@ -8,7 +8,8 @@ build/bench/placement.json, and ends every load with check_consistency().
 The loads come in turns, BENCH_ROUNDS times: a figure is the median of its rounds
 with their range, a ratio the median of the ratios within a round, longest_gap_ms
 the longest time of all rounds in which no transaction ended; fsync_floor and
-batch_flush_floor (as much as a batch's WAL) have the disk's own.
+batch_flush_floor (as much as a batch's WAL) have the disk's own, longest_disk_ms and
+longest_stolen_ms what disk and host held up by themselves meanwhile (stalls.py).
 
 growth_10m: batches again, with 10 million orders stored and shared_buffers of a quarter of the memory; growth_10m_*: single calls
 and what bench/reads.py asks, against the same before (before_growth, before_growth_*).
@@ -28,6 +29,7 @@ from common import Figures, check, connect, empty, empty_plpgsql, fresh, make_wa
 from floors import as_requests, fsync_floor, insert_floor
 from peers_of_http import Bridge
 from reads import LOADS, get
+from stalls import Stalls
 
 SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
 GROWTH = int(os.environ.get("BENCH_GROWTH_ORDERS", 10_000_000))
@@ -71,8 +73,9 @@ def orders_stored(db):
 def placing(db, script, clients, tag):
     """Clients that place orders: a round of it, and how many calls it was."""
     before = orders_stored(db)
-    found = pgbench(script, clients, tag, seconds=SECONDS)
-    return measured(*found, accepted=orders_stored(db) - before), found[0]
+    with Stalls() as stalls:
+        found = pgbench(script, clients, tag, seconds=SECONDS)
+    return {**measured(*found, accepted=orders_stored(db) - before), **stalls.longest}, found[0]
 
 
 def give_lanes(db, lanes):

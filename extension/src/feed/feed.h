@@ -120,7 +120,7 @@ extern void feed_note(FeedPart *part, const FeedItem *item, FeedRule rule, const
  * none. */
 extern const char *feed_main_complaint(const FeedPart *part);
 
-/* feed_rules_json returns {"<rule>": <times>, ...} of the rules that were used. */
+/* feed_rules_json returns {"<rule>": <times>, ...} of the rules that were used; NULL: none was. */
 extern char *feed_rules_json(const FeedPart *part);
 
 /* feed_items_from_jsonb fills in the items, and SKUs, of an array in one of the two shapes that

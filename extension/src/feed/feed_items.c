@@ -95,7 +95,7 @@ feed_rules_json(const FeedPart *part)
 			appendStringInfo(&json, "%s\"%s\": %d", json.len > 0 ? ", " : "", rules[rule].name,
 							 part->rules[rule]);
 	}
-	return psprintf("{%s}", json.data);
+	return json.len > 0 ? psprintf("{%s}", json.data) : NULL;
 }
 
 const char *

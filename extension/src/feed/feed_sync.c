@@ -34,7 +34,7 @@ PG_FUNCTION_INFO_V1(oa_finish_feed);
 static void
 add_to_feed(int64 sync_id, const FeedPart *part)
 {
-	Datum values[10] = {
+	Datum values[9] = {
 		Int64GetDatum(sync_id),
 		Int64GetDatum(part->total),
 		Int64GetDatum(part->nnew),
@@ -44,10 +44,15 @@ add_to_feed(int64 sync_id, const FeedPart *part)
 		Int64GetDatum(part->noversold),
 		CStringGetTextDatum(psprintf("[%s]", part->skipped.data)),
 		CStringGetTextDatum(psprintf("[%s]", part->oversold.data)),
-		CStringGetTextDatum(feed_rules_json(part)),
 	};
+	const char *rules = feed_rules_json(part);
 
 	plan_execute(PLAN_ADD_TO_FEED, values, NULL, SPI_OK_UPDATE);
+	if (rules != NULL)
+	{
+		values[1] = CStringGetTextDatum(rules);
+		plan_execute(PLAN_ADD_RULES_TO_FEED, values, NULL, SPI_OK_UPDATE);
+	}
 }
 
 /* A row of the history as JSON. */

@@ -414,16 +414,22 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "    THEN f.skipped OPERATOR(pg_catalog.||) $8::pg_catalog.jsonb ELSE f.skipped END, "
 		 "  oversold = CASE WHEN pg_catalog.jsonb_array_length(f.oversold) OPERATOR(pg_catalog.<) "
 		 "1000 "
-		 "    THEN f.oversold OPERATOR(pg_catalog.||) $9::pg_catalog.jsonb ELSE f.oversold END, "
-		 "  rules = CASE WHEN $10 OPERATOR(pg_catalog.=) '{}' THEN f.rules ELSE "
-		 "    (SELECT pg_catalog.jsonb_object_agg(r.rule, r.times) FROM "
-		 "      (SELECT u.key AS rule, pg_catalog.sum(u.value::pg_catalog.int8) AS times "
-		 "       FROM (SELECT * FROM pg_catalog.jsonb_each_text(f.rules) UNION ALL "
-		 "             SELECT * FROM pg_catalog.jsonb_each_text($10::pg_catalog.jsonb)) AS u "
-		 "       GROUP BY u.key) AS r) END "
+		 "    THEN f.oversold OPERATOR(pg_catalog.||) $9::pg_catalog.jsonb ELSE f.oversold END "
 		 "WHERE f.sync_id OPERATOR(pg_catalog.=) $1",
-		 10,
-		 {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID},
+		 9,
+		 {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID},
+		 true},
+	/* by itself: most parts use none, and nobody plans for the aggregate then */
+	[PLAN_ADD_RULES_TO_FEED] =
+		{"UPDATE order_aggregator.feed_sync AS f SET rules = "
+		 "  (SELECT pg_catalog.jsonb_object_agg(r.rule, r.times) FROM "
+		 "    (SELECT u.key AS rule, pg_catalog.sum(u.value::pg_catalog.int8) AS times "
+		 "     FROM (SELECT * FROM pg_catalog.jsonb_each_text(f.rules) UNION ALL "
+		 "           SELECT * FROM pg_catalog.jsonb_each_text($2::pg_catalog.jsonb)) AS u "
+		 "     GROUP BY u.key) AS r) "
+		 "WHERE f.sync_id OPERATOR(pg_catalog.=) $1",
+		 2,
+		 {INT8OID, TEXTOID},
 		 true},
 	[PLAN_FINISH_FEED] = {"UPDATE order_aggregator.feed_sync AS f SET status = 'applied', "
 						  "finished_at = pg_catalog.clock_timestamp() "

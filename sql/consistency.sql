@@ -27,6 +27,9 @@ BEGIN; UPDATE orders SET expires_at = '2020-01-01' WHERE order_id = 1; SELECT * 
 BEGIN; ALTER TABLE orders DISABLE TRIGGER ALL; UPDATE orders SET status = 'expired', closed_at = now() WHERE order_id = 2; SELECT * FROM check_consistency(); ROLLBACK;
 BEGIN; ALTER TABLE orders DISABLE TRIGGER ALL; UPDATE orders SET status = 'pending', closed_at = NULL WHERE order_id = 2; SELECT * FROM check_consistency(); ROLLBACK;
 SELECT * FROM check_consistency();
+-- what refers to a vendor that is gone
+BEGIN; INSERT INTO product_map (vendor_id, vendor_sku, product_id) VALUES ('nobody', 's', 'x'); SELECT * FROM check_consistency(); ROLLBACK;
+BEGIN; INSERT INTO feed_sync (vendor_id, as_of, status) VALUES ('nobody', now(), 'failed'); SELECT problem FROM check_consistency(); ROLLBACK;
 -- what there is without its order, line or event, and what there is twice
 BEGIN; DELETE FROM order_line WHERE order_id = 1; SELECT * FROM check_consistency(); ROLLBACK;
 BEGIN; DELETE FROM order_line WHERE order_id = 2; DELETE FROM orders WHERE order_id = 2; SELECT problem, subject FROM check_consistency(); ROLLBACK;

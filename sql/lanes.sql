@@ -152,4 +152,16 @@ BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT place_order('c', '[{"productId": "x", "quantity": 1}]') IS NOT NULL AS placed FROM generate_series(1, 2);
 COMMIT;
 SELECT * FROM check_consistency();
+-- who has none of it keeps nobody from the lanes of the next vendor; he gets them back with the units
+SELECT sync_vendor_stock('a', '[{"id": "w", "quantity": 0, "price": 1}]') IS NOT NULL AS a, sync_vendor_stock('b', '[{"id": "w", "quantity": 1000, "price": 2}]') IS NOT NULL AS b;
+SELECT configure_product('w', lanes => 4);
+SELECT place_order('c', '[{"productId": "w", "quantity": 1}]') IS NOT NULL AS placed;
+SELECT ctid AS before FROM stock WHERE product_id = 'w' AND vendor_id = 'b' \gset
+SELECT place_order('c', '[{"productId": "w", "quantity": 2}]') IS NOT NULL AS placed FROM generate_series(1, 3);
+SELECT ctid = :'before' AS untouched, in_lanes > 0 AS spread FROM stock WHERE product_id = 'w' AND vendor_id = 'b';
+SELECT sync_vendor_stock('a', '[{"id": "w", "quantity": 5, "price": 1}]') -> 'changed' AS changed;
+SELECT place_order('c', '[{"productId": "w", "quantity": 5}]') AS order_id \gset
+SELECT vendor_id, quantity FROM hold WHERE order_id = :order_id;
+SELECT vendor_id, available FROM vendor_offer WHERE product_id = 'w' ORDER BY 1;
+SELECT * FROM check_consistency();
 DROP EXTENSION order_aggregator;

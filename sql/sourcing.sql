@@ -57,6 +57,15 @@ SELECT accept_feed('b');
 SELECT sync_vendor_stock('b', '[]') -> 'inactive' AS inactive;
 SELECT routing_key, payload FROM outbox WHERE routing_key LIKE 'stock.low.%' ORDER BY event_id;
 SELECT configure_product('z', low_threshold => -1);
+-- and by an order that goes to another vendor, because its own has not what it counted
+SELECT sync_vendor_stock('a', '[{"id": "m0", "quantity": 10, "price": 1}]') IS NOT NULL AS a, sync_vendor_stock('b', '[{"id": "m0", "quantity": 10, "price": 2}]') IS NOT NULL AS b;
+SELECT configure_product('m0', low_threshold => 8);
+SELECT place_order('c', '[{"productId": "m0", "quantity": 5}]') AS order_id \gset
+SELECT sync_vendor_stock('a', '[{"id": "m0", "quantity": 0, "price": 1}]') -> 'changed' AS changed;
+SELECT count(*) FROM outbox WHERE routing_key = 'stock.low.m0';
+SELECT reject_order(:order_id, 'a', 'none there');
+SELECT payload FROM outbox WHERE routing_key = 'stock.low.m0';
+SELECT cancel_order(:order_id, 'enough');
 -- an offer that the feed lacks from now on, one of several, is told too
 SELECT sync_vendor_stock('b', '[{"id": "m1", "quantity": 9, "price": 3}, {"id": "m2", "quantity": 9, "price": 3}]') -> 'new' AS new;
 SELECT configure_product('m1', low_threshold => 2);
@@ -136,6 +145,17 @@ SELECT sync_vendor_stock('a', '[{"id": "w", "quantity": 0, "price": 1}]') -> 'ov
 SELECT settle_shortages();
 SELECT vendor_id, on_hand, reserved FROM stock WHERE product_id = 'w' ORDER BY 1;
 SELECT cancel_order(:one, 'done'), cancel_order(:two, 'done');
+-- of several shortages the one that there was no room for is next, not a minute later
+SELECT sync_vendor_stock('a', '[{"id": "k1", "quantity": 5, "price": 1}, {"id": "k2", "quantity": 5, "price": 1}]') -> 'new' AS new;
+SELECT place_order('k1', '[{"productId": "k1", "quantity": 1}]') IS NOT NULL AS placed FROM generate_series(1, 3);
+SELECT place_order('k2', '[{"productId": "k2", "quantity": 1}]') AS order_id \gset
+SELECT sync_vendor_stock('b', '[{"id": "k2", "quantity": 5, "price": 2}]') -> 'new' AS new;
+SELECT sync_vendor_stock('a', '[{"id": "k1", "quantity": 0, "price": 1}, {"id": "k2", "quantity": 5, "price": 1}]') -> 'changed' AS changed;
+SELECT sync_vendor_stock('a', '[{"id": "k1", "quantity": 0, "price": 1}, {"id": "k2", "quantity": 0, "price": 1}]') -> 'changed' AS changed;
+SELECT settle_shortages(2), settle_shortages(2);
+SELECT vendor_id, attempt, status FROM hold WHERE order_id = :order_id ORDER BY 2;
+SELECT count(cancel_order(order_id, 'done')) FROM orders WHERE customer_id IN ('k1', 'k2') AND status = 'pending';
+SELECT * FROM check_consistency();
 -- of two vendors the one whose shortage rejects decides
 SELECT sync_vendor_stock('a', '[{"id": "v", "quantity": 5, "price": 1}]') -> 'new' AS new;
 SELECT sync_vendor_stock('b', '[{"id": "v", "quantity": 5, "price": 2}]') -> 'new' AS new;

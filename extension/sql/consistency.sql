@@ -183,6 +183,15 @@ AS $$
 	FROM order_aggregator.stock AS s
 	WHERE NOT EXISTS (SELECT FROM order_aggregator.product AS p WHERE p.product_id = s.product_id)
 	   OR NOT EXISTS (SELECT FROM order_aggregator.vendor AS v WHERE v.vendor_id = s.vendor_id)
+	UNION ALL
+	SELECT 'a mapping of a vendor that does not exist', m.vendor_sku || ' at ' || m.vendor_id, NULL
+	FROM order_aggregator.product_map AS m
+	WHERE NOT EXISTS (SELECT FROM order_aggregator.vendor AS v WHERE v.vendor_id = m.vendor_id)
+	UNION ALL
+	SELECT 'a feed of a vendor that does not exist', 'feed ' || f.sync_id,
+		jsonb_build_object('vendorId', f.vendor_id)
+	FROM order_aggregator.feed_sync AS f
+	WHERE NOT EXISTS (SELECT FROM order_aggregator.vendor AS v WHERE v.vendor_id = f.vendor_id)
 	-- 2: no negative counter
 	UNION ALL
 	SELECT 'negative counter', s.product_id || ' at ' || s.vendor_id,

@@ -60,6 +60,7 @@ oa_configure_product(PG_FUNCTION_ARGS)
 	char *product_id = catalog_required_id(fcinfo, 0, "product_id", ID_CHARS_MAX);
 	char *vendor_id = id_argument(fcinfo, 3, "vendor_id", ID_CHARS_MAX);
 	bool  has_lanes = PG_NARGS() > 4 && !PG_ARGISNULL(4); /* 1.0 had four arguments */
+	bool  locks = !PG_ARGISNULL(1) || !PG_ARGISNULL(2) || has_lanes;
 	Datum values[5] = {CStringGetTextDatum(product_id)};
 	char  nulls[5] = {' '};
 
@@ -74,7 +75,7 @@ oa_configure_product(PG_FUNCTION_ARGS)
 		catalog_pass_on(fcinfo, i, &values[i], &nulls[i]);
 
 	SPI_connect();
-	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(2) || has_lanes)
+	if (locks)
 		lock_offers(product_id, vendor_id);
 	if (vendor_id == NULL)
 	{
@@ -89,6 +90,8 @@ oa_configure_product(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_PRODUCT),
 						errmsg("vendor \"%s\" offers no product \"%s\"", vendor_id, product_id),
 						errdetail("No feed of that vendor has had it yet.")));
+	if (locks)
+		lock_offers(product_id, vendor_id); /* with what a feed has added meanwhile */
 	if (has_lanes)
 	{
 		lanes_argument(fcinfo, 4, &values[1], &values[2]);

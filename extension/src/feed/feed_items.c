@@ -423,8 +423,7 @@ take_apart(ArrayType *array)
 	TextArray result;
 
 	if (ARR_NDIM(array) > 1)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("arrays of items must have one dimension")));
+		argument_error("skus", "and the other arrays must have one dimension");
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &result.values, &result.nulls,
 					  &result.count);
 	return result;
@@ -473,8 +472,7 @@ feed_items_from_arrays(FeedPart *part, ArrayType *indexes, ArrayType *skus, Arra
 
 	if (array_contains_nulls(indexes) || nindexes != sku.count || name.count != sku.count ||
 		quantity.count != sku.count || price.count != sku.count || complaint.count != sku.count)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("arrays of items must be of one length")));
+		argument_error("skus", "and the other arrays must be of one length, without NULL");
 	make_room(part, sku.count);
 	part->total = sku.count;
 	for (int i = 0; i < sku.count; i++)

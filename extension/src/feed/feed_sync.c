@@ -129,7 +129,7 @@ as_of_argument(FunctionCallInfo fcinfo, int argument)
 		PG_ARGISNULL(argument) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(argument);
 
 	if (TIMESTAMP_NOT_FINITE(as_of))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("as_of must be finite")));
+		argument_error("as_of", "must be finite");
 	/* a vendor's or a bridge's clock may run ahead: no count is of the future */
 	return Min(as_of, GetCurrentTimestamp());
 }
@@ -159,8 +159,7 @@ oa_sync_vendor_stock(PG_FUNCTION_ARGS)
 	require_argument(fcinfo, 1, "feed");
 	json = PG_GETARG_JSONB_P(1);
 	if (!json_is_array(json))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("feed must be a JSON array of items")));
+		argument_error("feed", "must be a JSON array of items");
 
 	caller = caller_begin(fcinfo);
 	SPI_connect();
@@ -317,8 +316,7 @@ oa_apply_feed_part(PG_FUNCTION_ARGS)
 	if (part->nitems > 0 &&
 		((part->after != NULL && strcmp(part->items[0].sku, part->after) <= 0) ||
 		 (part->upto != NULL && strcmp(part->items[part->nitems - 1].sku, part->upto) > 0)))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("an item is beyond the part's range of SKUs")));
+		argument_error("skus", "must be in the part's range, after_sku < SKU <= upto_sku");
 	apply_part(PG_GETARG_INT64(0), part);
 	written = part->nnew + part->nchanged + part->ninactive;
 	SPI_finish();

@@ -8,16 +8,15 @@
 
 #include <sched.h>
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "store/bulk.h"
 #include "store/plans.h"
 #include "store/rows.h"
 #include "store/stock.h"
+#include "store/subtransaction.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -233,6 +232,20 @@ write_products(PlanId plan, FeedItem **items, int count)
 	}
 }
 
+typedef struct NewProducts
+{
+	FeedItem **items;
+	int        count;
+} NewProducts;
+
+static void
+write_new_products(void *context)
+{
+	const NewProducts *products = context;
+
+	write_products(PLAN_INSERT_PRODUCTS, products->items, products->count);
+}
+
 /*
  * Adds products that were not there a moment ago, without asking for each whether
  * it is there now, which takes longer than adding it. False, and nothing done, if
@@ -241,33 +254,12 @@ write_products(PlanId plan, FeedItem **items, int count)
 static bool
 insert_products(FeedItem **items, int count)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool is_done = true;
+	NewProducts products = {items, count};
+	ErrorData  *error = subtransaction_run(write_new_products, &products);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		write_products(PLAN_INSERT_PRODUCTS, items, count);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
-			ReThrowError(error);
-		is_done = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return is_done;
+	if (error != NULL && error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+		ReThrowError(error);
+	return error == NULL;
 }
 
 /* Where the next run of products that are not there begins, and how long it is: 0 at the end. */

@@ -18,11 +18,11 @@
 #include "postgres.h"
 
 #include "feed/item_product.h"
-#include "feed/low_stock.h"
 #include "feed/new_offers.h"
 #include "feed/oversold.h"
 #include "feed/sku_change.h"
 #include "miscadmin.h"
+#include "outbox/low_stock.h"
 #include "placement/holds.h"
 #include "store/array.h"
 #include "store/rows.h"
@@ -492,6 +492,6 @@ reconcile(FeedPart *part)
 	new_offers_add_products(part);
 	new_offers_insert(part);
 	if (work.wants_all_offers)
-		low_stock_add_events(part, stock, available_before);
+		low_stock_add_events(part->events, stock, available_before);
 	oversold_add_event(part);
 }

@@ -204,21 +204,17 @@ static void
 check_header(const JsonbValue *name, const JsonbValue *value)
 {
 	if (name->val.string.len > ROUTING_KEY_BYTES_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a name in headers must be at most %d bytes long", ROUTING_KEY_BYTES_MAX)));
+		argument_error("headers",
+					   psprintf("must have names of at most %d bytes", ROUTING_KEY_BYTES_MAX));
 	if (is_routing_header(name))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("headers must not have %.*s, which must be a list to RabbitMQ",
-							   name->val.string.len, name->val.string.val)));
+		argument_error("headers", psprintf("must not have %.*s, which must be a list to RabbitMQ",
+										   name->val.string.len, name->val.string.val));
 	if (value->type != jbvString && value->type != jbvNumeric && value->type != jbvBool)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("every value in headers must be a string, a number or a boolean")));
+		argument_error("headers", "must have strings, numbers and booleans as values");
 	if (value->type == jbvNumeric &&
 		isinf(DatumGetFloat8(
 			DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value->val.numeric)))))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("a number in headers is out of range")));
+		argument_error("headers", "must have numbers that a double can be");
 }
 
 static void
@@ -257,10 +253,8 @@ oa_publish_event(PG_FUNCTION_ARGS)
 	int64       event_id;
 
 	begin_writing("publish_event()");
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be null", PG_ARGISNULL(0) ? "routing_key" : "payload")));
+	require_argument(fcinfo, 0, "routing_key");
+	require_argument(fcinfo, 1, "payload");
 	routing_key = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	complaint = check_text_id(routing_key, strlen(routing_key), ROUTING_KEY_BYTES_MAX);
 	if (complaint == NULL && strlen(routing_key) > ROUTING_KEY_BYTES_MAX)
@@ -269,8 +263,7 @@ oa_publish_event(PG_FUNCTION_ARGS)
 		complaint =
 			"must not begin with order. or stock.: those events are the order's and the feed's own";
 	if (complaint != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("routing_key %s", complaint)));
+		argument_error("routing_key", complaint);
 
 	SPI_connect();
 	batch = event_batch_create(1);
@@ -278,8 +271,7 @@ oa_publish_event(PG_FUNCTION_ARGS)
 	event->routing_key = routing_key;
 	event->payload = JsonbToCString(NULL, &PG_GETARG_JSONB_P(1)->root, 0);
 	if (strlen(event->payload) > PAYLOAD_BYTES_MAX)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("payload must be at most %d bytes long", PAYLOAD_BYTES_MAX)));
+		argument_error("payload", psprintf("must be at most %d bytes long", PAYLOAD_BYTES_MAX));
 	if (!PG_ARGISNULL(2))
 	{
 		Jsonb *headers = PG_GETARG_JSONB_P(2);

@@ -39,10 +39,12 @@ outbox_find_partition(int64 event_id)
 
 	/* nobody would see what is written to it */
 	if (OidIsValid(partition) && !get_rel_relispartition(partition))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("table \"%s.%s\" is no partition of the outbox", OA_SCHEMA, name),
-						errhint("It was detached, or could not be attached when it was restored. "
-								"Attach it again, or rename it.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s.%s\" is no partition of the outbox", OA_SCHEMA, name),
+				 errdetail("Events are to be written into it, and nobody would see them there."),
+				 errhint("It was detached, or could not be attached when it was restored. "
+						 "Attach it again, or rename it.")));
 	return partition;
 }
 

@@ -204,9 +204,8 @@ parse_lines(RequestBatch *batch, int request_index, JsonbContainer *array)
 		if (request->error != NULL)
 			return;
 		if (++batch->nlines > BATCH_LINES_MAX)
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("requests must have at most %d lines together", BATCH_LINES_MAX),
-							errhint("Place them in several batches.")));
+			argument_error("requests",
+						   psprintf("must have at most %d lines together", BATCH_LINES_MAX));
 	}
 }
 
@@ -404,13 +403,11 @@ request_batch_parse(Jsonb *requests)
 	int           count;
 
 	if (!json_is_array(requests))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("requests must be a JSON array")));
+		argument_error("requests", "must be a JSON array");
 	count = JB_ROOT_COUNT(requests);
 	if (count > BATCH_REQUESTS_MAX)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("requests must have at most %d elements, not %d", BATCH_REQUESTS_MAX,
-							   count)));
+		argument_error("requests", psprintf("must have at most %d elements, not %d",
+											BATCH_REQUESTS_MAX, count));
 
 	batch = request_batch_create(count);
 	json_walk_begin(&walk, &requests->root);

@@ -35,7 +35,9 @@ void
 request_error_raise(const RequestError *error)
 {
 	ereport(ERROR, (errcode(error->sqlstate), errmsg("%s", error->message),
-					error->detail ? errdetail("%s", error->detail) : 0,
+					error->detail  ? errdetail("%s", error->detail)
+					: error->field ? errdetail("The field is \"%s\".", error->field)
+								   : 0,
 					error->hint ? errhint("%s", error->hint) : 0));
 	pg_unreachable();
 }

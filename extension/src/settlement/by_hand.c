@@ -1,7 +1,6 @@
 /*
  * by_hand.c
- *		What a shop, or a vendor that speaks SQL, does to an order: confirm, reject, cancel;
- *		and what time does: expire.
+ *		What a shop, or a vendor that speaks SQL, does to an order: confirm, reject, cancel.
  */
 #include "postgres.h"
 
@@ -19,8 +18,6 @@ PG_FUNCTION_INFO_V1(oa_confirm_order);
 PG_FUNCTION_INFO_V1(oa_reject_order);
 PG_FUNCTION_INFO_V1(oa_cancel_order);
 PG_FUNCTION_INFO_V1(oa_cancel_order_once);
-PG_FUNCTION_INFO_V1(oa_expire_orders);
-PG_FUNCTION_INFO_V1(oa_expire_orders_skip_locked);
 
 static char *
 reason_argument(FunctionCallInfo fcinfo, int argument)
@@ -31,8 +28,7 @@ reason_argument(FunctionCallInfo fcinfo, int argument)
 		return NULL;
 	reason = text_to_cstring(PG_GETARG_TEXT_PP(argument));
 	if (strlen(reason) > REASON_CHARS_MAX)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("reason must be at most %d bytes long", REASON_CHARS_MAX)));
+		argument_error("reason", psprintf("must be at most %d bytes long", REASON_CHARS_MAX));
 	return reason;
 }
 
@@ -163,86 +159,4 @@ oa_cancel_order_once(PG_FUNCTION_ARGS)
 		cancel(PG_GETARG_INT64(0), reason);
 	SPI_finish();
 	PG_RETURN_TEXT_P(cstring_to_text(order_status_name(ORDER_CANCELLED)));
-}
-
-/*
- * Closes the orders among those ids that are free, and returns how many. With
- * skip_locked that may be fewer.
- */
-static int
-expire(const int64 *order_ids, int count, bool skip_locked)
-{
-	Settlement *settlement = settlement_lock(order_ids, count, skip_locked);
-	int         expired = 0;
-
-	for (int i = 0; i < settlement->norders; i++)
-	{
-		settlement->orders[i].new_status = ORDER_EXPIRED;
-		settlement->orders[i].new_reason = "not confirmed in time";
-	}
-	settlement_write(settlement);
-	for (int i = 0; i < settlement->norders; i++)
-		expired += !settlement->orders[i].is_busy;
-	return expired;
-}
-
-/*
- * Closes up to max_orders orders that have run out, the oldest first. With
- * skip_locked those whose stock is locked elsewhere are passed over, however
- * many they are: behind them others wait.
- */
-static int
-expire_orders(int max_orders, bool skip_locked)
-{
-	Datum  values[4] = {Int64GetDatum(max_orders), TimestampTzGetDatum(GetCurrentTimestamp()),
-						TimestampTzGetDatum(DT_NOBEGIN), Int64GetDatum(0)};
-	int    expired = 0;
-	uint64 nrows;
-
-	lock_for_writing("orders");
-	do
-	{
-		int64      *order_ids;
-		TimestampTz last_expiry;
-		bool        is_null;
-
-		CHECK_FOR_INTERRUPTS();
-		plan_execute(PLAN_LOCK_EXPIRED, values, NULL, SPI_OK_SELECT);
-		nrows = SPI_processed;
-		if (nrows == 0)
-			break;
-		order_ids = palloc(sizeof(int64) * nrows);
-		for (uint64 i = 0; i < nrows; i++)
-			order_ids[i] = spi_int64(i, 1);
-		last_expiry = DatumGetTimestampTz(spi_datum(nrows - 1, 2, &is_null));
-		values[2] = TimestampTzGetDatum(last_expiry);
-		values[3] = Int64GetDatum(order_ids[nrows - 1]);
-		expired += expire(order_ids, (int) nrows, skip_locked);
-		values[0] = Int64GetDatum(max_orders - expired);
-	} while (skip_locked && expired < max_orders);
-	return expired;
-}
-
-Datum
-oa_expire_orders(PG_FUNCTION_ARGS)
-{
-	int32 expired;
-
-	begin_writing("expire_orders()");
-	SPI_connect();
-	expired = expire_orders(count_argument(fcinfo, 0, "max_orders"), false);
-	SPI_finish();
-	PG_RETURN_INT32(expired);
-}
-
-Datum
-oa_expire_orders_skip_locked(PG_FUNCTION_ARGS)
-{
-	int32 expired;
-
-	begin_writing("expire_orders_skip_locked()");
-	SPI_connect();
-	expired = expire_orders(count_argument(fcinfo, 0, "max_orders"), true);
-	SPI_finish();
-	PG_RETURN_INT32(expired);
 }

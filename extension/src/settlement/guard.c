@@ -122,6 +122,7 @@ oa_guard_reference(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
 						errmsg("%s \"%s\" cannot go: there is stock, or a mapping or feed, of it",
 							   is_vendor ? "vendor" : "product", old),
+						errdetail("Rows of stock, product_map or feed_sync name it."),
 						errhint("A vendor, or an offer, that is not active sells nothing.")));
 	SPI_finish();
 	return PointerGetDatum(result);

@@ -230,20 +230,20 @@ order_has_rejection(const SettledOrder *order)
  * go of all of them.
  */
 StockRows *
-settlement_lock_stock(const Settlement *settlement)
+settlement_lock_stock(const Settlement *settlement, bool *has_all_offers)
 {
 	const char **product_ids = palloc(sizeof(char *) * Max(settlement->nholds, 1));
 	const char **vendor_ids = palloc(sizeof(char *) * Max(settlement->nholds, 1));
 	int64       *settled = palloc(sizeof(int64) * Max(settlement->nholds, 1));
-	bool         sources_anew = false;
 	int          count = 0;
 
+	*has_all_offers = false;
 	for (int i = 0; i < settlement->norders; i++)
 	{
 		const SettledOrder *order = &settlement->orders[i];
 		bool                rejection = order_has_rejection(order);
 
-		sources_anew |= rejection;
+		*has_all_offers |= rejection;
 		for (int h = 0; h < order->nholds; h++)
 		{
 			if (order->holds[h].new_status == HOLD_UNCHANGED &&
@@ -255,7 +255,7 @@ settlement_lock_stock(const Settlement *settlement)
 			count++;
 		}
 	}
-	return sources_anew
+	return *has_all_offers
 			   ? stock_lock_offers(product_ids, count, settlement->skip_locked)
 			   : stock_lock_rows(product_ids, vendor_ids, settled, count, settlement->skip_locked);
 }

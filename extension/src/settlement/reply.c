@@ -140,9 +140,8 @@ parse_replies(Jsonb *json, int *count)
 	Reply   *replies;
 
 	if (!json_is_array(json) || JB_ROOT_COUNT(json) > REPLIES_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("replies must be a JSON array of at most %d elements", REPLIES_MAX)));
+		argument_error("replies",
+					   psprintf("must be a JSON array of at most %d elements", REPLIES_MAX));
 	replies = palloc0(sizeof(Reply) * Max(JB_ROOT_COUNT(json), 1));
 	*count = 0;
 	json_walk_begin(&walk, &json->root);

@@ -13,6 +13,7 @@
 
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "outbox/low_stock.h"
 #include "settlement/resourcing.h"
 #include "store/rows.h"
 #include "store/tables.h"
@@ -226,7 +227,9 @@ settle_order(Settlement *settlement, SettledOrder *order, StockRows *stock, Bulk
 static void
 settle(Settlement *settlement)
 {
-	StockRows  *stock = settlement_lock_stock(settlement);
+	bool        has_all_offers;
+	StockRows  *stock = settlement_lock_stock(settlement, &has_all_offers);
+	int64      *available_before = low_stock_before(stock);
 	TimestampTz settled_at =
 		GetCurrentTimestamp(); /* after the locks: a feed applied later must find these units */
 	BulkInsert *new_holds = NULL;
@@ -249,6 +252,8 @@ settle(Settlement *settlement)
 		bulk_end(new_holds);
 	stock_write_changes(stock, settled_at);
 	write_holds(settlement, settled_at);
+	if (has_all_offers)
+		low_stock_add_events(settlement->events, stock, available_before);
 	add_closing_events(settlement);
 	outbox_write(settlement->events);
 }

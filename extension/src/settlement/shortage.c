@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "settlement/settlement.h"
+#include "settlement/some_of_many.h"
 #include "store/check.h"
 #include "store/locks.h"
 #include "store/plans.h"
@@ -62,8 +63,9 @@ read_shortages(int *count)
 	return shortages;
 }
 
-/* Adds the newest orders that together hold the units that are short. */
-static void
+/* Adds the newest orders that together hold the units that are short; false if there is no room for
+ * any. */
+static bool
 find_affected_orders(const Shortage *shortage, AffectedOrder *affected, int *count, int max_orders)
 {
 	Datum values[3] = {CStringGetTextDatum(shortage->vendor_id),
@@ -71,8 +73,10 @@ find_affected_orders(const Shortage *shortage, AffectedOrder *affected, int *cou
 					   Int64GetDatum(max_orders - *count)};
 	int64 units = shortage->units;
 
-	if (*count >= max_orders || units <= 0)
-		return;
+	if (units <= 0)
+		return true;
+	if (*count >= max_orders)
+		return false;
 	plan_execute(PLAN_ORDERS_HOLDING, values, NULL, SPI_OK_SELECT);
 	for (uint64 row = 0; row < SPI_processed && units > 0; row++)
 	{
@@ -80,6 +84,7 @@ find_affected_orders(const Shortage *shortage, AffectedOrder *affected, int *cou
 			(AffectedOrder){spi_int64(row, 1), shortage->vendor_id, shortage->rejects};
 		units -= spi_int64(row, 2);
 	}
+	return true;
 }
 
 /* So that those about which nothing can be done now do not hold up the others. Those that are over
@@ -147,15 +152,34 @@ count_taken(const Settlement *settlement)
 	return count;
 }
 
+typedef struct AffectedOrders
+{
+	AffectedOrder *orders;
+	int            count;
+} AffectedOrders;
+
+static int
+settle_affected(void *context, const int64 *order_ids, int count, bool skip_locked)
+{
+	const AffectedOrders *affected = context;
+	Settlement           *settlement = settlement_lock(order_ids, count, skip_locked);
+
+	for (int i = 0; i < affected->count; i++)
+		take_from_vendor(settlement, &affected->orders[i]);
+	settlement_write(settlement);
+	return count_taken(settlement);
+}
+
 static int
 settle_shortages(int max_orders, bool skip_locked)
 {
 	int            nshortages;
+	int            ntried = 0;
 	Shortage      *shortages;
-	AffectedOrder *affected = palloc(sizeof(AffectedOrder) * max_orders);
+	AffectedOrders affected = {palloc(sizeof(AffectedOrder) * max_orders), 0};
 	int64         *order_ids = palloc(sizeof(int64) * max_orders);
-	int            naffected = 0;
-	Settlement    *settlement;
+	Failures       failures = {0};
+	int            settled;
 
 	/* only one session at a time */
 	if (!try_own_lock(OWN_LOCK_SHORTAGES, false))
@@ -164,16 +188,16 @@ settle_shortages(int max_orders, bool skip_locked)
 	shortages = read_shortages(&nshortages);
 	if (nshortages == 0)
 		return 0;
-	for (int i = 0; i < nshortages; i++)
-		find_affected_orders(&shortages[i], affected, &naffected, max_orders);
-	for (int i = 0; i < naffected; i++)
-		order_ids[i] = affected[i].order_id;
-	settlement = settlement_lock(order_ids, naffected, skip_locked);
-	for (int i = 0; i < naffected; i++)
-		take_from_vendor(settlement, &affected[i]);
-	settlement_write(settlement);
-	note_tried(shortages, nshortages);
-	return count_taken(settlement);
+	while (ntried < nshortages &&
+		   find_affected_orders(&shortages[ntried], affected.orders, &affected.count, max_orders))
+		ntried++;
+	for (int i = 0; i < affected.count; i++)
+		order_ids[i] = affected.orders[i].order_id;
+	settled = settle_some_of(order_ids, affected.count, skip_locked, settle_affected, &affected,
+							 &failures);
+	failures_warn(&failures, "sourced anew");
+	note_tried(shortages, ntried);
+	return settled;
 }
 
 Datum

@@ -115,8 +115,7 @@ oa_ask_silent_vendors(PG_FUNCTION_ARGS)
 		timestamptz_mi_interval, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()),
 		PG_GETARG_DATUM(0)));
 	if (asked_before >= GetCurrentTransactionStartTimestamp())
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("silent_for must be longer than nothing")));
+		argument_error("silent_for", "must be longer than nothing");
 
 	SPI_connect();
 	lock_for_writing("vendor_retry");

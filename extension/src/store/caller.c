@@ -73,6 +73,7 @@ require_answers_for(const Caller *caller, const char *vendor_id)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("role \"%s\" may not answer for all vendors",
 							   GetUserNameFromId(role, false)),
+						errdetail("It is a vendor's: a member of %s.", ROLE_VENDOR),
 						errhint("Name the vendor.")));
 	values[0] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(role, false)));
 	values[1] = CStringGetTextDatum(vendor_id);
@@ -82,6 +83,7 @@ require_answers_for(const Caller *caller, const char *vendor_id)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not answer for vendor \"%s\"",
 						GetUserNameFromId(role, false), vendor_id),
+				 errdetail("It is not among the vendor's logins."),
 				 errhint("configure_vendor(vendor_id, logins => ...) says which roles may.")));
 	return true;
 }

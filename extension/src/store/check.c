@@ -71,7 +71,8 @@ numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result)
 void
 argument_error(const char *name, const char *complaint)
 {
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s %s", name, complaint)));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s %s", name, complaint),
+					errdetail("The field is \"%s\".", name)));
 }
 
 void

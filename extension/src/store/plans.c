@@ -28,7 +28,9 @@
 	"  (SELECT c.relayed_until FROM order_aggregator.relay_checkpoint AS c) "                      \
 	"AND NOT EXISTS (SELECT FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL "  \
 	"  AND p.routing_key OPERATOR(pg_catalog.=) ('order.placed.' OPERATOR(pg_catalog.||) "         \
-	"h.vendor_id)) "                                                                               \
+	"h.vendor_id) "                                                                                \
+	"  AND p.payload OPERATOR(pg_catalog.->>) 'orderId' OPERATOR(pg_catalog.=) "                   \
+	"h.order_id::pg_catalog.text) "                                                                \
 	"AND NOT EXISTS (SELECT FROM order_aggregator.vendor_retry AS r "                              \
 	"  WHERE r.order_id OPERATOR(pg_catalog.=) h.order_id AND r.vendor_id OPERATOR(pg_catalog.=) " \
 	"h.vendor_id "                                                                                 \

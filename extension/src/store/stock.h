@@ -35,8 +35,9 @@ typedef struct StockRow
 				   oversold; if only a lane is locked, what that has */
 	int64       lanes; /* how many it has now, and may have; 0: none */
 	int64       lanes_max;
-	int64       counted; /* what the vendor told last; -1: unknown */
-	TimestampTz as_of;   /* when that was */
+	int64       lanes_before; /* how many it had when it was found, before it was waited for */
+	int64       counted;      /* what the vendor told last; -1: unknown */
+	TimestampTz as_of;        /* when that was */
 	int64 low_threshold; /* the product's, else the setting's; LOW_THRESHOLD_NONE: nobody asks */
 	TimestampTz last_shipped_at;  /* 0: never */
 	bool        vendor_is_active; /* and a feed has confirmed its offers of late */

@@ -26,7 +26,7 @@
 /* ---------- without locking rows first ---------- */
 
 /* The offer, of those from "first" on, that a line of so many units is served from whole; NULL if
- * none has as many in its row. Of one that is spread it is not asked, with in_lanes. */
+ * none has as many in its row, or, with in_lanes, in its row and lanes. */
 static StockRow *
 best_row(const Locking *locking, int first, const StockDemand *demand, bool in_lanes)
 {
@@ -35,12 +35,13 @@ best_row(const Locking *locking, int first, const StockDemand *demand, bool in_l
 
 	for (int i = first; i < stock->nrows; i++)
 	{
-		bool has_enough = in_lanes && stock->rows[i].lanes_max > 0
-							  ? stock_is_sold(&stock->rows[i])
-							  : stock->offers[i].available >= demand->quantity;
+		const StockRow *row = &stock->rows[i];
+		int64           units =
+			stock->offers[i].available + (in_lanes && stock_is_sold(row) ? row->in_lanes : 0);
 
-		if (has_enough && (best < 0 || offer_compare(demand->strategy, &stock->offers[i],
-													 &stock->offers[best]) < 0))
+		if (units >= demand->quantity &&
+			(best < 0 ||
+			 offer_compare(demand->strategy, &stock->offers[i], &stock->offers[best]) < 0))
 			best = i;
 	}
 	return best < 0 ? NULL : &stock->rows[best];
@@ -98,10 +99,11 @@ kept_in_row(const StockRow *row)
 }
 
 /*
- * Takes a lane of the offer that the order is to be served from; LANES_EMPTY if that is to be seen
- * with all rows locked. The product's rows are read, not locked: a lane that is as it was found
- * says that no feed has changed its offer since, for that would have folded it. A vendor's buffer
- * may have been raised meanwhile: then the row has less than nothing, and all are locked.
+ * Takes a lane of the offer that the order is to be served from, or its row; LANES_EMPTY if that is
+ * to be seen with all rows locked. The product's rows are read, not locked: a lane that is as it
+ * was found says that no feed has changed its offer since, for that would have folded it. A
+ * vendor's buffer may have been raised meanwhile: then the row has less than nothing, and all are
+ * locked.
  */
 static LaneOutcome
 take_lane(Locking *locking, const StockDemand *demand, bool *wait)
@@ -114,9 +116,17 @@ take_lane(Locking *locking, const StockDemand *demand, bool *wait)
 	if (row != NULL && row->lanes > 0 && row->free >= kept_in_row(row) &&
 		is_certain(locking, first, demand, row))
 	{
-		/* who finds all of them busy adds some, if there may be more, and does not wait */
-		*wait &= row->lanes >= row->lanes_max;
-		outcome = lanes_take(row, demand->quantity, *wait);
+		bool has_all = row->lanes >= row->lanes_max;
+
+		/* who finds all of them busy adds some, if there may be more, and does not wait; else the
+		 * row itself may do, before anybody is waited for */
+		*wait &= has_all;
+		outcome = lanes_take(row, demand->quantity, false);
+		if (outcome == LANES_BUSY && has_all && row->free - kept_in_row(row) >= demand->quantity &&
+			stock_take(row, demand->quantity))
+			outcome = LANE_TAKEN;
+		else if (outcome == LANES_BUSY && *wait)
+			outcome = lanes_take(row, demand->quantity, true);
 	}
 	if (outcome != LANE_TAKEN)
 	{
@@ -191,15 +201,17 @@ fold_what_is_needed(Locking *locking, int first, const StockDemand *demand)
 /* Half of what the order leaves goes to the lanes of the offer that it is served from; to more of
  * them if it had to wait and nobody has added any since. */
 static void
-refill_lanes(Locking *locking, int first, const StockDemand *demand, bool was_busy, int64 lanes)
+refill_lanes(Locking *locking, int first, const StockDemand *demand, bool was_busy)
 {
 	StockRow *row = best_row(locking, first, demand, false);
+	int64     lanes;
 	int64     left;
 
 	if (row == NULL || row->lanes_max == 0)
 		return;
+	lanes = row->lanes;
 	left = row->free - demand->quantity - kept_in_row(row);
-	if (was_busy && row->lanes == lanes && lanes < row->lanes_max &&
+	if (was_busy && lanes == row->lanes_before && lanes < row->lanes_max &&
 		left / (4 * Max(lanes, 1)) >= demand->quantity)
 		row->lanes = Min(Max(lanes * 2, 2), row->lanes_max);
 	if (row->lanes > 0 && left / (2 * row->lanes) >= demand->quantity)
@@ -229,13 +241,11 @@ lock_product(Locking *locking, const StockDemand *demand, int n, bool is_only)
 	int      first = locking->rows->nrows;
 	bool     was_busy = false;
 	bool     is_spread;
-	int64    lanes;
 
 	row_scan_find_located(scan, n);
 	if (row_scan_next(scan) == NULL)
 		return;
 	is_spread = row_int64(scan->found, STOCK_COLUMN_LANES_MAX, 0) > 0;
-	lanes = row_int64(scan->found, STOCK_COLUMN_LANES, 0);
 	if (demand->is_one && (is_spread || is_only))
 	{
 		if (is_spread ? lock_lane(locking, demand, n, &was_busy) : take_row(locking, demand))
@@ -252,7 +262,7 @@ lock_product(Locking *locking, const StockDemand *demand, int n, bool is_only)
 		return;
 	fold_what_is_needed(locking, first, demand);
 	if (demand->is_one)
-		refill_lanes(locking, first, demand, was_busy, lanes);
+		refill_lanes(locking, first, demand, was_busy);
 }
 
 static int

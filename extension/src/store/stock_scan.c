@@ -129,6 +129,7 @@ bool
 locking_lock_row(Locking *locking)
 {
 	RowScan        *scan = &locking->stock;
+	int64           lanes = row_int64(scan->found, STOCK_COLUMN_LANES, 0);
 	TupleTableSlot *slot;
 	bool            was_busy;
 
@@ -146,7 +147,10 @@ locking_lock_row(Locking *locking)
 		locking_add_busy(locking, row_text(slot, STOCK_COLUMN_PRODUCT_ID),
 						 row_text(slot, STOCK_COLUMN_VENDOR_ID));
 	else if (slot != NULL)
+	{
 		locking_add_row(locking, slot, ExecCopySlotHeapTuple(slot));
+		locking->rows->rows[locking->rows->nrows - 1].lanes_before = lanes;
+	}
 	/* so that it can be pruned for the row's next version */
 	row_scan_unpin(scan);
 	return was_busy;

@@ -147,7 +147,10 @@ void
 require_column(const char *table_name, int column)
 {
 	if (!has_column(table_name, column))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("the tables are those of an earlier version of order_aggregator"),
-						errhint("Run ALTER EXTENSION order_aggregator UPDATE.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the tables are those of an earlier version of order_aggregator"),
+				 errdetail("Table \"%s.%s\" lacks a column that this version's library reads.",
+						   OA_SCHEMA, table_name),
+				 errhint("Run ALTER EXTENSION order_aggregator UPDATE.")));
 }

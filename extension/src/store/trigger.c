@@ -31,6 +31,7 @@ our_trigger(FunctionCallInfo fcinfo, const char *table_name, const char *trigger
 		!(what & (1 << (trigger->tg_event & TRIGGER_EVENT_OPMASK))))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("this function is for trigger \"%s\" on table \"%s.%s\" only",
-							   trigger_name, OA_SCHEMA, table_name)));
+							   trigger_name, OA_SCHEMA, table_name),
+						errdetail("It was called by something else, or at another time.")));
 	return trigger;
 }

@@ -154,7 +154,7 @@ def readme():
 
 
 # statuses that every route of a kind may answer with
-ANY, WITH_TOKEN, WITH_BODY, THAT_WAITS = ["403", "421"], ["401"], ["413", "415"], ["503"]
+ANY, WITH_TOKEN, WITH_BODY, THAT_WAITS = ["403", "421", "default"], ["401"], ["413", "415"], ["500", "503"]
 
 
 def routes():

@@ -1,7 +1,6 @@
 /*
  * check_settings.c
- *		Settings that need a closer look than their table's: URLs, addresses, files that go
- *together.
+ *		Settings that need a closer look than their table's: URLs, addresses, files in pairs.
  */
 #include "check_settings.h"
 

@@ -2,6 +2,7 @@
  * main.c
  *		order-bridge: commands, threads, signals. Only this file exits.
  */
+#include <assert.h>
 #include <curl/curl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -40,7 +41,7 @@
 #define LISTS_MAX      64
 #define QUERY_JOBS_MAX 1000
 #define LIST_JOBS_MAX  100
-#define THREADS_MAX    16
+#define THREADS_MAX    32
 #define REDRIVE_MAX    100000
 #define STOP_S         30 /* all but the wait for the requests that are under way */
 
@@ -70,8 +71,10 @@ typedef struct Threads
 static bool
 start_thread(Threads *threads, void *(*run)(void *), void *argument)
 {
-	int error = pthread_create(&threads->ids[threads->count], NULL, run, argument);
+	int error;
 
+	assert(threads->count < THREADS_MAX);
+	error = pthread_create(&threads->ids[threads->count], NULL, run, argument);
 	if (error != 0)
 	{
 		log_error("cannot start a thread: %s", strerror(error));

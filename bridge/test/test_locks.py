@@ -199,6 +199,115 @@ def test_an_order_for_a_locked_product_is_placed_once_the_lock_is_gone(world):
     world.consistent()
 
 
+def test_an_order_that_had_to_wait_leaves_a_bridge_that_is_ready(world):
+    world.stock(a={"x": 10})
+    bridge = world.ready_bridge("--roles=http")
+    answers = []
+    with locked(world, lock_stock("x")):
+        thread, = in_threads(1, lambda n: answers.append(post(bridge).status_code))
+        wait_until(lambda: bridge.metric("orders_set_aside") == 1, what="it to be set aside")
+    thread.join()
+    assert answers == [201]
+    assert bridge.metric('role_stuck_seconds{role="http"}') == 0
+
+
+def on_key(world, key, what):
+    """A trigger of the user's that does this with an order that has that key."""
+    world.db.execute(f"""CREATE SEQUENCE public.times; GRANT USAGE ON SEQUENCE public.times TO PUBLIC;
+                         CREATE FUNCTION culprit() RETURNS trigger LANGUAGE plpgsql AS $$
+                         BEGIN IF NEW.key = '{key}' THEN {what} END IF; RETURN NEW; END $$;
+                         CREATE TRIGGER culprit BEFORE INSERT ON order_aggregator.idempotency FOR EACH ROW EXECUTE FUNCTION culprit()""")
+
+
+def placers(db, more="true"):
+    return [row[0] for row in db.execute(f"""SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+                                             AND application_name LIKE 'order-bridge placer%' AND {more}""")]
+
+
+@contextlib.contextmanager
+def sleepers_end(world, they_do):
+    """Meanwhile the server process of an order that sleeps comes to its end, if they do."""
+    over = threading.Event()
+
+    def end():
+        with psycopg.connect(world.url, autocommit=True) as db:
+            while they_do and not over.wait(0.02):
+                for pid in placers(db, "wait_event = 'PgSleep'"):
+                    os.kill(pid, signal.SIGTERM)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("what, they_end", [("PERFORM pg_sleep(60);", False), ("PERFORM pg_sleep(60);", True), ("RAISE 'again' USING ERRCODE = '40001';", False)],
+                         ids=["takes for ever", "ends its session", "fails each time"])
+def test_one_order_that_cannot_be_placed_does_not_take_its_batch_along(world, what, they_end):
+    world.stock(a={"x": 1000})
+    on_key(world, "key 1", what)
+    bridge = world.ready_bridge("--roles=http")
+    assert post(bridge).status_code == 201
+    stopped, answers = placers(world.db), {}
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    before = in_threads(1, lambda n: post(bridge))
+    wait_until(lambda: bridge.metric('role_stuck_seconds{role="http"}') > 0, what="an order to be under way")
+    threads = in_threads(6, lambda n: answers.update({n: post(bridge, headers={"Idempotency-Key": f"key {n}"}).status_code}))
+    wait_until(lambda: bridge.metric("intake_depth") == 6, what="a batch to gather behind it")
+    with sleepers_end(world, they_end):
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        for n in (0, 2, 3, 4, 5):
+            threads[n].join()
+            assert answers[n] == 201
+        world.db.execute("ALTER TABLE order_aggregator.idempotency DISABLE TRIGGER culprit")
+        threads[1].join()
+    before[0].join()
+    assert answers[1] in (201, 503)
+    world.consistent()
+
+
+def test_many_short_locks_hold_an_order_up_no_longer_than_one(world):
+    """Each is held for less than an order waits for one; together they are not: those behind them are set aside."""
+    world.stock(a={"y": 1000, **{f"p{n:02}": 1000 for n in range(60)}})
+    bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="8")
+    over, others = threading.Event(), []
+
+    def hold(n):
+        with psycopg.connect(world.url) as other:
+            while not over.is_set():
+                other.execute(lock_stock(f"p{n:02}"))
+                over.wait(0.2)
+                other.rollback()
+
+    holders = in_threads(60, hold)
+    try:
+        wait_until(lambda: world.value("SELECT count(DISTINCT pid) FROM pg_stat_activity WHERE state = 'idle in transaction'") >= 50, what="the locks")
+        orders = in_threads(60, lambda n: others.append(post(bridge, f"p{n:02}").status_code))
+        for _ in range(5):
+            assert post(bridge, "y").status_code == 201
+    finally:
+        over.set()
+    for thread in [*orders, *holders]:
+        thread.join()
+    assert set(others) == {201}
+    world.consistent()
+
+
+def test_an_order_that_is_refused_when_it_is_repeated_may_have_been_placed(world):
+    world.stock(a={"x": 10})
+    on_key(world, "key 1", "IF nextval('public.times') = 1 THEN PERFORM pg_sleep(60); END IF; RAISE 'not you' USING ERRCODE = '42501';")
+    bridge = world.ready_bridge("--roles=http")
+    with sleepers_end(world, True):
+        answer = post(bridge, headers={"Idempotency-Key": "key 1"})
+    assert answer.status_code == 503 and answer.json()["title"] == "Outcome unknown" and answer.headers["Idempotency-Key"] == "key 1"
+    world.consistent()
+
+
 def test_a_key_that_someone_s_transaction_uses_holds_up_no_other(world):
     world.stock(a={"x": 1000})
     bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="4")

@@ -62,7 +62,12 @@ role_begins(Role role)
 void
 role_progresses(Role role)
 {
-	atomic_store(&roles[role].since_ms, monotonic_ms());
+	long long since = atomic_load(&roles[role].since_ms);
+
+	/* whoever has rested meanwhile has no work, and goes on having none */
+	while (since != 0 &&
+		   !atomic_compare_exchange_weak(&roles[role].since_ms, &since, monotonic_ms()))
+		;
 }
 
 void

@@ -30,7 +30,7 @@ extern void role_set_ready(Role role, bool ready);
 
 /*
  * role_begins says that the role has work from now on, if it had none; role_progresses
- * that it has finished some of it and has more; role_rests that it has none.
+ * that it has finished some of it and has more, if it had any; role_rests that it has none.
  */
 extern void role_begins(Role role);
 extern void role_progresses(Role role);

@@ -19,6 +19,7 @@
 #include "link/statements.h"
 
 #define BATCH               1000
+#define BATCHES_MS          5000
 #define PARTITIONS_EVERY_MS 5000
 #define MEASURE_EVERY_MS    5000
 #define RETENTION_EVERY_MS  60000
@@ -84,17 +85,19 @@ run_statement(const Task *task, Db *db)
 	return run_once(task, db, &rows);
 }
 
-/* Again and again as long as there is a whole batch. */
+/* Again and again as long as there is a whole batch, or more, for a while: others wait for their
+ * turn. */
 static bool
 run_batches(const Task *task, Db *db)
 {
-	int rows;
+	long long until_ms = monotonic_ms() + BATCHES_MS;
+	int       rows;
 
 	do
 	{
 		if (!run_once(task, db, &rows))
 			return false;
-	} while (rows == BATCH && !stop_requested());
+	} while (rows >= BATCH && !stop_requested() && monotonic_ms() < until_ms);
 	return true;
 }
 
@@ -233,7 +236,7 @@ static const Task tasks[] = {
 	{"telling of stale vendors", every_5s, run_statement, SQL_TELL_STALE_VENDORS, NULL, NULL,
 	 tell_stale},
 	{"measuring the backlog", every_5s, measure, SQL_BACKLOG, NULL, NULL, NULL},
-	{"forgetting idempotency keys", every_minute, run_statement, SQL_FORGET_KEYS, NULL,
+	{"forgetting idempotency keys", every_minute, run_batches, SQL_FORGET_KEYS, NULL,
 	 &config.idempotency_retention_hours, tell_dropped},
 	{"forgetting the history of feeds", every_minute, run_statement, SQL_FORGET_SYNCS, NULL,
 	 &config.sync_retention_hours, tell_dropped},

@@ -35,7 +35,10 @@
 		  */
 #define PAGE_EVENTS       "500"
 #define WAITING_BYTES_MAX 262144 /* with more waiting than that, a client is fed no more */
-#define STUCK_MS          30000  /* and let go if that lasts: it may come back for the rest */
+#define TIMEOUT_MS        6000   /* of a statement: nobody has a word meanwhile, for 15 s at most */
+#define GRACE_MS          2000
+#define CONNECT_TIMEOUT_S "2"
+#define STUCK_MS          30000 /* and let go if that lasts: it may come back for the rest */
 
 #define CLIENT_BYTES_MAX 48
 
@@ -387,6 +390,10 @@ listeners_run(void *unused)
 	(void) unused;
 	log_set_role("http.listeners");
 	db_init(&db, config.database_url, "order-bridge listeners", NULL);
+	/* nobody hears anything, nor is let go, as long as it waits */
+	db.timeout_ms = TIMEOUT_MS;
+	db.grace_ms = GRACE_MS;
+	db.connect_timeout_s = CONNECT_TIMEOUT_S;
 	while (!stop_requested())
 	{
 		bool is_heartbeat_due = monotonic_ms() >= heartbeat_due;

@@ -110,6 +110,13 @@ choose_key(HttpExchange *exchange, const json_t *json, bool *in_body)
 						   "Idempotency-Key differs from idempotencyKey in the body");
 		return NULL;
 	}
+	/* it may have to be told in an answer */
+	if (*in_body && json_string_length(member) > KEY_BYTES_MAX)
+	{
+		routes_bad_request(exchange, "idempotencyKey",
+						   "idempotencyKey must be at most 255 characters long");
+		return NULL;
+	}
 	if (*in_body)
 		key = strdup(json_is_string(member) ? json_string_value(member) : "");
 	else

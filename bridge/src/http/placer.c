@@ -7,7 +7,7 @@
  * here if the client gave none, so a batch whose outcome is unknown (the
  * connection was lost during the commit) is simply sent again.
  *
- * A batch waits for somebody's lock only shortly. Then it is placed without waiting:
+ * A batch waits for others' locks only shortly. Then it is placed without waiting:
  * those that need what is locked go to the second lane, where they are tried
  * again and again until their time is up, and the others are answered.
  */
@@ -28,6 +28,7 @@
 #include "link/statements.h"
 
 #define LOCK_TIMEOUT_MS 250
+#define SHORT_MS        1000 /* what takes longer, somebody holds up, or one of the orders */
 #define WARY_MS         2000 /* after a lock was met, batches do not wait for any that long */
 #define PASSING_MS_MAX                                                                             \
 	2000 /* a full disk and the like are waited for that long, then orders are refused */
@@ -42,8 +43,25 @@ typedef struct Placer
 	const PlacerLane *lane;
 	Db                db;
 	long long         wary_until_ms;
-	Backoff           pause; /* while the database refuses what may pass */
+	int               timeout_ms; /* of a statement, at most */
+	int               losses;     /* of the connection, since something was placed */
+	Backoff           pause;      /* while the database refuses what may pass */
 } Placer;
+
+/* The first lane tells whether orders can be placed; the second has nothing to do most of the time.
+ */
+static bool
+is_first_lane(const Placer *placer)
+{
+	return placer->lane->aside != placer->lane->orders;
+}
+
+/* Does it wait for nobody's lock? The second lane never does. */
+static bool
+is_wary(const Placer *placer)
+{
+	return !is_first_lane(placer) || monotonic_ms() < placer->wary_until_ms;
+}
 
 /* ---------- answers ---------- */
 
@@ -208,7 +226,8 @@ answer_batch(Placer *placer, Job *jobs, const PGresult *result)
 		job_free(job);
 		row++;
 	}
-	role_progresses(ROLE_HTTP);
+	if (is_first_lane(placer))
+		role_progresses(ROLE_HTTP);
 }
 
 static void
@@ -230,53 +249,91 @@ refuse_all(Job *jobs, const PGresult *result)
 	}
 }
 
-static void place(Placer *placer, Job *jobs);
+static void place(Placer *placer, Job *jobs, long long began_ms);
+
+/* May the database be kept from placing the batch by one or another of its orders? A full disk is
+ * nobody's. */
+static bool
+may_be_one_of_them(const PGresult *result)
+{
+	return db_is_locked_out(result) || db_is_timed_out(result) || db_is_fault_of_input(result) ||
+		   db_is_defect(result) || strncmp(db_sqlstate(result), "40", 2) == 0;
+}
+
+/* Is it tried for as long as there can be? Others wait behind it: so only if it has come back by
+ * itself. */
+static bool
+has_all_time(const Placer *placer, const Job *jobs)
+{
+	return !is_first_lane(placer) && jobs->next == NULL && jobs->tries > 1;
+}
 
 /* Goes on after the database has refused the batch; returns what is to be tried again at once, NULL
  * if nothing is. */
 static Job *
 handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long began_ms)
 {
-	if (db_is_locked_out(result))
+	bool is_alone = jobs->next == NULL;
+	bool is_held_up = db_is_locked_out(result) || db_is_timed_out(result);
+
+	if (is_held_up && !is_wary(placer))
 	{
-		if (monotonic_ms() >= placer->wary_until_ms)
-		{
-			placer->wary_until_ms = monotonic_ms() + WARY_MS;
-			return jobs;
-		}
-		/* without waiting, and still somebody's lock: of a whole table, or a key that somebody is
-		 * just using */
-		if (placer->lane->aside != placer->lane->orders || jobs->next == NULL)
-		{
-			set_all_aside(placer, jobs);
-			return NULL;
-		}
+		placer->wary_until_ms = monotonic_ms() + WARY_MS;
+		return jobs;
 	}
-	else if (db_is_passing(result))
+	/* without waiting, and still somebody's lock: of a whole table, or a key that somebody is
+	 * just using; or one of them takes that long */
+	if (is_held_up && (is_first_lane(placer) ||
+					   (is_alone && (db_is_locked_out(result) || !has_all_time(placer, jobs)))))
 	{
-		if (monotonic_ms() - began_ms < PASSING_MS_MAX)
-		{
-			stop_wait_ms(backoff_next(&placer->pause));
-			return jobs;
-		}
+		set_all_aside(placer, jobs);
+		return NULL;
+	}
+	if (!is_held_up && db_is_passing(result) && monotonic_ms() - began_ms < PASSING_MS_MAX)
+	{
+		stop_wait_ms(backoff_next(&placer->pause));
+		return jobs;
+	}
+	if (!is_alone && may_be_one_of_them(result))
+	{
+		place(placer, split(jobs), began_ms);
+		return jobs;
+	}
+	if (db_is_passing(result))
 		reply_unavailable(jobs, "the database cannot do it now");
-		return NULL;
-	}
-	else if ((!db_is_fault_of_input(result) && !db_is_defect(result)) || jobs->next == NULL)
-	{
+	else
 		refuse_all(jobs, result);
-		return NULL;
-	}
-	place(placer, split(jobs));
-	return jobs;
+	return NULL;
 }
 
-static void
-note_unknown(Job *jobs)
+/* Goes on after the connection was lost; returns what is to be tried again at once. Once may be
+ * anything, again it may be one of them that brings the server down: others go before it. */
+static Job *
+handle_loss(Placer *placer, Job *jobs, long long began_ms)
 {
 	for (Job *job = jobs; job != NULL; job = job->next)
 		job->is_outcome_unknown = true;
 	metric_add(METRIC_RECONNECTS, 1);
+	if (++placer->losses == 1)
+		return jobs;
+	if (jobs->next == NULL)
+	{
+		set_aside(placer, jobs);
+		return NULL;
+	}
+	place(placer, split(jobs), began_ms);
+	return jobs;
+}
+
+/* How long a statement may take: of a batch that waits for locks, each of them counts anew. */
+static int
+statement_ms(const Placer *placer, const Job *jobs)
+{
+	int most = placer->timeout_ms;
+
+	if (has_all_time(placer, jobs))
+		return most;
+	return most / 4 < SHORT_MS ? most / 4 : SHORT_MS;
 }
 
 /*
@@ -284,19 +341,18 @@ note_unknown(Job *jobs)
  * that the server refuses is halved until the request at fault is alone.
  */
 static void
-place(Placer *placer, Job *jobs)
+place(Placer *placer, Job *jobs, long long began_ms)
 {
-	long long began_ms = monotonic_ms();
-
 	while ((jobs = drop_overdue(placer, jobs)) != NULL)
 	{
-		bool        is_wary = monotonic_ms() < placer->wary_until_ms;
+		const char *sql = is_wary(placer) ? SQL_PLACE_SKIP_LOCKED : SQL_PLACE;
 		char       *text;
 		const char *params[1];
 		PGresult   *result;
 		DbOutcome   outcome;
 		long long   connect_ms = monotonic_ms();
 
+		db_set_timeout(&placer->db, statement_ms(placer, jobs));
 		if (!db_is_alive(&placer->db) && !db_connect(&placer->db))
 		{
 			stop_wait_ms(db_pause_ms(&placer->db, connect_ms));
@@ -308,9 +364,7 @@ place(Placer *placer, Job *jobs)
 			reply_unavailable(jobs, "out of memory");
 			return;
 		}
-		outcome =
-			db_query_prepared(&placer->db, "placing orders",
-							  is_wary ? SQL_PLACE_SKIP_LOCKED : SQL_PLACE, 1, params, &result);
+		outcome = db_query_prepared(&placer->db, "placing orders", sql, 1, params, &result);
 		FAULT_POINT("placer.after_commit");
 		free(text);
 		if (outcome == DB_OK)
@@ -318,21 +372,14 @@ place(Placer *placer, Job *jobs)
 			answer_batch(placer, jobs, result);
 			jobs = NULL;
 			backoff_reset(&placer->pause);
+			placer->losses = 0;
 		}
 		else if (outcome == DB_LOST)
-			note_unknown(jobs);
+			jobs = handle_loss(placer, jobs, began_ms);
 		else
 			jobs = handle_refusal(placer, jobs, result, began_ms);
 		PQclear(result);
 	}
-}
-
-/* The first lane tells whether orders can be placed; the second has nothing to do most of the time.
- */
-static bool
-is_first_lane(const Placer *placer)
-{
-	return placer->lane->aside != placer->lane->orders;
 }
 
 static void
@@ -369,15 +416,13 @@ placer_run(void *context)
 			is_first ? "order-bridge placer" : "order-bridge placer 2", NULL);
 	placer.db.lock_timeout_ms = LOCK_TIMEOUT_MS;
 	/* with its grace, and the time to connect anew, less than a request has */
-	placer.db.timeout_ms = config.request_timeout_s * 1000 * 2 / 5;
+	placer.db.timeout_ms = placer.timeout_ms = config.request_timeout_s * 1000 * 2 / 5;
 	while ((jobs = take(&placer, &count)) != NULL)
 	{
 		began_us = monotonic_us();
 		if (is_first)
 			role_begins(ROLE_HTTP);
-		else
-			placer.wary_until_ms = monotonic_ms() + WARY_MS; /* this lane waits for nobody */
-		place(&placer, jobs);
+		place(&placer, jobs, monotonic_ms());
 		note_readiness(&placer);
 		if (is_first && intake_depth(placer.lane->orders) == 0)
 			role_rests(ROLE_HTTP);

@@ -16,7 +16,8 @@ problem_reply(Job *job, const PGresult *result)
 	const char     *message =
         result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 
-	if (sqlstate->http_status == 503)
+	/* what is refused when it is repeated may have been done all the same */
+	if (sqlstate->http_status == 503 || (sqlstate->http_status == 500 && job->is_outcome_unknown))
 		problem_unavailable(job, "the database cannot do it now");
 	else
 		http_problem(job->exchange, sqlstate->http_status, sqlstate->title,

@@ -254,7 +254,7 @@ static const Route routes[] = {
 	 "", "getHealth", "The process lives"},
 	{"GET", "/readyz", SCOPE_NONE, ROUTE_SAFE, get_readyz, QUEUE_NONE,
 	 {0},
-	 "503", "getReadiness", "Every role that runs can do its work"},
+	 "400 503", "getReadiness", "Every role that runs can do its work"},
 	{"GET", "/metrics", SCOPE_READ, ROUTE_SAFE, get_metrics, QUEUE_NONE,
 	 {0},
 	 "", "getMetrics", "Prometheus text"},

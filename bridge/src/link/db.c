@@ -298,6 +298,24 @@ db_query(Db *db, const char *doing, const char *sql, int nparams, const char *co
 	return db_query_typed(db, doing, sql, nparams, NULL, params, NULL, NULL, result);
 }
 
+void
+db_set_timeout(Db *db, int timeout_ms)
+{
+	char      sql[64];
+	PGresult *result;
+
+	if (timeout_ms == db->timeout_ms)
+		return;
+	db->grace_ms += db->timeout_ms - timeout_ms;
+	db->timeout_ms = timeout_ms;
+	if (!db_is_connected(db) || db->is_pooled) /* which has it with each statement */
+		return;
+	snprintf(sql, sizeof(sql), SQL_SET_TIMEOUT, timeout_ms);
+	if (db_query(db, "setting the time-out", sql, 0, NULL, &result) != DB_OK)
+		db_close(db);
+	PQclear(result);
+}
+
 /* Sends what holds for the transaction, and the statement, in one round trip. */
 static bool
 send_pooled(Db *db, const char *sql, int nparams, const Oid *types, const char *const *params,

@@ -94,6 +94,10 @@ extern int db_pause_ms(Db *db, long long began_ms);
 /* db_connect_until_stopped tries with backoff until connected, or until stop_requested(). */
 extern bool db_connect_until_stopped(Db *db) __attribute__((warn_unused_result));
 
+/* db_set_timeout has the server give up the statements from now on after another time; when we do
+ * stays as it is. If a session refuses that, it is closed. */
+extern void db_set_timeout(Db *db, int timeout_ms);
+
 /* db_adopt takes over a connection that was made otherwise, and sets its time-outs; false if there
  * is none, or it does not work: PQerrorMessage() of db->connection says why. */
 extern bool db_adopt(Db *db, PGconn *connection) __attribute__((warn_unused_result));

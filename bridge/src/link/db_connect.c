@@ -103,7 +103,7 @@ open_connection(const Db *db, const DbHost *host)
 static bool
 begin_session(Db *db)
 {
-	char sql[256];
+	char sql[512];
 	int  pid = 0;
 	bool is_behind_pooler;
 

@@ -11,7 +11,7 @@
 const char SQL_TRANSACTION[] =
 	"SELECT set_config('timezone', 'UTC', true), set_config('extra_float_digits', '3', true), "
 	"set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, "
-	"true), " TIMELINE_OR_NONE;
+	"true), " TIMELINE_OR_NONE ", " SQL_DURABLE("true");
 
 const char SQL_UNPREPARE[] = "DEALLOCATE ALL";
 
@@ -282,8 +282,8 @@ const char SQL_STATUS[] =
 	"      'lowEventId', low_event_id, 'advancedAt', advanced_at) FROM "
 	"order_aggregator.relay_checkpoint), "
 	"  'outboxHead', order_aggregator.outbox_head(), "
-	"  'parkedEvents', (SELECT count(*) FROM order_aggregator.parked_event WHERE redriven_at IS "
-	"NULL), "
+	"  'parkedEvents', (SELECT count(*) FROM order_aggregator.unroutable_event), "
+	"  'deferredEvents', (SELECT count(*) FROM order_aggregator.deferred_event), "
 	"  'orders', (SELECT json_object_agg(status, n) FROM "
 	"      (SELECT status, count(*) AS n FROM order_aggregator.orders GROUP BY status) AS s), "
 	"  'vendors', (SELECT json_agg(v ORDER BY v.vendor_id) FROM order_aggregator.vendor_sync AS "
@@ -309,7 +309,8 @@ const char SQL_DOCTOR_SERVER[] =
 	"SELECT current_database(), current_user, current_setting('server_version'), "
 	"  (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'order_aggregator'), "
 	"  pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean, "
-	"  current_setting('synchronous_commit'), extract(epoch FROM clock_timestamp())";
+	"  (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'synchronous_commit'), "
+	"  extract(epoch FROM clock_timestamp())";
 
 /* what order_aggregator_bridge may use, and we may not */
 const char SQL_DOCTOR_RIGHTS[] =

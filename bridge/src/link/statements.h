@@ -5,10 +5,17 @@
 #ifndef BRIDGE_STATEMENTS_H
 #define BRIDGE_STATEMENTS_H
 
+/* whoever was answered, or has his reply acknowledged, has it for good; of standbys the setting
+ * says
+ */
+#define SQL_DURABLE(is_local)                                                                      \
+	"set_config('synchronous_commit', CASE current_setting('synchronous_commit') "                 \
+	"WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, " is_local ")"
 /* a format: the two time-outs, in milliseconds */
 #define SQL_SESSION                                                                                \
 	"SET timezone = 'UTC'; SET extra_float_digits = 3; SET statement_timeout = %d; SET "           \
-	"lock_timeout = %d"
+	"lock_timeout = %d; SELECT " SQL_DURABLE("false")
+#define SQL_SET_TIMEOUT "SET statement_timeout = %d"
 /* the same for one transaction: $1 and $2 are the time-outs */
 extern const char SQL_TRANSACTION[];
 extern const char SQL_UNPREPARE[];

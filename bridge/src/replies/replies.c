@@ -300,6 +300,8 @@ renew_worn(Replies *replies)
 	int count = replies->count; /* more may come while we wait */
 	int renewed = 0;
 
+	if (!may_publish(replies)) /* those that can be applied go first */
+		return true;
 	for (int i = 0; i < count; i++)
 	{
 		Delivery *delivery = &replies->deliveries[i];

@@ -132,8 +132,10 @@ judge_refusal(Replies *replies, const PGresult *result, int count)
 		return REFUSAL_WARY;
 	if (db_is_fault_of_input(result))
 		return count == 1 ? REFUSAL_OF_ONE : REFUSAL_HALVE;
-	/* a lock that even a batch that waits for none meets is one of a whole table */
-	if (result == NULL || (db_is_passing(result) && !db_is_locked_out(result)) ||
+	/* a lock that even a batch that waits for none meets is one of a whole table; what takes too
+	 * long may do so because of one, or of how many they are */
+	if (result == NULL ||
+		(db_is_passing(result) && !db_is_locked_out(result) && !db_is_timed_out(result)) ||
 		++replies->refusals < REFUSALS_MAX)
 		return REFUSAL_PASSES;
 	return count == 1 ? REFUSAL_ASIDE : REFUSAL_HALVE;

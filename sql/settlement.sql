@@ -142,7 +142,7 @@ SELECT customer_id, status FROM orders WHERE order_id IN (:first, :second) ORDER
 SELECT cancel_order(:second, 'no');
 SELECT * FROM check_consistency();
 -- an order that cannot be closed, here because somebody has changed its stock by hand, keeps no other from being closed
-SELECT sync_vendor_stock('a', '[{"id": "e1", "quantity": 9, "price": 1}, {"id": "e2", "quantity": 9, "price": 1}, {"id": "now", "quantity": 5, "price": 1}]') IS NOT NULL AS a;
+SELECT sync_vendor_stock('a', '[{"id": "e1", "quantity": 99, "price": 1}, {"id": "e2", "quantity": 9, "price": 1}, {"id": "now", "quantity": 5, "price": 1}]') IS NOT NULL AS a;
 SELECT place_order('c', jsonb_build_array(jsonb_build_object('productId', CASE n WHEN 3 THEN 'e1' ELSE 'e2' END, 'quantity', 1)), hold_for => '1 microsecond') IS NOT NULL AS placed
 FROM generate_series(1, 5) AS n;
 UPDATE stock SET reserved = 0 WHERE product_id = 'e1';
@@ -151,7 +151,14 @@ SELECT pg_sleep(0.001);
 SELECT expire_orders(), expire_orders_skip_locked();
 \set VERBOSITY default
 SELECT o.status, count(*) FROM orders AS o JOIN hold USING (order_id) WHERE product_id IN ('e1', 'e2') GROUP BY 1 ORDER BY 1;
-UPDATE stock SET reserved = 1 WHERE product_id = 'e1';
+-- nor do many: one call tries so many, the next one goes on behind them
+SELECT count(place_order('c', jsonb_build_array(jsonb_build_object('productId', CASE WHEN n > 40 THEN 'e2' ELSE 'e1' END, 'quantity', 1)), hold_for => '1 microsecond')) FROM generate_series(1, 42) AS n;
+UPDATE stock SET reserved = 0 WHERE product_id = 'e1';
+SELECT pg_sleep(0.001);
+\set VERBOSITY terse
+SELECT expire_orders() AS behind, expire_orders() AS them;
+\set VERBOSITY default
+UPDATE stock SET reserved = 41 WHERE product_id = 'e1';
 SELECT expire_orders();
 SELECT * FROM check_consistency();
 -- an event has the trace context of whoever caused it; else that of its order

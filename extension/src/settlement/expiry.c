@@ -36,45 +36,86 @@ expire(void *unused, const int64 *order_ids, int count, bool skip_locked)
 	return expired;
 }
 
+/* Orders in the order of their expiry. */
+typedef struct ExpiredOrders
+{
+	int64       *order_ids;
+	TimestampTz *expire_at;
+	int          count;
+} ExpiredOrders;
+
+/* Where the last call has stopped, because it had met as many that cannot be closed as it may. */
+static TimestampTz stopped_at = DT_NOBEGIN;
+static int64       stopped_order_id;
+
+/* Locks the next ones of those that have run out. */
+static ExpiredOrders
+lock_expired(int max_orders, TimestampTz after, int64 after_order_id)
+{
+	Datum values[4] = {Int64GetDatum(max_orders), TimestampTzGetDatum(GetCurrentTimestamp()),
+					   TimestampTzGetDatum(after), Int64GetDatum(after_order_id)};
+	ExpiredOrders expired;
+	bool          is_null;
+
+	plan_execute(PLAN_LOCK_EXPIRED, values, NULL, SPI_OK_SELECT);
+	expired.count = (int) SPI_processed;
+	expired.order_ids = palloc(sizeof(int64) * Max(expired.count, 1));
+	expired.expire_at = palloc(sizeof(TimestampTz) * Max(expired.count, 1));
+	for (int i = 0; i < expired.count; i++)
+	{
+		expired.order_ids[i] = spi_int64(i, 1);
+		expired.expire_at[i] = DatumGetTimestampTz(spi_datum(i, 2, &is_null));
+	}
+	return expired;
+}
+
+/* The place of the last one that was tried. */
+static int
+last_tried(const ExpiredOrders *expired, const SomeSettled *some)
+{
+	int last = expired->count - 1;
+
+	while (some_has_failed_often(some) && last > 0 && expired->order_ids[last] != some->last_failed)
+		last--;
+	return last;
+}
+
 /*
  * Closes up to max_orders orders that have run out, the oldest first. Those that cannot be closed
  * are passed over, and, with skip_locked, those whose stock is locked elsewhere, however many they
- * are: behind them others wait.
+ * are: behind them others wait. The next call goes on behind many that cannot be closed.
  */
 static int
 expire_orders(int max_orders, bool skip_locked)
 {
-	Datum    values[4] = {Int64GetDatum(max_orders), TimestampTzGetDatum(GetCurrentTimestamp()),
-						  TimestampTzGetDatum(DT_NOBEGIN), Int64GetDatum(0)};
-	Failures failures = {0};
-	int      expired = 0;
-	uint64   nrows;
+	TimestampTz after = stopped_at;
+	int64       after_order_id = stopped_order_id;
+	SomeSettled some = {0};
 
 	lock_for_writing("orders");
+	stopped_at = DT_NOBEGIN;
+	stopped_order_id = 0;
 	do
 	{
-		int64      *order_ids;
-		TimestampTz last_expiry;
-		bool        is_null;
+		ExpiredOrders expired = lock_expired(max_orders - some.settled, after, after_order_id);
+		int           last;
 
 		CHECK_FOR_INTERRUPTS();
-		plan_execute(PLAN_LOCK_EXPIRED, values, NULL, SPI_OK_SELECT);
-		nrows = SPI_processed;
-		if (nrows == 0)
+		if (expired.count == 0)
 			break;
-		order_ids = palloc(sizeof(int64) * nrows);
-		for (uint64 i = 0; i < nrows; i++)
-			order_ids[i] = spi_int64(i, 1);
-		last_expiry = DatumGetTimestampTz(spi_datum(nrows - 1, 2, &is_null));
-		values[2] = TimestampTzGetDatum(last_expiry);
-		values[3] = Int64GetDatum(order_ids[nrows - 1]);
-		expired += settle_some_of(order_ids, (int) nrows, skip_locked, expire, NULL, &failures);
-		values[0] = Int64GetDatum(max_orders - expired);
-		/* the rows of the first ones are locked: nobody is waited for from then on */
-		skip_locked |= failures.count > 0;
-	} while (skip_locked && expired < max_orders);
-	failures_warn(&failures, "expired");
-	return expired;
+		settle_some_of(expired.order_ids, expired.count, skip_locked, expire, NULL, &some);
+		last = last_tried(&expired, &some);
+		after = expired.expire_at[last];
+		after_order_id = expired.order_ids[last];
+	} while ((skip_locked || some.failed > 0) && !some_has_failed_often(&some) &&
+			 some.settled < max_orders);
+	if (some_has_failed_often(&some))
+	{
+		stopped_at = after;
+		stopped_order_id = after_order_id;
+	}
+	some_warn_of_failures(&some, "expired");
+	return some.settled;
 }
 
 Datum

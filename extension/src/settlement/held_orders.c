@@ -30,6 +30,13 @@ compare_order_ids(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
+int
+order_ids_sort(int64 *order_ids, int count)
+{
+	qsort(order_ids, count, sizeof(int64), compare_order_ids);
+	return (int) qunique(order_ids, count, sizeof(int64), compare_order_ids);
+}
+
 /* By vendor, attempt and line. */
 static int
 compare_holds(const void *a, const void *b)
@@ -161,8 +168,7 @@ settlement_lock(const int64 *order_ids, int count, bool skip_locked)
 	Hold       *holds;
 
 	memcpy(sorted, order_ids, sizeof(int64) * count);
-	qsort(sorted, count, sizeof(int64), compare_order_ids);
-	count = (int) qunique(sorted, count, sizeof(int64), compare_order_ids);
+	count = order_ids_sort(sorted, count);
 	settlement->skip_locked = skip_locked;
 	settlement->orders = palloc0(sizeof(SettledOrder) * Max(count, 1));
 	settlement->busy_order_ids = palloc(sizeof(int64) * Max(count, 1));

@@ -72,6 +72,9 @@ typedef struct Settlement
 	int64         newest_order_id; /* 0: not read yet */
 } Settlement;
 
+/* order_ids_sort sorts them and leaves out what is there twice; returns how many are left. */
+extern int order_ids_sort(int64 *order_ids, int count);
+
 /*
  * settlement_lock locks the orders, in the order of their ids, and reads their
  * holds; unknown ids are left out, and one may be given repeatedly. Blocks on what

@@ -63,8 +63,8 @@ read_shortages(int *count)
 	return shortages;
 }
 
-/* Adds the newest orders that together hold the units that are short; false if there is no room for
- * any. */
+/* Adds the newest orders that together hold the units that are short; false, and none, if there is
+ * no room for all and others have been added before. */
 static bool
 find_affected_orders(const Shortage *shortage, AffectedOrder *affected, int *count, int max_orders)
 {
@@ -72,6 +72,7 @@ find_affected_orders(const Shortage *shortage, AffectedOrder *affected, int *cou
 					   CStringGetTextDatum(shortage->product_id),
 					   Int64GetDatum(max_orders - *count)};
 	int64 units = shortage->units;
+	int   count_before = *count;
 
 	if (units <= 0)
 		return true;
@@ -84,7 +85,10 @@ find_affected_orders(const Shortage *shortage, AffectedOrder *affected, int *cou
 			(AffectedOrder){spi_int64(row, 1), shortage->vendor_id, shortage->rejects};
 		units -= spi_int64(row, 2);
 	}
-	return true;
+	if (units <= 0 || *count < max_orders || count_before == 0)
+		return true;
+	*count = count_before;
+	return false;
 }
 
 /* So that those about which nothing can be done now do not hold up the others. Those that are over
@@ -178,8 +182,8 @@ settle_shortages(int max_orders, bool skip_locked)
 	Shortage      *shortages;
 	AffectedOrders affected = {palloc(sizeof(AffectedOrder) * max_orders), 0};
 	int64         *order_ids = palloc(sizeof(int64) * max_orders);
-	Failures       failures = {0};
-	int            settled;
+	SomeSettled    some = {0};
+	int            norders;
 
 	/* only one session at a time */
 	if (!try_own_lock(OWN_LOCK_SHORTAGES, false))
@@ -193,11 +197,11 @@ settle_shortages(int max_orders, bool skip_locked)
 		ntried++;
 	for (int i = 0; i < affected.count; i++)
 		order_ids[i] = affected.orders[i].order_id;
-	settled = settle_some_of(order_ids, affected.count, skip_locked, settle_affected, &affected,
-							 &failures);
-	failures_warn(&failures, "sourced anew");
+	norders = order_ids_sort(order_ids, affected.count); /* one may lose two vendors */
+	settle_some_of(order_ids, norders, skip_locked, settle_affected, &affected, &some);
+	some_warn_of_failures(&some, "sourced anew");
 	note_tried(shortages, ntried);
-	return settled;
+	return some.settled;
 }
 
 Datum

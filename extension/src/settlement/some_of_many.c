@@ -9,8 +9,11 @@
 
 #include "settlement/some_of_many.h"
 
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "store/subtransaction.h"
+
+#define FAILURES_MAX 32 /* of a call: each is some ten subtransactions */
 
 typedef struct Attempt
 {
@@ -22,13 +25,16 @@ typedef struct Attempt
 	int          settled;
 } Attempt;
 
+/* With a memory of its own, which is gone with it. */
 static void
 attempt_it(void *context)
 {
 	Attempt *attempt = context;
 
+	SPI_connect();
 	attempt->settled =
 		attempt->settle(attempt->context, attempt->order_ids, attempt->count, attempt->skip_locked);
+	SPI_finish();
 }
 
 /* Would it be so with any order, and may it be otherwise the next time? */
@@ -42,37 +48,55 @@ is_nobodys_fault(int sqlstate)
 		   category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_SYSTEM_ERROR;
 }
 
-int
-settle_some_of(const int64 *order_ids, int count, bool skip_locked, SettleOrders settle,
-			   void *context, Failures *failures)
+bool
+some_has_failed_often(const SomeSettled *some)
 {
-	Attempt    attempt = {order_ids, count, skip_locked, settle, context, 0};
-	ErrorData *error = subtransaction_run(attempt_it, &attempt);
-	int        half = count / 2;
+	return some->failed >= FAILURES_MAX;
+}
 
-	if (error == NULL)
-		return attempt.settled;
-	if (is_nobodys_fault(error->sqlerrcode))
-		ReThrowError(error);
-	CHECK_FOR_INTERRUPTS();
-	if (count > 1)
-		return settle_some_of(order_ids, half, true, settle, context, failures) +
-			   settle_some_of(order_ids + half, count - half, true, settle, context, failures);
-	if (failures->count++ == 0)
+static void
+note_failure(SomeSettled *some, int64 order_id, const ErrorData *error)
+{
+	if (some->failed++ == 0)
 	{
-		failures->order_id = order_ids[0];
-		failures->message = error->message;
+		some->first_failed = order_id;
+		some->why = error->message;
 	}
-	return 0;
+	some->last_failed = order_id;
 }
 
 void
-failures_warn(const Failures *failures, const char *done)
+settle_some_of(const int64 *order_ids, int count, bool skip_locked, SettleOrders settle,
+			   void *context, SomeSettled *some)
 {
-	if (failures->count > 0)
-		ereport(WARNING,
-				(errmsg_plural("%d order cannot be %s", "%d orders cannot be %s", failures->count,
-							   failures->count, done),
-				 errdetail("Order " INT64_FORMAT ": %s", failures->order_id, failures->message),
-				 errhint("check_consistency() may say what is wrong with them.")));
+	Attempt    attempt = {order_ids, count, skip_locked || some->settled > 0, settle, context, 0};
+	ErrorData *error;
+	int        half = count / 2;
+
+	if (some_has_failed_often(some))
+		return;
+	CHECK_FOR_INTERRUPTS();
+	error = subtransaction_run(attempt_it, &attempt);
+	some->settled += attempt.settled;
+	if (error == NULL)
+		return;
+	if (is_nobodys_fault(error->sqlerrcode))
+		ReThrowError(error);
+	if (count == 1)
+	{
+		note_failure(some, order_ids[0], error);
+		return;
+	}
+	settle_some_of(order_ids, half, skip_locked, settle, context, some);
+	settle_some_of(order_ids + half, count - half, skip_locked, settle, context, some);
+}
+
+void
+some_warn_of_failures(const SomeSettled *some, const char *done)
+{
+	if (some->failed > 0)
+		ereport(WARNING, (errmsg_plural("%d order cannot be %s", "%d orders cannot be %s",
+										some->failed, some->failed, done),
+						  errdetail("Order " INT64_FORMAT ": %s", some->first_failed, some->why),
+						  errhint("check_consistency() may say what is wrong with them.")));
 }

@@ -26,11 +26,12 @@
 	"h.status OPERATOR(pg_catalog.=) 'open' AND h.held_at OPERATOR(pg_catalog.<=) $2 "             \
 	"AND h.held_at OPERATOR(pg_catalog.<) "                                                        \
 	"  (SELECT c.relayed_until FROM order_aggregator.relay_checkpoint AS c) "                      \
-	"AND NOT EXISTS (SELECT FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL "  \
-	"  AND p.routing_key OPERATOR(pg_catalog.=) ('order.placed.' OPERATOR(pg_catalog.||) "         \
-	"h.vendor_id) "                                                                                \
-	"  AND p.payload OPERATOR(pg_catalog.->>) 'orderId' OPERATOR(pg_catalog.=) "                   \
-	"h.order_id::pg_catalog.text) "                                                                \
+	"AND NOT (('order.placed.' OPERATOR(pg_catalog.||) h.vendor_id OPERATOR(pg_catalog.||) ' ' "   \
+	"  OPERATOR(pg_catalog.||) h.order_id::pg_catalog.text) OPERATOR(pg_catalog.=) ANY ("          \
+	"  SELECT p.routing_key OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) "                  \
+	"    (p.payload OPERATOR(pg_catalog.->>) 'orderId') "                                          \
+	"  FROM order_aggregator.parked_event AS p WHERE p.redriven_at IS NULL "                       \
+	"    AND p.payload OPERATOR(pg_catalog.->>) 'orderId' IS NOT NULL)) "                          \
 	"AND NOT EXISTS (SELECT FROM order_aggregator.vendor_retry AS r "                              \
 	"  WHERE r.order_id OPERATOR(pg_catalog.=) h.order_id AND r.vendor_id OPERATOR(pg_catalog.=) " \
 	"h.vendor_id "                                                                                 \
@@ -523,7 +524,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 "minute'::pg_catalog.interval)) "
 		 "  AND (k.reserved OPERATOR(pg_catalog.<=) k.on_hand OR v.on_shortage "
 		 "OPERATOR(pg_catalog.<>) 'keep') "
-		 "ORDER BY s.noticed_at LIMIT $1",
+		 "ORDER BY s.tried_at NULLS FIRST, s.noticed_at LIMIT $1",
 		 1,
 		 {INT8OID},
 		 true},

@@ -232,8 +232,8 @@ has_lanes(const Locking *locking, int first)
 
 /* ---------- products ---------- */
 
-/* The nth product. An order of several products locks them all before it changes one: so it goes
- * back from none. */
+/* The nth product. An order of several products changes a row before it has locked them all only
+ * where all lanes are busy: what it then cannot do is written back with its end. */
 static void
 lock_product(Locking *locking, const StockDemand *demand, int n, bool is_only)
 {

@@ -6,6 +6,7 @@
 
 #include "store/stock_scan.h"
 
+#include "storage/proc.h"
 #include "store/array.h"
 #include "store/lanes.h"
 #include "store/settings.h"
@@ -125,6 +126,27 @@ locking_add_busy(Locking *locking, const char *product_id, const char *vendor_id
 
 /* ---------- locking ---------- */
 
+/*
+ * Waits for the row that was found; its slot, or NULL if it is gone. lock_timeout is for all rows
+ * of a call together: else who locks a thousand rows might wait for each of them that long, and
+ * hold up whoever needs those that it has.
+ */
+static TupleTableSlot *
+wait_for_row(Locking *locking)
+{
+	TimestampTz     began = GetCurrentTimestamp();
+	TupleTableSlot *slot;
+
+	if (LockTimeout > 0 && locking->waited_us >= LockTimeout * INT64CONST(1000))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("canceling statement due to lock timeout"),
+						errdetail("It has waited for rows of stock one after the other.")));
+	locking->stock.skip_locked = false;
+	slot = row_scan_lock_found(&locking->stock);
+	locking->waited_us += GetCurrentTimestamp() - began;
+	return slot;
+}
+
 bool
 locking_lock_row(Locking *locking)
 {
@@ -134,15 +156,11 @@ locking_lock_row(Locking *locking)
 	bool            was_busy;
 
 	/* without waiting first: who waits for an offer that may be spread is a reason to spread it */
-	scan->skip_locked =
-		locking->skip_locked || row_int64(scan->found, STOCK_COLUMN_LANES_MAX, 0) > 0;
+	scan->skip_locked = true;
 	slot = row_scan_lock_found(scan);
 	was_busy = scan->is_busy;
 	if (was_busy && !locking->skip_locked)
-	{
-		scan->skip_locked = false;
-		slot = row_scan_lock_found(scan);
-	}
+		slot = wait_for_row(locking);
 	if (scan->is_busy)
 		locking_add_busy(locking, row_text(slot, STOCK_COLUMN_PRODUCT_ID),
 						 row_text(slot, STOCK_COLUMN_VENDOR_ID));
@@ -163,6 +181,7 @@ locking_begin(Locking *locking, int expected, bool skip_locked)
 	row_scan_begin(&locking->stock, "stock", NULL, RowExclusiveLock);
 	locking->skip_locked = skip_locked;
 	locking->busy_room = 0;
+	locking->waited_us = 0;
 	locking->now = GetCurrentTimestamp();
 	row_scan_begin(&locking->vendor, "vendor", NULL, AccessShareLock);
 	locking->vendors = vendors_create(CurrentMemoryContext, 16, NULL);

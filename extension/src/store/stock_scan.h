@@ -21,6 +21,7 @@ typedef struct Locking
 	int                  room;
 	int                  busy_room;
 	bool                 skip_locked;
+	int64                waited_us; /* for rows of others' */
 	TimestampTz          now;
 } Locking;
 

@@ -389,6 +389,27 @@ def test_bodies_have_a_budget_together(target):
     wait_until(lambda: requests.post(f"{bridge.url}/order", json=target.order, timeout=PATIENCE_S).status_code == 201, what="room again")
 
 
+def test_documents_that_nobody_takes_have_a_budget_together(world):
+    world.stock(a={"x": 10, **{f"{n:04}{'p' * 100}": 1 for n in range(9000)}})
+    bridge = world.ready_bridge("--roles=http", BODIES_BYTES_MAX="20000000")
+    page = len(requests.get(f"{bridge.url}/products", timeout=PATIENCE_S).content)
+    assert page > 4_000_000, "the system's buffers may take that"
+    clients = []
+    for n in range(30):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.connect(("127.0.0.1", bridge.port))
+        s.sendall(f"GET /products?after=0{n:02} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        clients.append(s)
+    wait_until(lambda: requests.get(f"{bridge.url}/products/x", timeout=PATIENCE_S).status_code == 503, what="the budget to be spent")
+    # orders, and what keeps no document, go on
+    assert requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S).status_code == 201
+    assert requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 200
+    for s in clients:
+        s.close()
+    wait_until(lambda: requests.get(f"{bridge.url}/products/x", timeout=PATIENCE_S).status_code == 200, what="room again")
+
+
 def test_refused_orders_leave_nothing_behind(target):
     def count():
         return target.world.value("SELECT count(*) FROM order_aggregator.idempotency WHERE error IS NOT NULL")

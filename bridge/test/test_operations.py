@@ -12,7 +12,7 @@ import pytest
 from conftest import TOP, wait_until
 from test_database import standby
 
-TABLES = ["orders", "order_line", "hold", "stock", "stock_lane", "idempotency", "vendor"]
+TABLES = ["orders", "order_line", "hold", "stock", "stock_lane", "outbox_0", "idempotency", "vendor"]
 ONE = "SELECT order_aggregator.place_order('c', jsonb_build_array(jsonb_build_object('productId', %s::text, 'quantity', 1)))"
 TWO = """SELECT order_aggregator.place_order('c', jsonb_build_array(jsonb_build_object('productId', %s::text, 'quantity', 1),
          jsonb_build_object('productId', %s::text, 'quantity', 2)), %s)"""
@@ -114,14 +114,14 @@ def test_a_user_s_own_indexes_and_columns_come_and_go_while_orders_run(world):
     world.db.execute("CREATE FUNCTION public.plain(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN lower($1); END $$")
     indexes = {"by_customer": "orders (customer_id)", "by_day": "orders USING brin (placed_at)", "by_expression": "orders (public.plain(customer_id))",
                "only_open": "hold (vendor_id) WHERE status = 'open'", "by_product": "order_line USING hash (product_id)", "by_price": "stock (price)",
-               "by_reserved": "stock (reserved) WHERE reserved > 0", "one_each": "UNIQUE orders (order_id, customer_id)"}
+               "by_reserved": "stock (reserved) WHERE reserved > 0", "one_each": "UNIQUE orders (order_id, customer_id)", "by_key": "outbox_0 (routing_key)"}
     with Load(world) as load:
         load.some_more()
         for name, what in indexes.items():
             unique, what = ("UNIQUE", what.removeprefix("UNIQUE ")) if what.startswith("UNIQUE ") else ("", what)
             world.db.execute(f"CREATE {unique} INDEX CONCURRENTLY {name} ON order_aggregator.{what}")
             load.some_more()
-        for table in ("orders", "hold", "order_line", "stock"):
+        for table in ("orders", "hold", "order_line", "stock", "outbox"):
             world.db.execute(f"ALTER TABLE order_aggregator.{table} ADD COLUMN note text, ADD COLUMN seen boolean DEFAULT false")
             load.some_more()
         for name in indexes:

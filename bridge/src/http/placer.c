@@ -9,7 +9,9 @@
  *
  * A batch waits for others' locks only shortly. Then it is placed without waiting:
  * those that need what is locked go to the second lane, where they are tried
- * again and again until their time is up, and the others are answered.
+ * again and again until their time is up, and the others are answered. A batch of which
+ * one order may be what takes too long, or ends the server process, goes there too, and each
+ * order is tried by itself.
  */
 #include "http/placer.h"
 
@@ -28,7 +30,7 @@
 #include "link/statements.h"
 
 #define LOCK_TIMEOUT_MS 250
-#define SHORT_MS        1000 /* what takes longer, somebody holds up, or one of the orders */
+#define ALONE_MS        1000 /* for an order by itself, the first time: others wait behind it */
 #define WARY_MS         2000 /* after a lock was met, batches do not wait for any that long */
 #define PASSING_MS_MAX                                                                             \
 	2000 /* a full disk and the like are waited for that long, then orders are refused */
@@ -44,7 +46,7 @@ typedef struct Placer
 	Db                db;
 	long long         wary_until_ms;
 	int               timeout_ms; /* of a statement, at most */
-	int               losses;     /* of the connection, since something was placed */
+	int               losses;     /* of the connection, by the batch that is being placed */
 	Backoff           pause;      /* while the database refuses what may pass */
 } Placer;
 
@@ -138,8 +140,9 @@ drop_overdue(Placer *placer, Job *jobs)
 			end = &job->next;
 			continue;
 		}
-		problem_unavailable(job, job->tries > 0 ? "another transaction has locked what it needs"
-												: "the database is away");
+		problem_unavailable(job, job->times_apart > 0 ? "the database cannot do it now"
+								 : job->tries > 0 ? "another transaction has locked what it needs"
+												  : "the database is away");
 		job_free(job);
 	}
 	*end = NULL;
@@ -198,6 +201,15 @@ set_all_aside(Placer *placer, Job *jobs)
 	}
 }
 
+/* Has each of them tried by itself there. */
+static void
+set_all_apart(Placer *placer, Job *jobs)
+{
+	for (Job *job = jobs; job != NULL; job = job->next)
+		job->times_apart++;
+	set_all_aside(placer, jobs);
+}
+
 /* ---------- batches ---------- */
 
 static void
@@ -249,91 +261,83 @@ refuse_all(Job *jobs, const PGresult *result)
 	}
 }
 
-static void place(Placer *placer, Job *jobs, long long began_ms);
+static void place(Placer *placer, Job *jobs);
 
-/* May the database be kept from placing the batch by one or another of its orders? A full disk is
- * nobody's. */
+/* May it be one of the orders that keeps the database from placing the others with it, or by itself
+ * the first time? A full disk is nobody's. */
 static bool
-may_be_one_of_them(const PGresult *result)
+is_to_go_apart(const Job *jobs, const PGresult *result)
 {
-	return db_is_locked_out(result) || db_is_timed_out(result) || db_is_fault_of_input(result) ||
-		   db_is_defect(result) || strncmp(db_sqlstate(result), "40", 2) == 0;
-}
+	bool are_many = jobs->next != NULL;
 
-/* Is it tried for as long as there can be? Others wait behind it: so only if it has come back by
- * itself. */
-static bool
-has_all_time(const Placer *placer, const Job *jobs)
-{
-	return !is_first_lane(placer) && jobs->next == NULL && jobs->tries > 1;
+	return (db_is_timed_out(result) && (are_many || jobs->times_apart == 1)) ||
+		   (db_is_conflict(result) && (are_many || jobs->times_apart > 0));
 }
 
 /* Goes on after the database has refused the batch; returns what is to be tried again at once, NULL
  * if nothing is. */
 static Job *
-handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long began_ms)
+handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long began_ms, bool was_wary)
 {
-	bool is_alone = jobs->next == NULL;
-	bool is_held_up = db_is_locked_out(result) || db_is_timed_out(result);
-
-	if (is_held_up && !is_wary(placer))
+	if (db_is_locked_out(result))
 	{
-		placer->wary_until_ms = monotonic_ms() + WARY_MS;
-		return jobs;
+		if (!was_wary)
+		{
+			placer->wary_until_ms = monotonic_ms() + WARY_MS;
+			return jobs;
+		}
+		/* without waiting, and still somebody's lock: of a whole table, or a key that somebody is
+		 * just using */
+		if (is_first_lane(placer) || jobs->next == NULL)
+		{
+			set_all_aside(placer, jobs);
+			return NULL;
+		}
 	}
-	/* without waiting, and still somebody's lock: of a whole table, or a key that somebody is
-	 * just using; or one of them takes that long */
-	if (is_held_up && (is_first_lane(placer) ||
-					   (is_alone && (db_is_locked_out(result) || !has_all_time(placer, jobs)))))
+	else if (db_is_passing(result))
 	{
-		set_all_aside(placer, jobs);
+		bool takes_too_long = db_is_timed_out(result) && jobs->next != NULL;
+
+		if (!takes_too_long && jobs->times_apart == 0 && monotonic_ms() - began_ms < PASSING_MS_MAX)
+		{
+			stop_wait_ms(backoff_next(&placer->pause));
+			return jobs;
+		}
+		if (is_to_go_apart(jobs, result))
+			set_all_apart(placer, jobs);
+		else
+			reply_unavailable(jobs, "the database cannot do it now");
 		return NULL;
 	}
-	if (!is_held_up && db_is_passing(result) && monotonic_ms() - began_ms < PASSING_MS_MAX)
+	else if ((!db_is_fault_of_input(result) && !db_is_defect(result)) || jobs->next == NULL)
 	{
-		stop_wait_ms(backoff_next(&placer->pause));
-		return jobs;
-	}
-	if (!is_alone && may_be_one_of_them(result))
-	{
-		place(placer, split(jobs), began_ms);
-		return jobs;
-	}
-	if (db_is_passing(result))
-		reply_unavailable(jobs, "the database cannot do it now");
-	else
 		refuse_all(jobs, result);
-	return NULL;
+		return NULL;
+	}
+	place(placer, split(jobs));
+	return jobs;
 }
 
 /* Goes on after the connection was lost; returns what is to be tried again at once. Once may be
- * anything, again it may be one of them that brings the server down: others go before it. */
+ * anything; again it may be one of them that brings the server down. */
 static Job *
-handle_loss(Placer *placer, Job *jobs, long long began_ms)
+handle_loss(Placer *placer, Job *jobs)
 {
 	for (Job *job = jobs; job != NULL; job = job->next)
 		job->is_outcome_unknown = true;
 	metric_add(METRIC_RECONNECTS, 1);
 	if (++placer->losses == 1)
 		return jobs;
-	if (jobs->next == NULL)
-	{
-		set_aside(placer, jobs);
-		return NULL;
-	}
-	place(placer, split(jobs), began_ms);
-	return jobs;
+	set_all_apart(placer, jobs);
+	return NULL;
 }
 
-/* How long a statement may take: of a batch that waits for locks, each of them counts anew. */
 static int
 statement_ms(const Placer *placer, const Job *jobs)
 {
-	int most = placer->timeout_ms;
+	int some = placer->timeout_ms / 4 < ALONE_MS ? placer->timeout_ms / 4 : ALONE_MS;
 
-	if (has_all_time(placer, jobs))
-		return most;
-	return most / 4 < SHORT_MS ? most / 4 : SHORT_MS;
+	return jobs->times_apart == 1 ? some : placer->timeout_ms;
 }
 
 /*
@@ -341,19 +345,21 @@ statement_ms(const Placer *placer, const Job *jobs)
  * that the server refuses is halved until the request at fault is alone.
  */
 static void
-place(Placer *placer, Job *jobs, long long began_ms)
+place(Placer *placer, Job *jobs)
 {
+	long long began_ms = monotonic_ms();
+
 	while ((jobs = drop_overdue(placer, jobs)) != NULL)
 	{
-		const char *sql = is_wary(placer) ? SQL_PLACE_SKIP_LOCKED : SQL_PLACE;
+		bool        was_wary = is_wary(placer);
 		char       *text;
 		const char *params[1];
 		PGresult   *result;
 		DbOutcome   outcome;
 		long long   connect_ms = monotonic_ms();
 
-		db_set_timeout(&placer->db, statement_ms(placer, jobs));
-		if (!db_is_alive(&placer->db) && !db_connect(&placer->db))
+		if ((!db_is_alive(&placer->db) && !db_connect(&placer->db)) ||
+			!db_set_timeout(&placer->db, statement_ms(placer, jobs)))
 		{
 			stop_wait_ms(db_pause_ms(&placer->db, connect_ms));
 			continue;
@@ -364,7 +370,9 @@ place(Placer *placer, Job *jobs, long long began_ms)
 			reply_unavailable(jobs, "out of memory");
 			return;
 		}
-		outcome = db_query_prepared(&placer->db, "placing orders", sql, 1, params, &result);
+		outcome =
+			db_query_prepared(&placer->db, "placing orders",
+							  was_wary ? SQL_PLACE_SKIP_LOCKED : SQL_PLACE, 1, params, &result);
 		FAULT_POINT("placer.after_commit");
 		free(text);
 		if (outcome == DB_OK)
@@ -372,13 +380,43 @@ place(Placer *placer, Job *jobs, long long began_ms)
 			answer_batch(placer, jobs, result);
 			jobs = NULL;
 			backoff_reset(&placer->pause);
-			placer->losses = 0;
 		}
 		else if (outcome == DB_LOST)
-			jobs = handle_loss(placer, jobs, began_ms);
+			jobs = handle_loss(placer, jobs);
 		else
-			jobs = handle_refusal(placer, jobs, result, began_ms);
+			jobs = handle_refusal(placer, jobs, result, began_ms, was_wary);
 		PQclear(result);
+	}
+}
+
+/* Places what has been taken: first what goes together. */
+static void
+place_all(Placer *placer, Job *jobs)
+{
+	Job  *together = NULL;
+	Job  *apart = NULL;
+	Job **end = &together;
+	Job **apart_end = &apart;
+
+	while (jobs != NULL)
+	{
+		Job ***last = jobs->times_apart > 0 ? &apart_end : &end;
+
+		**last = jobs;
+		*last = &jobs->next;
+		jobs = jobs->next;
+	}
+	*end = *apart_end = NULL;
+	placer->losses = 0;
+	place(placer, together);
+	while (apart != NULL)
+	{
+		Job *job = apart;
+
+		apart = job->next;
+		job->next = NULL;
+		placer->losses = 0;
+		place(placer, job);
 	}
 }
 
@@ -422,7 +460,7 @@ placer_run(void *context)
 		began_us = monotonic_us();
 		if (is_first)
 			role_begins(ROLE_HTTP);
-		place(&placer, jobs, monotonic_ms());
+		place_all(&placer, jobs);
 		note_readiness(&placer);
 		if (is_first && intake_depth(placer.lane->orders) == 0)
 			role_rests(ROLE_HTTP);

@@ -391,7 +391,7 @@ is_fit(const Job *job)
 static bool
 is_apart(const Job *job)
 {
-	return job->is_apart || is_slow(job);
+	return job->times_apart > 0 || is_slow(job);
 }
 
 static bool
@@ -462,7 +462,7 @@ answer(Db *db, Standby *standby, Intake *intake, Job *jobs)
 
 		jobs = job->next;
 		job->next = NULL;
-		job->is_apart |= answered == ANSWER_APART;
+		job->times_apart += answered == ANSWER_APART;
 		if (answered == ANSWERED)
 			job_free(job);
 		else

@@ -75,6 +75,12 @@ routes_hand_over(HttpExchange *exchange, const Route *route, Job *job)
 		routes_unavailable(exchange, "out of memory");
 		return;
 	}
+	if ((route->flags & ROUTE_SAFE) && http_texts_bytes() > config.bodies_bytes_max)
+	{
+		routes_unavailable(exchange, "too much that was read waits for its clients");
+		job_free(job);
+		return;
+	}
 	job->deadline_ms = monotonic_ms() + config.request_timeout_s * 1000LL;
 	http_defer(exchange);
 	if (!intake_add(routes_queue(route->queue), job))

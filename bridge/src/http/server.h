@@ -97,6 +97,9 @@ extern void http_reply(HttpExchange *exchange, int status, const char *content_t
  */
 typedef struct HttpText HttpText;
 
+/* http_texts_bytes: what all of them take that wait for their clients. */
+extern long http_texts_bytes(void);
+
 extern HttpText *http_text_create(const char *text);
 extern void      http_text_release(HttpText *text);
 extern void      http_reply_text(HttpExchange *exchange, int status, const char *content_type,

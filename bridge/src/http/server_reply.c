@@ -33,6 +33,14 @@ struct HttpText
 	char       text[];
 };
 
+static atomic_long texts_bytes; /* of all that there are */
+
+long
+http_texts_bytes(void)
+{
+	return atomic_load(&texts_bytes);
+}
+
 HttpText *
 http_text_create(const char *text)
 {
@@ -43,6 +51,7 @@ http_text_create(const char *text)
 		return NULL;
 	atomic_init(&copy->holders, 1);
 	copy->bytes = bytes;
+	atomic_fetch_add(&texts_bytes, (long) bytes);
 	memcpy(copy->text, text, bytes + 1);
 	return copy;
 }
@@ -50,8 +59,10 @@ http_text_create(const char *text)
 void
 http_text_release(HttpText *text)
 {
-	if (text != NULL && atomic_fetch_sub(&text->holders, 1) == 1)
-		free(text);
+	if (text == NULL || atomic_fetch_sub(&text->holders, 1) > 1)
+		return;
+	atomic_fetch_sub(&texts_bytes, (long) text->bytes);
+	free(text);
 }
 
 static void

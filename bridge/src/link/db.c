@@ -135,6 +135,12 @@ db_is_timed_out(const PGresult *result)
 }
 
 bool
+db_is_conflict(const PGresult *result)
+{
+	return strncmp(db_sqlstate(result), "40", 2) == 0;
+}
+
+bool
 db_is_passing(const PGresult *result)
 {
 	SqlstateKind kind = kind_of(result);
@@ -298,22 +304,25 @@ db_query(Db *db, const char *doing, const char *sql, int nparams, const char *co
 	return db_query_typed(db, doing, sql, nparams, NULL, params, NULL, NULL, result);
 }
 
-void
+bool
 db_set_timeout(Db *db, int timeout_ms)
 {
 	char      sql[64];
 	PGresult *result;
+	bool      ok;
 
 	if (timeout_ms == db->timeout_ms)
-		return;
+		return true;
 	db->grace_ms += db->timeout_ms - timeout_ms;
 	db->timeout_ms = timeout_ms;
 	if (!db_is_connected(db) || db->is_pooled) /* which has it with each statement */
-		return;
+		return true;
 	snprintf(sql, sizeof(sql), SQL_SET_TIMEOUT, timeout_ms);
-	if (db_query(db, "setting the time-out", sql, 0, NULL, &result) != DB_OK)
+	ok = db_query(db, "setting the time-out", sql, 0, NULL, &result) == DB_OK;
+	if (!ok)
 		db_close(db);
 	PQclear(result);
+	return ok;
 }
 
 /* Sends what holds for the transaction, and the statement, in one round trip. */

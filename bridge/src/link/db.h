@@ -95,8 +95,8 @@ extern int db_pause_ms(Db *db, long long began_ms);
 extern bool db_connect_until_stopped(Db *db) __attribute__((warn_unused_result));
 
 /* db_set_timeout has the server give up the statements from now on after another time; when we do
- * stays as it is. If a session refuses that, it is closed. */
-extern void db_set_timeout(Db *db, int timeout_ms);
+ * stays as it is. False, the session being closed, if it does not take that. */
+extern bool db_set_timeout(Db *db, int timeout_ms) __attribute__((warn_unused_result));
 
 /* db_adopt takes over a connection that was made otherwise, and sets its time-outs; false if there
  * is none, or it does not work: PQerrorMessage() of db->connection says why. */
@@ -162,6 +162,9 @@ extern bool db_is_locked_out(const PGresult *result);
 
 /* db_is_timed_out: was it ended because it took too long, or by somebody (57014)? */
 extern bool db_is_timed_out(const PGresult *result);
+
+/* db_is_conflict: did another transaction come between (class 40: serialization, deadlock)? */
+extern bool db_is_conflict(const PGresult *result);
 
 /*
  * db_is_passing: may the same statement succeed later, by itself? Locks, deadlocks,

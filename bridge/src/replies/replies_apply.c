@@ -132,10 +132,11 @@ judge_refusal(Replies *replies, const PGresult *result, int count)
 		return REFUSAL_WARY;
 	if (db_is_fault_of_input(result))
 		return count == 1 ? REFUSAL_OF_ONE : REFUSAL_HALVE;
-	/* a lock that even a batch that waits for none meets is one of a whole table; what takes too
-	 * long may do so because of one, or of how many they are */
-	if (result == NULL ||
-		(db_is_passing(result) && !db_is_locked_out(result) && !db_is_timed_out(result)) ||
+	/* because of one of them, or of how many they are */
+	if (db_is_timed_out(result))
+		return count == 1 ? REFUSAL_ASIDE : REFUSAL_HALVE;
+	/* a lock that even a batch that waits for none meets is one of a whole table */
+	if (result == NULL || (db_is_passing(result) && !db_is_locked_out(result)) ||
 		++replies->refusals < REFUSALS_MAX)
 		return REFUSAL_PASSES;
 	return count == 1 ? REFUSAL_ASIDE : REFUSAL_HALVE;
@@ -198,7 +199,8 @@ apply(Replies *replies, const int *which, int count)
 		if (refusal == REFUSAL_OF_ONE || refusal == REFUSAL_ASIDE)
 			return true;
 		if (refusal == REFUSAL_HALVE)
-			return apply(replies, which, count / 2) &&
+			return broker_process(replies->broker, 0) && apply(replies, which, count / 2) &&
+				   broker_process(replies->broker, 0) &&
 				   apply(replies, which + count / 2, count - count / 2);
 		metric_add(METRIC_RECONNECTS, outcome == DB_LOST);
 		if (refusal == REFUSAL_PASSES && !wait_a_while(replies))

@@ -16,7 +16,7 @@
 #define MEASURE_MS        5000
 #define REASON_BYTES_MAX  1000
 #define LOCK_TIMEOUT_MS   1000
-#define TIMEOUT_MS        30000
+#define TIMEOUT_MS        8000 /* the broker hears nothing from us meanwhile: below its heartbeat */
 #define WARY_MS           5000 /* after a lock was met, batches do not wait for any that long */
 #define ASIDE_MS_MIN      100
 #define ASIDE_MS_MAX      10000

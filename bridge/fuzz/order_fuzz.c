@@ -136,6 +136,12 @@ http_reply(HttpExchange *exchange, int status, const char *content_type, char *b
 	free(body);
 }
 
+long
+http_texts_bytes(void)
+{
+	return 0;
+}
+
 void
 http_problem(HttpExchange *exchange, int status, const char *title, const char *detail,
 			 const char *field, const char *details_json)

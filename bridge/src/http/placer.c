@@ -31,6 +31,7 @@
 
 #define LOCK_TIMEOUT_MS 250
 #define ALONE_MS        1000 /* for an order by itself, the first time: others wait behind it */
+#define APART_MS        500  /* for such orders, before others have their turn */
 #define WARY_MS         2000 /* after a lock was met, batches do not wait for any that long */
 #define PASSING_MS_MAX                                                                             \
 	2000 /* a full disk and the like are waited for that long, then orders are refused */
@@ -271,7 +272,7 @@ is_to_go_apart(const Job *jobs, const PGresult *result)
 	bool are_many = jobs->next != NULL;
 
 	return (db_is_timed_out(result) && (are_many || jobs->times_apart == 1)) ||
-		   (db_is_conflict(result) && (are_many || jobs->times_apart > 0));
+		   (db_is_conflict(result) && are_many);
 }
 
 /* Goes on after the database has refused the batch; returns what is to be tried again at once, NULL
@@ -303,8 +304,12 @@ handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long bega
 			stop_wait_ms(backoff_next(&placer->pause));
 			return jobs;
 		}
+		if (takes_too_long) /* for locks, it may be */
+			placer->wary_until_ms = monotonic_ms() + WARY_MS;
 		if (is_to_go_apart(jobs, result))
 			set_all_apart(placer, jobs);
+		else if (jobs->times_apart > 0 && !db_is_timed_out(result))
+			set_all_aside(placer, jobs);
 		else
 			reply_unavailable(jobs, "the database cannot do it now");
 		return NULL;
@@ -328,7 +333,10 @@ handle_loss(Placer *placer, Job *jobs)
 	metric_add(METRIC_RECONNECTS, 1);
 	if (++placer->losses == 1)
 		return jobs;
-	set_all_apart(placer, jobs);
+	if (is_first_lane(placer))
+		set_all_aside(placer, jobs);
+	else
+		set_all_apart(placer, jobs);
 	return NULL;
 }
 
@@ -389,14 +397,15 @@ place(Placer *placer, Job *jobs)
 	}
 }
 
-/* Places what has been taken: first what goes together. */
+/* Places what has been taken: first what goes together, then the others one by one, for a while. */
 static void
 place_all(Placer *placer, Job *jobs)
 {
-	Job  *together = NULL;
-	Job  *apart = NULL;
-	Job **end = &together;
-	Job **apart_end = &apart;
+	Job      *together = NULL;
+	Job      *apart = NULL;
+	Job     **end = &together;
+	Job     **apart_end = &apart;
+	long long until_ms;
 
 	while (jobs != NULL)
 	{
@@ -409,7 +418,8 @@ place_all(Placer *placer, Job *jobs)
 	*end = *apart_end = NULL;
 	placer->losses = 0;
 	place(placer, together);
-	while (apart != NULL)
+	until_ms = monotonic_ms() + APART_MS;
+	while (apart != NULL && monotonic_ms() < until_ms)
 	{
 		Job *job = apart;
 
@@ -418,6 +428,7 @@ place_all(Placer *placer, Job *jobs)
 		placer->losses = 0;
 		place(placer, job);
 	}
+	set_all_aside(placer, apart);
 }
 
 static void

@@ -199,7 +199,8 @@ apply(Replies *replies, const int *which, int count)
 		if (refusal == REFUSAL_OF_ONE || refusal == REFUSAL_ASIDE)
 			return true;
 		if (refusal == REFUSAL_HALVE)
-			return broker_process(replies->broker, 0) && apply(replies, which, count / 2) &&
+			return !stop_requested() && broker_process(replies->broker, 0) &&
+				   apply(replies, which, count / 2) && !stop_requested() &&
 				   broker_process(replies->broker, 0) &&
 				   apply(replies, which + count / 2, count - count / 2);
 		metric_add(METRIC_RECONNECTS, outcome == DB_LOST);

@@ -21,7 +21,7 @@
 #define PULLS_MAX         50 /* under way */
 #define FEEDS_WAITING_MAX 4  /* to be applied: as many of FEED_BYTES_MAX; smaller ones are more */
 #define STATEMENT_MS      10000
-#define LOCK_TIMEOUT_MS   300
+#define LOCK_TIMEOUT_MS   500
 #define ASIDE_US_MIN      250000
 #define ASIDE_US_STEP_MAX 2000000
 #define ASIDE_US_MAX                                                                               \

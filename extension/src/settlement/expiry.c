@@ -93,8 +93,6 @@ expire_orders(int max_orders, bool skip_locked)
 	SomeSettled some = {0};
 
 	lock_for_writing("orders");
-	stopped_at = DT_NOBEGIN;
-	stopped_order_id = 0;
 	do
 	{
 		ExpiredOrders expired = lock_expired(max_orders - some.settled, after, after_order_id);
@@ -109,11 +107,8 @@ expire_orders(int max_orders, bool skip_locked)
 		after_order_id = expired.order_ids[last];
 	} while ((skip_locked || some.failed > 0) && !some_has_failed_often(&some) &&
 			 some.settled < max_orders);
-	if (some_has_failed_often(&some))
-	{
-		stopped_at = after;
-		stopped_order_id = after_order_id;
-	}
+	stopped_at = some_has_failed_often(&some) ? after : DT_NOBEGIN;
+	stopped_order_id = some_has_failed_often(&some) ? after_order_id : 0;
 	some_warn_of_failures(&some, "expired");
 	return some.settled;
 }

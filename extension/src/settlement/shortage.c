@@ -174,6 +174,24 @@ settle_affected(void *context, const int64 *order_ids, int count, bool skip_lock
 	return count_taken(settlement);
 }
 
+/* Where the last call has stopped, because it had met as many that cannot be settled as it may. */
+static int64 stopped_order_id;
+
+/* Settles the orders, which are sorted: those behind where the last call has stopped go first. */
+static SomeSettled
+settle_all_affected(AffectedOrders *affected, const int64 *order_ids, int count, bool skip_locked)
+{
+	SomeSettled some = {0};
+	int         first = 0;
+
+	while (first < count && order_ids[first] <= stopped_order_id)
+		first++;
+	settle_some_of(order_ids + first, count - first, skip_locked, settle_affected, affected, &some);
+	settle_some_of(order_ids, first, skip_locked, settle_affected, affected, &some);
+	stopped_order_id = some_has_failed_often(&some) ? some.last_failed : 0;
+	return some;
+}
+
 static int
 settle_shortages(int max_orders, bool skip_locked)
 {
@@ -182,7 +200,7 @@ settle_shortages(int max_orders, bool skip_locked)
 	Shortage      *shortages;
 	AffectedOrders affected = {palloc(sizeof(AffectedOrder) * max_orders), 0};
 	int64         *order_ids = palloc(sizeof(int64) * max_orders);
-	SomeSettled    some = {0};
+	SomeSettled    some;
 	int            norders;
 
 	/* only one session at a time */
@@ -198,7 +216,7 @@ settle_shortages(int max_orders, bool skip_locked)
 	for (int i = 0; i < affected.count; i++)
 		order_ids[i] = affected.orders[i].order_id;
 	norders = order_ids_sort(order_ids, affected.count); /* one may lose two vendors */
-	settle_some_of(order_ids, norders, skip_locked, settle_affected, &affected, &some);
+	some = settle_all_affected(&affected, order_ids, norders, skip_locked);
 	some_warn_of_failures(&some, "sourced anew");
 	note_tried(shortages, ntried);
 	return some.settled;

@@ -183,6 +183,7 @@ class Proxy:
         self.url = url.replace(f":{self.upstream.port}/", f":{self.listener_address[1]}/")
         self.cut_after = None       # bytes from the program that still pass
         self.cuts = 0
+        self.counting = threading.Lock()    # the program may have several connections
         self.flows = threading.Event()
         self.flows.set()
         self.held = threading.Event()   # something has come from the program that does not flow
@@ -200,6 +201,17 @@ class Proxy:
             threading.Thread(target=self.pump, args=[client, server, True], daemon=True).start()
             threading.Thread(target=self.pump, args=[server, client, False], daemon=True).start()
 
+    def count(self, data):
+        """What of the program's bytes passes, and whether the connection is cut behind it."""
+        with self.counting:
+            if self.cut_after is None:
+                return data, False
+            data, self.cut_after = data[:self.cut_after], self.cut_after - len(data)
+            is_cut = self.cut_after <= 0
+            if is_cut:
+                self.cut_after, self.cuts = None, self.cuts + 1
+            return data, is_cut
+
     def pump(self, source, target, from_program):
         try:
             while True:
@@ -209,15 +221,10 @@ class Proxy:
                         self.held.set()
                     self.flows.wait()
                 data = source.recv(4096)
-                if from_program and self.cut_after is not None:
-                    data, self.cut_after = data[:self.cut_after], self.cut_after - len(data)
-                    if self.cut_after <= 0:
-                        target.sendall(data)
-                        self.cut_after, self.cuts = None, self.cuts + 1
-                        break
-                if not data:
-                    break
+                data, is_cut = self.count(data) if from_program else (data, False)
                 target.sendall(data)
+                if is_cut or not data:
+                    break
         except OSError:
             pass
         self.cut(source, target)

@@ -264,15 +264,34 @@ refuse_all(Job *jobs, const PGresult *result)
 
 static void place(Placer *placer, Job *jobs);
 
-/* May it be one of the orders that keeps the database from placing the others with it, or by itself
- * the first time? A full disk is nobody's. */
-static bool
-is_to_go_apart(const Job *jobs, const PGresult *result)
+/*
+ * Goes on after the database could not do it, which may pass. What takes too long, or conflicts,
+ * may do so because of one of the orders: then each is tried by itself. A full disk is nobody's.
+ */
+static Job *
+handle_passing(Placer *placer, Job *jobs, const PGresult *result, long long began_ms)
 {
 	bool are_many = jobs->next != NULL;
+	bool is_timed_out = db_is_timed_out(result);
 
-	return (db_is_timed_out(result) && (are_many || jobs->times_apart == 1)) ||
-		   (db_is_conflict(result) && are_many);
+	if (is_timed_out && are_many)
+	{
+		placer->wary_until_ms = monotonic_ms() + WARY_MS; /* it may have been for locks */
+		set_all_apart(placer, jobs);
+		return NULL;
+	}
+	if (jobs->times_apart == 0 && monotonic_ms() - began_ms < PASSING_MS_MAX)
+	{
+		stop_wait_ms(backoff_next(&placer->pause));
+		return jobs;
+	}
+	if (is_timed_out ? jobs->times_apart == 1 : are_many && db_is_conflict(result))
+		set_all_apart(placer, jobs);
+	else if (!is_timed_out && jobs->times_apart > 0)
+		set_all_aside(placer, jobs);
+	else
+		reply_unavailable(jobs, "the database cannot do it now");
+	return NULL;
 }
 
 /* Goes on after the database has refused the batch; returns what is to be tried again at once, NULL
@@ -296,24 +315,7 @@ handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long bega
 		}
 	}
 	else if (db_is_passing(result))
-	{
-		bool takes_too_long = db_is_timed_out(result) && jobs->next != NULL;
-
-		if (!takes_too_long && jobs->times_apart == 0 && monotonic_ms() - began_ms < PASSING_MS_MAX)
-		{
-			stop_wait_ms(backoff_next(&placer->pause));
-			return jobs;
-		}
-		if (takes_too_long) /* for locks, it may be */
-			placer->wary_until_ms = monotonic_ms() + WARY_MS;
-		if (is_to_go_apart(jobs, result))
-			set_all_apart(placer, jobs);
-		else if (jobs->times_apart > 0 && !db_is_timed_out(result))
-			set_all_aside(placer, jobs);
-		else
-			reply_unavailable(jobs, "the database cannot do it now");
-		return NULL;
-	}
+		return handle_passing(placer, jobs, result, began_ms);
 	else if ((!db_is_fault_of_input(result) && !db_is_defect(result)) || jobs->next == NULL)
 	{
 		refuse_all(jobs, result);

@@ -11,11 +11,12 @@
 #define SQL_DURABLE(is_local)                                                                      \
 	"set_config('synchronous_commit', CASE current_setting('synchronous_commit') "                 \
 	"WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, " is_local ")"
-/* a format: the two time-outs, in milliseconds */
-#define SQL_SESSION                                                                                \
-	"SET timezone = 'UTC'; SET extra_float_digits = 3; SET statement_timeout = %d; SET "           \
-	"lock_timeout = %d; SELECT " SQL_DURABLE("false")
+/* a format: the time-out, in milliseconds */
 #define SQL_SET_TIMEOUT "SET statement_timeout = %d"
+/* a format: that, and lock_timeout */
+#define SQL_SESSION                                                                                \
+	"SET timezone = 'UTC'; SET extra_float_digits = 3; " SQL_SET_TIMEOUT                           \
+	"; SET lock_timeout = %d; SELECT " SQL_DURABLE("false")
 /* the same for one transaction: $1 and $2 are the time-outs */
 extern const char SQL_TRANSACTION[];
 extern const char SQL_UNPREPARE[];

@@ -486,7 +486,7 @@ reconcile(FeedPart *part)
 	/* compared without a lock: a row that agrees is left to those who sell it */
 	compare(&work);
 	stock = lock_changing(&work);
-	available_before = low_stock_before(stock);
+	available_before = work.wants_all_offers ? low_stock_before(stock) : NULL;
 	/* which reads again what was confirmed meanwhile */
 	write_changes(&work, stock);
 	new_offers_add_products(part);

@@ -6,6 +6,7 @@
 
 #include "placement/request.h"
 
+#include "store/check.h"
 #include "store/errors.h"
 
 #include "utils/fmgrprotos.h"
@@ -36,7 +37,7 @@ request_error_raise(const RequestError *error)
 {
 	ereport(ERROR, (errcode(error->sqlstate), errmsg("%s", error->message),
 					error->detail  ? errdetail("%s", error->detail)
-					: error->field ? errdetail("The field is \"%s\".", error->field)
+					: error->field ? errdetail_field(error->field)
 								   : 0,
 					error->hint ? errhint("%s", error->hint) : 0));
 	pg_unreachable();

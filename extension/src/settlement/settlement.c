@@ -229,7 +229,7 @@ settle(Settlement *settlement)
 {
 	bool        has_all_offers;
 	StockRows  *stock = settlement_lock_stock(settlement, &has_all_offers);
-	int64      *available_before = low_stock_before(stock);
+	int64      *available_before = has_all_offers ? low_stock_before(stock) : NULL;
 	TimestampTz settled_at =
 		GetCurrentTimestamp(); /* after the locks: a feed applied later must find these units */
 	BulkInsert *new_holds = NULL;

@@ -72,7 +72,7 @@ void
 argument_error(const char *name, const char *complaint)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s %s", name, complaint),
-					errdetail("The field is \"%s\".", name)));
+					errdetail_field(name)));
 }
 
 void

@@ -34,6 +34,9 @@ extern bool is_vendor_id(const char *text, int len);
 extern bool text_to_whole(const char *text, int64 min, int64 max, int64 *result);
 extern bool numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result);
 
+/* The DETAIL of a malformed argument, for ereport(). */
+#define errdetail_field(name) errdetail("The field is \"%s\".", (name))
+
 /* argument_error raises 22023, "<name> <complaint>". */
 pg_noreturn extern void argument_error(const char *name, const char *complaint);
 

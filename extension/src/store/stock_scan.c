@@ -155,7 +155,8 @@ locking_lock_row(Locking *locking)
 	TupleTableSlot *slot;
 	bool            was_busy;
 
-	/* without waiting first: who waits for an offer that may be spread is a reason to spread it */
+	/* without waiting first: what is waited for is added up, and who waits for an offer that may be
+	 * spread is a reason to spread it */
 	scan->skip_locked = true;
 	slot = row_scan_lock_found(scan);
 	was_busy = scan->is_busy;

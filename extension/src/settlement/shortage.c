@@ -10,8 +10,9 @@
  *		reject		the same, and an order that none can serve is rejected
  *
  * Not in the feed's own transaction: that has locked stock, and orders come
- * before stock. Locks: orders, stock, then rows of "shortage", as a feed does. An order gives up
- *its whole part at the vendor, because the message that takes a part back names no lines.
+ * before stock. Locks: orders, stock, then rows of "shortage", as a feed does.
+ * An order gives up its whole part at the vendor, because the message that takes
+ * a part back names no lines.
  */
 
 #include "postgres.h"
@@ -27,7 +28,7 @@
 PG_FUNCTION_INFO_V1(oa_settle_shortages);
 PG_FUNCTION_INFO_V1(oa_settle_shortages_skip_locked);
 
-#define SHORTAGES_MAX 1000 /* in one call */
+#define SHORTAGES_MAX 100 /* in one call, which reads the pending orders once for all of them */
 #define REASON_SHORT  "the vendor's count is below what is held"
 
 typedef struct Shortage
@@ -46,6 +47,12 @@ typedef struct AffectedOrder
 	bool        rejects;
 } AffectedOrder;
 
+typedef struct AffectedOrders
+{
+	AffectedOrder *orders;
+	int            count;
+} AffectedOrders;
+
 /* Reads the shortages that are due; those that are over have no units. Their rows are locked last
  * of all. */
 static Shortage *
@@ -63,32 +70,47 @@ read_shortages(int *count)
 	return shortages;
 }
 
-/* Adds the newest orders that together hold the units that are short; false, and none, if there is
- * no room for all and others have been added before. */
-static bool
-find_affected_orders(const Shortage *shortage, AffectedOrder *affected, int *count, int max_orders)
+/*
+ * Finds the newest orders that together hold the units that are short, of as many shortages as
+ * there is room for, and of the first one that has any in any case; returns how many shortages.
+ */
+static int
+find_affected_orders(const Shortage *shortages, int count, AffectedOrders *affected, int max_orders)
 {
-	Datum values[3] = {CStringGetTextDatum(shortage->vendor_id),
-					   CStringGetTextDatum(shortage->product_id),
-					   Int64GetDatum(max_orders - *count)};
-	int64 units = shortage->units;
-	int   count_before = *count;
+	const char **vendor_ids = palloc(sizeof(char *) * count);
+	const char **product_ids = palloc(sizeof(char *) * count);
+	int64       *units = palloc(sizeof(int64) * count);
+	Datum        values[4];
+	int          ncomplete = count;
+	uint64       nrows;
 
-	if (units <= 0)
-		return true;
-	if (*count >= max_orders)
-		return false;
-	plan_execute(PLAN_ORDERS_HOLDING, values, NULL, SPI_OK_SELECT);
-	for (uint64 row = 0; row < SPI_processed && units > 0; row++)
+	for (int i = 0; i < count; i++)
 	{
-		affected[(*count)++] =
-			(AffectedOrder){spi_int64(row, 1), shortage->vendor_id, shortage->rejects};
-		units -= spi_int64(row, 2);
+		vendor_ids[i] = shortages[i].vendor_id;
+		product_ids[i] = shortages[i].product_id;
+		units[i] = shortages[i].units;
 	}
-	if (units <= 0 || *count < max_orders || count_before == 0)
-		return true;
-	*count = count_before;
-	return false;
+	values[0] = text_array(vendor_ids, count);
+	values[1] = text_array(product_ids, count);
+	values[2] = int8_array(units, count);
+	values[3] = Int64GetDatum((int64) max_orders + 1); /* one more says that there are more */
+	plan_execute(PLAN_ORDERS_HOLDING, values, NULL, SPI_OK_SELECT);
+	nrows = SPI_processed;
+	if (nrows > (uint64) max_orders)
+	{
+		nrows = max_orders;
+		ncomplete = (int) spi_int64(nrows, 1) - 1;
+		if (ncomplete < spi_int64(0, 1))
+			ncomplete = (int) spi_int64(0, 1);
+	}
+	for (uint64 row = 0; row < nrows && spi_int64(row, 1) <= ncomplete; row++)
+	{
+		const Shortage *shortage = &shortages[spi_int64(row, 1) - 1];
+
+		affected->orders[affected->count++] =
+			(AffectedOrder){spi_int64(row, 2), shortage->vendor_id, shortage->rejects};
+	}
+	return ncomplete;
 }
 
 /* So that those about which nothing can be done now do not hold up the others. Those that are over
@@ -156,12 +178,6 @@ count_taken(const Settlement *settlement)
 	return count;
 }
 
-typedef struct AffectedOrders
-{
-	AffectedOrder *orders;
-	int            count;
-} AffectedOrders;
-
 static int
 settle_affected(void *context, const int64 *order_ids, int count, bool skip_locked)
 {
@@ -196,7 +212,7 @@ static int
 settle_shortages(int max_orders, bool skip_locked)
 {
 	int            nshortages;
-	int            ntried = 0;
+	int            ntried;
 	Shortage      *shortages;
 	AffectedOrders affected = {palloc(sizeof(AffectedOrder) * max_orders), 0};
 	int64         *order_ids = palloc(sizeof(int64) * max_orders);
@@ -210,9 +226,7 @@ settle_shortages(int max_orders, bool skip_locked)
 	shortages = read_shortages(&nshortages);
 	if (nshortages == 0)
 		return 0;
-	while (ntried < nshortages &&
-		   find_affected_orders(&shortages[ntried], affected.orders, &affected.count, max_orders))
-		ntried++;
+	ntried = find_affected_orders(shortages, nshortages, &affected, max_orders);
 	for (int i = 0; i < affected.count; i++)
 		order_ids[i] = affected.orders[i].order_id;
 	norders = order_ids_sort(order_ids, affected.count); /* one may lose two vendors */

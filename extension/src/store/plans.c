@@ -543,17 +543,27 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 		 0,
 		 {InvalidOid},
 		 true},
-	/* the newest first: whoever came first is served first */
+	/* the newest first: whoever came first is served first; by the place of the shortage */
 	[PLAN_ORDERS_HOLDING] =
-		{"SELECT h.order_id, pg_catalog.sum(h.quantity)::pg_catalog.int8 FROM "
-		 "order_aggregator.orders AS o "
-		 "JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) o.order_id "
-		 "WHERE o.status OPERATOR(pg_catalog.=) 'pending' AND h.vendor_id OPERATOR(pg_catalog.=) "
-		 "$1 "
-		 "  AND h.product_id OPERATOR(pg_catalog.=) $2 AND h.status OPERATOR(pg_catalog.=) 'open' "
-		 "GROUP BY h.order_id ORDER BY h.order_id DESC LIMIT $3",
-		 3,
-		 {TEXTOID, TEXTOID, INT8OID},
+		{"SELECT a.place, a.order_id FROM ("
+		 "  SELECT d.place, h.order_id, d.units AS short, "
+		 "    pg_catalog.sum(h.quantity) AS units, "
+		 "    pg_catalog.sum(pg_catalog.sum(h.quantity)) "
+		 "      OVER (PARTITION BY d.place ORDER BY h.order_id DESC) AS with_newer "
+		 "  FROM order_aggregator.orders AS o "
+		 "  JOIN order_aggregator.hold AS h ON h.order_id OPERATOR(pg_catalog.=) o.order_id "
+		 "  JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
+		 "    WITH ORDINALITY AS d(vendor_id, product_id, units, place) "
+		 "    ON h.vendor_id OPERATOR(pg_catalog.=) d.vendor_id "
+		 "    AND h.product_id OPERATOR(pg_catalog.=) d.product_id "
+		 "  WHERE o.status OPERATOR(pg_catalog.=) 'pending' "
+		 "    AND h.status OPERATOR(pg_catalog.=) 'open' "
+		 "    AND h.product_id OPERATOR(pg_catalog.=) ANY ($2) "
+		 "  GROUP BY d.place, d.units, h.order_id) AS a "
+		 "WHERE a.with_newer OPERATOR(pg_catalog.-) a.units OPERATOR(pg_catalog.<) a.short "
+		 "ORDER BY a.place, a.order_id DESC LIMIT $4",
+		 4,
+		 {TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT8OID},
 		 true},
 	[PLAN_SHORTAGES_TRIED] =
 		{"UPDATE order_aggregator.shortage AS s SET tried_at = pg_catalog.now() FROM ("

@@ -4,7 +4,7 @@
 The same wrk, the same order of one line, durable commits on, all on this machine: order-bridge (role http) against
 Fastify with a pg pool of 16 that calls one plpgsql function writing the same facts (bench/peers/), over 10 000
 products and on one. One client alone, too. BENCH_ROUNDS rounds in turns: medians with their range, and what disk, PostgreSQL and
-HTTP can do at all in each (floors.py). Then the bridge at half of its top load. Every accepted order is counted in
+HTTP can do at all in each (floors.py). Then as many rounds of the bridge at half of its top load. Every accepted order is counted in
 the database, and check_consistency() ends each load.
 
 At last the whole stack (relay, broker, vendor, replies) beside the bridge's HTTP, under busy connections of several numbers:
@@ -20,7 +20,7 @@ import socket
 
 from common import Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, percentile, servers, settings, wrk
 from floors import add_floors, fsync_floor, http_echo, insert_floor
-from peers_of_http import Bridge, Node
+from peers_of_http import Bridge, Node, at_half
 from stalls import Stalls
 
 SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))
@@ -95,9 +95,8 @@ def half_load(figures):
     """As many connections, each waiting long enough between two orders that they come to half of the top load."""
     wait_ms = 2 * CONNECTIONS / figures.value("http_uniform") * 1000
     with Bridge() as bridge:
-        summary = place(bridge.url, PRODUCTS, CONNECTIONS, wait_ms)
-    figures.add("http_p99_ms_half_load", summary["p99"], "ms", places=2, orders_per_second=round(summary["requests"] / summary["us"] * 1e6),
-                p50_ms=summary["p50"])
+        summaries = [place(bridge.url, PRODUCTS, CONNECTIONS, wait_ms) for _ in range(ROUNDS)]
+    figures.add_rounds("http_p99_ms_half_load", [at_half(summary, "orders") for summary in summaries], "ms", places=2)
 
 
 def idle_connections(url, count):
@@ -124,8 +123,9 @@ def gaps(figures, db):
                     connection.close()
         figures.add(f"http_longest_gap_ms_{busy}" + (f"_beside_{idle}_idle" if idle else ""), max(found), "ms", rounds=GAP_ROUNDS,
                     median_ms=round(percentile(found, 0.5)), orders_per_second=round(orders / GAP_ROUNDS / GAP_SECONDS), **stalls.longest)
-        longest.append(max(found))
-    figures.add("http_longest_gap_ms", max(longest), "ms", rounds=GAP_ROUNDS * len(GAP_LOADS))
+        longest.append((max(found), stalls.longest))
+    gap, beside = max(longest, key=lambda found: found[0])
+    figures.add("http_longest_gap_ms", gap, "ms", rounds=GAP_ROUNDS * len(GAP_LOADS), **beside)
 
 
 def main():

@@ -115,8 +115,20 @@ def place_orders(db, spread, lanes=None):
     return found
 
 
+def place_orders_refused(db):
+    """Batches of 1 000 requests of which 999 cannot be served."""
+    empty_with_batches(db, "uniform")
+    db.execute(r"""UPDATE bench.batch SET requests = (SELECT jsonb_agg(CASE WHEN i = 1 THEN r ELSE jsonb_set(r, '{products,0,quantity}', '1000000000') END)
+                   FROM jsonb_array_elements(requests::jsonb) WITH ORDINALITY AS r(r, i))::text""")
+    db.execute("UPDATE order_aggregator.stock SET on_hand = 100000")
+    found, calls = placing(db, BATCH_SCRIPT, 1, "refused")
+    check(db)
+    return {**found, "value": calls * BATCH / SECONDS}
+
+
 def batches(db):
-    """One client, 1 000 orders a call; and each time COPY of what that has left. The hot product with 16 lanes too."""
+    """One client, 1 000 orders a call; and each time COPY of what that has left. The hot product with 16 lanes too,
+    and batches that are refused but for one order."""
     copies = {"uniform": "copy_limit", "zipf": "copy_zipf", "hot": "copy_hot"}
     rounds = []
     for _ in range(ROUNDS):
@@ -125,6 +137,7 @@ def batches(db):
             rounds[-1][f"place_orders_{spread}"] = place_orders(db, spread)
             rounds[-1][copies[spread]] = copy(db)
         rounds[-1]["place_orders_hot_with_lanes"] = place_orders(db, "hot", "16")
+        rounds[-1]["place_orders_999_refused"] = place_orders_refused(db)
     figures.add_rounds("batch_flush_floor", [r["batch_flush_floor"] for r in rounds], "flushes/s")
     for spread in PICK:
         name, limit = f"place_orders_{spread}", copies[spread]
@@ -132,23 +145,7 @@ def batches(db):
         figures.add_rounds(name, [r[name] for r in rounds], "orders/s",
                            {"ratio": "plpgsql_hot" if spread == "hot" else "plpgsql_uniform", "ratio_to_copy": limit})
     figures.add_rounds("place_orders_hot_with_lanes", [r["place_orders_hot_with_lanes"] for r in rounds], "orders/s", {"ratio": "place_orders_hot"})
-
-
-def against_batches(name, rounds, unit):
-    """A load's rounds, against the median of place_orders_uniform."""
-    figures.add_rounds(name, rounds, unit)
-    figures.rows[-1].update(baseline="place_orders_uniform", ratio=round(figures.rows[-1]["value"] / figures.value("place_orders_uniform"), 2))
-
-
-def run_refused(db):
-    """Batches of 1 000 of which 999 cannot be served, against those that are all served."""
-    empty_with_batches(db, "uniform")
-    db.execute(r"""UPDATE bench.batch SET requests = (SELECT jsonb_agg(CASE WHEN i = 1 THEN r ELSE jsonb_set(r, '{products,0,quantity}', '1000000000') END)
-                   FROM jsonb_array_elements(requests::jsonb) WITH ORDINALITY AS r(r, i))::text""")
-    db.execute("UPDATE order_aggregator.stock SET on_hand = 100000")
-    found, calls = placing(db, BATCH_SCRIPT, 1, "refused")
-    check(db)
-    against_batches("place_orders_999_refused", [{**found, "value": calls * BATCH / SECONDS}], "requests/s")
+    figures.add_rounds("place_orders_999_refused", [r["place_orders_999_refused"] for r in rounds], "requests/s", {"ratio": "place_orders_uniform"})
 
 
 def copy(db):
@@ -283,7 +280,6 @@ def main():
             make_wal_files(db)
             single_calls(db)
             batches(db)
-            run_refused(db)
         if GROWTH:
             print(f"shared_buffers {give_memory()} MB")
             with connect() as db:

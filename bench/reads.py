@@ -3,7 +3,7 @@
 
 The same wrk, the same tables, all on this machine: order-bridge (role http) against Fastify with a pg pool of 16 and prepared statements that
 asks the extension's views (bench/peers/), in turns, BENCH_ROUNDS rounds of BENCH_SECONDS. A figure is the median of the rounds, with their range;
-its ratio is the median of the rounds' ratios. longest_ms is the longest time that any request took. Then the bridge at half of what it can.
+its ratio is the median of the rounds' ratios. longest_ms is the longest time that any request took. Then as many rounds of the bridge at half of what it can.
 node_*_function: the peer with the functions that the bridge calls, which it calls once a request (ratio_to_function). Every server is warmed up
 by a second of the same load, and who is first changes from round to round.
 
@@ -14,7 +14,7 @@ import os
 
 from common import SECONDS, Figures, connect, empty, fresh, servers, wrk
 from floors import add_floors, as_requests, http_echo
-from peers_of_http import Bridge, Node
+from peers_of_http import Bridge, Node, at_half
 
 CONNECTIONS, ROUNDS = int(os.environ.get("HTTP_CONNECTIONS", 64)), int(os.environ.get("BENCH_ROUNDS", 5))
 PRODUCTS, ORDERS = 10_000, 100_000
@@ -56,9 +56,8 @@ def compare(figures, load):
 def half_load(figures, load):
     """As many connections, each waiting long enough between two requests that they come to half of what they can."""
     with Bridge() as running:
-        summary = get(running.url, LOADS[load], 2 * CONNECTIONS / figures.value(load) * 1000)
-    figures.add(f"{load}_p99_ms_half_load", summary["p99"], "ms", places=2, requests_per_second=round(as_requests(summary)["value"]), p50_ms=summary["p50"],
-                longest_ms=summary["max"])
+        summaries = [get(running.url, LOADS[load], 2 * CONNECTIONS / figures.value(load) * 1000) for _ in range(ROUNDS)]
+    figures.add_rounds(f"{load}_p99_ms_half_load", [at_half(summary, "requests") for summary in summaries], "ms", places=2)
 
 
 def main():

@@ -300,6 +300,14 @@ def test_a_browser_that_says_nothing_of_the_page_pulls_no_feed(target):
     assert target.request("GET", "/vendorSync", headers={"User-Agent": "curl/7.88"}).status_code == 200
 
 
+def test_a_program_may_call_itself_as_a_browser_does(target):
+    """PowerShell does; a browser that changes something by another method says of which page."""
+    agent = {"User-Agent": "Mozilla/5.0 (Windows NT; Windows NT 10.0; en-US) WindowsPowerShell/5.1.19041.1"}
+    assert target.request("POST", "/order", json=target.order, headers=agent).status_code == 201
+    assert target.request("POST", "/vendors/sync", headers=agent).status_code == 200
+    assert target.request("POST", "/order", json=target.order, headers={**agent, "Referer": "http://elsewhere.example/"}).status_code == 403
+
+
 def test_what_is_no_page_of_another_site_goes_on(target):
     own = f"127.0.0.1:{target.port}"
     for headers in ({}, {"Origin": f"http://{own}"}, {"Origin": f"https://{own}"}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {"Host": "localhost"},

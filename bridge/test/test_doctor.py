@@ -119,10 +119,10 @@ def test_the_older_system_s_settings(world, tmp_path):
     world.db.execute(f"GRANT order_aggregator_bridge TO {role}")
     world.stock(a={"x": 10})
     older = {"DB_HOST": url.hostname, "DB_PORT": url.port, "DB_NAME": url.path[1:], "DB_USER": role}
-    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in older.items()) + 'DB_PASSWORD="it\'s a \\\\ \'word\'"\nRABBITMQ_URL=amqp://localhost\nPORT=3000\n')
-    result = world.command(f"--config={tmp_path / '.env'}", "status", DATABASE_URL="")
+    result = world.command("status", DATABASE_URL="", DB_PASSWORD=password, **{name: str(value) for name, value in older.items()})
     assert result.returncode == 0 and "parkedEvents" in json.loads(result.stdout), result
-    bridge = world.ready_bridge(DATABASE_URL="", DB_PASSWORD=password, **{name: str(value) for name, value in older.items()})
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in older.items()) + 'DB_PASSWORD="it\'s a \\\\ \'word\'"\nRABBITMQ_URL=amqp://localhost\nPORT=3000\n')
+    bridge = world.ready_bridge(f"--config={tmp_path / '.env'}", DATABASE_URL="")     # PORT and RABBITMQ_URL are the test's own
     world.vendors()
     world.place(3)
     wait_until(lambda: world.statuses() == {"confirmed": 3}, what="all to be confirmed")

@@ -7,6 +7,7 @@ By default some n are tried (KINDS); `make check-nth` tries them all (NTH_STEP=1
 import json
 import mmap
 import os
+import signal
 import struct
 
 import pytest
@@ -104,6 +105,7 @@ def test_the_nth_call_fails(world, tmp_path, kind):
     def goes_on():
         nonlocal bridge
         if bridge.process.poll() is not None:
+            assert bridge.process.returncode not in (-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL), bridge.log_path.read_text()
             deaths.append(n)
             bridge = world.ready_bridge(**settings)
         return orders[-1].goes_on(bridge, world)

@@ -1,10 +1,14 @@
 """The path of an order through the programs, as their clients see it."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 import requests
-from conftest import PATIENCE_S, wait_until
+from conftest import PATIENCE_S, TOP, die_with_the_test, wait_until
 
 
 def order_of(bridge, order_id):
@@ -57,6 +61,50 @@ def test_too_much_is_refused_with_what_there_is(world):
     assert problem["error"] == "Insufficient stock" and problem["details"]["available"] == 7
     assert [v["vendorId"] for v in problem["details"]["vendors"]] == ["a", "b"]
     world.consistent()
+
+
+def test_one_line_too_large_leaves_the_others_unreserved(world):
+    """The older system's invalid order."""
+    world.stock(a={"product-1": 100, "product-3": 100})
+    bridge = world.ready_bridge()
+    answer = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={
+        "products": [{"vendorProductId": "product-1", "quantity": 2000}, {"vendorProductId": "product-3", "quantity": 4}], "customerId": "Custoemr Beta"})
+    assert answer.status_code == 409 and answer.json()["details"]["productId"] == "product-1"
+    assert world.value("SELECT sum(reserved) FROM order_aggregator.stock") == 0 and world.statuses() == {}
+    world.consistent()
+
+
+def test_what_is_between_bridge_and_database_is_no_field_of_a_client_s(world):
+    world.stock(a={"x": 3})
+    bridge = world.ready_bridge()
+    answer = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={"productId": "x", "quantity": 9, "dropRefusal": True}, headers={"Idempotency-Key": "k"})
+    assert answer.status_code == 400 and answer.json()["field"] == "dropRefusal"
+    assert world.value("SELECT count(*) FROM order_aggregator.idempotency") == 0
+
+
+def test_the_readme_s_worker_confirms_what_it_takes(world):
+    world.stock(a={"x": 3}, b={"x": 3})
+    bridge = world.ready_bridge()
+    code = re.search(r"```python\n(.*?)```", (TOP / "README.md").read_text(), re.DOTALL)[1]
+    worker = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **world.env}, preexec_fn=die_with_the_test)
+    try:
+        answer = requests.post(f"{bridge.url}/order", timeout=PATIENCE_S, json={"productId": "x", "quantity": 5})
+        closed = wait_closed(bridge, answer.json()["orderId"])
+    finally:
+        worker.kill()
+        worker.wait(timeout=PATIENCE_S)
+    assert closed["status"] == "confirmed" and {hold["vendorId"] for hold in closed["holds"]} == {"a", "b"}
+    world.consistent()
+
+
+def test_an_order_that_cannot_be_closed_is_in_the_log(world):
+    world.stock(a={"x": 3})
+    world.db.execute("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]', hold_for => '1 second')")
+    world.db.execute("ALTER TABLE order_aggregator.hold ADD CONSTRAINT mine CHECK (status <> 'released')")
+    bridge = world.ready_bridge("--roles=http,housekeeping")
+    wait_until(lambda: bridge.logged("warning") and bridge.logged("1 order cannot be expired"), what="the warning")
+    world.db.execute("ALTER TABLE order_aggregator.hold DROP CONSTRAINT mine")
+    wait_until(lambda: world.statuses() == {"expired": 1}, what="it to expire")
 
 
 def test_placed_event_has_the_contract_s_properties_and_body(world):

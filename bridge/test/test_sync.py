@@ -570,6 +570,23 @@ def test_a_slow_vendor_delays_no_other(world, feeds):
     assert sum(path == "/slow" for path, _ in Handler.seen) == 1
 
 
+def test_a_bridge_that_is_told_to_stop_leaves_its_vendors_to_the_next_one(world, feeds):
+    """Not for as long as its leases last."""
+    Handler.pages["/many"] = ([{"id": f"p{n:05}", "quantity": 1} for n in range(5000)], {})
+    register(world, feeds, "slow", "many")
+    with psycopg.connect(world.url) as other:
+        other.execute("INSERT INTO order_aggregator.product (product_id, name) VALUES ('p03000', 'p03000')")    # its part has to wait
+        bridge = world.ready_bridge("--roles=http,sync", SYNC_TIMEOUT_S=str(2 * PATIENCE_S))
+        wait_until(lambda: any(path == "/slow" for path, _ in Handler.seen) and world.value("SELECT count(*) FROM order_aggregator.stock") > 0, what="one pull, and one feed")
+        assert world.value("SELECT bool_and(next_sync_at > now() + interval '1 minute') FROM order_aggregator.vendor")
+        bridge.stop()
+        assert world.value("SELECT bool_and(next_sync_at <= clock_timestamp()) FROM order_aggregator.vendor")
+        other.rollback()
+    world.ready_bridge("--roles=http,sync")
+    wait_until(lambda: world.value("SELECT last_sync_status = 'applied' FROM order_aggregator.vendor WHERE vendor_id = 'many'"), what="the whole feed")
+    world.consistent()
+
+
 def test_a_locked_vendor_delays_no_other(world, feeds):
     """Someone else's transaction holds one vendor's row when its feed has come: the others go on, and so does SIGTERM."""
     register(world, feeds, "late", "good")

@@ -238,10 +238,12 @@ is_cross_site(const HttpExchange *exchange, bool is_safe)
 		return !is_safe || !is_link(exchange);
 	if (is_safe || site != NULL)
 		return false;
-	/* nothing was said: a program, or a browser that has no more to say of a GET than where it has
-	 * been */
-	return referer != NULL ? !is_own(referer, host)
-						   : agent != NULL && strncmp(agent, "Mozilla/", strlen("Mozilla/")) == 0;
+	if (referer != NULL)
+		return !is_own(referer, host);
+	/* nothing was said: a program, or a browser, which has no more to say of a GET; anything else
+	 * it would not send without an Origin */
+	return strcmp(http_method(exchange), "GET") == 0 && agent != NULL &&
+		   strncmp(agent, "Mozilla/", strlen("Mozilla/")) == 0;
 }
 
 static void

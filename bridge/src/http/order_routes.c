@@ -181,6 +181,12 @@ routes_post_order(HttpExchange *exchange, const Route *route, const char *parame
 	(void) parameter;
 	if (json == NULL)
 		return;
+	if (json_object_get(json, "dropRefusal") != NULL) /* the bridge's own, see request_text() */
+	{
+		routes_bad_request(exchange, "dropRefusal", "dropRefusal is not a known field");
+		json_decref(json);
+		return;
+	}
 	job = job_create(exchange, NULL);
 	if (job == NULL)
 		routes_unavailable(exchange, "out of memory");

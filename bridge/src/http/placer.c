@@ -33,8 +33,7 @@
 #define ALONE_MS        1000 /* for an order by itself, the first time: others wait behind it */
 #define APART_MS        500  /* for such orders, before others have their turn */
 #define WARY_MS         2000 /* after a lock was met, batches do not wait for any that long */
-#define PASSING_MS_MAX                                                                             \
-	2000 /* a full disk and the like are waited for that long, then orders are refused */
+#define PASSING_MS_MAX  2000 /* a full disk and the like are waited for, then orders are refused */
 
 /* so many bytes have fewer lines than the database takes at a time (200000) */
 #define BATCH_BYTES_MAX ((size_t) 4 << 20)
@@ -51,8 +50,7 @@ typedef struct Placer
 	Backoff           pause;      /* while the database refuses what may pass */
 } Placer;
 
-/* The first lane tells whether orders can be placed; the second has nothing to do most of the time.
- */
+/* It tells whether orders can be placed; the second one has nothing to do most of the time. */
 static bool
 is_first_lane(const Placer *placer)
 {
@@ -121,6 +119,15 @@ reply_unavailable(Job *jobs, const char *why)
 
 /* ---------- lists ---------- */
 
+/* Why an order that nobody waits for any more has not been placed. */
+static const char *
+why_late(const Job *job)
+{
+	return job->times_apart > 0 ? "the database cannot do it now"
+		   : job->tries > 0     ? "another transaction has locked what it needs"
+								: "the database is away";
+}
+
 /* Answers the jobs whose time is up and returns the others. */
 static Job *
 drop_overdue(Placer *placer, Job *jobs)
@@ -141,9 +148,7 @@ drop_overdue(Placer *placer, Job *jobs)
 			end = &job->next;
 			continue;
 		}
-		problem_unavailable(job, job->times_apart > 0 ? "the database cannot do it now"
-								 : job->tries > 0 ? "another transaction has locked what it needs"
-												  : "the database is away");
+		problem_unavailable(job, why_late(job));
 		job_free(job);
 	}
 	*end = NULL;
@@ -186,7 +191,7 @@ set_aside(Placer *placer, Job *job)
 {
 	if (intake_add_later(placer->lane->aside, job))
 		return;
-	problem_unavailable(job, "another transaction has locked what it needs");
+	problem_unavailable(job, why_late(job));
 	job_free(job);
 }
 
@@ -326,7 +331,7 @@ handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long bega
 }
 
 /* Goes on after the connection was lost; returns what is to be tried again at once. Once may be
- * anything; again it may be one of them that brings the server down. */
+ * anything; again it may be one of them that brings the server down, and alone it is. */
 static Job *
 handle_loss(Placer *placer, Job *jobs)
 {
@@ -337,8 +342,10 @@ handle_loss(Placer *placer, Job *jobs)
 		return jobs;
 	if (is_first_lane(placer))
 		set_all_aside(placer, jobs);
-	else
+	else if (jobs->times_apart == 0)
 		set_all_apart(placer, jobs);
+	else
+		reply_unavailable(jobs, "the connection to the database ends over it");
 	return NULL;
 }
 
@@ -399,7 +406,8 @@ place(Placer *placer, Job *jobs)
 	}
 }
 
-/* Places what has been taken: first what goes together, then the others one by one, for a while. */
+/* Places what has been taken: first what goes together, then the others one by one, for a while.
+ * One of those waits meanwhile; the others are put back to where their time is looked after. */
 static void
 place_all(Placer *placer, Job *jobs)
 {
@@ -418,10 +426,15 @@ place_all(Placer *placer, Job *jobs)
 		jobs = jobs->next;
 	}
 	*end = *apart_end = NULL;
+	if (together != NULL && apart != NULL && !stop_requested())
+	{
+		set_all_aside(placer, apart->next);
+		apart->next = NULL;
+	}
 	placer->losses = 0;
 	place(placer, together);
 	until_ms = monotonic_ms() + APART_MS;
-	while (apart != NULL && monotonic_ms() < until_ms)
+	while (apart != NULL && (monotonic_ms() < until_ms || stop_requested()))
 	{
 		Job *job = apart;
 

@@ -39,8 +39,13 @@ db_init(Db *db, const char *url, const char *name, const char *session_sql)
 static void
 on_notice(void *context, const PGresult *result)
 {
+	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
 	(void) context;
-	log_debug("notice from PostgreSQL: %s", PQresultErrorMessage(result));
+	if (severity != NULL && strcmp(severity, "WARNING") == 0)
+		log_warning("%s", PQresultErrorMessage(result));
+	else
+		log_debug("notice from PostgreSQL: %s", PQresultErrorMessage(result));
 }
 
 /* Runs some statements of a new session, and puts the last value of a row into *number; false if

@@ -210,17 +210,19 @@ apply(Replies *replies, const int *which, int count)
 	return false;
 }
 
-/* Applies what is to be tried, a batch after the other. */
-bool
-replies_apply_all(Replies *replies)
+/* Applies what is to be tried for the first time, or again, a batch after the other. */
+static bool
+apply_batches(Replies *replies, int *which, bool again)
 {
-	int *which = calloc((size_t) replies->room, sizeof(int));
 	int  count = 0;
-	bool ok = which != NULL;
+	bool ok = true;
 
-	for (int i = 0; ok && i < replies->count; i++)
+	for (int i = 0; i < replies->count; i++)
 	{
-		if (replies->deliveries[i].text != NULL && replies_is_to_be_tried(&replies->deliveries[i]))
+		const Delivery *delivery = &replies->deliveries[i];
+
+		if (delivery->text != NULL && (delivery->tries > 0) == again &&
+			replies_is_to_be_tried(delivery))
 			which[count++] = i;
 	}
 	for (int first = 0; ok && first < count; first += config.replies_batch_max)
@@ -230,6 +232,18 @@ replies_apply_all(Replies *replies)
 		ok = apply(replies, which + first,
 				   left < config.replies_batch_max ? left : config.replies_batch_max);
 	}
+	return ok;
+}
+
+/* Applies what is to be tried: the new ones do not share a batch with those that have taken too
+ * long. */
+bool
+replies_apply_all(Replies *replies)
+{
+	int *which = calloc((size_t) replies->room, sizeof(int));
+	bool ok = which != NULL && apply_batches(replies, which, false) &&
+			  apply_batches(replies, which, true);
+
 	free(which);
 	return ok;
 }

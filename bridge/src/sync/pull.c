@@ -283,6 +283,14 @@ take_done(Puller *puller)
 }
 
 PullResult *
+puller_give_up(Puller *puller)
+{
+	if (puller->pulls != NULL)
+		puller->pulls->is_done = true;
+	return take_done(puller);
+}
+
+PullResult *
 puller_take(Puller *puller, int wait_ms)
 {
 	struct curl_waitfd stop = {.fd = stop_descriptor(), .events = CURL_WAIT_POLLIN};

@@ -65,6 +65,10 @@ extern int puller_count(const Puller *puller);
  * after them. */
 extern void puller_excuse(Puller *puller, long long microseconds);
 
+/* puller_give_up ends a pull as it is and returns its result, which the caller frees; NULL if none
+ * is under way. */
+extern PullResult *puller_give_up(Puller *puller);
+
 /* puller_is_pulling: is a pull of that vendor among them? */
 extern bool puller_is_pulling(const Puller *puller, const char *vendor_id);
 

@@ -122,17 +122,27 @@ sync_set_aside(Syncer *syncer, Applying *applying, DbOutcome outcome, const PGre
 		   now_us + delay_us < applying->give_up_us && !stop_requested();
 }
 
+/* Has the vendor due at once; false if that could not be said. */
+static bool
+make_due(Syncer *syncer, const char *vendor_id)
+{
+	const char *params[4] = {vendor_id, NULL, NULL, "0"};
+	PGresult   *result;
+	bool        ok =
+		db_query(syncer->db, "postponing a feed", SQL_POSTPONE_FEED, 4, params, &result) == DB_OK;
+
+	if (!ok)
+		log_warning("vendor %s is due again only when its lease is over", vendor_id);
+	PQclear(result);
+	return ok;
+}
+
 /* Another feed goes before this one, or it is to be read otherwise: the vendor is due at once, also
  * if it was claimed meanwhile and not pulled, because this was under way. */
 static void
 pull_again(Syncer *syncer, const char *vendor_id)
 {
-	const char *params[4] = {vendor_id, NULL, NULL, "0"};
-	PGresult   *result;
-
-	if (db_query(syncer->db, "postponing a feed", SQL_POSTPONE_FEED, 4, params, &result) != DB_OK)
-		log_warning("vendor %s is due again only when its lease is over", vendor_id);
-	PQclear(result);
+	(void) make_due(syncer, vendor_id);
 	sync_tell(syncer, vendor_id, "superseded", NULL, NULL);
 }
 
@@ -420,6 +430,24 @@ start_over(Syncer *syncer)
 	assert(syncer->puller != NULL);
 }
 
+/* At the end: whoever goes on does not wait for our leases. A feed that is half applied is
+ * superseded by its next pull. */
+static void
+hand_back(Syncer *syncer)
+{
+	PullResult *pull;
+	bool        ok = db_is_connected(syncer->db);
+
+	for (const Applying *applying = syncer->applying; ok && applying != NULL;
+		 applying = applying->next)
+		ok = make_due(syncer, applying->pull->vendor_id);
+	while (ok && (pull = puller_give_up(syncer->puller)) != NULL)
+	{
+		ok = make_due(syncer, pull->vendor_id);
+		pull_result_free(pull);
+	}
+}
+
 void *
 sync_run(void *unused)
 {
@@ -446,6 +474,7 @@ sync_run(void *unused)
 		if (!db_is_connected(&db))
 			start_over(&syncer);
 	}
+	hand_back(&syncer);
 	close_syncer(&syncer);
 	db_close(&db);
 	return NULL;

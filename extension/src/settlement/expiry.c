@@ -44,7 +44,8 @@ typedef struct ExpiredOrders
 	int          count;
 } ExpiredOrders;
 
-/* Where the last call has stopped, because it had met as many that cannot be closed as it may. */
+/* Where the last call has stopped, if it had met some that cannot be closed and others may be left.
+ */
 static TimestampTz stopped_at = DT_NOBEGIN;
 static int64       stopped_order_id;
 
@@ -83,7 +84,7 @@ last_tried(const ExpiredOrders *expired, const SomeSettled *some)
 /*
  * Closes up to max_orders orders that have run out, the oldest first. Those that cannot be closed
  * are passed over, and, with skip_locked, those whose stock is locked elsewhere, however many they
- * are: behind them others wait. The next call goes on behind many that cannot be closed.
+ * are: behind them others wait. The next call of the session goes on behind those that cannot.
  */
 static int
 expire_orders(int max_orders, bool skip_locked)
@@ -91,24 +92,33 @@ expire_orders(int max_orders, bool skip_locked)
 	TimestampTz after = stopped_at;
 	int64       after_order_id = stopped_order_id;
 	SomeSettled some = {0};
+	bool        is_end;
 
 	lock_for_writing("orders");
 	do
 	{
-		ExpiredOrders expired = lock_expired(max_orders - some.settled, after, after_order_id);
-		int           last;
+		int           wanted = max_orders - some.settled;
+		ExpiredOrders expired = lock_expired(wanted, after, after_order_id);
 
 		CHECK_FOR_INTERRUPTS();
-		if (expired.count == 0)
-			break;
 		settle_some_of(expired.order_ids, expired.count, skip_locked, expire, NULL, &some);
-		last = last_tried(&expired, &some);
-		after = expired.expire_at[last];
-		after_order_id = expired.order_ids[last];
-	} while ((skip_locked || some.failed > 0) && !some_has_failed_often(&some) &&
+		is_end = expired.count < wanted && !some_has_failed_often(&some);
+		if (expired.count > 0)
+		{
+			int last = last_tried(&expired, &some);
+
+			after = expired.expire_at[last];
+			after_order_id = expired.order_ids[last];
+		}
+	} while ((skip_locked || some.failed > 0) && !is_end && !some_has_failed_often(&some) &&
 			 some.settled < max_orders);
-	stopped_at = some_has_failed_often(&some) ? after : DT_NOBEGIN;
-	stopped_order_id = some_has_failed_often(&some) ? after_order_id : 0;
+	if (is_end || (some.failed == 0 && stopped_order_id == 0))
+	{
+		after = DT_NOBEGIN;
+		after_order_id = 0;
+	}
+	stopped_at = after;
+	stopped_order_id = after_order_id;
 	some_warn_of_failures(&some, "expired");
 	return some.settled;
 }

@@ -82,6 +82,7 @@ find_affected_orders(const Shortage *shortages, int count, AffectedOrders *affec
 	int64       *units = palloc(sizeof(int64) * count);
 	Datum        values[4];
 	int          ncomplete = count;
+	bool         is_short = false;
 	uint64       nrows;
 
 	for (int i = 0; i < count; i++)
@@ -89,7 +90,10 @@ find_affected_orders(const Shortage *shortages, int count, AffectedOrders *affec
 		vendor_ids[i] = shortages[i].vendor_id;
 		product_ids[i] = shortages[i].product_id;
 		units[i] = shortages[i].units;
+		is_short |= units[i] > 0;
 	}
+	if (!is_short)
+		return count;
 	values[0] = text_array(vendor_ids, count);
 	values[1] = text_array(product_ids, count);
 	values[2] = int8_array(units, count);

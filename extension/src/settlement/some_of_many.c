@@ -69,17 +69,20 @@ void
 settle_some_of(const int64 *order_ids, int count, bool skip_locked, SettleOrders settle,
 			   void *context, SomeSettled *some)
 {
-	Attempt    attempt = {order_ids, count, skip_locked || some->settled > 0, settle, context, 0};
+	Attempt    attempt = {order_ids, count, skip_locked || some->has_locks, settle, context, 0};
 	ErrorData *error;
 	int        half = count / 2;
 
-	if (some_has_failed_often(some))
+	if (count == 0 || some_has_failed_often(some))
 		return;
 	CHECK_FOR_INTERRUPTS();
 	error = subtransaction_run(attempt_it, &attempt);
 	some->settled += attempt.settled;
 	if (error == NULL)
+	{
+		some->has_locks = true;
 		return;
+	}
 	if (is_nobodys_fault(error->sqlerrcode))
 		ReThrowError(error);
 	if (count == 1)

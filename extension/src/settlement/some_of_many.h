@@ -9,6 +9,7 @@
 typedef struct SomeSettled
 {
 	int         settled;
+	bool        has_locks; /* of some that it has met, settled or not */
 	int         failed;
 	int64       first_failed; /* the order, and why */
 	const char *why;
@@ -21,7 +22,7 @@ typedef int (*SettleOrders)(void *context, const int64 *order_ids, int count, bo
 /*
  * settle_some_of has all of them settled, in a subtransaction; if that fails by an order's own
  * fault, one half after the other until those at fault are alone, and adds up what became of them.
- * Once some are settled, the next ones wait for nobody. It does nothing more when
+ * Once some are locked, the next ones wait for nobody. It does nothing more when
  * some_has_failed_often: each failure costs. Errors that are nobody's fault (locks, conflicts,
  * time-outs, a full disk) are raised.
  */

@@ -189,6 +189,8 @@ def often(times, wanted):
 
 
 def main():
+    for number in (signal.SIGTERM, signal.SIGHUP):      # the servers are stopped then, too
+        signal.signal(number, lambda *_: sys.exit(1))
     words = sys.argv[1:]
     if words[:1] == ["--often"]:
         sys.exit(not often(int(words[1]), words[2:] or list(PARTS)))

@@ -31,6 +31,20 @@ def of_clients(db, ledger, found):
     returns = dict(db.execute("SELECT return_id, order_id FROM order_aggregator.order_return").fetchall())
     found["lost"] += [f"return {number} of order {order}" for order, number in ledger.returned.items() if returns.get(number) != order]
     found["twice"] += [f"order {order}: returned {times} times" for order, times in collections.Counter(returns.values()).items() if times > 1]
+    of_units(found, "order", ledger.units, units_of(db, "order_line"))
+    of_units(found, "the return of order", {order: ledger.units[order] for order in ledger.returned}, units_of(db, "order_return"))
+
+
+def units_of(db, table):
+    """{order: {product: units}}"""
+    units = {}
+    for order, product, quantity in db.execute(f"SELECT order_id, product_id, sum(quantity)::int FROM order_aggregator.{table} GROUP BY 1, 2").fetchall():
+        units.setdefault(order, {})[product] = quantity
+    return units
+
+
+def of_units(found, what, asked, stored):
+    found["otherwise wrong"] += [f"{what} {order} has {stored[order]}, asked for was {units}" for order, units in asked.items() if stored.get(order, units) != units]
 
 
 def of_broker(db, auditor, found):
@@ -60,4 +74,6 @@ def of_vendors(db, vendors, found):
             sold = sum(units.get(product, 0) for units in confirmed.values())
             if sold != given - vendor.shelf[product] or vendor.shelf[product] < 0:
                 found["oversold"].append(f"vendor {name} {product}: {sold} sold, {given} given, {vendor.shelf[product]} left")
-        found["oversold"] += [f"vendor {name}, {at}: was asked for {lines} of {part} and had not so many" for at, part, lines in vendor.sold_short()]
+        over = {(order, attempt): at for order, attempt, at in db.execute(
+            "SELECT order_id, attempt, max(settled_at) FROM order_aggregator.hold WHERE vendor_id = %s AND status IN ('rejected', 'released') GROUP BY 1, 2", [name]).fetchall()}
+        found["oversold"] += [f"vendor {name}, {at}: was asked for {lines} of {part} and had not so many" for at, part, lines in vendor.sold_short(over)]

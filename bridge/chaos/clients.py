@@ -27,18 +27,27 @@ class Ledger:
     def __init__(self):
         self.lock = threading.Lock()
         self.placed = {}            # key -> order
+        self.units = {}             # order -> {product: units} that were asked for
         self.refused, self.cancelled = set(), set()
         self.returned = {}          # order -> return
         self.accepted = []          # (door, asked at, answered at)
+        self.answers = []           # (asked at, answered at) of the refused, too
         self.unexpected = []
         self.retries = 0
         self.twice = []             # keys that were answered with two orders
 
-    def accept(self, key, order, door, asked_at):
+    def accept(self, request, order, door, asked_at):
         with self.lock:
-            if self.placed.setdefault(key, order) != order:
-                self.twice.append(key)
-            self.accepted.append((door, asked_at, time.monotonic()))
+            if self.placed.setdefault(request["idempotencyKey"], order) != order:
+                self.twice.append(request["idempotencyKey"])
+            self.units[order] = {line["productId"]: line["quantity"] for line in request["products"]}
+            self.answers.append((asked_at, time.monotonic()))
+            self.accepted.append((door, *self.answers[-1]))
+
+    def refuse(self, request, asked_at):
+        with self.lock:
+            self.refused.add(request["idempotencyKey"])
+            self.answers.append((asked_at, time.monotonic()))
 
     def some_order(self, chooser):
         with self.lock:
@@ -144,16 +153,21 @@ class SqlClient(Client):
 
     def answered(self, request, asked_at, answer):
         if answer == "OA001":
-            self.ledger.refused.add(request["idempotencyKey"])
+            self.ledger.refuse(request, asked_at)
         elif isinstance(answer, str):
             self.ledger.unexpected.append(f"place_order: {answer}")
         else:
-            self.ledger.accept(request["idempotencyKey"], answer, self.door, asked_at)
+            self.ledger.accept(request, answer, self.door, asked_at)
 
     def cancel(self):
         order = self.ledger.some_order(self.random)
-        if order is not None and self.again(lambda: self.query("SELECT order_aggregator.cancel_order(%s, 'chaos')", [order])) == [("cancelled",)]:
+        if order is None:
+            return
+        answer = self.again(lambda: self.query("SELECT order_aggregator.cancel_order(%s, 'chaos')", [order]))
+        if answer == [("cancelled",)]:
             self.ledger.cancelled.add(order)
+        elif answer != "OA004":
+            self.ledger.unexpected.append(f"cancel_order: {answer}")
 
     def send_back(self):
         """The units are in the next feed: they are not sold before."""
@@ -186,9 +200,9 @@ class HttpClient(Client):
         request, asked_at = self.request(), time.monotonic()
         answer = self.again(lambda: self.send("POST", "/order", json=request))
         if answer.status_code == 201:
-            self.ledger.accept(request["idempotencyKey"], answer.json()["orderId"], self.door, asked_at)
+            self.ledger.accept(request, answer.json()["orderId"], self.door, asked_at)
         elif answer.status_code == 409:
-            self.ledger.refused.add(request["idempotencyKey"])
+            self.ledger.refuse(request, asked_at)
         else:
             self.ledger.unexpected.append(f"POST /order: {answer.status_code} {answer.text}")
 

@@ -15,7 +15,7 @@ OURS = "application_name LIKE 'order-bridge%' OR application_name LIKE 'chaos%'"
 
 
 class Faults:
-    """The faults that a stage can have; play() does one of them."""
+    """The faults that a stage can have; play() does one of them, and returns False if it could not be done."""
 
     def __init__(self, stage, feeds, worker, auditor, seed):
         self.stage, self.feeds, self.worker, self.auditor = stage, feeds, worker, auditor
@@ -66,11 +66,14 @@ class Faults:
         only = os.environ.get("SOAK_FAULTS", "")
         self.kinds = {kind: how for kind, how in self.kinds.items() if any(word in kind for word in only.split(","))}
 
-    def choose(self):
-        return self.random.choices([*self.kinds], [weight for weight, _ in self.kinds.values()])[0]
+    def by_chance(self):
+        """Each kind once, and then for ever any."""
+        yield from self.random.sample([*self.kinds], len(self.kinds))
+        while True:
+            yield self.random.choices([*self.kinds], [weight for weight, _ in self.kinds.values()])[0]
 
     def play(self, kind):
-        self.kinds[kind][1]()
+        return self.kinds[kind][1]() is not False
 
     def some_bridge(self):
         return self.random.choice(self.stage.bridges)
@@ -135,10 +138,14 @@ class Faults:
 
     def disk_full(self):
         """The server may crash over it, even for good; then it is started again."""
+        def told():
+            return sum(text.count("No space left on device") for text in self.stage.logs().values())
+        before = told()
         self.stage.set_disk_full(True)
         self.while_(6)
         self.stage.set_disk_full(False)
         self.stage.run("start", self.stage.leader())
+        return told() > before
 
     def machine_killed(self):
         """The server and who looks after it: only time tells that it is dead."""
@@ -236,6 +243,8 @@ class Faults:
         with contextlib.suppress(psycopg.Error), self.stage.connect() as db, db.transaction():
             db.execute("SELECT FROM order_aggregator.stock WHERE product_id = ANY (%s) FOR UPDATE", [[f"p{n}" for n in self.random.sample(range(12), 3)]])
             self.while_(4)
+            return True
+        return False
 
     def old_transaction(self):
         """One that reads, and keeps all that is dead from being removed."""
@@ -243,22 +252,25 @@ class Faults:
             db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             db.execute("SELECT count(*) FROM order_aggregator.orders")
             self.while_(8)
+            return True
+        return False
 
     def run_sql(self, sql):
         with contextlib.suppress(psycopg.errors.OperationalError, psycopg.errors.LockNotAvailable), self.stage.connect() as db:
             db.execute("SET lock_timeout = '5s'")
             db.execute(sql)
+            return True
+        return False
 
     def table_rewritten(self):
-        self.run_sql(self.random.choice(["VACUUM (FULL, ANALYZE) order_aggregator.stock", "VACUUM FULL order_aggregator.orders", "VACUUM FULL order_aggregator.hold",
+        return self.run_sql(self.random.choice(["VACUUM (FULL, ANALYZE) order_aggregator.stock", "VACUUM FULL order_aggregator.orders", "VACUUM FULL order_aggregator.hold",
                                          "CLUSTER order_aggregator.order_line USING order_line_pkey"]))
 
     def index_rebuilt(self):
-        self.run_sql(self.random.choice(["REINDEX TABLE CONCURRENTLY order_aggregator.orders", "REINDEX TABLE order_aggregator.stock", "REINDEX TABLE CONCURRENTLY order_aggregator.hold"]))
+        return self.run_sql(self.random.choice(["REINDEX TABLE CONCURRENTLY order_aggregator.orders", "REINDEX TABLE order_aggregator.stock", "REINDEX TABLE CONCURRENTLY order_aggregator.hold"]))
 
     def dump(self):
-        # of a leader that changes meanwhile it fails, which harms nobody
-        subprocess.run(["pg_dump", "-Fc", "-f", os.devnull, self.stage.database_url], check=False, capture_output=True, timeout=120)
+        return subprocess.run(["pg_dump", "-Fc", "--no-sync", "-f", os.devnull, self.stage.database_url], check=False, capture_output=True, timeout=120).returncode == 0
 
     # the vendors' side
 
@@ -301,14 +313,22 @@ class Outages:
             return [*itertools.takewhile(lambda entry: entry[2] >= moment, reversed(self.ledger.accepted)), *(("event", at, at) for at in events)]
 
     def note(self, kind, began):
-        """The longest gap of each door from then until now."""
+        """The longest gap of each door from then until now, and the longest that an order which was answered meanwhile had been asked for."""
         accepted, now = self.since(began), time.monotonic()
         gaps = {}
         for door in self.DOORS:
             moments = [began, *sorted(answered for d, _, answered in accepted if d == door), now]
             gaps[door] = max(b - a for a, b in zip(moments, moments[1:]))
-            self.times.setdefault(kind, {}).setdefault(door, []).append(gaps[door])
+        with self.ledger.lock:
+            answers = [*itertools.takewhile(lambda entry: entry[1] >= began, reversed(self.ledger.answers))]
+        gaps["slowest"] = max(answered - asked_at for asked_at, answered in answers)
+        for what, seconds in gaps.items():
+            self.times.setdefault(kind, {}).setdefault(what, []).append(seconds)
         return gaps
+
+    def of_kinds(self, kinds, doors):
+        """All gaps at those doors under faults whose names begin with one of those."""
+        return [seconds for kind, gaps in self.times.items() if kind.startswith(kinds) for door in doors for seconds in gaps[door]]
 
 
 def percentile(values, share):

@@ -15,6 +15,9 @@ from network import Network
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 WHOLE_S = 120       # after a fault everything is there again within that
+COMMAND_S = 300     # a script's command, of which each wait has a bound of its own
+CRASHED = re.compile(r"terminated by signal (4|6|7|8|11)\b|TRAP: |PANIC: |runtime error: ")    # 9 and 15 are ours
+WITHOUT_SPACE = re.compile(r"terminated by signal 6\b|PANIC: ")
 # everything that lasts minutes in a shop lasts seconds here
 PROGRAM_ENV = {"EXPIRE_INTERVAL_MS": "500", "ASK_AGAIN_S": "5", "REQUEST_TIMEOUT_S": "5", "CIRCUIT_OPEN_S": "3", "BROKER_TIMEOUT_S": "5", "RELAY_LEASE_S": "3"}
 
@@ -28,10 +31,11 @@ class Stage:
         self.folder, self.network, self.program_env = pathlib.Path(folder), Network(), dict(PROGRAM_ENV)
 
     def run(self, command, *words):
-        subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, env={**os.environ, **self.program_env}, stdout=subprocess.DEVNULL)
+        subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, env={**os.environ, **self.program_env}, stdout=subprocess.DEVNULL,
+                       timeout=COMMAND_S)
 
     def read(self, command, *words):
-        return subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, capture_output=True, text=True).stdout
+        return subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, capture_output=True, text=True, timeout=COMMAND_S).stdout
 
     def up(self):
         self.run("down")
@@ -58,6 +62,15 @@ class Stage:
 
     def down(self):
         self.run("down")
+
+    def logs(self):
+        """The logs of all that runs, {name: text}."""
+        return {path.name: path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log"))}
+
+    def crashes(self):
+        """What the logs tell of crashes that were not ours; a server without space on its disk may give itself up."""
+        return [f"{name}: {line}" for name, text in self.logs().items() for line in text.splitlines()
+                if CRASHED.search(line) and not ("No space left on device" in text and WITHOUT_SPACE.search(line))]
 
     def connect(self):
         return psycopg.connect(self.database_url, autocommit=True, connect_timeout=2)
@@ -137,7 +150,10 @@ class Cluster(Stage):
     script, databases, brokers, bridges = "cluster", ["pg1", "pg2"], ["rabbit1", "rabbit2", "rabbit3"], ["bridge1", "bridge2"]
 
     def leader(self):
-        return self.read("leader").strip()
+        """Waits until there is one that answers."""
+        name = self.wait_until(lambda: self.read("leader").strip().replace("none", ""))
+        assert name, f"no database led for {WHOLE_S} s"
+        return name
 
     def follower(self):
         return next(name for name in self.databases if name != self.leader())

@@ -4,6 +4,7 @@ They are not the software under test and keep what they know; they go away and c
 still, their connections are cut, their feeds fail and their clocks go wrong.
 """
 
+import datetime
 import email.utils
 import http.server
 import json
@@ -37,7 +38,7 @@ class Vendor:
                 is_wanted = part not in self.unwanted
                 is_there = all(self.shelf[p] >= q for p, q in lines.items())
                 if is_wanted and not is_there:
-                    self.shortages.append((time.strftime("%H:%M:%S"), part, lines, dict(self.shelf), dict(self.taken)))
+                    self.shortages.append((datetime.datetime.now(datetime.timezone.utc), part, lines, dict(self.shelf), dict(self.taken)))
                 if is_wanted and is_there and self.random.random() < 0.93:
                     self.decided[part] = "confirmed"
                     self.taken[part] = lines
@@ -62,11 +63,13 @@ class Vendor:
         with self.lock:
             return [{"id": p, "quantity": q, "price": 1 + VENDORS.index(self.name)} for p, q in self.shelf.items()]
 
-    def sold_short(self):
-        """Units that were promised to an order and were not there; not those of an order that was over by then, nor those that it had
-        itself taken for orders that were over: it was told of them later than it was asked."""
-        return [(at, part, lines) for at, part, lines, shelf, taken in self.shortages if part not in self.unwanted
-                and any(shelf[p] + sum(units.get(p, 0) for other, units in taken.items() if other in self.unwanted) < q for p, q in lines.items())]
+    def sold_short(self, over):
+        """Units that were promised to an order and were not there when it was asked for them; over: since when the database has done with a part.
+        Not those of a part that was over by then, nor those that it had itself taken for such parts: it was told of them later than it was asked."""
+        def is_over(part, at):
+            return part in over and over[part] <= at
+        return [(at, part, lines) for at, part, lines, shelf, taken in self.shortages if not is_over(part, at)
+                and any(shelf[p] + sum(units.get(p, 0) for other, units in taken.items() if is_over(other, at)) < q for p, q in lines.items())]
 
 
 class Feeds(http.server.ThreadingHTTPServer):

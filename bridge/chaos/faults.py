@@ -109,6 +109,8 @@ class Faults:
     def bridge_told_to_stop(self):
         name = self.some_bridge()
         self.stage.run("stop", name)
+        end = self.stage.last_line(name)
+        assert end.endswith(" stopped"), f"it did not end in order: {end}"
         self.stage.run("start", name)
 
     def bridge_frozen(self):
@@ -139,7 +141,7 @@ class Faults:
     def disk_full(self):
         """The server may crash over it, even for good; then it is started again."""
         def told():
-            return sum(text.count("No space left on device") for text in self.stage.logs().values())
+            return self.stage.log(self.stage.leader()).count("No space left on device")
         before = told()
         self.stage.set_disk_full(True)
         self.while_(6)

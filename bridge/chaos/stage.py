@@ -63,13 +63,19 @@ class Stage:
     def down(self):
         self.run("down")
 
-    def logs(self):
-        """The logs of all that runs, {name: text}."""
-        return {path.name: path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log"))}
+    def log(self, name):
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def last_line(self, name):
+        """Of a log."""
+        with (self.folder / f"{name}.log").open("rb") as file:
+            file.seek(-min(4096, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            return file.read().decode(errors="replace").rstrip().rsplit("\n", 1)[-1]
 
     def crashes(self):
         """What the logs tell of crashes that were not ours; a server without space on its disk may give itself up."""
-        return [f"{name}: {line}" for name, text in self.logs().items() for line in text.splitlines()
+        logs = {path.stem: self.log(path.stem) for path in sorted(self.folder.glob("*.log"))}
+        return [f"{name}: {line}" for name, text in logs.items() for line in text.splitlines()
                 if CRASHED.search(line) and not ("No space left on device" in text and WITHOUT_SPACE.search(line))]
 
     def connect(self):

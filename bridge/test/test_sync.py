@@ -584,6 +584,7 @@ def test_a_bridge_that_is_told_to_stop_leaves_its_vendors_to_the_next_one(world,
         other.rollback()
     world.ready_bridge("--roles=http,sync")
     wait_until(lambda: world.value("SELECT last_sync_status = 'applied' FROM order_aggregator.vendor WHERE vendor_id = 'many'"), what="the whole feed")
+    assert [row[0] for row in world.db.execute("SELECT status FROM order_aggregator.feed_sync WHERE vendor_id = 'many' ORDER BY sync_id")] == ["failed", "applied"]
     world.consistent()
 
 

@@ -122,11 +122,12 @@ sync_set_aside(Syncer *syncer, Applying *applying, DbOutcome outcome, const PGre
 		   now_us + delay_us < applying->give_up_us && !stop_requested();
 }
 
-/* Has the vendor due at once; false if that could not be said. */
+/* Has the vendor due at once, and gives up a feed of it that was begun, if it is given; false if
+ * that could not be said. */
 static bool
-make_due(Syncer *syncer, const char *vendor_id)
+make_due(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *message)
 {
-	const char *params[4] = {vendor_id, NULL, NULL, "0"};
+	const char *params[4] = {vendor_id, sync_id, message, "0"};
 	PGresult   *result;
 	bool        ok =
 		db_query(syncer->db, "postponing a feed", SQL_POSTPONE_FEED, 4, params, &result) == DB_OK;
@@ -142,7 +143,7 @@ make_due(Syncer *syncer, const char *vendor_id)
 static void
 pull_again(Syncer *syncer, const char *vendor_id)
 {
-	(void) make_due(syncer, vendor_id);
+	(void) make_due(syncer, vendor_id, NULL, NULL);
 	sync_tell(syncer, vendor_id, "superseded", NULL, NULL);
 }
 
@@ -430,8 +431,7 @@ start_over(Syncer *syncer)
 	assert(syncer->puller != NULL);
 }
 
-/* At the end: whoever goes on does not wait for our leases. A feed that is half applied is
- * superseded by its next pull. */
+/* At the end: whoever goes on does not wait for our leases, nor for a feed that is half applied. */
 static void
 hand_back(Syncer *syncer)
 {
@@ -440,10 +440,12 @@ hand_back(Syncer *syncer)
 
 	for (const Applying *applying = syncer->applying; ok && applying != NULL;
 		 applying = applying->next)
-		ok = make_due(syncer, applying->pull->vendor_id);
+		ok = make_due(syncer, applying->pull->vendor_id,
+					  applying->stage != STAGE_BEGIN ? applying->sync_id : NULL,
+					  "the bridge was told to stop");
 	while (ok && (pull = puller_give_up(syncer->puller)) != NULL)
 	{
-		ok = make_due(syncer, pull->vendor_id);
+		ok = make_due(syncer, pull->vendor_id, NULL, NULL);
 		pull_result_free(pull);
 	}
 }

@@ -60,6 +60,12 @@ def as_requests(summary):
     return {"value": summary["requests"] / summary["us"] * 1e6, "p50_ms": summary["p50"], "p99_ms": summary["p99"], "longest_ms": summary["max"]}
 
 
+def at_half(summary, what):
+    """A round of requests below the top, of wrk's summary: how long they took, of so many a second."""
+    found = as_requests(summary)
+    return {"value": found["p99_ms"], "p50_ms": found["p50_ms"], "longest_ms": found["longest_ms"], f"{what}_per_second": found["value"]}
+
+
 # ---------- RabbitMQ ----------
 
 def channel():

@@ -19,8 +19,8 @@ import resource
 import socket
 
 from common import Figures, check, connect, empty, empty_plpgsql, fresh, make_wal_files, percentile, servers, settings, wrk
-from floors import add_floors, fsync_floor, http_echo, insert_floor
-from peers_of_http import Bridge, Node, at_half
+from floors import add_floors, at_half, fsync_floor, http_echo, insert_floor
+from peers_of_http import Bridge, Node
 from stalls import Stalls
 
 SECONDS, ROUNDS = int(os.environ.get("BENCH_SECONDS", 5)), int(os.environ.get("BENCH_ROUNDS", 5))

@@ -44,8 +44,3 @@ class Bridge:
 
     def __exit__(self, *_):
         servers("stop", "bridge")
-
-
-def at_half(summary, what):
-    """A round, of wrk's summary, of a load below the top."""
-    return {"value": summary["p99"], "p50_ms": summary["p50"], "longest_ms": summary["max"], f"{what}_per_second": summary["requests"] / summary["us"] * 1e6}

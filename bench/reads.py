@@ -13,8 +13,8 @@ Environment: BENCH_SECONDS (10), HTTP_CONNECTIONS (64), BENCH_ROUNDS (5).
 import os
 
 from common import SECONDS, Figures, connect, empty, fresh, servers, wrk
-from floors import add_floors, as_requests, http_echo
-from peers_of_http import Bridge, Node, at_half
+from floors import add_floors, as_requests, at_half, http_echo
+from peers_of_http import Bridge, Node
 
 CONNECTIONS, ROUNDS = int(os.environ.get("HTTP_CONNECTIONS", 64)), int(os.environ.get("BENCH_ROUNDS", 5))
 PRODUCTS, ORDERS = 10_000, 100_000

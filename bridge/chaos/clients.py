@@ -30,8 +30,7 @@ class Ledger:
         self.units = {}             # order -> {product: units} that were asked for
         self.refused, self.cancelled = set(), set()
         self.returned = {}          # order -> return
-        self.accepted = []          # (door, asked at, answered at)
-        self.answers = []           # (asked at, answered at) of the refused, too
+        self.answers = []           # (door, None where it was refused; asked at, answered at)
         self.unexpected = []
         self.retries = 0
         self.twice = []             # keys that were answered with two orders
@@ -41,13 +40,12 @@ class Ledger:
             if self.placed.setdefault(request["idempotencyKey"], order) != order:
                 self.twice.append(request["idempotencyKey"])
             self.units[order] = {line["productId"]: line["quantity"] for line in request["products"]}
-            self.answers.append((asked_at, time.monotonic()))
-            self.accepted.append((door, *self.answers[-1]))
+            self.answers.append((door, asked_at, time.monotonic()))
 
     def refuse(self, request, asked_at):
         with self.lock:
             self.refused.add(request["idempotencyKey"])
-            self.answers.append((asked_at, time.monotonic()))
+            self.answers.append((None, asked_at, time.monotonic()))
 
     def some_order(self, chooser):
         with self.lock:

@@ -309,21 +309,19 @@ class Outages:
         return True
 
     def since(self, moment):
-        """Orders answered since then, and events; the last ones are at the end."""
+        """Orders answered since then, refused or not, and events."""
         events = itertools.takewhile(lambda at: at >= moment, reversed(self.auditor.moments))
         with self.ledger.lock:
-            return [*itertools.takewhile(lambda entry: entry[2] >= moment, reversed(self.ledger.accepted)), *(("event", at, at) for at in events)]
+            return [*itertools.takewhile(lambda entry: entry[2] >= moment, reversed(self.ledger.answers)), *(("event", at, at) for at in events)]
 
     def note(self, kind, began):
         """The longest gap of each door from then until now, and the longest that an order which was answered meanwhile had been asked for."""
-        accepted, now = self.since(began), time.monotonic()
+        answers, now = self.since(began), time.monotonic()
         gaps = {}
         for door in self.DOORS:
-            moments = [began, *sorted(answered for d, _, answered in accepted if d == door), now]
+            moments = [began, *sorted(answered for d, _, answered in answers if d == door), now]
             gaps[door] = max(b - a for a, b in zip(moments, moments[1:]))
-        with self.ledger.lock:
-            answers = [*itertools.takewhile(lambda entry: entry[1] >= began, reversed(self.ledger.answers))]
-        gaps["slowest"] = max(answered - asked_at for asked_at, answered in answers)
+        gaps["slowest"] = max(answered - asked_at for _, asked_at, answered in answers)
         for what, seconds in gaps.items():
             self.times.setdefault(kind, {}).setdefault(what, []).append(seconds)
         return gaps

@@ -83,8 +83,9 @@ class Soak:
             kind = next(kinds, None)
             if kind is None:
                 break
-            at, leader = time.monotonic(), self.stage.leader()
+            at = time.monotonic()
             try:
+                leader = self.stage.leader()
                 has_happened = faults.play(kind)
             except (OSError, subprocess.SubprocessError, psycopg.Error, AssertionError) as error:
                 self.ledger.unexpected.append(f"{kind}: {error!r}")

@@ -86,7 +86,7 @@ def test_what_may_be_our_fault_is_sent_again_when_it_is_allowed(world, forbidden
         wait_until(lambda: world.depth(queue) == 10, what="the orders")
         wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event WHERE reply_text LIKE 'ACCESS_REFUSED%%'") == forbidden, what="the deferral")
         assert parked(world) == []
-        wait_until(lambda: world.value("SELECT min(tries) FROM order_aggregator.deferred_event") >= 3, what="each of them to be due some more times, while nothing else comes")
+        wait_until(lambda: world.value("SELECT min(tries) FROM order_aggregator.deferred_event") >= 5, what="each of them to be due some more times, while nothing else comes")
         assert world.place(10) == 10
         wait_until(lambda: world.depth(queue) == 20, what="later orders")
         bridge.stop()

@@ -119,13 +119,14 @@ reply_unavailable(Job *jobs, const char *why)
 
 /* ---------- lists ---------- */
 
-/* Why an order that nobody waits for any more has not been placed. */
-static const char *
-why_late(const Job *job)
+/* Answers one that is not tried any more what it was that kept it from being placed. */
+static void
+give_up(Job *job)
 {
-	return job->times_apart > 0 ? "the database cannot do it now"
-		   : job->tries > 0     ? "another transaction has locked what it needs"
-								: "the database is away";
+	problem_unavailable(job, job->times_apart > 0 ? "the database cannot do it now"
+							 : job->tries > 0     ? "another transaction has locked what it needs"
+												  : "the database is away");
+	job_free(job);
 }
 
 /* Answers the jobs whose time is up and returns the others. */
@@ -148,8 +149,7 @@ drop_overdue(Placer *placer, Job *jobs)
 			end = &job->next;
 			continue;
 		}
-		problem_unavailable(job, why_late(job));
-		job_free(job);
+		give_up(job);
 	}
 	*end = NULL;
 	return kept;
@@ -189,10 +189,8 @@ split(Job *jobs)
 static void
 set_aside(Placer *placer, Job *job)
 {
-	if (intake_add_later(placer->lane->aside, job))
-		return;
-	problem_unavailable(job, why_late(job));
-	job_free(job);
+	if (!intake_add_later(placer->lane->aside, job))
+		give_up(job);
 }
 
 static void

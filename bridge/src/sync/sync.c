@@ -72,17 +72,29 @@ sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id, const ch
 	sync_tell(syncer, vendor_id, status, NULL, params[3]);
 }
 
+/* Gives up a feed that was begun, if one is given, and has the vendor due so many seconds later;
+ * false if that could not be said. */
+static bool
+make_due(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *message,
+		 const char *seconds)
+{
+	const char *params[4] = {vendor_id, sync_id, message, seconds};
+	PGresult   *result;
+	bool        ok =
+		db_query(syncer->db, "postponing a feed", SQL_POSTPONE_FEED, 4, params, &result) == DB_OK;
+
+	if (!ok)
+		log_warning("vendor %s is due again only when its lease is over", vendor_id);
+	PQclear(result);
+	return ok;
+}
+
 /* The database could not apply the feed now: through no fault of the vendor's, so it is pulled
  * again soon. */
 static void
 postpone(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *message)
 {
-	const char *params[4] = {vendor_id, sync_id, message, POSTPONE_S};
-	PGresult   *result;
-
-	if (db_query(syncer->db, "postponing a feed", SQL_POSTPONE_FEED, 4, params, &result) != DB_OK)
-		log_warning("vendor %s is due again only when its lease is over", vendor_id);
-	PQclear(result);
+	(void) make_due(syncer, vendor_id, sync_id, message, POSTPONE_S);
 	sync_tell(syncer, vendor_id, "failed", NULL, message);
 }
 
@@ -122,28 +134,12 @@ sync_set_aside(Syncer *syncer, Applying *applying, DbOutcome outcome, const PGre
 		   now_us + delay_us < applying->give_up_us && !stop_requested();
 }
 
-/* Has the vendor due at once, and gives up a feed of it that was begun, if it is given; false if
- * that could not be said. */
-static bool
-make_due(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *message)
-{
-	const char *params[4] = {vendor_id, sync_id, message, "0"};
-	PGresult   *result;
-	bool        ok =
-		db_query(syncer->db, "postponing a feed", SQL_POSTPONE_FEED, 4, params, &result) == DB_OK;
-
-	if (!ok)
-		log_warning("vendor %s is due again only when its lease is over", vendor_id);
-	PQclear(result);
-	return ok;
-}
-
 /* Another feed goes before this one, or it is to be read otherwise: the vendor is due at once, also
  * if it was claimed meanwhile and not pulled, because this was under way. */
 static void
 pull_again(Syncer *syncer, const char *vendor_id)
 {
-	(void) make_due(syncer, vendor_id, NULL, NULL);
+	(void) make_due(syncer, vendor_id, NULL, NULL, "0");
 	sync_tell(syncer, vendor_id, "superseded", NULL, NULL);
 }
 
@@ -442,10 +438,10 @@ hand_back(Syncer *syncer)
 		 applying = applying->next)
 		ok = make_due(syncer, applying->pull->vendor_id,
 					  applying->stage != STAGE_BEGIN ? applying->sync_id : NULL,
-					  "the bridge was told to stop");
+					  "the bridge was told to stop", "0");
 	while (ok && (pull = puller_give_up(syncer->puller)) != NULL)
 	{
-		ok = make_due(syncer, pull->vendor_id, NULL, NULL);
+		ok = make_due(syncer, pull->vendor_id, NULL, NULL, "0");
 		pull_result_free(pull);
 	}
 }

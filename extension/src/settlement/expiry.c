@@ -93,6 +93,7 @@ expire_orders(int max_orders, bool skip_locked)
 	int64       after_order_id = stopped_order_id;
 	SomeSettled some = {0};
 	bool        is_end;
+	bool        stops_here;
 
 	lock_for_writing("orders");
 	do
@@ -112,13 +113,9 @@ expire_orders(int max_orders, bool skip_locked)
 		}
 	} while ((skip_locked || some.failed > 0) && !is_end && !some_has_failed_often(&some) &&
 			 some.settled < max_orders);
-	if (is_end || (some.failed == 0 && stopped_order_id == 0))
-	{
-		after = DT_NOBEGIN;
-		after_order_id = 0;
-	}
-	stopped_at = after;
-	stopped_order_id = after_order_id;
+	stops_here = !is_end && (some.failed > 0 || stopped_order_id != 0);
+	stopped_at = stops_here ? after : DT_NOBEGIN;
+	stopped_order_id = stops_here ? after_order_id : 0;
 	some_warn_of_failures(&some, "expired");
 	return some.settled;
 }

@@ -70,6 +70,22 @@ read_shortages(int *count)
 	return shortages;
 }
 
+/* The vendors and products of shortages, as two arrays. */
+static void
+set_offers(Datum *values, const Shortage *shortages, int count)
+{
+	const char **vendor_ids = palloc(sizeof(char *) * count);
+	const char **product_ids = palloc(sizeof(char *) * count);
+
+	for (int i = 0; i < count; i++)
+	{
+		vendor_ids[i] = shortages[i].vendor_id;
+		product_ids[i] = shortages[i].product_id;
+	}
+	values[0] = text_array(vendor_ids, count);
+	values[1] = text_array(product_ids, count);
+}
+
 /*
  * Finds the newest orders that together hold the units that are short, of as many shortages as
  * there is room for, and of the first one that has any in any case; returns how many shortages.
@@ -77,25 +93,20 @@ read_shortages(int *count)
 static int
 find_affected_orders(const Shortage *shortages, int count, AffectedOrders *affected, int max_orders)
 {
-	const char **vendor_ids = palloc(sizeof(char *) * count);
-	const char **product_ids = palloc(sizeof(char *) * count);
-	int64       *units = palloc(sizeof(int64) * count);
-	Datum        values[4];
-	int          ncomplete = count;
-	bool         is_short = false;
-	uint64       nrows;
+	int64 *units = palloc(sizeof(int64) * count);
+	Datum  values[4];
+	int    ncomplete = count;
+	bool   is_short = false;
+	uint64 nrows;
 
 	for (int i = 0; i < count; i++)
 	{
-		vendor_ids[i] = shortages[i].vendor_id;
-		product_ids[i] = shortages[i].product_id;
 		units[i] = shortages[i].units;
 		is_short |= units[i] > 0;
 	}
 	if (!is_short)
 		return count;
-	values[0] = text_array(vendor_ids, count);
-	values[1] = text_array(product_ids, count);
+	set_offers(values, shortages, count);
 	values[2] = int8_array(units, count);
 	values[3] = Int64GetDatum((int64) max_orders + 1); /* one more says that there are more */
 	plan_execute(PLAN_ORDERS_HOLDING, values, NULL, SPI_OK_SELECT);
@@ -103,9 +114,7 @@ find_affected_orders(const Shortage *shortages, int count, AffectedOrders *affec
 	if (nrows > (uint64) max_orders)
 	{
 		nrows = max_orders;
-		ncomplete = (int) spi_int64(nrows, 1) - 1;
-		if (ncomplete < spi_int64(0, 1))
-			ncomplete = (int) spi_int64(0, 1);
+		ncomplete = (int) Max(spi_int64(nrows, 1) - 1, spi_int64(0, 1));
 	}
 	for (uint64 row = 0; row < nrows && spi_int64(row, 1) <= ncomplete; row++)
 	{
@@ -123,17 +132,9 @@ find_affected_orders(const Shortage *shortages, int count, AffectedOrders *affec
 static void
 note_tried(const Shortage *shortages, int count)
 {
-	const char **vendor_ids = palloc(sizeof(char *) * count);
-	const char **product_ids = palloc(sizeof(char *) * count);
-	Datum        values[2];
+	Datum values[2];
 
-	for (int i = 0; i < count; i++)
-	{
-		vendor_ids[i] = shortages[i].vendor_id;
-		product_ids[i] = shortages[i].product_id;
-	}
-	values[0] = text_array(vendor_ids, count);
-	values[1] = text_array(product_ids, count);
+	set_offers(values, shortages, count);
 	plan_execute(PLAN_FORGET_SHORTAGES, NULL, NULL, SPI_OK_DELETE);
 	plan_execute(PLAN_SHORTAGES_TRIED, values, NULL, SPI_OK_UPDATE);
 }

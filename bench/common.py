@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -21,7 +22,9 @@ def servers(command, *words):
 
 
 def fresh():
-    """Stops and forgets what an earlier run has left."""
+    """Stops and forgets what an earlier run has left; what is started from now on is stopped, too, when we are told to end."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
     OUT.mkdir(parents=True, exist_ok=True)
     servers("down")
     shutil.rmtree(RUN, ignore_errors=True)

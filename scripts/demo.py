@@ -10,6 +10,7 @@ import concurrent.futures
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -235,6 +236,8 @@ def finish():
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):      # the servers are stopped then, too
+        signal.signal(number, lambda *_: sys.exit(1))
     try:
         main()
     except BaseException as error:

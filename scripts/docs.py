@@ -60,7 +60,7 @@ def settings_page():
 
 def metrics_page():
     lines = ["# Metrics", "", "Made by `make docs` from `bridge/src/base/metrics.c` and `roles.c`. `GET /metrics`; every name",
-             "begins with `order_bridge_`.", "",
+             "begins with `order_bridge_`. [alerts.yml](alerts.yml) has the alarms as rules for Prometheus.", "",
              "| metric | kind | meaning | alarm |", "| --- | --- | --- | --- |"]
     lines += [f"| `{name}` | {kind} | {text} | {alarm} |" for name, kind, text, alarm in metrics()]
     return "\n".join(lines) + "\n"
@@ -187,6 +187,12 @@ def openapi():
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
+def without_rule():
+    """Metrics that have an alarm, and no rule in docs/alerts.yml."""
+    rules = set(re.findall(r"order_bridge_(\w+)", (TOP / "docs/alerts.yml").read_text()))
+    return [name for name, _, _, alarm in metrics() if alarm and name.split("{")[0] not in rules]
+
+
 def main():
     pages = {
         "bridge/openapi.json": openapi(),
@@ -202,7 +208,9 @@ def main():
     if "--check" in sys.argv[1:]:
         for name in differ:
             print(f"{name} differs from the code: run make docs")
-        return 1 if differ else 0
+        for name in without_rule():
+            print(f"docs/alerts.yml has no rule for {name}, which has an alarm")
+        return 1 if differ or without_rule() else 0
     for name in differ:
         (TOP / name).write_text(pages[name])
         print(f"{name} written")

@@ -62,6 +62,12 @@ DELETE FROM product;
 UPDATE vendor SET vendor_id = 'z' WHERE vendor_id = 'a';
 UPDATE product SET product_id = 'z';
 UPDATE vendor SET name = 'A' WHERE vendor_id = 'a';
+-- nor one that a login may answer for: the next vendor of that id would be answered for by it
+SELECT register_vendor('l', 'Vendor L', NULL, 30), configure_vendor('l', logins => ARRAY[current_user::text]);
+DELETE FROM vendor WHERE vendor_id = 'l';
+UPDATE vendor SET vendor_id = 'm' WHERE vendor_id = 'l';
+SELECT configure_vendor('l', logins => '{}');
+DELETE FROM vendor WHERE vendor_id = 'l';
 DELETE FROM vendor WHERE vendor_id = 'b';
 SELECT vendor_id FROM vendor;
 BEGIN;

@@ -37,6 +37,14 @@ SELECT * FROM check_consistency();
 -- most_stock compares, so it looks at everything
 SELECT place_order('c', '[{"productId": "x", "quantity": 1}]', strategy => 'most_stock') IS NOT NULL AS placed;
 SELECT ctid = :'before' AS untouched FROM stock WHERE vendor_id = 'a';
+-- and what it is about to give the lanes is a vendor's, too
+BEGIN;
+SELECT register_vendor('more', 'More', NULL, 90), register_vendor('less', 'Less', NULL, 10);
+SELECT sync_vendor_stock(v, jsonb_build_array(jsonb_build_object('id', 'm', 'quantity', q, 'price', p))) -> 'new' AS new FROM (VALUES ('more', 1000, 9), ('less', 800, 3)) AS f(v, q, p);
+SELECT configure_product('m', lanes => 16);
+SELECT place_order('c', '[{"productId": "m", "quantity": 1}]', strategy => 'most_stock') AS of_most \gset
+SELECT vendor_id, unit_price FROM hold WHERE order_id = :of_most;
+ROLLBACK;
 
 -- a batch, a cancel, a confirmation, a return: of units wherever they are
 SELECT count(*), count(error) FROM place_orders((SELECT jsonb_agg(jsonb_build_object('customerId', 'c', 'products', '[{"productId": "x", "quantity": 5}]'::jsonb)) FROM generate_series(1, 20)));

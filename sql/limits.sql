@@ -53,6 +53,10 @@ SELECT count(*) FROM shortage;
 -- those that the vendor has again are over
 SELECT f ->> 'changed' AS changed, jsonb_array_length(f -> 'oversold') AS noted FROM sync_vendor_stock('b', (SELECT jsonb_agg(CASE WHEN o ->> 'id' IN ('o1000', 'o3000') THEN o || '{"quantity": 2}' ELSE o END) FROM jsonb_array_elements(pg_temp.offers(1)) AS o)) AS f;
 SELECT count(*) FROM shortage;
+-- numbers that are short here and long as text
+SELECT register_vendor('l', 'Long', NULL, 90);
+SELECT e->>'index' AS index, e->>'error' AS error FROM jsonb_array_elements(sync_vendor_stock('l', '[{"id": "n", "quantity": 1e131071}, {"id": "n", "quantity": 1e-16383}, {"id": "n", "quantity": 1, "price": 1e-16383}, {"id": "m", "quantity": 1}]') -> 'skipped') AS e;
+SELECT outcome, detail FROM apply_vendor_replies('[{"orderId": 1e131071, "vendorId": "a", "attempt": 1, "status": "confirmed"}, {"orderId": 1e-16383, "vendorId": 1e-16383, "attempt": 1, "status": "confirmed"}]');
 -- replies, and reasons
 SELECT outcome, count(*) FROM apply_vendor_replies((SELECT jsonb_agg('{}'::jsonb) FROM generate_series(1, 10000))) GROUP BY 1;
 SELECT * FROM apply_vendor_replies((SELECT jsonb_agg('{}'::jsonb) FROM generate_series(1, 10001)));
@@ -74,6 +78,15 @@ SELECT return_order(:id, '[{"lineNo": 1, "productId": "o", "quantity": 1}]');
 SELECT return_order(:id, '[{"lineNo": 1, "vendorId": "b", "quantity": 1}]');
 SELECT return_order(:id, '[{"lineNo": 1, "quantity": 3}, {"productId": "n", "vendorId": "a", "quantity": 1}]') > 0 AS returned;
 SELECT return_order(:id, '[{"productId": "n", "quantity": 1}]');
+-- units cannot go back to an offer that somebody has removed by hand, but they can come back
+BEGIN;
+DELETE FROM stock WHERE product_id = 'o' AND vendor_id = 'a';
+SAVEPOINT without;
+SELECT return_order(:id);
+ROLLBACK TO without;
+SELECT return_order(:id, '[{"productId": "o", "quantity": 1}]', restock => false) > 0 AS returned;
+SELECT * FROM check_consistency();
+ROLLBACK;
 SELECT return_order(:id) > 0 AS the_rest;
 SELECT line_no, quantity FROM order_return ORDER BY return_id, line_no;
 SELECT * FROM check_consistency();

@@ -52,6 +52,10 @@ SELECT count(*) FROM unroutable_event WHERE event_id IN (1048577, 1048578);
 SELECT count(*) FROM deferred_events(10, 1000000);
 UPDATE parked_event SET retry_at = now() WHERE retry_at IS NOT NULL;
 SELECT event_id, routing_key, mandatory, payload FROM deferred_events(10, 1000000);
+-- however often it has been tried
+UPDATE parked_event SET tries = 1024 WHERE event_id = 1048577;
+SELECT defer_events(ARRAY[1048577], 'full');
+SELECT tries, retry_at - now() BETWEEN '7 seconds' AND '8 seconds' AS pauses FROM deferred_event WHERE event_id = 1048577;
 SELECT deferred_events_sent(ARRAY[1048577]), park_event(1048578, 406, 'PRECONDITION_FAILED');
 SELECT event_id FROM deferred_event;
 SELECT event_id, reply_code, redriven_at IS NULL AS waits FROM parked_event WHERE event_id > 100 ORDER BY 1;

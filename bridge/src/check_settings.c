@@ -131,6 +131,7 @@ check_broker(void)
 		return false;
 	ok &= is_fine("RABBITMQ_URL", broker_nodes_parse(&nodes, config.rabbitmq_url));
 	broker_nodes_free(&nodes);
+	broker_set_placed_queue(config.placed_queue);
 	return ok;
 }
 

@@ -33,17 +33,18 @@
 #include "sync/feed_headers.h"
 #include "sync/sync.h"
 
-#define READ_THREADS   2
-#define CHANGE_THREADS 2
-#define LIST_THREADS   2
-#define SYNC_THREADS   4   /* so many vendors keep one waiting */
-#define READS_MAX      256 /* answered by one statement at most */
-#define LISTS_MAX      64
-#define QUERY_JOBS_MAX 1000
-#define LIST_JOBS_MAX  100
-#define THREADS_MAX    32
-#define REDRIVE_MAX    100000
-#define STOP_S         30 /* all but the wait for the requests that are under way */
+#define READ_THREADS     2
+#define CHANGE_THREADS   2
+#define LIST_THREADS     2
+#define SYNC_THREADS     4   /* so many vendors keep one waiting */
+#define READS_MAX        256 /* answered by one statement at most */
+#define LISTS_MAX        64
+#define QUERY_JOBS_MAX   1000
+#define LIST_JOBS_MAX    100
+#define THREADS_MAX      32
+#define REDRIVE_MAX      100000
+#define LAST_REQUESTS_MS 2000 /* for what clients have begun to send when we are told to stop */
+#define STOP_S           30   /* all but the wait for the requests that are under way */
 
 static const char synopsis[] = "run | sync | status | redrive | check-config | doctor";
 static const char about[] =
@@ -261,7 +262,10 @@ static void
 stop_http(HttpRole *http)
 {
 	if (http->server != NULL)
+	{
 		http_quiesce(http->server);
+		http_wait_until_quiet(http->server, LAST_REQUESTS_MS);
+	}
 	for (ApiQueue queue = QUEUE_NONE + 1; queue < QUEUE_COUNT; queue++)
 		intake_close(http->intakes.queues[queue]);
 	for (int i = 0; i < http->threads.count; i++)

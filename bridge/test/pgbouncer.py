@@ -1,7 +1,9 @@
 """A private PgBouncer, for tests and benchmarks."""
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import urllib.parse
 
@@ -51,6 +53,12 @@ max_client_conn = 1000
         """The same URL by way of the pooler."""
         url = urllib.parse.urlsplit(url)
         return url._replace(netloc=f"{url.username}:{url.password}@127.0.0.1:{self.port}").geturl()
+
+    def lead_to(self, port):
+        """To a server at another port, from the next transaction on."""
+        ini = self.folder / "ini"
+        ini.write_text(re.sub(r"(?<= port=)\d+", str(port), ini.read_text(), count=1))
+        self.process.send_signal(signal.SIGHUP)
 
     def kill(self):
         self.process.kill()

@@ -54,7 +54,8 @@ fake_relay(void)
 	fake_forget_answers();
 	memset(&fake, 0, sizeof(fake));
 	fake.now_ms = 100000;
-	config = (Config){.relay_window = 400,
+	config = (Config){.placed_queue = true,
+					  .relay_window = 400,
 					  .relay_window_bytes = 4000,
 					  .broker_timeout_s = 10,
 					  .relay_lease_s = 30,

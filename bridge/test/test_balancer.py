@@ -158,6 +158,30 @@ def test_nginx_as_it_is_documented(world):
     world.consistent()
 
 
+def test_what_has_begun_when_a_bridge_is_told_to_stop_is_served(world):
+    """Half of a request is there, and no new connection is taken any more: the rest still counts."""
+    world.stock(a={"x": 10})
+    bridge = world.ready_bridge("--roles=http")
+    url = urllib.parse.urlsplit(bridge.url)
+    body = b'{"productId": "x", "quantity": 1}'
+    with socket.create_connection((url.hostname, url.port), timeout=PATIENCE_S) as client:
+        client.sendall(b"POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:10])
+        assert requests.get(f"{bridge.url}/healthz", timeout=PATIENCE_S).status_code == 200    # and so it has been read
+        bridge.process.terminate()
+
+        def refuses():
+            try:
+                socket.create_connection((url.hostname, url.port), timeout=PATIENCE_S).close()
+            except ConnectionRefusedError:
+                return True
+        wait_until(refuses, what="the bridge to take no more")
+        client.sendall(body[10:])
+        answer = client.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 201 ") and b"\r\nConnection: close\r\n" in answer, answer
+    assert bridge.process.wait(timeout=PATIENCE_S) == 0
+    assert world.statuses() == {"pending": 1}
+
+
 def test_the_service_manager_is_asked_for_time(world, tmp_path):
     """systemd kills what has not ended in time; a request under way may take longer, drained or not."""
     for drain_s in (0, 2):

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 import urllib.parse
 
 import psycopg
@@ -290,6 +291,28 @@ def stepped_down():
 
 def pg_ctl(folder, *words):
     shell(next((RUN / "pgroot").glob("usr/lib/postgresql/*/bin/pg_ctl")), "-D", folder, "-l", folder / "log", "-w", *words, **stepped_down())
+
+
+def test_requests_are_answered_in_time_while_all_hosts_hang(world):
+    """Three that take connections and say nothing: trying them takes six seconds, in which no request may be in hand."""
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        hosts = url_with_hosts(world.env["DATABASE_URL"], *(f"127.0.0.1:{server.getsockname()[1]}" for server in silent), query="connect_timeout=2")
+        bridge = world.bridge("--roles=http", DATABASE_URL=hosts, REQUEST_TIMEOUT_S="2")
+
+        def ask(call):
+            began = time.monotonic()
+            status = call().status_code
+            return status, time.monotonic() - began
+        with concurrent.futures.ThreadPoolExecutor(64) as clients:
+            answers = []
+            for _ in range(40):     # ten seconds: the threads have gone through all hosts once
+                for call in (lambda: requests.post(f"{bridge.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S), lambda: requests.post(f"{bridge.url}/order/1/cancel", json={"reason": "r"}, timeout=PATIENCE_S)):
+                    answers.append(clients.submit(ask, call))
+                time.sleep(0.25)
+            results = [answer.result() for answer in answers]
+    assert {status for status, _ in results} == {503}
+    assert max(seconds for _, seconds in results) < 5
 
 
 @contextlib.contextmanager

@@ -340,8 +340,7 @@ def test_metrics_have_histograms_and_the_dashboard_knows_them(world):
     for name in {name.split("{")[0].removesuffix("_bucket") for name in found if "_bucket{" in name}:
         values = [value for key, value in found.items() if key.startswith(f"{name}_bucket")]
         assert values == sorted(values) and values[-1] == found[f"{name}_count"], name
-    dashboard = (TOP / "docs" / "grafana.json").read_text()
-    for name in re.findall(r"order_bridge_\w+", dashboard):
+    for name in re.findall(r"order_bridge_\w+", (TOP / "docs" / "grafana.json").read_text() + (TOP / "docs" / "alerts.yml").read_text()):
         assert name in {key.split("{")[0] for key in found}, name
 
 

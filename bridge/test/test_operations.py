@@ -171,6 +171,23 @@ def test_a_dump_taken_while_orders_run_is_of_one_moment(world, tmp_path):
     world.consistent()
 
 
+def test_a_dump_restored_in_place_gives_no_id_out_again(world, tmp_path):
+    """The orders since the dump are lost, and what their vendors still answer must not meet others."""
+    world.stock(a={"x": 100})
+    before = world.place(3)
+    dump = tmp_path / "dump"
+    subprocess.run(["pg_dump", "-Fc", "-f", dump, world.url], check=True)
+    lost = [world.value(ONE, "x") for _ in range(5)]
+    world.db.close()
+    subprocess.run(["pg_restore", "--clean", "--if-exists", "-d", world.url, dump], check=True)
+    world.connect()
+    assert world.value("SELECT count(*) FROM order_aggregator.orders") == before
+    first = world.value(ONE, "x")
+    assert first > max(lost) + 1000
+    assert world.value(ONE, "x") == first + 1       # once
+    world.consistent()
+
+
 @contextlib.contextmanager
 def no_prepared_left(world):
     try:

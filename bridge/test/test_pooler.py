@@ -10,7 +10,7 @@ import pytest
 import requests
 from conftest import PATIENCE_S, wait_until
 from pgbouncer import PgBouncer
-from test_database import ask_at_once, promote, take_nobody_new, two_hosts
+from test_database import ask_at_once, promote, standby, take_nobody_new, two_hosts
 from test_faults import REFUSE_AT_COMMIT
 from test_http import ORDER
 from test_locks import in_threads, locked
@@ -234,3 +234,23 @@ def test_no_answer_of_a_primary_that_has_been_replaced_is_taken(world, pooler):
         assert ask_at_once(bridge, order, 8) == {503}       # an error is an answer too: 404
         assert bridge.logged("reading orders: the primary has been replaced")
         bridge.kill()
+
+
+def test_no_answer_of_a_standby_that_the_pooler_leads_to_is_taken(world, pooler):
+    """A primary that was replaced comes back as a standby, and the pooler still leads to it: it is not asked to be one, and answers from its past."""
+    world.stock(a={"x": 100})
+    assert world.place(1) == 1
+    with standby(world, streams=True) as url, psycopg.connect(url, autocommit=True) as db:
+        bridge = world.ready_bridge("--roles=http", **pooler.settings)
+        assert 200 in ask_at_once(bridge, 1, 8)
+        db.execute("SELECT pg_wal_replay_pause()")
+        wait_until(lambda: db.execute("SELECT pg_get_wal_replay_pause_state()").fetchone()[0] == "paused", what="the pause")
+        pooler.lead_to(psycopg.conninfo.conninfo_to_dict(url)["port"])
+        wait_until(lambda: requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 503, what="no answer")
+        assert world.place(1) == 1
+        assert ask_at_once(bridge, 2, 8) == {503}       # 404 would be wrong
+        assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=PATIENCE_S).status_code == 503
+        assert bridge.logged("behind the pooler there is a standby now")
+        pooler.lead_to(psycopg.conninfo.conninfo_to_dict(world.url)["port"])
+        wait_until(lambda: requests.get(f"{bridge.url}/order/2", timeout=PATIENCE_S).status_code == 200, what="the primary")
+        db.execute("SELECT pg_wal_replay_resume()")

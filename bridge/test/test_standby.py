@@ -10,7 +10,7 @@ import pytest
 import requests
 from conftest import PATIENCE_S, wait_until
 from pgbouncer import PgBouncer
-from test_database import address_of, standby, url_with_hosts
+from test_database import address_of, pg_ctl, standby, url_with_hosts
 
 
 @pytest.fixture
@@ -91,6 +91,30 @@ def test_one_that_is_behind_is_not_read_from(world, replica):
         db.execute("SELECT pg_wal_replay_resume()")
 
     comes_back(world, bridge, before)
+
+
+def test_one_that_is_damaged_costs_no_request(world, replica):
+    """The primary is well."""
+    order = world.value("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]')")
+    path = world.value("SELECT pg_relation_filepath('order_aggregator.orders_pkey')")
+    world.db.execute("CHECKPOINT")
+    with psycopg.connect(replica, autocommit=True) as db:
+        wait_until(lambda: db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0] == 1, what="the order")
+        db.execute("CHECKPOINT")
+    folder = world.tmp_path / "standby"
+    pg_ctl(folder, "stop", "-m", "fast")
+    with open(folder / path, "r+b") as file:
+        file.write(b"\x55" * 16384)
+    pg_ctl(folder, "start")
+    with psycopg.connect(replica, autocommit=True) as db, pytest.raises(psycopg.errors.InternalError):
+        db.execute("SET enable_seqscan = off; SELECT * FROM order_aggregator.orders WHERE order_id = 1")
+    bridge = bridge_of(world, replica)
+    wait_until(lambda: bridge.logged("the standby is there"), what="the standby")
+    for _ in range(20):
+        answer = send(bridge, "GET", f"/order/{order}")
+        assert answer.status_code == 200, answer.text
+    assert bridge.logged("invalid page") or bridge.logged("sqlstate=XX")
+    world.consistent()
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["frozen", "killed"])

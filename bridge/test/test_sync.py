@@ -179,6 +179,21 @@ def test_a_pull_by_hand_that_is_cut_off_by_a_stop_is_not_done(world, feeds):
         assert [answer.result().status_code for answer in answers] == [503, 503]
 
 
+def test_a_feed_by_hand_that_a_stop_leaves_half_applied_is_given_up(world, feeds):
+    """It would go on running for whoever pulls next, and is no call that has changed nothing."""
+    Handler.pages["/many"] = ([{"id": f"p{n:05}", "quantity": 1} for n in range(5000)], {})
+    register(world, feeds, "many")
+    bridge = world.ready_bridge("--roles=http", SYNC_TIMEOUT_S=str(PATIENCE_S), REQUEST_TIMEOUT_S=str(PATIENCE_S))
+    with psycopg.connect(world.url) as other, concurrent.futures.ThreadPoolExecutor() as clients:
+        other.execute("INSERT INTO order_aggregator.product (product_id, name) VALUES ('p03000', 'p03000')")    # its part has to wait
+        answer = clients.submit(requests.post, f"{bridge.url}/vendors/many/sync", timeout=PATIENCE_S)
+        wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.stock") > 0, what="a part of it")
+        bridge.stop()
+        assert answer.result().status_code == 503 and "nothing was changed" not in answer.result().text
+        assert world.value("SELECT status FROM order_aggregator.feed_sync") == "failed"
+        other.rollback()
+
+
 def test_vendors_that_hang_keep_no_other_s_pull_by_hand_waiting(world, feeds):
     register(world, feeds, "good", "slow")
     bridge = world.ready_bridge("--roles=http", SYNC_TIMEOUT_S=str(PATIENCE_S), REQUEST_TIMEOUT_S=str(PATIENCE_S))

@@ -9,15 +9,24 @@ COMMENT ON FUNCTION suspect_orders(bigint, bigint, timestamptz, timestamptz) IS
 'Orders of which something may not add up, the first 10 000: what check_orders() looks at. since: '
 'events until then may have been dropped; expiry: what is pending and ran out before is late.';
 
+CREATE OR REPLACE FUNCTION outbox_dropped_until()
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'oa_outbox_dropped_until'
+LANGUAGE C STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION outbox_dropped_until() IS
+'When the last events that were dropped with their partition had been relayed, whatever the '
+'snapshot; no more is dropped until the transaction ends.';
+
 CREATE OR REPLACE FUNCTION check_orders(first_order_id bigint DEFAULT NULL,
 	last_order_id bigint DEFAULT NULL)
 RETURNS TABLE (problem text, subject text, detail jsonb)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH kept AS (
-		SELECT coalesce((SELECT c.dropped_until FROM order_aggregator.relay_checkpoint AS c),
-				'-infinity') AS since,
-			pg_catalog.clock_timestamp()
+		SELECT order_aggregator.outbox_dropped_until() AS since,
+			-- an older snapshot has orders that were closed since
+			CASE pg_catalog.current_setting('transaction_isolation')
+				WHEN 'read committed' THEN pg_catalog.clock_timestamp() ELSE pg_catalog.now() END
 				- coalesce(pg_catalog.current_setting('order_aggregator.expiry_grace', true),
 					'5min')::interval AS expiry
 	), found AS MATERIALIZED (
@@ -249,6 +258,11 @@ AS $$
 		jsonb_build_object('vendorId', l.vendor_id)
 	FROM order_aggregator.vendor_login AS l
 	WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = l.login)
+	UNION ALL
+	SELECT 'a login may answer for a vendor that does not exist', 'login ' || l.login,
+		jsonb_build_object('vendorId', l.vendor_id)
+	FROM order_aggregator.vendor_login AS l LEFT JOIN order_aggregator.vendor AS v USING (vendor_id)
+	WHERE v.vendor_id IS NULL
 	-- 9: a key has one outcome
 	UNION ALL
 	SELECT 'idempotency key points to no order', 'key ' || i.key,

@@ -239,7 +239,7 @@ AS $$
 		redriven_at = NULL,
 		retry_at = pg_catalog.now() + CASE WHEN defer_events.others_were_taken
 			THEN interval '100 milliseconds'
-									  ELSE interval '1 second' * least(2 ^ p.tries, 8) END
+									  ELSE interval '1 second' * 2 ^ least(p.tries, 3) END
 	WHERE p.event_id OPERATOR(pg_catalog.=) ANY (defer_events.event_ids)
 $$;
 COMMENT ON FUNCTION defer_events(bigint[], text, boolean) IS

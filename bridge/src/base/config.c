@@ -34,6 +34,9 @@ const Setting config_settings[] = {
 	{"RABBITMQ_URL_FILE", "rabbitmq-url-file", SETTING_TEXT, &config.rabbitmq_url_file, "", 0, 0,
 	 "a file that holds RABBITMQ_URL, and goes before it"},
 	AMQP_TLS_SETTINGS(config.amqp_tls),
+	{"PLACED_QUEUE", "placed-queue", SETTING_FLAG, &config.placed_queue, "yes", 0, 0,
+	 "declare the queue orders.placed and bind it to what all vendors are asked; no if each vendor "
+	 "has a queue of its own: yes or no"},
 	{"HTTP_LISTEN", "http-listen", SETTING_TEXT, &config.http_listen, "127.0.0.1", 0, 0,
 	 "address to listen on: of IPv4, of IPv6, or unix:/path"},
 	{"PORT", "port", SETTING_NUMBER, &config.port, "3000", 1, 65535, "port to listen on"},

@@ -22,6 +22,7 @@ typedef struct Config
 	const char *db_name;
 	const char *rabbitmq_url;
 	TlsFiles    amqp_tls;
+	bool        placed_queue;
 	const char *database_url_file;
 	const char *relay_database_url_file;
 	const char *read_database_url_file;

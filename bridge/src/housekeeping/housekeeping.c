@@ -171,15 +171,20 @@ tell_dropped(int rows)
 
 /*
  * As long as questions wait in the queue, unread, vendors are not silent but
- * behind, and more questions would not help. -1: the broker cannot be asked.
+ * behind, and more questions would not help. Vendors' own queues are theirs: we need not be
+ * allowed to look. -1: the broker cannot be asked.
  */
 static int
 questions_waiting(void)
 {
-	Broker *broker = broker_open(config.rabbitmq_url, "order-bridge housekeeping",
-								 config.broker_timeout_s * 1000, NULL);
-	int     waiting = broker != NULL ? broker_message_count(broker, QUEUE_PLACED) : -1;
+	Broker *broker;
+	int     waiting;
 
+	if (!config.placed_queue)
+		return 0;
+	broker = broker_open(config.rabbitmq_url, "order-bridge housekeeping",
+						 config.broker_timeout_s * 1000, NULL);
+	waiting = broker != NULL ? broker_message_count(broker, QUEUE_PLACED) : -1;
 	broker_close(broker);
 	return waiting;
 }

@@ -103,31 +103,7 @@ reply_refused(Job *job, const char *code, const char *error_text)
 	metric_add(METRIC_ORDERS_REFUSED, 1);
 }
 
-/* Answers all of a list that they cannot be placed now. */
-static void
-reply_unavailable(Job *jobs, const char *why)
-{
-	while (jobs != NULL)
-	{
-		Job *job = jobs;
-
-		jobs = job->next;
-		problem_unavailable(job, why);
-		job_free(job);
-	}
-}
-
 /* ---------- lists ---------- */
-
-/* Answers one that is not tried any more what it was that kept it from being placed. */
-static void
-give_up(Job *job)
-{
-	problem_unavailable(job, job->times_apart > 0 ? "the database cannot do it now"
-							 : job->tries > 0     ? "another transaction has locked what it needs"
-												  : "the database is away");
-	job_free(job);
-}
 
 /* Answers the jobs whose time is up and returns the others. */
 static Job *
@@ -149,7 +125,7 @@ drop_overdue(Placer *placer, Job *jobs)
 			end = &job->next;
 			continue;
 		}
-		give_up(job);
+		problem_give_up(job);
 	}
 	*end = NULL;
 	return kept;
@@ -190,7 +166,7 @@ static void
 set_aside(Placer *placer, Job *job)
 {
 	if (!intake_add_later(placer->lane->aside, job))
-		give_up(job);
+		problem_give_up(job);
 }
 
 static void
@@ -293,7 +269,7 @@ handle_passing(Placer *placer, Job *jobs, const PGresult *result, long long bega
 	else if (!is_timed_out && jobs->times_apart > 0)
 		set_all_aside(placer, jobs);
 	else
-		reply_unavailable(jobs, "the database cannot do it now");
+		problem_unavailable_all(jobs, "the database cannot do it now");
 	return NULL;
 }
 
@@ -343,7 +319,7 @@ handle_loss(Placer *placer, Job *jobs)
 	else if (jobs->times_apart == 0)
 		set_all_apart(placer, jobs);
 	else
-		reply_unavailable(jobs, "the connection to the database ends over it");
+		problem_unavailable_all(jobs, "the connection to the database ends over it");
 	return NULL;
 }
 
@@ -382,7 +358,7 @@ place(Placer *placer, Job *jobs)
 		params[0] = text = batch_text(jobs);
 		if (text == NULL)
 		{
-			reply_unavailable(jobs, "out of memory");
+			problem_unavailable_all(jobs, "out of memory");
 			return;
 		}
 		outcome =
@@ -451,16 +427,28 @@ note_readiness(const Placer *placer)
 		role_set_ready(ROLE_HTTP, db_is_connected(&placer->db));
 }
 
-/* Takes the next jobs, and meanwhile keeps the connection; NULL at the end. */
+/* Takes the next jobs, and meanwhile keeps the connection; NULL at the end. Without one they stay
+ * where their time is looked after, for a host that hangs takes seconds to tell. */
 static Job *
 take(Placer *placer, int *count)
 {
+	bool is_waited_for;
+
 	do
 	{
-		if (is_first_lane(placer) && !db_is_alive(&placer->db) && !db_connect(&placer->db))
-			log_debug("orders will wait for the database");
+		long long began_ms = monotonic_ms();
+
+		is_waited_for = intake_depth(placer->lane->orders) > 0;
+		if ((is_first_lane(placer) || is_waited_for) && !db_is_alive(&placer->db) &&
+			!db_connect(&placer->db))
+		{
+			log_debug("orders wait for the database");
+			if (is_waited_for)
+				stop_wait_ms(db_pause_ms(&placer->db, began_ms));
+		}
 		note_readiness(placer);
-	} while (!intake_wait(placer->lane->orders, CONNECTION_CHECK_MS));
+		is_waited_for = intake_wait(placer->lane->orders, CONNECTION_CHECK_MS);
+	} while (!is_waited_for || (!db_is_connected(&placer->db) && !stop_requested()));
 	return intake_take(placer->lane->orders, config.place_batch_max, BATCH_BYTES_MAX, count);
 }
 

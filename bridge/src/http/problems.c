@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "http/queries.h"
 #include "link/db.h"
 #include "link/sqlstate.h"
 
@@ -28,6 +29,13 @@ problem_reply(Job *job, const PGresult *result)
 }
 
 void
+problem_reply_all(Job *jobs, const PGresult *result)
+{
+	for (Job *job = jobs; job != NULL; job = job->next)
+		problem_reply(job, result);
+}
+
+void
 problem_unavailable(Job *job, const char *why)
 {
 	char detail[2048];
@@ -35,7 +43,11 @@ problem_unavailable(Job *job, const char *why)
 	http_set_header(job->exchange, "Retry-After", "1");
 	if (!job->is_outcome_unknown || job->idempotency_key == NULL)
 	{
-		snprintf(detail, sizeof(detail), "%s; nothing was changed", why);
+		/* a pull may have applied other vendors' feeds, or a part of one */
+		snprintf(detail, sizeof(detail),
+				 job->query != NULL && job->query->answer == query_sync ? "%s"
+																		: "%s; nothing was changed",
+				 why);
 		http_problem(job->exchange, 503, "Service Unavailable", detail, NULL, NULL);
 		return;
 	}
@@ -44,6 +56,44 @@ problem_unavailable(Job *job, const char *why)
 			 job->idempotency_key);
 	http_set_header(job->exchange, "Idempotency-Key", job->idempotency_key);
 	http_problem(job->exchange, 503, "Outcome unknown", detail, NULL, NULL);
+}
+
+void
+problem_unavailable_all(Job *jobs, const char *why)
+{
+	while (jobs != NULL)
+	{
+		Job *job = jobs;
+
+		jobs = job->next;
+		problem_unavailable(job, why);
+		job_free(job);
+	}
+}
+
+void
+problem_give_up(Job *job)
+{
+	problem_unavailable(job, job->times_apart > 0 ? "the database cannot do it now"
+							 : job->tries > 0     ? "another transaction has locked what it needs"
+												  : "the database is away");
+	job_free(job);
+}
+
+void
+problem_not_found(Job *job)
+{
+	char detail[128];
+
+	snprintf(detail, sizeof(detail), "there is no such %s", job->query->what);
+	http_problem(job->exchange, 404, "Not Found", detail, NULL, NULL);
+}
+
+void
+problem_no_order_id(Job *job)
+{
+	http_problem(job->exchange, 404, "Not Found", "there is no such order: an id is a whole number",
+				 "id", NULL);
 }
 
 void

@@ -24,6 +24,7 @@
 #include "http/standby.h"
 #include "sync/sync.h"
 
+#define WAIT_MS             1000
 #define LOCK_TIMEOUT_MS     200 /* of what only reads */
 #define TIMEOUT_DIVISOR     4   /* so much sooner do those give up who do not take what is slow */
 #define LOCK_TIMEOUT_MS_MIN 40  /* of what changes an order, at first; then twice that, ... */
@@ -50,13 +51,6 @@ ask_the_same(const Job *jobs)
 	return true;
 }
 
-static void
-reply_problem(Job *jobs, const PGresult *result)
-{
-	for (Job *job = jobs; job != NULL; job = job->next)
-		problem_reply(job, result);
-}
-
 /*
  * Runs the statement of one job or several. With DB_OK the result is the caller's; else it has been
  * seen to: *answered says how. One of several may be what takes so long, or what brings the server
@@ -70,6 +64,10 @@ run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result
 	DbOutcome (*query)(Db *, const char *, const char *, int, const char *const *, PGresult **) =
 		jobs->query->plan == PLAN_EACH ? db_query : db_query_prepared;
 	DbOutcome outcome = query(db, jobs->query->doing, jobs->query->sql, nparams, params, result);
+	bool      is_standby = strcmp(db->target, DB_TARGET_PRIMARY) != 0;
+	/* what is wrong with a standby, such as a damaged page, need not be so with the primary */
+	bool is_passing = outcome == DB_ERROR && !db_is_timed_out(*result) &&
+					  (db_is_passing(*result) || (is_standby && !db_is_fault_of_input(*result)));
 
 	*answered = ANSWERED;
 	if (outcome == DB_OK)
@@ -78,7 +76,7 @@ run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result
 		jobs->is_outcome_unknown |= jobs->idempotency_key != NULL;
 	if (!ask_the_same(jobs) && !db_is_locked_out(*result)) /* what locks one out, locks out all */
 		*answered = ANSWER_APART;
-	else if (outcome == DB_LOST || (db_is_passing(*result) && !db_is_timed_out(*result)))
+	else if (outcome == DB_LOST || is_passing)
 		*answered = ANSWER_LATER;
 	else
 	{
@@ -87,19 +85,10 @@ run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result
 		if (db_is_timed_out(*result) && db->timeout_ms < timeout_ms())
 			*answered = ANSWER_LATER; /* by one who has more time */
 		else
-			reply_problem(jobs, *result);
+			problem_reply_all(jobs, *result);
 	}
 	PQclear(*result);
 	return outcome;
-}
-
-static void
-reply_not_found(Job *job)
-{
-	char detail[128];
-
-	snprintf(detail, sizeof(detail), "there is no such %s", job->query->what);
-	http_problem(job->exchange, 404, "Not Found", detail, NULL, NULL);
 }
 
 static void
@@ -126,7 +115,7 @@ answer_with(Db *db, Job *jobs, int nparams, const char *const *params)
 	for (Job *job = jobs; job != NULL; job = job->next)
 	{
 		if (PQntuples(result) == 0)
-			reply_not_found(job);
+			problem_not_found(job);
 		else
 			reply_document(job, document);
 	}
@@ -223,7 +212,7 @@ reply_to_place(Job *jobs, const PGresult *result)
 		if (job->place == place)
 		{
 			if (document == NULL)
-				reply_not_found(job);
+				problem_not_found(job);
 			else
 				reply_document(job, text);
 			job->place = 0;
@@ -266,19 +255,12 @@ is_order_id(const char *text)
 	return length > 0 && length <= 18 && strspn(text, "0123456789") == length;
 }
 
-static void
-reply_no_order_id(Job *job)
-{
-	http_problem(job->exchange, 404, "Not Found", "there is no such order: an id is a whole number",
-				 "id", NULL);
-}
-
 Answered
 query_orders(Db *db, Job *jobs)
 {
 	if (is_order_id(jobs->subject))
 		return query_subjects(db, jobs);
-	reply_no_order_id(jobs); /* alone, see is_fit() */
+	problem_no_order_id(jobs); /* alone, see is_fit() */
 	return ANSWERED;
 }
 
@@ -291,7 +273,7 @@ query_change(Db *db, Job *jobs)
 
 	if (!is_order_id(jobs->subject))
 	{
-		reply_no_order_id(jobs);
+		problem_no_order_id(jobs);
 		return ANSWERED;
 	}
 	for (int i = 0; i < jobs->tries && lock_timeout_ms < LOCK_TIMEOUT_MS_MAX; i++)
@@ -476,6 +458,19 @@ is_not_slow(const Job *job)
 	return !is_slow(job);
 }
 
+/* Takes the next jobs. Without a connection they stay where their time is looked after, for a host
+ * that hangs takes seconds to tell. */
+static Job *
+take(Db *db, Intake *intake, const IntakeTaker *taker)
+{
+	while (!db_is_connected(db) && !stop_requested())
+	{
+		if (intake_wait(intake, WAIT_MS) && db_connect_until_stopped(db))
+			break;
+	}
+	return intake_take_together(intake, taker);
+}
+
 void *
 queries_run(void *context)
 {
@@ -491,7 +486,7 @@ queries_run(void *context)
 	db.lock_timeout_ms = LOCK_TIMEOUT_MS;
 	db.timeout_ms = worker->takes_slow ? timeout_ms() : timeout_ms() / TIMEOUT_DIVISOR;
 	standby_init(&standby, timeout_ms() / TIMEOUT_DIVISOR, LOCK_TIMEOUT_MS);
-	while ((jobs = intake_take_together(worker->intake, &taker)) != NULL)
+	while ((jobs = take(&db, worker->intake, &taker)) != NULL)
 		answer(&db, &standby, worker->intake, jobs);
 	standby_close(&standby);
 	db_close(&db);

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "base/log.h"
 #include "base/stop.h"
@@ -265,19 +266,42 @@ wait_for_events(HttpServer *server, int epoll_descriptor)
 		take_wake(server);
 }
 
+/* Those that have connected already, and wait to be accepted, would be cut off with the listener.
+ */
+static void
+accept_the_last(HttpServer *server, MHD_socket listener)
+{
+	for (int i = 0; i < LAST_ACCEPTED_MAX; i++)
+	{
+		struct sockaddr_storage address = {0};
+		socklen_t               length = sizeof(address);
+		int                     descriptor =
+			accept4(listener, (struct sockaddr *) &address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (descriptor < 0)
+			return;
+		/* which closes it if there are too many */
+		MHD_add_connection(server->daemon, descriptor, (struct sockaddr *) &address, length);
+	}
+}
+
 /* On the server's thread, or after its end. */
 static void
 quiesce(HttpServer *server)
 {
 	MHD_socket listener;
 
-	if (server->is_closed)
+	if (atomic_load(&server->is_closed))
 		return;
-	server->is_closed = true;
 	listener = MHD_quiesce_daemon(server->daemon);
 	server_forget(server->address);
 	if (listener != MHD_INVALID_SOCKET)
+	{
+		if (!atomic_load(&server->is_stopping))
+			accept_the_last(server, listener);
 		close(listener);
+	}
+	atomic_store(&server->is_closed, true);
 }
 
 static void *
@@ -393,6 +417,20 @@ http_quiesce(HttpServer *server)
 {
 	atomic_store(&server->is_quiesced, true);
 	wake(server);
+}
+
+void
+http_wait_until_quiet(HttpServer *server, int max_ms)
+{
+	long long deadline = monotonic_ms() + max_ms;
+	long long quiet_ms = monotonic_ms() + QUIET_MS;
+
+	while (monotonic_ms() < quiet_ms && monotonic_ms() < deadline)
+	{
+		if (!atomic_load(&server->is_closed) || atomic_load(&server->exchanges) > 0)
+			quiet_ms = monotonic_ms() + QUIET_MS;
+		poll(NULL, 0, 5);
+	}
 }
 
 void

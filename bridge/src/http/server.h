@@ -55,6 +55,10 @@ extern bool http_is_alive(const HttpServer *server);
 /* http_quiesce refuses new connections; what is under way goes on. */
 extern void http_quiesce(HttpServer *server);
 
+/* http_wait_until_quiet waits after http_quiesce(), max_ms at most, for what clients have begun to
+ * ask to be answered. */
+extern void http_wait_until_quiet(HttpServer *server, int max_ms);
+
 /* http_stop ends the server; every deferred exchange must have been replied to. */
 extern void http_stop(HttpServer *server);
 

@@ -33,6 +33,8 @@
 #define REPLY_HEADERS_MAX 16
 #define BODY_BYTES_FIRST  1024
 #define FINISH_MS_MAX     5000 /* for replies to be sent at the end */
+#define LAST_ACCEPTED_MAX 4096 /* more does no system have waiting */
+#define QUIET_MS          50   /* nobody has asked for anything for so long */
 #define SWEEP_MS          250
 #define ROUND_MS_MAX      20000 /* a thread that is seen nowhere for longer is stuck */
 #define STREAM_BLOCK      16384
@@ -65,7 +67,7 @@ struct HttpServer
 	long long          sweep_due_ms;
 	_Atomic long long  alive_ms;    /* when the thread was last seen at work */
 	atomic_bool        is_quiesced; /* wanted; the thread does it */
-	bool               is_closed;   /* to new connections */
+	atomic_bool        is_closed;   /* to new connections */
 	atomic_bool        is_stopping;
 };
 

@@ -231,7 +231,10 @@ broker_close(Broker *broker)
 	{
 		/* one that owes us answers may not answer this either */
 		if (!broker->is_lost && !broker->is_blocked && broker->unconfirmed == 0)
+		{
+			amqp_set_rpc_timeout(broker->connection, &(struct timeval){.tv_sec = CLOSE_TIMEOUT_S});
 			amqp_connection_close(broker->connection, AMQP_REPLY_SUCCESS);
+		}
 		amqp_destroy_connection(broker->connection);
 	}
 	free(broker->user);
@@ -239,6 +242,14 @@ broker_close(Broker *broker)
 }
 
 /* ---------- declaring ---------- */
+
+static bool has_placed_queue = true; /* or every vendor has a queue of its own */
+
+void
+broker_set_placed_queue(bool is_wanted)
+{
+	has_placed_queue = is_wanted;
+}
 
 /*
  * After a refused declaration its channel is closed: logs why and opens it anew.
@@ -315,16 +326,26 @@ declare_with_limit(Broker *broker, const char *queue, bool *has_limit)
 static bool
 declare_queues(Broker *broker, int *limited)
 {
-	static const char *const queues[] = {QUEUE_PLACED, QUEUE_PLACED_DEAD, QUEUE_REPLIES,
-										 QUEUE_REPLIES_DEAD};
-	bool                     drops = broker_major(broker) >= MAJOR_THAT_DROPS;
+	static const struct
+	{
+		const char *name;
+		bool        is_of_placed;
+	} queues[] = {{QUEUE_PLACED, true},
+				  {QUEUE_PLACED_DEAD, true},
+				  {QUEUE_REPLIES, false},
+				  {QUEUE_REPLIES_DEAD, false}};
+	bool drops = broker_major(broker) >= MAJOR_THAT_DROPS;
 
 	*limited = 0;
 	for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++)
 	{
-		bool has_limit;
+		const char *queue = queues[i].name;
+		bool        has_limit;
 
-		if (!declare_with_limit(broker, queues[i], &has_limit))
+		if (queues[i].is_of_placed && !has_placed_queue)
+			continue;
+
+		if (!declare_with_limit(broker, queue, &has_limit))
 			return false;
 		if (has_limit || !drops)
 			continue;
@@ -332,16 +353,39 @@ declare_queues(Broker *broker, int *limited)
 		log_warning("queue %s has no delivery limit of ours: unless a policy says otherwise, "
 					"RabbitMQ drops a message that has come back 20 times (docs/operations.md, "
 					"RabbitMQ 4)",
-					queues[i]);
+					queue);
 	}
+	return true;
+}
+
+/* Binds the queue of placed orders; one that is left out, and there from before, gets no more. */
+static bool
+bind_placed_queue(Broker *broker)
+{
+	amqp_bytes_t queue = amqp_cstring_bytes(QUEUE_PLACED);
+	amqp_bytes_t exchange = amqp_cstring_bytes(EXCHANGE_ORDERS);
+	amqp_bytes_t key = amqp_cstring_bytes(PLACED_BINDING);
+	bool         refused;
+
+	if (has_placed_queue)
+		amqp_queue_bind(broker->connection, CHANNEL_DECLARE, queue, exchange, key,
+						amqp_empty_table);
+	else
+		amqp_queue_unbind(broker->connection, CHANNEL_DECLARE, queue, exchange, key,
+						  amqp_empty_table);
+	if (!survive_refusal(broker,
+						 has_placed_queue ? "binding queue " QUEUE_PLACED
+										  : "unbinding queue " QUEUE_PLACED,
+						 &refused))
+		return false;
+	broker->may_bind = has_placed_queue && !refused;
 	return true;
 }
 
 bool
 broker_declare(Broker *broker, int *limited)
 {
-	bool refused;
-	int  ignored;
+	int ignored;
 
 	if (!broker_open_channel(broker, CHANNEL_DECLARE))
 		return false;
@@ -350,12 +394,8 @@ broker_declare(Broker *broker, int *limited)
 	if (!survive_refusal(broker, "declaring exchange " EXCHANGE_ORDERS, NULL) ||
 		!declare_queues(broker, limited != NULL ? limited : &ignored))
 		return false;
-	amqp_queue_bind(broker->connection, CHANNEL_DECLARE, amqp_cstring_bytes(QUEUE_PLACED),
-					amqp_cstring_bytes(EXCHANGE_ORDERS), amqp_cstring_bytes(PLACED_BINDING),
-					amqp_empty_table);
-	if (!survive_refusal(broker, "binding queue " QUEUE_PLACED, &refused))
+	if (!bind_placed_queue(broker))
 		return false;
-	broker->may_bind = !refused;
 	broker->refusal = (BrokerRefusal){0};
 	return broker_check_reply(
 		broker, "closing a channel",

@@ -90,6 +90,12 @@ typedef struct BrokerRefusal
 extern bool broker_set_tls(const TlsFiles *files) __attribute__((warn_unused_result));
 
 /*
+ * broker_set_placed_queue is for main(), too: false if every vendor has a queue of its own, and
+ * QUEUE_PLACED, where nobody would take what is in it, is left out. True unless it is called.
+ */
+extern void broker_set_placed_queue(bool is_wanted);
+
+/*
  * broker_open connects, logs in and opens a channel in confirm mode; NULL,
  * and a line in the log, if that fails. Each of its steps may take some seconds. A publish
  * that the broker does not take within publish_timeout_ms ends the connection.
@@ -101,11 +107,11 @@ extern Broker *broker_open(const char *url, const char *name, int publish_timeou
 extern void broker_close(Broker *broker);
 
 /*
- * broker_declare declares the exchange and queues of the contract. Where
- * one exists with other arguments it logs the broker's words about what differs
- * and goes on with the one that is there. False if the connection is lost. *limited, which may be
- * NULL, is how many of the queues have not got our delivery limit from a broker that drops messages
- * without one: RabbitMQ 4, unless a policy says otherwise.
+ * broker_declare declares the exchange and queues of the contract; a queue of placed orders that is
+ * left out is unbound, if it is there. Where one exists with other arguments it logs the broker's
+ * words about what differs and goes on with the one that is there. False if the connection is lost.
+ * *limited, which may be NULL, is how many of the queues have not got our delivery limit from a
+ * broker that drops messages without one: RabbitMQ 4, unless a policy says otherwise.
  */
 extern bool broker_declare(Broker *broker, int *limited) __attribute__((warn_unused_result));
 
@@ -113,7 +119,8 @@ extern bool broker_declare(Broker *broker, int *limited) __attribute__((warn_unu
  * broker_bind_again has the broker see to it that the queue of placed orders
  * is there and bound, before it looks at what is published next; does not wait.
  * If the queue is gone the broker closes the channel, and nothing published after
- * this has gone anywhere. Does nothing where the broker does not let us bind.
+ * this has gone anywhere. Does nothing where the broker does not let us bind, or the queue is left
+ * out.
  */
 extern bool broker_bind_again(Broker *broker) __attribute__((warn_unused_result));
 

@@ -22,6 +22,7 @@
 #define HEADER_DELIVERIES "x-delivery-count"
 #define CONSUMER_RENEW_MS 10000
 #define RPC_TIMEOUT_S     20
+#define CLOSE_TIMEOUT_S   1 /* one that hangs is not waited for */
 #define CLASS_BASIC       60
 #define METHOD_PUBLISH    40
 

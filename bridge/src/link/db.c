@@ -341,19 +341,21 @@ send_pooled(Db *db, const char *sql, int nparams, const Oid *types, const char *
 		   PQpipelineSync(db->connection);
 }
 
-/* Behind a pooler each transaction may be at another server: what one of the past answers, be it an
- * error, is none. */
+/* Behind a pooler each transaction may be at another server: what one of the past answers, or a
+ * primary of before that follows another one now (it says no timeline), is none, be it an error. */
 static DbOutcome
 judge_timeline(Db *db, const char *doing, DbOutcome outcome, const char *timeline)
 {
+	bool is_standby = *timeline == '\0' && strcmp(db->target, DB_TARGET_PRIMARY) == 0;
 	bool is_past;
 
 	db_see_timeline(db, NULL, timeline);
 	is_past = db_is_of_the_past(db);
 	db->timeline = 0;
-	if (!is_past)
+	if (!is_past && !is_standby)
 		return outcome;
-	log_warning("%s: %s", doing, PRIMARY_REPLACED);
+	log_warning("%s: %s", doing,
+				is_past ? PRIMARY_REPLACED : "behind the pooler there is a standby now");
 	db_leave(db);
 	return DB_LOST;
 }

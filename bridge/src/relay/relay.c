@@ -222,7 +222,10 @@ relay_run(void *unused)
 	{
 		if (!try_to_lead(relay))
 		{
-			/* another relay works: we stand by, which is our work, and what we had begun is its */
+			/* another relay works: we stand by, which is our work, and what we had begun is its; of
+			 * the broker nobody would hear anything meanwhile */
+			broker_close(relay->broker);
+			relay->broker = NULL;
 			role_rests(ROLE_RELAY);
 			role_set_ready(ROLE_RELAY, db_is_connected(&relay->db));
 			stop_wait_ms(STANDBY_POLL_MS);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/config.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/text.h"
@@ -42,6 +43,7 @@ struct RelayMemory
 	char      timeline[TIMELINE_BYTES]; /* whose events these are; empty: not known yet */
 	unsigned  next;
 	int       count;
+	int64_t   top;          /* the highest event id of them all, and of those forgotten */
 	int       tries;        /* without an answer, since it was known what is missing */
 	bool      has_left_ids; /* of the orders that this set-back has lost */
 	SentEvent events[EVENTS_MAX];
@@ -57,18 +59,46 @@ order_of(const char *payload)
 													   : 0;
 }
 
+/* The n-th oldest. */
+static SentEvent *
+nth_sent(RelayMemory *memory, int n)
+{
+	return &memory->events[(memory->next - (unsigned) memory->count + (unsigned) n) % EVENTS_MAX];
+}
+
+/* Was it sent before, not long ago? What was deferred may have been at any time. */
+static bool
+is_remembered(RelayMemory *memory, const Page *page, int event)
+{
+	int64_t event_id = page_event_id(page, event);
+	int     looked_at = page->is_deferred ? memory->count : 2 * config.relay_window;
+
+	if (event_id > memory->top)
+		return false;
+	for (int n = memory->count - 1; n >= 0 && n >= memory->count - looked_at; n--)
+	{
+		const SentEvent *sent = nth_sent(memory, n);
+
+		if (sent->event_id == event_id &&
+			strcmp(sent->message_id, event_column(page, event, COLUMN_MESSAGE_ID)) == 0)
+			return true;
+	}
+	return false;
+}
+
 void
 relay_remember(Relay *relay, const Page *page, int event)
 {
 	RelayMemory *memory = relay->memory;
 	SentEvent   *sent;
 
-	if (memory == NULL)
-		return; /* out of memory */
+	if (memory == NULL || is_remembered(memory, page, event))
+		return; /* or out of memory */
 	sent = &memory->events[memory->next++ % EVENTS_MAX];
 	if (memory->count < EVENTS_MAX)
 		memory->count++;
 	sent->event_id = page_event_id(page, event);
+	memory->top = sent->event_id > memory->top ? sent->event_id : memory->top;
 	sent->order_id = order_of(event_column(page, event, COLUMN_PAYLOAD));
 	sent->created_at_us = strtoll(event_column(page, event, COLUMN_CREATED_AT_US), NULL, 10);
 	snprintf(sent->message_id, sizeof(sent->message_id), "%s",
@@ -81,13 +111,6 @@ relay_forget(Relay *relay)
 {
 	free(relay->memory);
 	relay->memory = NULL;
-}
-
-/* The n-th oldest. */
-static const SentEvent *
-nth_sent(const RelayMemory *memory, int n)
-{
-	return &memory->events[(memory->next - (unsigned) memory->count + (unsigned) n) % EVENTS_MAX];
 }
 
 /* Asks which of the last ones the database has never had, by their places among these; NULL if it
@@ -132,7 +155,7 @@ ask_for_missing(Relay *relay, int last)
 }
 
 static void
-tell_missing(const RelayMemory *memory, const PGresult *missing)
+tell_missing(RelayMemory *memory, const PGresult *missing)
 {
 	int  count = PQntuples(missing);
 	bool has_oldest = count > 0 && atoi(PQgetvalue(missing, 0, 0)) == 1;
@@ -170,6 +193,25 @@ find_missing(Relay *relay, int last, PGresult **missing)
 	return true;
 }
 
+/* What is gone is told of once; what is still there a later set-back may lose. */
+static void
+forget_missing(RelayMemory *memory, const PGresult *missing)
+{
+	unsigned oldest = memory->next - (unsigned) memory->count;
+	int      count = 0;
+	int      row = 0;
+
+	for (int n = 0; n < memory->count; n++)
+	{
+		if (row < PQntuples(missing) && atoi(PQgetvalue(missing, row, 0)) - 1 == n)
+			row++;
+		else
+			memory->events[(oldest + (unsigned) count++) % EVENTS_MAX] = *nth_sent(memory, n);
+	}
+	memory->count = count;
+	memory->next = oldest + (unsigned) count;
+}
+
 /* Looks for all that was sent in a database that is now of that timeline. */
 static bool
 look_for_sent(Relay *relay, const char *timeline)
@@ -182,12 +224,16 @@ look_for_sent(Relay *relay, const char *timeline)
 		if (memory->count > 0 && !find_missing(relay, memory->count, &missing))
 			return false;
 		if (missing != NULL)
+		{
 			tell_missing(memory, missing);
+			forget_missing(memory, missing);
+		}
+		else
+			memory->count = 0;
 		PQclear(missing);
 		relay_forget_verdicts(relay); /* ids that it gives from now on are of other events */
 	}
 	snprintf(memory->timeline, sizeof(memory->timeline), "%s", timeline);
-	memory->count = 0;
 	memory->tries = 0;
 	memory->has_left_ids = false;
 	return true;

@@ -101,9 +101,9 @@ on_confirm(void *context, uint64_t tag, bool is_ack)
 		event->state = event->state == EVENT_RETURNED ? EVENT_ASIDE : EVENT_DONE;
 }
 
-/* True for the keys that the queue orders.placed is bound to: if it is there, it takes them. */
+/* Is a vendor asked by it? */
 static bool
-is_for_our_queue(const char *routing_key)
+is_question(const char *routing_key)
 {
 	static const char prefix[] = "order.placed.";
 
@@ -149,7 +149,9 @@ on_return(void *context, const char *message_id, int reply_code, const char *rep
 
 		if (event < 0)
 			continue;
-		if (!page->declared && is_for_our_queue(event_column(page, event, COLUMN_ROUTING_KEY)))
+		/* orders.placed takes it, if it is there */
+		if (config.placed_queue && !page->declared &&
+			is_question(event_column(page, event, COLUMN_ROUTING_KEY)))
 			page->events[event].state = EVENT_UNROUTED;
 		else
 			park_returned(relay, page, event, reply_code, reply_text);
@@ -250,8 +252,7 @@ publish_event(Relay *relay, Page *page, int event)
 	 * be the one */
 	page->events[event].state = EVENT_SENT;
 	page->unanswered++;
-	if (!page->is_deferred) /* it is remembered from the first time */
-		relay_remember(relay, page, event);
+	relay_remember(relay, page, event);
 	tag = broker_publish(relay->broker, &message);
 	json_decref(object);
 	if (tag == 0)
@@ -354,7 +355,7 @@ observe_event(const Page *page, int event, int64_t now_us)
 	int64_t     created_us = strtoll(event_column(page, event, COLUMN_CREATED_AT_US), NULL, 10);
 	int64_t     placed_us;
 
-	if (is_for_our_queue(routing_key))
+	if (is_question(routing_key))
 		metric_observe(HISTOGRAM_PUBLISHED_SECONDS, (double) (now_us - created_us) / 1e6);
 	else if (strcmp(routing_key, "order.confirmed") == 0 &&
 			 (placed_us = time_us(event_column(page, event, COLUMN_PLACED_AT))) != 0)

@@ -368,6 +368,25 @@ has_more(const Syncer *syncer, const PGresult *vendors, int row)
 	return row < PQntuples(vendors) || puller_count(syncer->puller) > 0 || syncer->applying != NULL;
 }
 
+/* At the end: whoever goes on does not wait for our leases, nor for a feed that is half applied. */
+static void
+hand_back(Syncer *syncer)
+{
+	PullResult *pull;
+	bool        ok = db_is_connected(syncer->db);
+
+	for (const Applying *applying = syncer->applying; ok && applying != NULL;
+		 applying = applying->next)
+		ok = make_due(syncer, applying->pull->vendor_id,
+					  applying->stage != STAGE_BEGIN ? applying->sync_id : NULL,
+					  "the bridge was told to stop", "0");
+	while (ok && (pull = puller_give_up(syncer->puller)) != NULL)
+	{
+		ok = make_due(syncer, pull->vendor_id, NULL, NULL, "0");
+		pull_result_free(pull);
+	}
+}
+
 bool
 sync_now(Db *db, const char *vendor_id, json_t *results)
 {
@@ -390,6 +409,8 @@ sync_now(Db *db, const char *vendor_id, json_t *results)
 	if (ok)
 		sort_results(results, vendors);
 	PQclear(vendors);
+	if (!ok)
+		hand_back(&syncer);
 	close_syncer(&syncer);
 	return ok;
 }
@@ -425,25 +446,6 @@ start_over(Syncer *syncer)
 	close_syncer(syncer);
 	syncer->puller = puller_create();
 	assert(syncer->puller != NULL);
-}
-
-/* At the end: whoever goes on does not wait for our leases, nor for a feed that is half applied. */
-static void
-hand_back(Syncer *syncer)
-{
-	PullResult *pull;
-	bool        ok = db_is_connected(syncer->db);
-
-	for (const Applying *applying = syncer->applying; ok && applying != NULL;
-		 applying = applying->next)
-		ok = make_due(syncer, applying->pull->vendor_id,
-					  applying->stage != STAGE_BEGIN ? applying->sync_id : NULL,
-					  "the bridge was told to stop", "0");
-	while (ok && (pull = puller_give_up(syncer->puller)) != NULL)
-	{
-		ok = make_due(syncer, pull->vendor_id, NULL, NULL, "0");
-		pull_result_free(pull);
-	}
 }
 
 void *

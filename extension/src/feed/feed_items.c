@@ -334,8 +334,7 @@ value_text(const FeedPart *part, const JsonbValue *value, char *decimal)
 {
 	*decimal = JSON_DECIMAL;
 	if (value->type == jbvNumeric)
-		return DatumGetCString(
-			DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+		return numeric_text(value->val.numeric);
 	*decimal = part->values.decimal;
 	return value->type == jbvString ? pnstrdup(value->val.string.val, value->val.string.len) : "";
 }

@@ -220,17 +220,15 @@ compare_by_product(Reconciliation *work, RowScan *stock)
 	sku_changes_begin(&changes, work->part);
 	for (int i = 0; i < count; i++)
 	{
-		int64 reserved;
-
 		feed_yield(i);
 		row_scan_find_located(stock, i);
 		if (row_scan_next(stock) == NULL)
 			continue;
 		items[i]->takes_sku = true;
 		items[i]->settled_at = sku_change_settled_at(&changes, items[i], stock->found);
-		reserved = row_int64(stock->found, STOCK_COLUMN_RESERVED, 0) +
-				   row_int64(stock->found, STOCK_COLUMN_IN_LANES, 0);
-		if (!sku_change_is_settled(items[i], reserved,
+		/* what lanes have is mostly free; what is not is seen once the row is locked, and they are
+		 * folded */
+		if (!sku_change_is_settled(items[i], row_int64(stock->found, STOCK_COLUMN_RESERVED, 0),
 								   row_int64(stock->found, STOCK_COLUMN_LAST_SHIPPED_AT, 0)))
 			wait_with_sku(work, items[i]);
 		compare_row(work, items[i], stock->found);

@@ -183,6 +183,7 @@ outbox_write(EventBatch *batch)
 			if (!OidIsValid(partition))
 				partition = outbox_make_partition(event_id);
 			bulk = bulk_begin(partition);
+			outbox_require_partition(partition); /* once nobody can detach it any more */
 			bulk_partition = event_id >> OUTBOX_PARTITION_BITS;
 		}
 		store_event(bulk, &batch->events[i], event_id, xid, &message_ids[i], created_at);

@@ -9,6 +9,8 @@
 
 #include "outbox/partitions.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
 #include "storage/lmgr.h"
@@ -19,11 +21,14 @@
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #define DROPPED_MAX 4 /* in one call: each has to be read first */
 
 PG_FUNCTION_INFO_V1(oa_make_outbox_partitions);
 PG_FUNCTION_INFO_V1(oa_drop_outbox_partitions);
+PG_FUNCTION_INFO_V1(oa_outbox_dropped_until);
 
 static char *
 partition_name(int64 event_id)
@@ -34,18 +39,20 @@ partition_name(int64 event_id)
 Oid
 outbox_find_partition(int64 event_id)
 {
-	char *name = partition_name(event_id);
-	Oid   partition = find_table(name);
+	return find_table(partition_name(event_id));
+}
 
-	/* nobody would see what is written to it */
-	if (OidIsValid(partition) && !get_rel_relispartition(partition))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s.%s\" is no partition of the outbox", OA_SCHEMA, name),
-				 errdetail("Events are to be written into it, and nobody would see them there."),
-				 errhint("It was detached, or could not be attached when it was restored. "
-						 "Attach it again, or rename it.")));
-	return partition;
+void
+outbox_require_partition(Oid partition)
+{
+	if (get_rel_relispartition(partition))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("table \"%s.%s\" is no partition of the outbox", OA_SCHEMA,
+						   get_rel_name(partition)),
+					errdetail("Events are to be written into it, and nobody would see them there."),
+					errhint("It was detached, or could not be attached when it was restored. "
+							"Attach it again, or rename it.")));
 }
 
 /*
@@ -124,12 +131,11 @@ oa_make_outbox_partitions(PG_FUNCTION_ARGS)
 	for (int i = 0; i <= ahead; i++)
 	{
 		int64 event_id = next + ((int64) i << OUTBOX_PARTITION_BITS);
+		bool  is_missing = !OidIsValid(outbox_find_partition(event_id));
 
-		if (!OidIsValid(outbox_find_partition(event_id)))
-		{
-			outbox_make_partition(event_id);
-			made++;
-		}
+		outbox_require_partition(is_missing ? outbox_make_partition(event_id)
+											: outbox_find_partition(event_id));
+		made += is_missing;
 	}
 	SPI_finish();
 	PG_RETURN_INT32(made);
@@ -228,4 +234,35 @@ oa_drop_outbox_partitions(PG_FUNCTION_ARGS)
 	AtEOXact_GUC(true, nest_level);
 	SPI_finish();
 	PG_RETURN_INT32(count);
+}
+
+/* ---------- what is gone ---------- */
+
+Datum
+oa_outbox_dropped_until(PG_FUNCTION_ARGS)
+{
+	TimestampTz     until = DT_NOBEGIN;
+	Relation        table;
+	TableScanDesc   scan;
+	TupleTableSlot *row;
+	AttrNumber      column;
+
+	/* whoever drops one has to wait for us, or is done and has said so */
+	LockRelationOid(table_oid("outbox"), AccessShareLock);
+	table = table_open(table_oid("relay_checkpoint"), AccessShareLock);
+	column = get_attnum(RelationGetRelid(table), "dropped_until");
+	row = table_slot_create(table, NULL);
+	scan = table_beginscan(table, SnapshotSelf, 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
+		bool  is_null;
+		Datum value = slot_getattr(row, column, &is_null);
+
+		if (!is_null)
+			until = Max(until, DatumGetTimestampTz(value));
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(row);
+	table_close(table, AccessShareLock);
+	PG_RETURN_TIMESTAMPTZ(until);
 }

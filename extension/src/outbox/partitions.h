@@ -16,6 +16,10 @@
 /* outbox_find_partition returns the partition of an event id, or InvalidOid. */
 extern Oid outbox_find_partition(int64 event_id);
 
+/* outbox_require_partition raises an error if it is none (any more): nobody would see what is
+ * written to it. Who writes asks once it is locked. */
+extern void outbox_require_partition(Oid partition);
+
 /*
  * outbox_make_partition makes it, unless somebody has meanwhile, and returns it. Locks the
  * outbox against other such changes only, not against the transactions that write to it. Needs SPI.

@@ -4,15 +4,16 @@
  *
  * A standby that is promoted, a restore to an earlier point and a dump that is restored go on from
  * where they were, which may be before the last id that was given: its order is lost, but a
- * vendor's answer to it may be under way. The cluster's identifier, its timeline or the database's
- * own oid change with each of them. The sequence timeline_seq keeps whose ids these are; who finds
- * another one there first has the ids jump to one of the next twenty thousand thousand millions, by
- * chance: two that go on from the same point know nothing of each other. A disk that was set back
- * under its cluster, or a dump that is restored over the database that it is of, does not tell: who
- * knows of it, as a relay does that misses what it has sent, calls leave_order_ids(). A database
- * that has no order yet may have lost its first ones: only if it is a copy beside the one that it
- * was made of, by CREATE DATABASE, does it begin with the first id. Orders that came by logical
- * replication have left their sequence behind.
+ * vendor's answer to it may be under way. The cluster's identifier, its timeline, the database's
+ * own oid or that of the sequence of the ids (where a dump makes the extension anew in the database
+ * that it is of) change with each of them. The sequence timeline_seq keeps whose ids these are; who
+ * finds another one there first has the ids jump to one of the next twenty thousand thousand
+ * millions, by chance: two that go on from the same point know nothing of each other. A disk that
+ * was set back under its cluster, or rows that are restored into the tables that they are of, do
+ *not tell: who knows of it, as a relay does that misses what it has sent, calls leave_order_ids().
+ *A database that has no order yet may have lost its first ones: only if it is a copy beside the one
+ *that it was made of, by CREATE DATABASE, does it begin with the first id. Orders that came by
+ *logical replication have left their sequence behind.
  *
  * An order that is still there may have been sourced anew by a transaction that is gone, too. So
  * an order from before a jump is not only sourced for the nth time: its attempts have the number of
@@ -67,11 +68,20 @@ set_last_value(const char *sequence, int64 value)
 	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(table_oid(sequence)), Int64GetDatum(value));
 }
 
+/* What there is of an identity beside the database's oid. */
+static uint64
+identity_beside_database(TimeLineID timeline)
+{
+	/* spread, so that no difference of two oids makes up for that of two databases' */
+	return GetSystemIdentifier() + timeline +
+		   table_oid("order_id_seq") * UINT64CONST(0x9e3779b97f4a7c15);
+}
+
 /* As a value of a sequence: from 1. */
 static int64
 identity_of(TimeLineID timeline)
 {
-	uint64 identity = GetSystemIdentifier() + ((uint64) MyDatabaseId << 16) + timeline;
+	uint64 identity = identity_beside_database(timeline) + ((uint64) MyDatabaseId << 16);
 
 	return Max(1, (int64) (identity & PG_INT64_MAX));
 }
@@ -88,11 +98,12 @@ jump(const char *why)
 	ereport(LOG, (errmsg("order_aggregator: %s: order ids go on from " INT64_FORMAT, why, next)));
 }
 
-/* Are those the ids of another database of this cluster and timeline? */
+/* Are those the ids of a database of this cluster and timeline that ours may be a copy of, or that
+ * is a copy of ours? */
 static bool
 is_of_this_cluster(int64 known, TimeLineID timeline)
 {
-	uint64 difference = ((uint64) known - GetSystemIdentifier() - timeline) & PG_INT64_MAX;
+	uint64 difference = ((uint64) known - identity_beside_database(timeline)) & PG_INT64_MAX;
 
 	return difference % (UINT64CONST(1) << 16) == 0 && difference >> 16 <= PG_UINT32_MAX;
 }
@@ -109,7 +120,7 @@ follow(TimeLineID timeline)
 	if (known != identity)
 	{
 		if (last_value(PLAN_LAST_ORDER_ID) != 0 || !is_of_this_cluster(known, timeline))
-			jump("this is another cluster, timeline or database than before");
+			jump("this is another cluster, timeline, database or extension than before");
 		set_last_value("timeline_seq", identity);
 	}
 	if (has_orders_of_others())

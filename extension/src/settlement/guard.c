@@ -119,11 +119,12 @@ oa_guard_reference(PG_FUNCTION_ARGS)
 	plan_execute(is_vendor ? PLAN_REFERS_TO_VENDOR : PLAN_REFERS_TO_PRODUCT, values, NULL,
 				 SPI_OK_SELECT);
 	if (DatumGetBool(spi_datum(0, 1, &is_null)))
-		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
-						errmsg("%s \"%s\" cannot go: there is stock, or a mapping or feed, of it",
-							   is_vendor ? "vendor" : "product", old),
-						errdetail("Rows of stock, product_map or feed_sync name it."),
-						errhint("A vendor, or an offer, that is not active sells nothing.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+				 errmsg("%s \"%s\" cannot go: there is stock, or a mapping, feed or login, of it",
+						is_vendor ? "vendor" : "product", old),
+				 errdetail("Rows of stock, product_map, feed_sync or vendor_login name it."),
+				 errhint("A vendor, or an offer, that is not active sells nothing.")));
 	SPI_finish();
 	return PointerGetDatum(result);
 }

@@ -65,8 +65,7 @@ member_text(JsonbContainer *object, const char *key)
 	if (!json_member(object, key, &value))
 		return NULL;
 	if (value.type == jbvNumeric)
-		return DatumGetCString(
-			DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
+		return numeric_text(value.val.numeric);
 	if (value.type != jbvString)
 		return NULL;
 	text = pnstrdup(value.val.string.val, value.val.string.len);

@@ -214,6 +214,23 @@ take_lines_back(Return *back, Jsonb *lines)
 
 /* ---------- writing ---------- */
 
+/* Units of an offer that is gone have no shelf: to say that they are for sale again would be wrong.
+ */
+static StockRow *
+restockable(const StockRows *stock, const Hold *hold)
+{
+	StockRow *row = stock_find(stock, hold->product_id, hold->vendor_id);
+
+	if (row == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OA_STATE),
+				 errmsg("product \"%s\" of vendor \"%s\" has no stock that units can go back to",
+						hold->product_id, hold->vendor_id),
+				 errdetail("Its row in stock is gone."),
+				 errhint("With restock => false the units can be returned.")));
+	return row;
+}
+
 static void
 restock(const Return *back)
 {
@@ -233,11 +250,8 @@ restock(const Return *back)
 	stock = stock_lock_rows(product_ids, vendor_ids, settled, count, false);
 	for (int i = 0; i < back->nkept; i++)
 	{
-		const Hold *hold = back->kept[i].hold;
-		StockRow   *row = stock_find(stock, hold->product_id, hold->vendor_id);
-
-		if (row != NULL && back->kept[i].returned > 0)
-			stock_return(stock, row, back->kept[i].returned);
+		if (back->kept[i].returned > 0)
+			stock_return(stock, restockable(stock, back->kept[i].hold), back->kept[i].returned);
 	}
 	stock_write_changes(stock, 0);
 }

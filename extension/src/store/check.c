@@ -11,6 +11,8 @@
 #include "store/id_text.h"
 #include "utils/builtins.h"
 
+#define NUMBER_CHARS_MAX 400
+
 /* ---------- values ---------- */
 
 char *
@@ -53,6 +55,23 @@ text_to_whole(const char *text, int64 min, int64 max, int64 *result)
 	if (*end == '.')
 		end += 1 + strspn(end + 1, "0");
 	return errno == 0 && end != text && *end == '\0' && *result >= min && *result <= max;
+}
+
+char *
+numeric_text(Numeric number)
+{
+	char  *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
+	size_t beyond = strlen(text);
+	char  *beginning;
+
+	if (beyond <= NUMBER_CHARS_MAX)
+		return text;
+	beyond -= NUMBER_CHARS_MAX;
+	beginning = pnstrdup(text, NUMBER_CHARS_MAX);
+	if (strspn(text + NUMBER_CHARS_MAX, "0.") < beyond && beginning[NUMBER_CHARS_MAX - 1] == '0')
+		beginning[NUMBER_CHARS_MAX - 1] = '1'; /* no whole number is to become one */
+	pfree(text);
+	return beginning;
 }
 
 bool

@@ -34,6 +34,10 @@ extern bool is_vendor_id(const char *text, int len);
 extern bool text_to_whole(const char *text, int64 min, int64 max, int64 *result);
 extern bool numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result);
 
+/* numeric_text is the number as text; of one that is longer than any that we take, the beginning,
+ * which is as much too large, and as little whole. */
+extern char *numeric_text(Numeric number);
+
 /* The DETAIL of a malformed argument, for ereport(). */
 #define errdetail_field(name) errdetail("The field is \"%s\".", (name))
 

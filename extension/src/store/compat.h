@@ -24,6 +24,13 @@
 #define pg_noreturn __attribute__((noreturn))
 #endif
 
+/* Since 17 a partition gets the identity of the table when it is attached, and may bring none. */
+#if PG_VERSION_NUM >= 170000
+#define COMPAT_IDENTITY_IN_PARTITION " EXCLUDING IDENTITY"
+#else
+#define COMPAT_IDENTITY_IN_PARTITION ""
+#endif
+
 /* What an update leaves to be done in the indexes: nothing, all, or, since 16, only in those that
  * summarize. */
 #if PG_VERSION_NUM >= 160000

@@ -175,7 +175,9 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							   "OR EXISTS (SELECT FROM order_aggregator.product_map AS m WHERE "
 							   "m.vendor_id OPERATOR(pg_catalog.=) $1) "
 							   "OR EXISTS (SELECT FROM order_aggregator.feed_sync AS f WHERE "
-							   "f.vendor_id OPERATOR(pg_catalog.=) $1)",
+							   "f.vendor_id OPERATOR(pg_catalog.=) $1) "
+							   "OR EXISTS (SELECT FROM order_aggregator.vendor_login AS l WHERE "
+							   "l.vendor_id OPERATOR(pg_catalog.=) $1)",
 							   1,
 							   {TEXTOID},
 							   true},

@@ -92,7 +92,8 @@ typedef enum PlanId
  */
 #define SQL_CREATE_PARTITION                                                                       \
 	"CREATE TABLE order_aggregator.%s "                                                            \
-	"(LIKE order_aggregator.outbox INCLUDING ALL EXCLUDING INDEXES, PRIMARY KEY (event_id)) "      \
+	"(LIKE order_aggregator.outbox INCLUDING ALL EXCLUDING INDEXES" COMPAT_IDENTITY_IN_PARTITION   \
+	", PRIMARY KEY (event_id)) "                                                                   \
 	"USING heap"
 #define SQL_ATTACH_PARTITION                                                                       \
 	"ALTER TABLE order_aggregator.outbox ATTACH PARTITION order_aggregator.%s "                    \

@@ -261,7 +261,8 @@ lock_product(Locking *locking, const StockDemand *demand, int n, bool is_only)
 	if (!has_lanes(locking, first))
 		return;
 	fold_what_is_needed(locking, first, demand);
-	if (demand->is_one)
+	/* whoever compares is to see all that each has */
+	if (demand->is_one && !(demand->compares && locking->rows->nrows - first > 1))
 		refill_lanes(locking, first, demand, was_busy);
 }
 

@@ -22,7 +22,7 @@ import time
 import xml.etree.ElementTree
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-RUNS = [TOP / ".run" / "check", TOP / ".run" / "check2"]    # the daemon's tests run in both at a time
+RUNS = [TOP / ".run" / "check", TOP / ".run" / "check2"]    # the extension's and the daemon's tests run in both at a time
 RUN = RUNS[0]
 BUILD = TOP / "build"
 
@@ -42,17 +42,17 @@ def servers(command, folder=RUN):
     subprocess.run([TOP / "scripts" / "servers", command, folder], check=True, stdout=subprocess.DEVNULL)
 
 
-def server_env():
-    ports = dict(line.split("=", 1) for line in (RUN / "ports").read_text().split())
+def server_env(run_folder):
+    ports = dict(line.split("=", 1) for line in (run_folder / "ports").read_text().split())
     return {"PGPASSWORD": ports["PG_PASSWORD"]}, ports["PG_PORT"]
 
 
 # Each part returns its tests: name -> passed. A part that broke off says so under its own name.
 
-def pg_regress(program, folder, output, tests, inputs=TOP):
+def pg_regress(program, folder, output, tests, inputs=TOP, run_folder=RUN):
     pgxs = pathlib.Path(subprocess.check_output(["pg_config", "--pgxs"], text=True).strip())
     bindir = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
-    password, port = server_env()
+    password, port = server_env(run_folder)
     (BUILD / output).mkdir(parents=True, exist_ok=True)
     major = int(subprocess.check_output([TOP / "scripts" / "postgresql-major"], text=True))
     expected = [f"--expecteddir={inputs}"] if major >= 16 else []       # before, it is beside the input
@@ -87,7 +87,7 @@ def upgraded():
         for path in (TOP / kind).glob("*.*"):
             text = path.read_text().replace("CREATE EXTENSION order_aggregator;", "CREATE EXTENSION order_aggregator VERSION '1.0';\nALTER EXTENSION order_aggregator UPDATE;")
             (folder / "tests" / kind / path.name).write_text(text)
-    return pg_regress("pg_regress", "regress", "upgraded", tests_of_the_extension("REGRESS"), folder / "tests")
+    return pg_regress("pg_regress", "regress", "upgraded", tests_of_the_extension("REGRESS"), folder / "tests", RUNS[1])
 
 
 def isolation():
@@ -139,6 +139,23 @@ def soak():
 
 
 PARTS = {"lint": lint, "unit": unit, "regress": regress, "upgraded": upgraded, "isolation": isolation, "fuzz": fuzz, "daemon": daemon, "soak": soak}
+EXTENSION = [["regress", "isolation"], ["upgraded"]]    # each keeps a core busy, and has a server of its own
+
+
+def grouped(wanted):
+    """What runs at a time, as lists of parts that run one after the other: each part alone, but for those of the extension."""
+    groups, of_extension = [], [[name for name in names if name in wanted] for names in EXTENSION]
+    for name in wanted:
+        if not any(name in names for names in EXTENSION):
+            groups.append([[name]])
+        elif of_extension:
+            groups.append([names for names in of_extension if names])
+            of_extension = []
+    return groups
+
+
+def run_parts(names):
+    return {test: passed for name in names for test, passed in (PARTS[name]() or {name: False}).items()}
 
 
 def check(wanted):
@@ -149,11 +166,14 @@ def check(wanted):
         servers("down", folder)
         shutil.rmtree(folder, ignore_errors=True)
     try:
-        if set(wanted) & {"regress", "upgraded", "isolation"}:
-            servers("base")
-        for name in wanted:
-            print(f"\n=== {name}", flush=True)
-            tests |= PARTS[name]() or {name: False}
+        for names, folder in zip(EXTENSION, RUNS):
+            if set(names) & set(wanted):
+                servers("base", folder)
+        for group in grouped(wanted):
+            print(f"\n=== {', '.join(name for names in group for name in names)}", flush=True)
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                for found in pool.map(run_parts, group):
+                    tests |= found
     finally:
         for folder in RUNS:
             servers("down", folder)

@@ -109,13 +109,13 @@ drain(void)
 	struct timespec left = {.tv_sec = config.drain_s};
 	sigset_t        stop_signals;
 
+	stop_announce();
 	if (config.drain_s == 0)
 		return;
 	sigemptyset(&stop_signals);
 	sigaddset(&stop_signals, SIGTERM);
 	sigaddset(&stop_signals, SIGINT);
 	log_info("told to stop: going on for %d s, not ready for more", config.drain_s);
-	stop_announce();
 	(void) sigtimedwait(&stop_signals, NULL, &left);
 }
 

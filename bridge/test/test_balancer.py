@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import urllib.parse
 
 import pytest
 import requests

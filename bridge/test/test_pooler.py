@@ -222,7 +222,7 @@ def test_single_calls_through_the_pool(world, pooler):
 def test_no_answer_of_a_primary_that_has_been_replaced_is_taken(world, pooler):
     """The pooler still leads to it: each transaction tells its timeline, and the relay has met a later one."""
     with two_hosts(world) as (url, hosts, proxy):
-        bridge = world.ready_bridge("--roles=http,relay", **{**pooler.settings, "RELAY_DATABASE_URL": hosts})
+        bridge = world.ready_bridge("--roles=http,relay", REQUEST_TIMEOUT_S="5", **{**pooler.settings, "RELAY_DATABASE_URL": hosts})
         for _ in range(3):
             assert 200 in ask_at_once(bridge, 2, 8)     # each thread that reads or changes has a connection
         take_nobody_new(proxy)
@@ -241,7 +241,7 @@ def test_no_answer_of_a_standby_that_the_pooler_leads_to_is_taken(world, pooler)
     world.stock(a={"x": 100})
     assert world.place(1) == 1
     with standby(world, streams=True) as url, psycopg.connect(url, autocommit=True) as db:
-        bridge = world.ready_bridge("--roles=http", **pooler.settings)
+        bridge = world.ready_bridge("--roles=http", REQUEST_TIMEOUT_S="5", **pooler.settings)
         assert 200 in ask_at_once(bridge, 1, 8)
         db.execute("SELECT pg_wal_replay_pause()")
         wait_until(lambda: db.execute("SELECT pg_get_wal_replay_pause_state()").fetchone()[0] == "paused", what="the pause")

@@ -43,7 +43,7 @@
 #define LIST_JOBS_MAX    100
 #define THREADS_MAX      32
 #define REDRIVE_MAX      100000
-#define LAST_REQUESTS_MS 2000 /* for what clients have begun to send when we are told to stop */
+#define LAST_REQUESTS_MS 5000 /* for what clients have begun to send when we are told to stop */
 #define STOP_S           30   /* all but the wait for the requests that are under way */
 
 static const char synopsis[] = "run | sync | status | redrive | check-config | doctor";

@@ -98,8 +98,9 @@ def test_one_that_is_damaged_costs_no_request(world, replica):
     order = world.value("SELECT order_aggregator.place_order('c', '[{\"productId\": \"x\", \"quantity\": 1}]')")
     path = world.value("SELECT pg_relation_filepath('order_aggregator.orders')")
     world.db.execute("CHECKPOINT")
-    with psycopg.connect(replica, autocommit=True) as db:
-        wait_until(lambda: db.execute("SELECT count(*) FROM order_aggregator.orders").fetchone()[0] == 1, what="the order")
+    end = world.value("SELECT pg_current_wal_insert_lsn()")
+    with psycopg.connect(replica, autocommit=True) as db:       # nothing is to be replayed over the damage
+        wait_until(lambda: db.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [end]).fetchone()[0], what="the order and the checkpoint")
         db.execute("CHECKPOINT")
     folder = world.tmp_path / "standby"
     pg_ctl(folder, "stop", "-m", "fast")

@@ -221,12 +221,12 @@ AS $$
 	SET status = 'failed', error = postpone_feed.error, finished_at = pg_catalog.clock_timestamp()
 	WHERE f.sync_id = postpone_feed.sync_id AND f.status = 'running';
 	UPDATE order_aggregator.vendor AS v
-	SET next_sync_at = pg_catalog.clock_timestamp() + postpone_feed.by
+	SET next_sync_at = coalesce(pg_catalog.clock_timestamp() + postpone_feed.by, v.next_sync_at)
 	WHERE v.vendor_id OPERATOR(pg_catalog.=) postpone_feed.vendor_id
 $$;
 COMMENT ON FUNCTION postpone_feed(text, bigint, text, interval) IS
 'Gives up a feed (sync_id NULL: none was begun) through no fault of the vendor''s, because '
-'somebody''s lock was in its way, and has it pulled again after that time.';
+'somebody''s lock was in its way, and has it pulled again after that time (NULL: when it is due).';
 
 CREATE OR REPLACE FUNCTION tell_stale_vendors()
 RETURNS bigint

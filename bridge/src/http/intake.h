@@ -29,9 +29,10 @@ typedef struct Job
 	long long deadline_ms;   /* of monotonic_ms() */
 	long long not_before_ms; /* it is not to be tried again before; 0: it is new */
 	int       tries;
-	int       place;         /* of its subject among those that are asked for together */
-	int       times_apart;   /* it is tried only by itself, or with those that ask the same: how
-								often that was found to be needed */
+	int       place;       /* of its subject among those that are asked for together */
+	int       times_apart; /* it is tried only by itself, or with those that ask the same: how
+							  often that was found to be needed */
+	int  losses;           /* of the connection while it was being placed, since it was set aside */
 	bool is_outcome_unknown; /* a connection was lost, and it may have been done */
 } Job;
 

@@ -46,7 +46,6 @@ typedef struct Placer
 	Db                db;
 	long long         wary_until_ms;
 	int               timeout_ms; /* of a statement, at most */
-	int               losses;     /* of the connection, by the batch that is being placed */
 	Backoff           pause;      /* while the database refuses what may pass */
 } Placer;
 
@@ -161,24 +160,25 @@ split(Job *jobs)
 	return second;
 }
 
-/* Has it tried again later, on the second lane. */
 static void
-set_aside(Placer *placer, Job *job)
-{
-	if (!intake_add_later(placer->lane->aside, job))
-		problem_give_up(job);
-}
-
-static void
-set_all_aside(Placer *placer, Job *jobs)
+add_all_later(Intake *intake, Job *jobs)
 {
 	while (jobs != NULL)
 	{
 		Job *job = jobs;
 
 		jobs = job->next;
-		set_aside(placer, job);
+		job->next = NULL;
+		if (!intake_add_later(intake, job))
+			problem_give_up(job);
 	}
+}
+
+/* Has them tried again later, on the second lane. */
+static void
+set_all_aside(Placer *placer, Job *jobs)
+{
+	add_all_later(placer->lane->aside, jobs);
 }
 
 /* Has each of them tried by itself there. */
@@ -207,7 +207,8 @@ answer_batch(Placer *placer, Job *jobs, const PGresult *result)
 		if (order_id == NULL && sqlstate_find(code)->kind == SQLSTATE_LOCKED)
 		{
 			placer->wary_until_ms = monotonic_ms() + WARY_MS;
-			set_aside(placer, job);
+			job->next = NULL;
+			set_all_aside(placer, job);
 			row++;
 			continue;
 		}
@@ -309,11 +310,18 @@ handle_refusal(Placer *placer, Job *jobs, const PGresult *result, long long bega
 static Job *
 handle_loss(Placer *placer, Job *jobs)
 {
+	int losses = 0;
+
 	for (Job *job = jobs; job != NULL; job = job->next)
+	{
 		job->is_outcome_unknown = true;
+		losses = ++job->losses > losses ? job->losses : losses;
+	}
 	metric_add(METRIC_RECONNECTS, 1);
-	if (++placer->losses == 1)
+	if (losses == 1)
 		return jobs;
+	for (Job *job = jobs; job != NULL; job = job->next)
+		job->losses = 0;
 	if (is_first_lane(placer))
 		set_all_aside(placer, jobs);
 	else if (jobs->times_apart == 0)
@@ -349,6 +357,13 @@ place(Placer *placer, Job *jobs)
 		DbOutcome   outcome;
 		long long   connect_ms = monotonic_ms();
 
+		/* a host that hangs takes seconds to tell: meanwhile they are where their time is looked
+		 * after */
+		if (!db_is_alive(&placer->db) && !stop_requested())
+		{
+			add_all_later(placer->lane->orders, jobs);
+			return;
+		}
 		if ((!db_is_alive(&placer->db) && !db_connect(&placer->db)) ||
 			!db_set_timeout(&placer->db, statement_ms(placer, jobs)))
 		{
@@ -405,7 +420,6 @@ place_all(Placer *placer, Job *jobs)
 		set_all_aside(placer, apart->next);
 		apart->next = NULL;
 	}
-	placer->losses = 0;
 	place(placer, together);
 	until_ms = monotonic_ms() + APART_MS;
 	while (apart != NULL && (monotonic_ms() < until_ms || stop_requested()))
@@ -414,7 +428,6 @@ place_all(Placer *placer, Job *jobs)
 
 		apart = job->next;
 		job->next = NULL;
-		placer->losses = 0;
 		place(placer, job);
 	}
 	set_all_aside(placer, apart);
@@ -428,7 +441,7 @@ note_readiness(const Placer *placer)
 }
 
 /* Takes the next jobs, and meanwhile keeps the connection; NULL at the end. Without one they stay
- * where their time is looked after, for a host that hangs takes seconds to tell. */
+ * where they are: see place(). */
 static Job *
 take(Placer *placer, int *count)
 {
@@ -439,6 +452,10 @@ take(Placer *placer, int *count)
 		long long began_ms = monotonic_ms();
 
 		is_waited_for = intake_depth(placer->lane->orders) > 0;
+		/* those that waited have been answered, by whomever */
+		if (is_first_lane(placer) && !is_waited_for)
+			role_rests(ROLE_HTTP);
+		metric_set(METRIC_ORDERS_SET_ASIDE, intake_depth(placer->lane->aside));
 		if ((is_first_lane(placer) || is_waited_for) && !db_is_alive(&placer->db) &&
 			!db_connect(&placer->db))
 		{
@@ -448,7 +465,7 @@ take(Placer *placer, int *count)
 		}
 		note_readiness(placer);
 		is_waited_for = intake_wait(placer->lane->orders, CONNECTION_CHECK_MS);
-	} while (!is_waited_for || (!db_is_connected(&placer->db) && !stop_requested()));
+	} while (!is_waited_for || (!db_is_alive(&placer->db) && !stop_requested()));
 	return intake_take(placer->lane->orders, config.place_batch_max, BATCH_BYTES_MAX, count);
 }
 
@@ -474,11 +491,8 @@ placer_run(void *context)
 			role_begins(ROLE_HTTP);
 		place_all(&placer, jobs);
 		note_readiness(&placer);
-		if (is_first && intake_depth(placer.lane->orders) == 0)
-			role_rests(ROLE_HTTP);
 		metric_observe(HISTOGRAM_PLACE_BATCH, count);
 		metric_observe(HISTOGRAM_PLACE_SECONDS, (double) (monotonic_us() - began_us) / 1e6);
-		metric_set(METRIC_ORDERS_SET_ASIDE, intake_depth(placer.lane->aside));
 	}
 	db_close(&placer.db);
 	return NULL;

@@ -421,7 +421,8 @@ ask(Db *db, Standby *standby, Job *jobs)
 	Db      *chosen;
 	Answered answered;
 
-	if (!db_is_alive(db) && !db_connect(db))
+	/* see take() */
+	if (!db_is_alive(db) && (!stop_requested() || !db_connect(db)))
 		return ANSWER_LATER;
 	chosen = choose_database(db, standby, jobs);
 	answered = jobs->query->answer(chosen, jobs);

@@ -278,10 +278,11 @@ accept_the_last(HttpServer *server, MHD_socket listener)
 		int                     descriptor =
 			accept4(listener, (struct sockaddr *) &address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-		if (descriptor < 0)
+		if (descriptor < 0 && errno != ECONNABORTED && errno != EINTR)
 			return;
 		/* which closes it if there are too many */
-		MHD_add_connection(server->daemon, descriptor, (struct sockaddr *) &address, length);
+		if (descriptor >= 0)
+			MHD_add_connection(server->daemon, descriptor, (struct sockaddr *) &address, length);
 	}
 }
 

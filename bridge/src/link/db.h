@@ -3,7 +3,7 @@
  *		One libpq connection that comes back: each thread has its own.
  *
  * It may go through a pooler such as PgBouncer, by transactions: then nothing is set or prepared
- *for a session, but what it needs is set for each statement anew, in its own transaction and round
+ * for a session, but what it needs is set for each statement anew, in its own transaction and round
  * trip. Only who has a session_sql needs a session.
  */
 #ifndef BRIDGE_DB_H

@@ -43,7 +43,7 @@ struct RelayMemory
 	char      timeline[TIMELINE_BYTES]; /* whose events these are; empty: not known yet */
 	unsigned  next;
 	int       count;
-	int64_t   top;          /* the highest event id of them all, and of those forgotten */
+	int64_t   top;          /* the highest event id of them all, or of older ones */
 	int       tries;        /* without an answer, since it was known what is missing */
 	bool      has_left_ids; /* of the orders that this set-back has lost */
 	SentEvent events[EVENTS_MAX];
@@ -66,12 +66,12 @@ nth_sent(RelayMemory *memory, int n)
 	return &memory->events[(memory->next - (unsigned) memory->count + (unsigned) n) % EVENTS_MAX];
 }
 
-/* Was it sent before, not long ago? What was deferred may have been at any time. */
+/* Was it sent before, not long ago? What was deferred may have been longer ago. */
 static bool
 is_remembered(RelayMemory *memory, const Page *page, int event)
 {
 	int64_t event_id = page_event_id(page, event);
-	int     looked_at = page->is_deferred ? memory->count : 2 * config.relay_window;
+	int     looked_at = (page->is_deferred ? 4 : 2) * config.relay_window;
 
 	if (event_id > memory->top)
 		return false;
@@ -210,6 +210,10 @@ forget_missing(RelayMemory *memory, const PGresult *missing)
 	}
 	memory->count = count;
 	memory->next = oldest + (unsigned) count;
+	memory->top = 0;
+	for (int n = 0; n < count; n++)
+		memory->top = nth_sent(memory, n)->event_id > memory->top ? nth_sent(memory, n)->event_id
+																  : memory->top;
 }
 
 /* Looks for all that was sent in a database that is now of that timeline. */

@@ -368,19 +368,25 @@ has_more(const Syncer *syncer, const PGresult *vendors, int row)
 	return row < PQntuples(vendors) || puller_count(syncer->puller) > 0 || syncer->applying != NULL;
 }
 
-/* At the end: whoever goes on does not wait for our leases, nor for a feed that is half applied. */
+/* At the end: whoever goes on does not wait for our leases, nor for a feed that is half applied. A
+ * pull by hand has no lease, and says nothing of when its vendors are due. */
 static void
 hand_back(Syncer *syncer)
 {
 	PullResult *pull;
+	bool        has_leases = syncer->results == NULL;
 	bool        ok = db_is_connected(syncer->db);
 
 	for (const Applying *applying = syncer->applying; ok && applying != NULL;
 		 applying = applying->next)
-		ok = make_due(syncer, applying->pull->vendor_id,
-					  applying->stage != STAGE_BEGIN ? applying->sync_id : NULL,
-					  "the bridge was told to stop", "0");
-	while (ok && (pull = puller_give_up(syncer->puller)) != NULL)
+	{
+		bool has_begun = applying->stage != STAGE_BEGIN;
+
+		if (has_begun || has_leases)
+			ok = make_due(syncer, applying->pull->vendor_id, has_begun ? applying->sync_id : NULL,
+						  "the bridge was told to stop", has_leases ? "0" : NULL);
+	}
+	while (ok && has_leases && (pull = puller_give_up(syncer->puller)) != NULL)
 	{
 		ok = make_due(syncer, pull->vendor_id, NULL, NULL, "0");
 		pull_result_free(pull);

@@ -24,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#define SCANS_MAX   10
 #define DROPPED_MAX 4 /* in one call: each has to be read first */
 
 PG_FUNCTION_INFO_V1(oa_make_outbox_partitions);
@@ -242,8 +243,8 @@ Datum
 oa_outbox_dropped_until(PG_FUNCTION_ARGS)
 {
 	TimestampTz     until = DT_NOBEGIN;
+	bool            is_found = false;
 	Relation        table;
-	TableScanDesc   scan;
 	TupleTableSlot *row;
 	AttrNumber      column;
 
@@ -252,16 +253,22 @@ oa_outbox_dropped_until(PG_FUNCTION_ARGS)
 	table = table_open(table_oid("relay_checkpoint"), AccessShareLock);
 	column = get_attnum(RelationGetRelid(table), "dropped_until");
 	row = table_slot_create(table, NULL);
-	scan = table_beginscan(table, SnapshotSelf, 0, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	/* a row that is updated meanwhile may be seen neither as it was nor as it is */
+	for (int i = 0; i < SCANS_MAX && !is_found; i++)
 	{
-		bool  is_null;
-		Datum value = slot_getattr(row, column, &is_null);
+		TableScanDesc scan = table_beginscan(table, SnapshotSelf, 0, NULL);
 
-		if (!is_null)
-			until = Max(until, DatumGetTimestampTz(value));
+		while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+		{
+			bool  is_null;
+			Datum value = slot_getattr(row, column, &is_null);
+
+			is_found = true;
+			if (!is_null)
+				until = Max(until, DatumGetTimestampTz(value));
+		}
+		table_endscan(scan);
 	}
-	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(row);
 	table_close(table, AccessShareLock);
 	PG_RETURN_TIMESTAMPTZ(until);

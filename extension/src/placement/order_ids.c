@@ -2,18 +2,19 @@
  * order_ids.c
  *		Where the ids of orders and their attempts come from, and that none is given twice.
  *
- * A standby that is promoted, a restore to an earlier point and a dump that is restored go on from
- * where they were, which may be before the last id that was given: its order is lost, but a
- * vendor's answer to it may be under way. The cluster's identifier, its timeline, the database's
- * own oid or that of the sequence of the ids (where a dump makes the extension anew in the database
- * that it is of) change with each of them. The sequence timeline_seq keeps whose ids these are; who
- * finds another one there first has the ids jump to one of the next twenty thousand thousand
- * millions, by chance: two that go on from the same point know nothing of each other. A disk that
- * was set back under its cluster, or rows that are restored into the tables that they are of, do
- *not tell: who knows of it, as a relay does that misses what it has sent, calls leave_order_ids().
- *A database that has no order yet may have lost its first ones: only if it is a copy beside the one
- *that it was made of, by CREATE DATABASE, does it begin with the first id. Orders that came by
- *logical replication have left their sequence behind.
+ * A standby that is promoted, a restore to an earlier point and a dump that is restored go on
+ * from where they were, which may be before the last id that was given: its order is lost,
+ * but a vendor's answer to it may be under way. The cluster's identifier, its timeline, the
+ * database's own oid or that of the sequence of the ids (where a dump makes the extension
+ * anew in the database that it is of) change with each of them. The sequence timeline_seq
+ * keeps whose ids these are; who finds another one there first has the ids jump to one of the
+ * next twenty thousand thousand millions, by chance: two that go on from the same point know
+ * nothing of each other. A disk that was set back under its cluster, or rows that are
+ * restored into the tables that they are of, do not tell: who knows of it, as a relay does
+ * that misses what it has sent, calls leave_order_ids(). A database that has no order yet may
+ * have lost its first ones: only if it is a copy beside the one that it was made of, by
+ * CREATE DATABASE, does it begin with the first id. Orders that came by logical replication
+ * have left their sequence behind.
  *
  * An order that is still there may have been sourced anew by a transaction that is gone, too. So
  * an order from before a jump is not only sourced for the nth time: its attempts have the number of

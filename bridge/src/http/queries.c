@@ -466,8 +466,10 @@ take(Db *db, Intake *intake, const IntakeTaker *taker)
 {
 	while (!db_is_connected(db) && !stop_requested())
 	{
-		if (intake_wait(intake, WAIT_MS) && db_connect_until_stopped(db))
-			break;
+		long long began_ms = monotonic_ms();
+
+		if (intake_wait(intake, WAIT_MS) && !db_connect(db))
+			stop_wait_ms(db_pause_ms(db, began_ms));
 	}
 	return intake_take_together(intake, taker);
 }

@@ -482,10 +482,50 @@ as_much_is_under_way_as_is_allowed(void **state)
 	assert_int_equal(relay_page_room(relay, &bytes), 0);
 }
 
+static void
+what_is_refused_from_the_beginning_is_tried_on_new_connections(void **state)
+{
+	Relay *relay = fake_relay();
+	int    published;
+
+	(void) state;
+	for (int times = 0; times < 3; times++)
+	{
+		relay_note_connected(relay);
+		assert_false(relay_is_to_renew(relay));
+		fake.now_ms += 9999;
+		relay_note_full(relay, "a");
+		fake.now_ms += 499;
+		relay_note_full(relay, "a"); /* not put off by that */
+		assert_false(relay_is_to_renew(relay));
+		fake.now_ms += 1;
+		fake.given_up = 0;
+		assert_false(relay_drain(relay, &published));
+		assert_int_equal(fake.given_up, 1); /* another node is tried first */
+		assert_int_equal(published, 0);
+		relay->connected_ms = fake.now_ms; /* as if it had been at once */
+	}
+	/* then it is believed */
+	relay_note_connected(relay);
+	relay_note_full(relay, "a");
+	fake.now_ms += 501;
+	assert_false(relay_is_to_renew(relay));
+	/* and a connection that is older is not at fault */
+	fake.now_ms += 10000;
+	relay_note_full(relay, "a");
+	fake.now_ms += 501;
+	assert_false(relay_is_to_renew(relay));
+	relay_note_connected(relay);
+	relay_note_full(relay, "a");
+	fake.now_ms += 501;
+	assert_true(relay_is_to_renew(relay));
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_refused_from_the_beginning_is_tried_on_new_connections),
 		cmocka_unit_test(deferred_events_are_asked_for_when_they_are_due),
 		cmocka_unit_test(deferred_events_are_sent_and_written_down),
 		cmocka_unit_test(what_is_refused_again_is_deferred_again),

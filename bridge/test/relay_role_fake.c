@@ -244,6 +244,12 @@ relay_execute(Relay *relay, const char *doing, const char *sql)
 	return does("awake");
 }
 
+void
+relay_note_connected(Relay *relay)
+{
+	assert_non_null(relay->broker);
+}
+
 bool
 relay_acquire(Relay *relay)
 {

@@ -134,7 +134,10 @@ connect_broker(Relay *relay)
 								relay_broker_events(relay));
 	/* which may have taken long: it is not to end the lease */
 	if (relay->broker != NULL && relay_keep_lease(relay) && broker_declare(relay->broker, NULL))
+	{
+		relay_note_connected(relay);
 		return true;
+	}
 	broker_close(relay->broker);
 	relay->broker = NULL;
 	return false;

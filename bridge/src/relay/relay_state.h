@@ -128,6 +128,9 @@ typedef struct Relay
 						 taken since */
 	Suspect      suspect;
 	FullKey      full_keys[FULL_KEYS_MAX];
+	long long    connected_ms;        /* to the broker */
+	long long    renew_ms;            /* when it is to be connected to anew; 0: no need */
+	int          renewals;            /* in a row */
 	RelayMemory *memory;              /* of what was sent lately */
 	int64_t set_aside[SET_ASIDE_MAX]; /* events of the window that a verdict has put aside, the last
 										 so many */
@@ -241,6 +244,13 @@ extern bool relay_deferred_sent(Relay *relay, const int64_t *event_ids, int coun
  */
 extern void relay_note_full(Relay *relay, const char *routing_key);
 extern bool relay_is_full(const Relay *relay, const char *routing_key);
+
+/* relay_note_connected: to the broker, just now. */
+extern void relay_note_connected(Relay *relay);
+
+/* relay_is_to_renew: is the broker to be connected to anew, because what it refuses it has refused
+ * since it was connected to? For when nothing is under way. */
+extern bool relay_is_to_renew(Relay *relay);
 
 /* relay_note_loss judges what a lost broker connection has to do with what was under way. Before
  * relay_free_pages. */

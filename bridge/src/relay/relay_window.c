@@ -443,6 +443,11 @@ relay_drain(Relay *relay, int *published)
 	*published = 0;
 	do
 	{
+		if (relay_is_to_renew(relay))
+		{
+			broker_give_up(relay->broker); /* another node is tried first */
+			return false;
+		}
 		if (relay->window_text[0] == '\0')
 		{
 			if (!open_window(relay))

@@ -305,6 +305,17 @@ class World:
         connection = pika.BlockingConnection(pika.URLParameters(self.env["RABBITMQ_URL"]))
         return connection.channel()
 
+    @contextlib.contextmanager
+    def login(self, name, write=".*", read=".*"):
+        """A RabbitMQ user that may write and read what these patterns say, and configure nothing; gives what connects as it and opens a channel."""
+        url = urllib.parse.urlsplit(self.env["RABBITMQ_URL"])
+        self.servers.rabbitmqctl("add_user", name, "secret")
+        try:
+            self.servers.rabbitmqctl("set_permissions", "-p", "/", name, "", write, read)
+            yield lambda: pika.BlockingConnection(pika.URLParameters(url._replace(netloc=f"{name}:secret@{url.hostname}:{url.port}").geturl())).channel()
+        finally:
+            self.servers.rabbitmqctl("delete_user", name)
+
     def broker_major(self):
         """The major version of RabbitMQ."""
         return int(self.channel().connection._impl.server_properties["version"].split(".")[0])

@@ -540,19 +540,6 @@ def test_a_password_in_a_feeds_url_is_not_shown(target):
 
 # ---- answers over AMQP ----
 
-@contextlib.contextmanager
-def amqp_user(target, name):
-    url = urllib.parse.urlsplit(target.world.env["RABBITMQ_URL"])
-    target.world.servers.rabbitmqctl("add_user", name, "secret")
-    target.world.servers.rabbitmqctl("set_permissions", "-p", "/", name, "", ".*", ".*")
-    try:
-        connection = pika.BlockingConnection(pika.URLParameters(url._replace(netloc=f"{name}:secret@{url.hostname}:{url.port}").geturl()))
-        yield connection.channel()
-        connection.close()
-    finally:
-        target.world.servers.rabbitmqctl("delete_user", name)
-
-
 def dead(target, count):
     """The reasons of what is in the dead queue for this attack's vendor, when there are so many; they stay there."""
     channel = target.world.channel()
@@ -574,7 +561,8 @@ def test_an_answer_counts_from_its_vendor_alone(target):
     order = target.place()
     answer = json.dumps({"orderId": order, "vendorId": target.vendor, "attempt": 1, "status": "confirmed"}).encode()
     own = urllib.parse.urlsplit(target.world.env["RABBITMQ_URL"]).username
-    with amqp_user(target, theirs) as channel:
+    with target.world.login(theirs) as connect:
+        channel = connect()
         for properties in (pika.BasicProperties(), pika.BasicProperties(user_id=theirs), pika.BasicProperties(user_id=theirs, headers={"x-user-id": mine}),
                            pika.BasicProperties(headers={"x-user-id": mine})):
             channel.basic_publish("", "orders.replies", answer, properties)
@@ -589,7 +577,8 @@ def test_an_answer_counts_from_its_vendor_alone(target):
     assert target.world.command("redrive").returncode == 0
     assert len(dead(target, 4)) == 4 and target.status(order) == "pending"
     assert all(p.headers.get("x-user-id") in ("", theirs) and p.user_id == own for p in dead(target, 4))
-    with amqp_user(target, mine) as channel:
+    with target.world.login(mine) as connect:
+        channel = connect()
         channel.basic_publish("", "orders.replies", answer, pika.BasicProperties(user_id=mine))
         wait_until(lambda: target.status(order) == "confirmed", what="the vendor's own answer")
 

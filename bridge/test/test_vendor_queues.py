@@ -1,8 +1,6 @@
 """Several vendors over AMQP: a queue for each, and a login that can do no more than answer."""
 
-import contextlib
 import json
-import urllib.parse
 
 import pika
 import pytest
@@ -48,18 +46,6 @@ def test_each_vendor_has_a_queue_of_its_own(world, shared):
     world.consistent()
 
 
-@contextlib.contextmanager
-def login(world, name, write, read):
-    """A RabbitMQ user with rights of its own (docs/security.md)."""
-    url = urllib.parse.urlsplit(world.env["RABBITMQ_URL"])
-    world.servers.rabbitmqctl("add_user", name, "secret")
-    try:
-        world.servers.rabbitmqctl("set_permissions", "-p", "/", name, "^$", write, read)
-        yield lambda: pika.BlockingConnection(pika.URLParameters(url._replace(netloc=f"{name}:secret@{url.hostname}:{url.port}").geturl())).channel()
-    finally:
-        world.servers.rabbitmqctl("delete_user", name)
-
-
 def test_a_vendor_can_do_no_more_than_answer(world):
     world.stock(a={"x": 100}, b={"y": 100})
     own, other = world.listen("order.placed.a"), world.listen("order.placed.b")
@@ -70,7 +56,7 @@ def test_a_vendor_can_do_no_more_than_answer(world):
     channel.queue_bind("orders.replies", answers)
     world.db.execute("SELECT order_aggregator.configure_vendor('a', amqp_user => %s)", [user])
     try:
-        with login(world, user, f"^{answers}$", f"^{own}$") as connect:
+        with world.login(user, f"^{answers}$", f"^{own}$") as connect:
             assert (world.place(1, "x"), world.place(1, "y")) == (1, 1)
             vendor = connect()
             method, _, body = next(vendor.consume(own))

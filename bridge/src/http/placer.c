@@ -364,7 +364,7 @@ place(Placer *placer, Job *jobs)
 			add_all_later(placer->lane->orders, jobs);
 			return;
 		}
-		if ((!db_is_alive(&placer->db) && !db_connect(&placer->db)) ||
+		if ((!db_is_connected(&placer->db) && !db_connect(&placer->db)) ||
 			!db_set_timeout(&placer->db, statement_ms(placer, jobs)))
 		{
 			stop_wait_ms(db_pause_ms(&placer->db, connect_ms));

@@ -43,11 +43,8 @@ problem_unavailable(Job *job, const char *why)
 	http_set_header(job->exchange, "Retry-After", "1");
 	if (!job->is_outcome_unknown || job->idempotency_key == NULL)
 	{
-		/* a pull may have applied other vendors' feeds, or a part of one */
-		snprintf(detail, sizeof(detail),
-				 job->query != NULL && job->query->answer == query_sync ? "%s"
-																		: "%s; nothing was changed",
-				 why);
+		snprintf(detail, sizeof(detail), "%s%s", why,
+				 job->is_outcome_unknown ? "" : "; nothing was changed");
 		http_problem(job->exchange, 503, "Service Unavailable", detail, NULL, NULL);
 		return;
 	}

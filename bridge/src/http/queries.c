@@ -338,6 +338,7 @@ query_sync(Db *db, Job *jobs)
 	char    *body;
 	Answered answered = ANSWERED;
 
+	jobs->is_outcome_unknown = true; /* other vendors' feeds, or a part of one, may be applied */
 	if (!sync_now(db, jobs->subject, results))
 		answered = ANSWER_LATER;
 	else if (jobs->subject != NULL && json_array_size(results) == 0)

@@ -201,19 +201,21 @@ forget_missing(RelayMemory *memory, const PGresult *missing)
 	int      count = 0;
 	int      row = 0;
 
+	memory->top = 0;
 	for (int n = 0; n < memory->count; n++)
 	{
+		const SentEvent *sent = nth_sent(memory, n);
+
 		if (row < PQntuples(missing) && atoi(PQgetvalue(missing, row, 0)) - 1 == n)
+		{
 			row++;
-		else
-			memory->events[(oldest + (unsigned) count++) % EVENTS_MAX] = *nth_sent(memory, n);
+			continue;
+		}
+		memory->top = sent->event_id > memory->top ? sent->event_id : memory->top;
+		memory->events[(oldest + (unsigned) count++) % EVENTS_MAX] = *sent;
 	}
 	memory->count = count;
 	memory->next = oldest + (unsigned) count;
-	memory->top = 0;
-	for (int n = 0; n < count; n++)
-		memory->top = nth_sent(memory, n)->event_id > memory->top ? nth_sent(memory, n)->event_id
-																  : memory->top;
 }
 
 /* Looks for all that was sent in a database that is now of that timeline. */

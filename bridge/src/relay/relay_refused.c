@@ -137,9 +137,40 @@ relay_send_deferred(Relay *relay)
 	return outcome != DB_LOST;
 }
 
-/* ---------- full queues ---------- */
+/* ---------- connections that refuse from their beginning ---------- */
 
-static void note_refused(Relay *relay);
+/*
+ * RabbitMQ (3.10) refuses what is published to a quorum queue over a channel that first met it
+ * when its leader had just died, for as long as that node is away, though there is another leader:
+ * a new channel knows it. Nothing else tells that from a queue that is full, so a few times we
+ * connect anew before we believe it.
+ */
+static void
+note_refused(Relay *relay)
+{
+	if (relay->renew_ms == 0 && relay->renewals < RENEWALS_MAX &&
+		monotonic_ms() < relay->connected_ms + YOUNG_MS)
+		relay->renew_ms = monotonic_ms() + RENEW_MS;
+}
+
+void
+relay_note_connected(Relay *relay)
+{
+	if (relay->renew_ms != 0)
+		relay->renewals++;
+	else if (monotonic_ms() >= relay->connected_ms + YOUNG_MS)
+		relay->renewals = 0;
+	relay->connected_ms = monotonic_ms();
+	relay->renew_ms = 0;
+}
+
+bool
+relay_is_to_renew(const Relay *relay)
+{
+	return relay->renew_ms != 0 && monotonic_ms() >= relay->renew_ms;
+}
+
+/* ---------- full queues ---------- */
 
 static FullKey *
 find_full(const Relay *relay, const char *routing_key)
@@ -178,41 +209,6 @@ relay_note_full(Relay *relay, const char *routing_key)
 	}
 	full->until_ms = monotonic_ms() + FULL_MS;
 	note_refused(relay);
-}
-
-/* ---------- connections that refuse from their beginning ---------- */
-
-/*
- * RabbitMQ (3.10) refuses what is published to a quorum queue over a channel that first met it
- * when its leader had just died, for as long as that node is away, though there is another leader:
- * a new channel knows it. Nothing else tells that from a queue that is full, so a few times we
- * connect anew before we believe it.
- */
-static void
-note_refused(Relay *relay)
-{
-	if (relay->renew_ms == 0 && relay->renewals < RENEWALS_MAX &&
-		monotonic_ms() < relay->connected_ms + YOUNG_MS)
-		relay->renew_ms = monotonic_ms() + RENEW_MS;
-}
-
-void
-relay_note_connected(Relay *relay)
-{
-	if (monotonic_ms() >= relay->connected_ms + YOUNG_MS)
-		relay->renewals = 0; /* the last one was not refused from its beginning, or no more */
-	relay->connected_ms = monotonic_ms();
-	relay->renew_ms = 0;
-}
-
-bool
-relay_is_to_renew(Relay *relay)
-{
-	if (relay->renew_ms == 0 || monotonic_ms() < relay->renew_ms)
-		return false;
-	relay->renewals++;
-	log_warning("RabbitMQ refuses events since it was connected to: connecting anew");
-	return true;
 }
 
 /* ---------- closed channels ---------- */

@@ -250,7 +250,7 @@ extern void relay_note_connected(Relay *relay);
 
 /* relay_is_to_renew: is the broker to be connected to anew, because what it refuses it has refused
  * since it was connected to? For when nothing is under way. */
-extern bool relay_is_to_renew(Relay *relay);
+extern bool relay_is_to_renew(const Relay *relay);
 
 /* relay_note_loss judges what a lost broker connection has to do with what was under way. Before
  * relay_free_pages. */

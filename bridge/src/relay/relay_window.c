@@ -445,6 +445,7 @@ relay_drain(Relay *relay, int *published)
 	{
 		if (relay_is_to_renew(relay))
 		{
+			log_warning("RabbitMQ refuses events since it was connected to: connecting anew");
 			broker_give_up(relay->broker); /* another node is tried first */
 			return false;
 		}

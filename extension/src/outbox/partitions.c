@@ -132,11 +132,15 @@ oa_make_outbox_partitions(PG_FUNCTION_ARGS)
 	for (int i = 0; i <= ahead; i++)
 	{
 		int64 event_id = next + ((int64) i << OUTBOX_PARTITION_BITS);
-		bool  is_missing = !OidIsValid(outbox_find_partition(event_id));
+		Oid   partition = outbox_find_partition(event_id);
 
-		outbox_require_partition(is_missing ? outbox_make_partition(event_id)
-											: outbox_find_partition(event_id));
-		made += is_missing;
+		if (OidIsValid(partition))
+			outbox_require_partition(partition);
+		else
+		{
+			outbox_make_partition(event_id);
+			made++;
+		}
 	}
 	SPI_finish();
 	PG_RETURN_INT32(made);

@@ -55,6 +55,7 @@ fake_relay(void)
 	memset(&fake, 0, sizeof(fake));
 	fake.now_ms = 100000;
 	config = (Config){.placed_queue = true,
+					  .rabbitmq_url = "amqp://fake",
 					  .relay_window = 400,
 					  .relay_window_bytes = 4000,
 					  .broker_timeout_s = 10,
@@ -182,14 +183,62 @@ fake_take_answers(Relay *relay)
 	return published;
 }
 
+/* What that broker is, if it is no relay's own. */
+static FakeTrial *
+trial_of(const Broker *broker)
+{
+	return (const void *) broker == &fake ? NULL : (FakeTrial *) broker;
+}
+
+Broker *
+broker_open(const char *url, const char *name, int publish_timeout_ms, const BrokerEvents *events)
+{
+	FakeTrial *trial = &fake.trials[fake.ntrials];
+
+	assert_string_equal(url, "amqp://fake");
+	assert_non_null(strstr(name, "silent"));
+	assert_int_equal(publish_timeout_ms, config.broker_timeout_s == 60 ? 20000 : 10000);
+	if (fake.cannot_connect)
+	{
+		fake.refused++;
+		return NULL;
+	}
+	assert_in_range(++fake.ntrials, 1, FAKE_TRIALS_MAX - 1);
+	trial->events = *events;
+	return (Broker *) trial;
+}
+
+void
+broker_close(Broker *broker)
+{
+	if (broker != NULL)
+		trial_of(broker)->is_closed = true;
+}
+
+static bool
+process_trial(FakeTrial *trial)
+{
+	assert_false(trial->is_closed);
+	if (trial->returns)
+		trial->events.on_return(trial->events.context, trial->message_id, 312, "NO_ROUTE");
+	if (trial->acks || trial->returns || trial->nacks)
+		trial->events.on_confirm(trial->events.context, 1, !trial->nacks);
+	return !trial->is_lost;
+}
+
 uint64_t
 broker_publish(Broker *broker, const BrokerMessage *message)
 {
 	FakeSent *sent = &fake.sent[fake.nsent];
 
-	(void) broker;
 	if (fake.cannot_publish)
 		return 0;
+	if (trial_of(broker) != NULL)
+	{
+		assert_true(trial_of(broker)->is_bound);
+		snprintf(trial_of(broker)->message_id, sizeof(sent->message_id), "%s", message->message_id);
+		return 1;
+	}
 	fake.nsent++;
 	snprintf(sent->message_id, sizeof(sent->message_id), "%s", message->message_id);
 	snprintf(sent->routing_key, sizeof(sent->routing_key), "%s %s %s", message->exchange,
@@ -213,12 +262,23 @@ broker_publish(Broker *broker, const BrokerMessage *message)
 bool
 broker_process(Broker *broker, int timeout_ms)
 {
-	(void) broker;
+	if (trial_of(broker) != NULL)
+	{
+		assert_int_equal(timeout_ms, 0);
+		return process_trial(trial_of(broker));
+	}
 	fake.processed++;
 	fake.now_ms += timeout_ms;
 	while (fake.acknowledges && fake.nacknowledged < fake.nsent)
 		fake_confirm(the_relay, (uint64_t) ++fake.nacknowledged, true);
 	return !fake.is_lost;
+}
+
+void
+broker_doubt(const Broker *broker)
+{
+	assert_null(trial_of(broker));
+	fake.doubts++;
 }
 
 void
@@ -231,7 +291,8 @@ broker_give_up(Broker *broker)
 bool
 broker_is_blocked(const Broker *broker)
 {
-	(void) broker;
+	if (trial_of(broker) != NULL)
+		return trial_of(broker)->is_blocked;
 	return fake.blocked_for > 0 && fake.blocked_for-- > 0;
 }
 
@@ -252,11 +313,18 @@ broker_bind_again(Broker *broker)
 	return !fake.is_lost;
 }
 
+bool
+broker_bind_like(const Broker *first, Broker *broker)
+{
+	assert_null(trial_of(first));
+	trial_of(broker)->is_bound = true;
+	return !trial_of(broker)->is_lost;
+}
+
 const BrokerRefusal *
 broker_refusal(const Broker *broker)
 {
-	(void) broker;
-	return &fake.refusal;
+	return trial_of(broker) != NULL ? &trial_of(broker)->refusal : &fake.refusal;
 }
 
 /* ---------- the database ---------- */

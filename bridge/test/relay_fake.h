@@ -10,6 +10,7 @@
 
 #define FAKE_SENT_MAX    1024
 #define FAKE_HEADERS_MAX 40
+#define FAKE_TRIALS_MAX  32
 #define FAKE_TEXT_BYTES  500000
 
 /* A message as the broker got it. */
@@ -24,6 +25,18 @@ typedef struct FakeSent
 	int          nheaders;
 	BrokerHeader headers[FAKE_HEADERS_MAX];
 } FakeSent;
+
+/* A connection for one event. It says nothing of it unless it is told to. */
+typedef struct FakeTrial
+{
+	BrokerEvents  events;
+	char          message_id[40];
+	bool          acks, nacks, returns; /* returned ones are acknowledged, too */
+	bool          is_lost, is_blocked;
+	bool          is_bound;
+	BrokerRefusal refusal;
+	bool          is_closed;
+} FakeTrial;
 
 typedef struct Fake
 {
@@ -44,6 +57,11 @@ typedef struct Fake
 	int           nsent;
 	FakeSent      sent[FAKE_SENT_MAX];
 	BrokerRefusal refusal;
+	FakeTrial     trials[FAKE_TRIALS_MAX];
+	int           ntrials;
+	bool          cannot_connect;
+	int           refused; /* connections, for that */
+	int           doubts;
 
 	/* the database */
 	bool        is_disconnected;

@@ -483,6 +483,37 @@ as_much_is_under_way_as_is_allowed(void **state)
 }
 
 static void
+after_a_loss_a_few_are_sent_at_a_time(void **state)
+{
+	Relay *relay = fake_relay();
+	size_t bytes;
+
+	(void) state;
+	config.relay_window_bytes = 4000000;
+	assert_true(relay_add_page(relay, fake_keys(1, 2, TWO), false));
+	relay_note_loss(relay);
+	relay_free_pages(relay);
+	assert_int_equal(relay->careful_left, 0);
+	assert_int_equal(relay_page_room(relay, &bytes), 64);
+	assert_int_equal(bytes, 65536);
+	assert_true(relay_add_page(relay, fake_keys(1, 1, TWO), false));
+	assert_int_equal(relay_page_room(relay, &bytes), 0);
+	relay_free_pages(relay);
+	relay_note_taken(relay, 1);
+	assert_int_equal(relay_page_room(relay, &bytes), 64);
+	relay_note_taken(relay, 1);
+	assert_int_equal(relay_page_room(relay, &bytes), 100);
+	assert_int_equal(bytes, 1000000);
+	config.relay_window = 40; /* and no more than otherwise */
+	config.relay_window_bytes = 4000;
+	relay->cautious_left = 1;
+	assert_int_equal(relay_page_room(relay, &bytes), 10);
+	assert_int_equal(bytes, 1000);
+	relay_forget_verdicts(relay);
+	assert_int_equal(relay->cautious_left, 0);
+}
+
+static void
 what_is_refused_from_the_beginning_is_tried_on_new_connections(void **state)
 {
 	Relay *relay = fake_relay();
@@ -524,6 +555,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(after_a_loss_a_few_are_sent_at_a_time),
 		cmocka_unit_test(what_is_refused_from_the_beginning_is_tried_on_new_connections),
 		cmocka_unit_test(deferred_events_are_asked_for_when_they_are_due),
 		cmocka_unit_test(deferred_events_are_sent_and_written_down),

@@ -244,6 +244,20 @@ relay_execute(Relay *relay, const char *doing, const char *sql)
 	return does("awake");
 }
 
+bool
+relay_has_trials(const Relay *relay)
+{
+	(void) relay;
+	return world.has_trials;
+}
+
+void
+relay_end_trials(Relay *relay)
+{
+	(void) relay;
+	world.ended_trials++;
+}
+
 void
 relay_note_connected(Relay *relay)
 {

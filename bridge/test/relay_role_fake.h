@@ -33,6 +33,8 @@ typedef struct World
 	bool        has_told, is_ready, leads;
 	int         resets, reconnects;
 	bool        has_forgotten;
+	int         ended_trials;
+	bool        has_trials;
 } World;
 
 extern World world;

@@ -72,6 +72,7 @@ one_that_does_not_get_it_stands_by(void **state)
 								"lead?; open 12000; ping; declare; acquire; verdict; "
 								"ready; drain; asleep; drain; checkpoint; misplaced; wait 3000; "
 								"listen; awake; hang up; close; ");
+	assert_int_equal(world.ended_trials, 1);
 }
 
 static void
@@ -286,6 +287,15 @@ deferred_events_shorten_the_sleep(void **state)
 }
 
 static void
+what_is_on_trial_is_looked_at_often(void **state)
+{
+	(void) state;
+	world.has_trials = true;
+	run(3);
+	assert_non_null(strstr(world.done, "wait 100; listen; wait 100; listen; wait 100; listen; "));
+}
+
+static void
 it_wakes_up_in_time_for_its_lease(void **state)
 {
 	(void) state;
@@ -338,6 +348,7 @@ main(void)
 		TEST(what_a_nap_brings_ends_it),
 		TEST(whoever_is_lost_in_a_nap_is_found_again),
 		TEST(deferred_events_shorten_the_sleep),
+		TEST(what_is_on_trial_is_looked_at_often),
 		TEST(it_wakes_up_in_time_for_its_lease),
 		TEST(whoever_is_lost_while_it_sleeps_is_found_again),
 	};

@@ -1,5 +1,7 @@
 """What the broker does not take stops nothing else: it is found, kept aside with the broker's words, and sent when it can be."""
 
+import collections
+import contextlib
 import json
 import threading
 import time
@@ -126,6 +128,74 @@ def test_one_full_queue_holds_up_no_other_key(world):
     assert {body for _, body in taken} == {n * 100 + m for n in range(20) for m in range(1, 21)}
     wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event") == 0, what="nothing to be left")
     channel.connection.close()
+    world.consistent()
+
+
+@contextlib.contextmanager
+def hanging(world, *keys):
+    """A quorum queue that does not answer, as one that has lost its majority; gives its name and what wakes it up."""
+    channel = world.channel()
+    queue = channel.queue_declare(f"{world.name}.hanging", durable=True, arguments={"x-queue-type": "quorum"}).method.queue
+    world.listening.append(queue)
+    for key in keys:
+        channel.queue_bind(queue, "orders", key)
+    channel.connection.close()
+    process = f'whereis(list_to_atom("%2F_{queue}"))'
+
+    def wake_up():
+        world.servers.rabbitmqctl("eval", f"sys:resume({process}).")
+    world.servers.rabbitmqctl("eval", f"ok = sys:suspend({process}).")
+    try:
+        yield queue, wake_up
+    finally:
+        wake_up()
+
+
+def deferred(world):
+    return world.value("SELECT count(*) FROM order_aggregator.deferred_event WHERE reply_text LIKE '%%a queue hangs'")
+
+
+def test_a_queue_that_hangs_holds_up_no_other_key(world):
+    """RabbitMQ lets all wait for it that is published over the same connection."""
+    world.stock(a={"x": 1000}, b={"y": 1000})
+    orders, last = world.listen("order.placed.b"), 0
+
+    def others_go_on(place=lambda: world.place(10, "y")):
+        nonlocal last
+        assert place() == 10
+        world.take_orders(orders, range(last + 1, last + 11))
+        last += 10
+
+    def beside_it():
+        with world.db.transaction():        # they are read together
+            world.db.execute("SELECT order_aggregator.publish_event('also.' || n, to_jsonb(n)) FROM generate_series(1, 10) AS n")
+            return world.place(10, "y")
+    with hanging(world, "order.placed.a", "also.*") as (queue, wake_up):
+        bridge = world.ready_bridge("--roles=http,relay", BROKER_TIMEOUT_S="6")
+        others_go_on(beside_it)
+        for n in range(1, 11):
+            assert world.place(10) == 10
+            last += 10
+            others_go_on()
+        wait_until(lambda: deferred(world) == 110, what="the deferral of all of it")
+        reconnects = bridge.metric("reconnects_total")
+        wait_until(lambda: world.value("SELECT min(tries) FROM order_aggregator.deferred_event") >= 4, what="each to be due some times")
+        others_go_on()
+        assert bridge.metric("reconnects_total") == reconnects      # trying it again costs nobody anything
+        assert requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 200
+        bridge.stop()
+        bridge = world.ready_bridge("--roles=http,relay", BROKER_TIMEOUT_S="6")     # to which all of it is due at once
+        others_go_on()
+        wait_until(lambda: bridge.logged("does not answer for key order.placed.a"), what="it to be found")
+        wake_up()
+        wait_until(lambda: deferred(world) == 0, what="the end of the deferral")
+        taken = {properties.message_id: key for properties, _, key in world.take(queue)}
+        assert collections.Counter(taken.values()) == {"order.placed.a": 100, **{f"also.{n}": 1 for n in range(1, 11)}}
+        reconnects = bridge.metric("reconnects_total")
+        assert world.place(10) == 10
+        world.take_orders(queue, range(last + 1, last + 11))
+        assert bridge.metric("reconnects_total") == reconnects
+    assert bridge.logged("answers for key order.placed.a again")
     world.consistent()
 
 

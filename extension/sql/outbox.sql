@@ -236,16 +236,16 @@ AS $$
 	ON CONFLICT (event_id) DO NOTHING;
 	UPDATE order_aggregator.parked_event AS p
 	SET tries = CASE WHEN defer_events.others_were_taken THEN 0 ELSE p.tries + 1 END,
-		redriven_at = NULL,
+		redriven_at = NULL, reply_text = defer_events.reply_text,
 		retry_at = pg_catalog.now() + CASE WHEN defer_events.others_were_taken
 			THEN interval '100 milliseconds'
 									  ELSE interval '1 second' * 2 ^ least(p.tries, 3) END
 	WHERE p.event_id OPERATOR(pg_catalog.=) ANY (defer_events.event_ids)
 $$;
 COMMENT ON FUNCTION defer_events(bigint[], text, boolean) IS
-'Keeps aside events that the broker does not take now, because a queue is full: the relay sends '
-'them again, after a second first, after eight at last; soon if the broker takes others like '
-'them.';
+'Keeps aside events that the broker does not take now, because a queue is full or hangs: the '
+'relay sends them again, after a second first, after eight at last; soon if the broker takes '
+'others like them.';
 
 CREATE OR REPLACE FUNCTION deferred_events(max_events int, max_bytes bigint)
 RETURNS TABLE (event_id bigint, message_id uuid, routing_key text, mandatory boolean, headers text,

@@ -335,8 +335,8 @@ CREATE TABLE relay_checkpoint (
 
 /*
  * Events that the broker did not take. Parked: no queue takes them, or the broker refuses them for
- * good; they wait for redrive_parked_events(). Deferred (retry_at): a queue was full; the relay
- * sends them again by itself.
+ * good; they wait for redrive_parked_events(). Deferred (retry_at): a queue was full or hung;
+ * the relay sends them again by itself.
  */
 CREATE TABLE parked_event (
 	event_id	bigint PRIMARY KEY,

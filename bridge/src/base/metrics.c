@@ -56,9 +56,9 @@ static const Description descriptions[METRIC_COUNT] = {
 	[METRIC_EVENTS_REFUSED] = {"events_refused_total", "counter",
 							   "Events that the broker refused by closing, parked.", "rising"},
 	[METRIC_EVENTS_DEFERRED] = {"events_deferred_total", "counter",
-								"Events kept aside because a queue was full.", NULL},
+								"Events kept aside because a queue was full or hung.", NULL},
 	[METRIC_DEFERRED_EVENTS] = {"deferred_events", "gauge",
-								"Events kept aside because a queue was full, not sent yet.",
+								"Events kept aside because a queue was full or hung, not sent yet.",
 								"above 0 for minutes"},
 	[METRIC_EVENTS_MISPLACED] =
 		{"outbox_events_misplaced", "gauge",

@@ -417,6 +417,13 @@ broker_bind_again(Broker *broker)
 		amqp_send_method(broker->connection, CHANNEL, AMQP_QUEUE_BIND_METHOD, &bind));
 }
 
+bool
+broker_bind_like(const Broker *first, Broker *broker)
+{
+	broker->may_bind = first->may_bind;
+	return broker_bind_again(broker);
+}
+
 int
 broker_message_count(Broker *broker, const char *queue)
 {

@@ -124,6 +124,10 @@ extern bool broker_declare(Broker *broker, int *limited) __attribute__((warn_unu
  */
 extern bool broker_bind_again(Broker *broker) __attribute__((warn_unused_result));
 
+/* broker_bind_like does that over another connection, if the first one does it. */
+extern bool broker_bind_like(const Broker *first, Broker *broker)
+	__attribute__((warn_unused_result));
+
 /* broker_refusal tells why the connection was lost, if the broker has closed it. */
 extern const BrokerRefusal *broker_refusal(const Broker *broker);
 
@@ -138,6 +142,9 @@ extern int broker_message_count(Broker *broker, const char *queue);
  */
 extern uint64_t broker_publish(Broker *broker, const BrokerMessage *message)
 	__attribute__((warn_unused_result));
+
+/* broker_doubt: it owes us answers for long. Whoever connects next tries other nodes first. */
+extern void broker_doubt(const Broker *broker);
 
 /* broker_give_up: it has not answered in time. Whoever connects next tries other nodes first. */
 extern void broker_give_up(Broker *broker);

@@ -152,6 +152,12 @@ broker_on_answer(Broker *broker, uint64_t tag, bool multiple, bool is_ack)
 }
 
 void
+broker_doubt(const Broker *broker)
+{
+	broker_node_failed(broker->node);
+}
+
+void
 broker_give_up(Broker *broker)
 {
 	broker->is_lost = true;

@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/stop.h"
 
-#define WATCHES_MAX 16
+#define WATCHES_MAX 64
 #define LOOK_MS     250
 
 struct Watch

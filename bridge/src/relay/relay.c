@@ -25,22 +25,13 @@
 #include "relay/relay_state.h"
 
 #define STANDBY_POLL_MS 1000
+#define TRIALS_POLL_MS  100
 #define NAP_MS_MIN      2
 #define NAP_MS_MAX      200
 #define NOTE_MS         5000
 #define TIMEOUT_MS                                                                                 \
 	20000 /* of a statement: pages are small, and another relay is to take over from one that      \
 			 hangs */
-
-/* A publish that blocks must not outlast the lease. */
-static int
-publish_timeout_ms(void)
-{
-	int two_thirds = relay_lease_ms() / 3 * 2;
-	int broker = config.broker_timeout_s * 1000;
-
-	return broker < two_thirds ? broker : two_thirds;
-}
 
 /* ---------- idling ---------- */
 
@@ -112,6 +103,9 @@ idle(Relay *relay)
 		long long left = until - monotonic_ms();
 		int       wait_ms = left < relay_lease_ms() / 3 ? (int) left : relay_lease_ms() / 3;
 
+		if (relay_has_trials(relay) && wait_ms > TRIALS_POLL_MS)
+			wait_ms = TRIALS_POLL_MS;
+
 		if (!wait_for_bell(relay, may_be_unrung && nap_ms < wait_ms ? nap_ms : wait_ms, &rung))
 			return false;
 		if (may_be_unrung && !rung)
@@ -130,8 +124,8 @@ static bool
 connect_broker(Relay *relay)
 {
 	broker_close(relay->broker);
-	relay->broker = broker_open(config.rabbitmq_url, "order-bridge relay", publish_timeout_ms(),
-								relay_broker_events(relay));
+	relay->broker = broker_open(config.rabbitmq_url, "order-bridge relay",
+								relay_publish_timeout_ms(), relay_broker_events(relay));
 	/* which may have taken long: it is not to end the lease */
 	if (relay->broker != NULL && relay_keep_lease(relay) && broker_declare(relay->broker, NULL))
 	{
@@ -236,6 +230,7 @@ relay_run(void *unused)
 		}
 		if (connect_broker(relay) && relay_acquire(relay) && relay_execute_verdict(relay))
 			lead(relay);
+		relay_end_trials(relay);
 		role_set_ready(ROLE_RELAY, false);
 		db_close(&relay->db); /* gives back the lock */
 		if (!stop_requested())

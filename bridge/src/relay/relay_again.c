@@ -97,11 +97,13 @@ relay_put_off(Relay *relay)
 		page_under_way(relay, n)->due_ms = monotonic_ms() + relay_broker_timeout_ms();
 }
 
-/* True if the broker has had its time for a page, or for all of them since a stop was requested. */
+/* True if the broker has had its time for a page, or for all of them since a stop was requested, or
+ * what is under way is known to come to nothing. */
 bool
 relay_is_overdue(Relay *relay)
 {
 	long long now = monotonic_ms();
+	int       time_ms = relay_broker_timeout_ms();
 
 	if (stop_requested() && relay->stop_due_ms == 0)
 		relay->stop_due_ms = now + STOP_MS_MAX;
@@ -113,6 +115,9 @@ relay_is_overdue(Relay *relay)
 	{
 		Page *page = page_under_way(relay, n);
 
+		if (page->unanswered > 0 && now > page->due_ms - (time_ms - time_ms / 3) &&
+			!relay_suspect(relay))
+			return true;
 		if (page->unanswered == 0 || now <= page->due_ms)
 			continue;
 		log_warning("RabbitMQ has not confirmed %d events for %d s", page->unanswered,

@@ -17,14 +17,10 @@
 #include "base/text.h"
 #include "relay/relay_state.h"
 
-#define BIND_EVERY_MS 250
-#define HEADERS_MAX   32
-
-int
-relay_broker_timeout_ms(void)
-{
-	return config.broker_timeout_s * 1000;
-}
+#define BIND_EVERY_MS   250
+#define HEADERS_MAX     32
+#define CAUTIOUS_EVENTS 64
+#define CAUTIOUS_BYTES  ((size_t) 65536)
 
 int64_t
 page_event_id(const Page *page, int event)
@@ -68,6 +64,7 @@ int
 relay_page_room(Relay *relay, size_t *bytes)
 {
 	size_t under_way = 0;
+	int    events;
 
 	for (int n = 0; n < relay->npages; n++)
 		under_way += page_under_way(relay, n)->bytes;
@@ -76,7 +73,13 @@ relay_page_room(Relay *relay, size_t *bytes)
 		return 0;
 	if (relay->careful_left > 0)
 		return relay->npages == 0 ? 1 : 0;
-	return config.relay_window / PAGES_MAX;
+	events = config.relay_window / PAGES_MAX;
+	if (relay->cautious_left == 0)
+		return events;
+	*bytes = *bytes < CAUTIOUS_BYTES ? *bytes : CAUTIOUS_BYTES;
+	if (relay->npages > 0)
+		return 0;
+	return events < CAUTIOUS_EVENTS ? events : CAUTIOUS_EVENTS;
 }
 
 /* ---------- what the broker says ---------- */
@@ -225,8 +228,8 @@ read_headers(const json_t *object, BrokerHeader *headers)
 	return count;
 }
 
-static bool
-publish_event(Relay *relay, Page *page, int event)
+uint64_t
+relay_publish_to(Broker *broker, const Page *page, int event)
 {
 	BrokerHeader  headers[HEADERS_MAX];
 	json_t       *object = NULL;
@@ -248,13 +251,23 @@ publish_event(Relay *relay, Page *page, int event)
 		object = parse_headers(event_column(page, event, COLUMN_HEADERS));
 		message.nheaders = read_headers(object, headers);
 	}
+	tag = broker_publish(broker, &message);
+	json_decref(object);
+	return tag;
+}
+
+static bool
+publish_event(Relay *relay, Page *page, int event)
+{
+	uint64_t tag;
+
 	/* whatever comes of it, it is under way from here: if the broker closes over it, it is known to
 	 * be the one */
 	page->events[event].state = EVENT_SENT;
+	page->events[event].is_tried = false;
 	page->unanswered++;
 	relay_remember(relay, page, event);
-	tag = broker_publish(relay->broker, &message);
-	json_decref(object);
+	tag = relay_publish_to(relay->broker, page, event);
 	if (tag == 0)
 		return false;
 	relay->sent[tag % AMQP_UNCONFIRMED_MAX] = (Sent){page, event};
@@ -265,7 +278,7 @@ bool
 relay_listen(Relay *relay, int timeout_ms)
 {
 	return broker_process(relay->broker, timeout_ms) && db_is_connected(&relay->db) &&
-		   relay_keep_lease(relay);
+		   relay_keep_lease(relay) && relay_attend_trials(relay);
 }
 
 /* The queue of placed orders may have been deleted, or unbound, since, and nothing would come back
@@ -331,7 +344,7 @@ relay_add_page(Relay *relay, PGresult *rows, bool is_deferred)
 		page->skipped++;
 	}
 	relay->npages++;
-	return relay_publish_page(relay, page);
+	return relay_defer_silent(relay, page) && relay_publish_page(relay, page);
 }
 
 /* ---------- what is done ---------- */
@@ -392,11 +405,11 @@ retire_deferred(Relay *relay, const Page *page)
 
 	for (int i = 0; ok && i < page->count; i++)
 	{
-		if (page->events[i].nacks == 0)
+		if (page->events[i].state == EVENT_DONE)
 			event_ids[count++] = page_event_id(page, i);
 	}
 	ok = ok && (count == 0 || relay_deferred_sent(relay, event_ids, count));
-	if (ok && count == page->count)
+	if (ok && count > 0 && count == page->count - page->skipped)
 		relay->deferred_due_ms = 0; /* all were taken: perhaps there is room for more */
 	free(event_ids);
 	return ok;

@@ -28,7 +28,6 @@
 #include "link/statements.h"
 #include "relay/relay_state.h"
 
-#define LOSSES_MAX        3
 #define UNPROVEN_MAX      5
 #define FULL_MS           5000
 #define YOUNG_MS          10000 /* a connection is so long */
@@ -280,6 +279,8 @@ relay_note_loss(Relay *relay)
 	int   event = 0;
 	int   count = count_under_way(relay, &page, &event);
 
+	if (relay_waits_for_silent(relay)) /* nothing else is at fault */
+		return;
 	/* a database that is lost is no word of the broker's */
 	if (count == 0 || stop_requested() || !db_is_connected(&relay->db))
 		return;
@@ -290,6 +291,7 @@ relay_note_loss(Relay *relay)
 		return;
 	}
 	relay->losses++;
+	relay->cautious_left = count;
 	if (refusal->is_of_publish || relay->losses >= LOSSES_MAX)
 	{
 		log_warning(
@@ -340,7 +342,8 @@ relay_execute_verdict(Relay *relay)
 void
 relay_forget_verdicts(Relay *relay)
 {
-	relay->nset_aside = relay->careful_left = relay->losses = relay->unproven = 0;
+	relay->nset_aside = relay->nsilent = relay->losses = relay->unproven = 0;
+	relay->careful_left = relay->cautious_left = 0;
 	memset(&relay->suspect, 0, sizeof(relay->suspect));
 }
 
@@ -360,4 +363,5 @@ relay_note_taken(Relay *relay, int count)
 {
 	relay->losses = relay->unproven = 0;
 	relay->careful_left = relay->careful_left > count ? relay->careful_left - count : 0;
+	relay->cautious_left = relay->cautious_left > count ? relay->cautious_left - count : 0;
 }

@@ -6,6 +6,7 @@
  *		relay_window.c	from the outbox: checkpoint, windows, pages of events
  *		relay_pages.c	to the broker: pages under way, and what it says of them
  *		relay_refused.c	what the broker does not take: parked, deferred, sent one by one
+ *		relay_silent.c	what it does not answer for: queues that hang
  *		relay_memory.c	what was sent, if the database has lost it since
  */
 #ifndef BRIDGE_RELAY_STATE_H
@@ -14,15 +15,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/config.h"
 #include "link/broker.h"
 #include "base/backoff.h"
 #include "link/db.h"
 #include "relay/snapshot.h"
 
-#define PAGES_MAX     4
-#define FULL_KEYS_MAX 64
-#define SET_ASIDE_MAX 1024
-#define KEY_BYTES_MAX 256
+#define PAGES_MAX       4
+#define FULL_KEYS_MAX   64
+#define SET_ASIDE_MAX   1024
+#define KEY_BYTES_MAX   256
+#define SILENT_KEYS_MAX 256
+#define TRIALS_MAX      8
+#define LOSSES_MAX      3
 
 typedef struct RelayMemory RelayMemory;
 
@@ -39,7 +44,8 @@ typedef enum EventState
 typedef struct PageEvent
 {
 	EventState state;
-	int        nacks; /* how often the broker has refused it */
+	int        nacks;    /* how often the broker has refused it */
+	bool       is_tried; /* by another connection, or one like it was, since it is unanswered */
 } PageEvent;
 
 /* One page of events on its way. */
@@ -51,7 +57,7 @@ typedef struct Page
 	PageEvent *events;
 	int        unanswered;  /* EVENT_SENT, EVENT_RETURNED and EVENT_UNROUTED */
 	int        refused;     /* to be sent again: nacked, or unrouted */
-	int        skipped;     /* set aside before, and not sent at all */
+	int        skipped;     /* set aside before, or of a silent key, and not sent at all */
 	bool       is_deferred; /* of deferred events, not of the window */
 	bool       declared;    /* what we declare was declared anew for this page */
 	long long  due_ms;      /* when the broker must have answered for all of it */
@@ -71,6 +77,27 @@ typedef struct FullKey
 	char      key[KEY_BYTES_MAX];
 	long long until_ms;
 } FullKey;
+
+/* A routing key of which a queue hangs. */
+typedef struct SilentKey
+{
+	char      key[KEY_BYTES_MAX];
+	long long try_ms; /* then one of its events may be tried */
+	int       losses; /* connections lost over that */
+} SilentKey;
+
+/* An event on its way over a connection of its own. */
+typedef struct Trial
+{
+	Broker   *broker; /* NULL: no trial */
+	char      key[KEY_BYTES_MAX];
+	int64_t   event_id;
+	bool      is_answered;
+	bool      is_returned;
+	bool      is_taken;
+	long long began_ms;
+	long long due_ms; /* when it must have been answered */
+} Trial;
 
 /* What is to become of the event over which the broker has closed our channel. */
 typedef enum Verdict
@@ -122,16 +149,22 @@ typedef struct Relay
 	long long stop_due_ms;  /* 0: no stop was requested yet */
 	long long lease_due_ms; /* when the database must hear of us again */
 
-	int losses;       /* connections lost in a row with events under way */
-	int careful_left; /* so many events are sent one by one, each waited for */
-	int unproven;     /* events of the window deferred in a row over a closed channel, and none
-						 taken since */
+	int losses;        /* connections lost in a row with events under way */
+	int careful_left;  /* so many events are sent one by one, each waited for */
+	int cautious_left; /* so many are sent a few at a time: then a socket does not fill up before
+						  we know why there is no answer */
+	int unproven;      /* events of the window deferred in a row over a closed channel, and none
+						  taken since */
 	Suspect      suspect;
 	FullKey      full_keys[FULL_KEYS_MAX];
-	long long    connected_ms;        /* to the broker */
-	long long    renew_ms;            /* when it is to be connected to anew; 0: no need */
-	int          renewals;            /* in a row */
-	RelayMemory *memory;              /* of what was sent lately */
+	SilentKey    silent[SILENT_KEYS_MAX];
+	int          nsilent;
+	Trial        trials[2 * TRIALS_MAX]; /* of what waits, and of silent keys */
+	long long    trials_due_ms;          /* none before then */
+	long long    connected_ms;           /* to the broker */
+	long long    renew_ms;               /* when it is to be connected to anew; 0: no need */
+	int          renewals;               /* in a row */
+	RelayMemory *memory;                 /* of what was sent lately */
 	int64_t set_aside[SET_ASIDE_MAX]; /* events of the window that a verdict has put aside, the last
 										 so many */
 	int       nset_aside;
@@ -273,6 +306,24 @@ extern void relay_note_taken(Relay *relay, int count);
 /* relay_send_deferred publishes deferred events that are due, if there is room. */
 extern bool relay_send_deferred(Relay *relay) __attribute__((warn_unused_result));
 
+/* ---------- relay_silent.c ---------- */
+
+/* relay_suspect tries what the broker owes us answers for, over connections of its own; false once
+ * all were tried, and our connection is to be left because a queue hangs. */
+extern bool relay_suspect(Relay *relay) __attribute__((warn_unused_result));
+
+/* relay_waits_for_silent: is there something under way that is known to come to nothing? */
+extern bool relay_waits_for_silent(Relay *relay);
+
+/* relay_attend_trials handles what has become of trials; false if the database is lost. */
+extern bool relay_attend_trials(Relay *relay) __attribute__((warn_unused_result));
+extern bool relay_has_trials(const Relay *relay);
+extern void relay_end_trials(Relay *relay);
+
+/* relay_defer_silent defers what is of silent keys, before the page is published; of each whose
+ * time has come it tries one. False if the database is lost. */
+extern bool relay_defer_silent(Relay *relay, Page *page) __attribute__((warn_unused_result));
+
 /* ---------- relay_memory.c ---------- */
 
 /* relay_remember: the event is sent, or about to be. */
@@ -288,10 +339,27 @@ extern bool relay_look_back(Relay *relay) __attribute__((warn_unused_result));
 extern void relay_forget(Relay *relay);
 
 /* relay_pages.c, relay_again.c */
+static inline int
+relay_broker_timeout_ms(void)
+{
+	return config.broker_timeout_s * 1000;
+}
+
+/* A publish that blocks must not outlast the lease. */
+static inline int
+relay_publish_timeout_ms(void)
+{
+	int two_thirds = relay_lease_ms() / 3 * 2;
+
+	return relay_broker_timeout_ms() < two_thirds ? relay_broker_timeout_ms() : two_thirds;
+}
+
 extern bool relay_publish_again(Relay *relay, Page *page);
 extern bool relay_is_overdue(Relay *relay);
 extern void relay_put_off(Relay *relay); /* the broker has all of its time again */
-extern int  relay_broker_timeout_ms(void);
 extern bool relay_publish_page(Relay *relay, Page *page);
+
+/* relay_publish_to returns the publish's tag; 0 if the connection is lost. */
+extern uint64_t relay_publish_to(Broker *broker, const Page *page, int event);
 
 #endif /* BRIDGE_RELAY_STATE_H */

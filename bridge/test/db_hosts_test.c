@@ -12,6 +12,7 @@
 #include <libpq-fe.h>
 #include <string.h>
 
+#include "base/stop.h"
 #include "link/db_state.h"
 
 static const DbHost the_url = {.host = ""};
@@ -108,6 +109,29 @@ one_that_hangs_is_left_alone(void **state)
 }
 
 static void
+one_that_hangs_for_the_first_time_is_tried_again_sooner(void **state)
+{
+	Db        db = {.url = "postgresql://127.0.0.1:1,127.0.0.2:2/x", .hosts = {.rest_ms = 4000000}};
+	DbHost    host;
+	long long before_ms = monotonic_ms();
+
+	(void) state;
+	db.connection = begin(db.url, &the_url);
+	db_learn_hosts(&db);
+	PQfinish(db.connection);
+	for (int connected = 0; connected < 2; connected++)
+	{
+		(void) db_choose_host(&db, 1, &host);
+		db_rest_host(&db);
+		assert_in_range(db.hosts.rests_until_ms[1] - before_ms, 2000000, 2999999);
+		db_rest_host(&db);
+		assert_in_range(db.hosts.rests_until_ms[1] - before_ms, 4000000, 4999999);
+		(void) db_choose_host(&db, 0, &host);
+		db_stay_with_host(&db); /* then all begins anew */
+	}
+}
+
+static void
 the_next_attempt_begins_elsewhere(void **state)
 {
 	Db     db = {.url = "postgresql://127.0.0.1:1,127.0.0.2:2,127.0.0.3:3/x"};
@@ -146,6 +170,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_host_is_given_whole),
 		cmocka_unit_test(one_that_hangs_is_left_alone),
+		cmocka_unit_test(one_that_hangs_for_the_first_time_is_tried_again_sooner),
 		cmocka_unit_test(the_next_attempt_begins_elsewhere),
 		cmocka_unit_test(where_it_was_tried_last_is_known),
 	};

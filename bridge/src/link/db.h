@@ -42,8 +42,9 @@ typedef struct DbHosts
 	int       count;         /* 0: not known before the first attempt; 1: or libpq goes by itself */
 	int       now;           /* which of them the connection is at, or was tried last */
 	int       first;         /* which is tried first the next time */
-	int       rest_ms;       /* how long one that hangs is left alone */
+	int       rest_ms;       /* how long one that hangs is left alone; the first time half of it */
 	long long rests_until_ms[DB_HOSTS_MAX]; /* it hung */
+	bool      has_hung[DB_HOSTS_MAX];       /* since there was a connection to any */
 } DbHosts;
 
 typedef struct Db

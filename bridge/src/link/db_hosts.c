@@ -152,7 +152,10 @@ db_rest_host(Db *db)
 	long long now_ms = monotonic_ms();
 	int       resting = 0;
 
-	hosts->rests_until_ms[hosts->now] = now_ms + hosts->rest_ms;
+	/* it may only have been held up for a moment */
+	hosts->rests_until_ms[hosts->now] =
+		now_ms + (hosts->has_hung[hosts->now] ? hosts->rest_ms : hosts->rest_ms / 2);
+	hosts->has_hung[hosts->now] = true;
 	for (int i = 0; i < hosts->count; i++)
 		resting += hosts->rests_until_ms[i] > now_ms;
 	if (resting == hosts->count) /* there must be one to try */
@@ -170,4 +173,5 @@ void
 db_stay_with_host(Db *db)
 {
 	db->hosts.first = db->hosts.now;
+	memset(db->hosts.has_hung, 0, sizeof(db->hosts.has_hung));
 }

@@ -40,17 +40,38 @@ goes_on(Relay *relay)
 	return relay_take_answers(relay, false, &published, &progressed);
 }
 
+static bool
+goes_on_after(Relay *relay, int ms)
+{
+	fake.now_ms += ms;
+	return goes_on(relay);
+}
+
+/* One that waits for events of the keys k0, k1, ... */
+static Relay *
+relay_that_waits_for_many(int count)
+{
+	const char *keys[12];
+	char        names[12][8];
+
+	assert_in_range(count, 1, 12);
+	for (int i = 0; i < count; i++)
+	{
+		snprintf(names[i], sizeof(names[i]), "k%d", i);
+		keys[i] = names[i];
+	}
+	return relay_that_waits(count, keys);
+}
+
 /* The keys of those that wait are tried, and all of them but for the first are answered. */
 static void
 find_the_first_silent(Relay *relay)
 {
-	fake.now_ms += THIRD_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS + 1));
 	for (int i = 1; i < fake.ntrials; i++)
 		fake.trials[i].acks = true;
 	assert_true(goes_on(relay));
-	fake.now_ms += SIXTH_MS;
-	assert_false(goes_on(relay));
+	assert_false(goes_on_after(relay, SIXTH_MS));
 	relay_note_loss(relay);
 	relay_free_pages(relay);
 	assert_int_equal(relay->nsilent, 1);
@@ -71,11 +92,9 @@ one_event_of_each_key_that_waits_is_tried(void **state)
 
 	(void) state;
 	fake_confirm(relay, 4, true);
-	fake.now_ms += THIRD_MS;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS));
 	assert_int_equal(fake.ntrials, 0);
-	fake.now_ms += 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, 1));
 	assert_int_equal(fake.ntrials, 2); /* nobody waits for c */
 	assert_string_equal(fake.trials[0].message_id, "m1");
 	assert_string_equal(fake.trials[1].message_id, "m2");
@@ -86,8 +105,7 @@ one_event_of_each_key_that_waits_is_tried(void **state)
 	fake.trials[0].acks = fake.trials[1].nacks = true;
 	assert_true(goes_on(relay));
 	assert_true(fake.trials[0].is_closed && fake.trials[1].is_closed);
-	fake.now_ms += SIXTH_MS;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, SIXTH_MS));
 	assert_int_equal(fake.ntrials, 2);
 	assert_int_equal(relay->nsilent, 0);
 	assert_int_equal(relay->pages[0].unanswered, 3);
@@ -96,19 +114,10 @@ one_event_of_each_key_that_waits_is_tried(void **state)
 static void
 there_are_so_many_trials_at_a_time(void **state)
 {
-	const char *keys[10];
-	char        names[10][8];
-	Relay      *relay;
+	Relay *relay = relay_that_waits_for_many(10);
 
 	(void) state;
-	for (int i = 0; i < 10; i++)
-	{
-		snprintf(names[i], sizeof(names[i]), "k%d", i);
-		keys[i] = names[i];
-	}
-	relay = relay_that_waits(10, keys);
-	fake.now_ms += THIRD_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS + 1));
 	assert_int_equal(fake.ntrials, TRIALS_MAX);
 	fake.trials[3].acks = true;
 	assert_true(goes_on(relay));
@@ -134,16 +143,13 @@ trials_of_deferred_events_leave_room(void **state)
 	fake_answer(NULL);
 	assert_true(relay_send_deferred(relay));
 	assert_int_equal(fake.ntrials, TRIALS_MAX);
-	fake.now_ms += THIRD_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS + 1));
 	assert_int_equal(fake.ntrials, TRIALS_MAX + 1);
 	assert_string_equal(fake.trials[TRIALS_MAX].message_id, "m1");
 	assert_true(relay_has_trials(relay));
-	fake.now_ms += SIXTH_MS - 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, SIXTH_MS - 1));
 	assert_false(fake.trials[TRIALS_MAX].is_closed);
-	fake.now_ms += 1;
-	assert_false(goes_on(relay)); /* nor are they waited for */
+	assert_false(goes_on_after(relay, 1)); /* nor are they waited for */
 	assert_true(fake.trials[TRIALS_MAX].is_closed);
 	assert_false(fake.trials[0].is_closed);
 	assert_true(relay_has_trials(relay));
@@ -162,11 +168,9 @@ deferred_events_that_wait_are_tried_as_others(void **state)
 	fake_answer(fake_keys(5, 1, KEYS("a")));
 	assert_true(relay_send_deferred(relay));
 	assert_true(relay_add_page(relay, fake_keys(6, 1, KEYS("a")), false));
-	fake.now_ms += THIRD_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS + 1));
 	assert_int_equal(fake.ntrials, 1);
-	fake.now_ms += SIXTH_MS;
-	assert_false(goes_on(relay));
+	assert_false(goes_on_after(relay, SIXTH_MS));
 	assert_int_equal(relay->nsilent, 1);
 }
 
@@ -194,11 +198,9 @@ one_that_cannot_connect_tries_again_after_a_while(void **state)
 	assert_int_equal(fake.refused, 1);
 	fake.cannot_connect = false;
 	relay_put_off(relay); /* it has answered something else */
-	fake.now_ms += 59999;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, 59999));
 	assert_int_equal(fake.ntrials, 0);
-	fake.now_ms += 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, 1));
 	assert_int_equal(fake.ntrials, 2);
 }
 
@@ -249,12 +251,10 @@ what_was_answered_meanwhile_is_not_silent(void **state)
 	Relay *relay = relay_that_waits(2, KEYS("a", "b"));
 
 	(void) state;
-	fake.now_ms += THIRD_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS + 1));
 	fake_confirm(relay, 1, true);
 	fake.trials[1].acks = true;
-	fake.now_ms += SIXTH_MS;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, SIXTH_MS));
 	assert_true(fake.trials[0].is_closed);
 	assert_int_equal(relay->nsilent, 0);
 }
@@ -265,44 +265,30 @@ a_broken_or_blocked_connection_shows_nothing(void **state)
 	Relay *relay = relay_that_waits(2, KEYS("a", "b"));
 
 	(void) state;
-	fake.now_ms += THIRD_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS + 1));
 	fake.trials[0].is_lost = fake.trials[1].is_blocked = true;
 	assert_true(goes_on(relay));
 	assert_true(fake.trials[0].is_closed && fake.trials[1].is_closed);
 	assert_int_equal(relay->nsilent, 0);
-	fake.now_ms += SIXTH_MS - 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, SIXTH_MS - 1));
 	assert_int_equal(fake.ntrials, 2);
-	fake.now_ms += 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, 1));
 	assert_int_equal(fake.ntrials, 4); /* so they are tried again, a little later */
 }
 
 static void
 all_that_wait_are_tried_before_the_connection_is_left(void **state)
 {
-	const char *keys[12];
-	char        names[12][8];
-	Relay      *relay;
+	Relay *relay = relay_that_waits_for_many(12);
 
 	(void) state;
-	for (int i = 0; i < 12; i++)
-	{
-		snprintf(names[i], sizeof(names[i]), "k%d", i);
-		keys[i] = names[i];
-	}
-	relay = relay_that_waits(12, keys);
-	fake.now_ms += THIRD_MS + 1;
-	assert_true(goes_on(relay));
-	fake.now_ms += SIXTH_MS;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS + 1));
+	assert_true(goes_on_after(relay, SIXTH_MS));
 	assert_int_equal(relay->nsilent, TRIALS_MAX);
 	assert_int_equal(fake.ntrials, 12);
 	fake.trials[11].acks = true;
 	assert_true(goes_on(relay));
-	fake.now_ms += SIXTH_MS;
-	assert_false(goes_on(relay));
+	assert_false(goes_on_after(relay, SIXTH_MS));
 	assert_int_equal(relay->nsilent, 11);
 	for (int i = 0; i < 12; i++)
 		assert_true(fake.trials[i].is_closed);
@@ -317,14 +303,12 @@ what_others_wait_for_does_not_end_the_connection(void **state)
 	find_the_first_silent(relay);
 	/* over the next one a's event is aside, b's is waited for, and its key not at fault */
 	assert_true(relay_add_page(relay, fake_keys(1, 2, KEYS("a", "b")), false));
-	fake.now_ms += THIRD_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS + 1));
 	assert_int_equal(fake.ntrials, 3);
 	fake.trials[2].acks = true;
 	for (int i = 0; i < 3; i++)
 	{
-		fake.now_ms += SIXTH_MS;
-		assert_true(goes_on(relay));
+		assert_true(goes_on_after(relay, SIXTH_MS));
 	}
 	assert_int_equal(fake.ntrials, 3);
 	relay_note_loss(relay); /* which may be of anything */
@@ -340,15 +324,13 @@ each_page_that_waits_is_looked_at(void **state)
 	assert_true(relay_add_page(relay, fake_keys(2, 2, KEYS("b", "b")), false));
 	fake_confirm(relay, 1, true);
 	relay->pages[0].unanswered = 1; /* it is not done yet */
-	fake.now_ms += THIRD_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS + 1));
 	assert_int_equal(fake.ntrials, 1);
 	assert_string_equal(fake.trials[0].message_id, "m2");
 
 	/* what is sent again waits anew */
 	fake_confirm(relay, 2, true);
-	fake.now_ms += SIXTH_MS;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, SIXTH_MS));
 	assert_int_equal(relay->nsilent, 0);
 	assert_int_equal(fake.ntrials, 2); /* m2 was answered after all, m3 is not */
 	assert_string_equal(fake.trials[1].message_id, "m3");
@@ -356,11 +338,9 @@ each_page_that_waits_is_looked_at(void **state)
 	assert_true(goes_on(relay));
 	fake_confirm(relay, 3, false);
 	assert_true(goes_on(relay));
-	fake.now_ms += 50;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, 50));
 	assert_int_equal(fake.nsent, 4); /* it was refused, and is sent again */
-	fake.now_ms += 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, 1));
 	assert_int_equal(fake.ntrials, 3);
 }
 
@@ -372,8 +352,7 @@ silent_keys_are_not_tried_for_others(void **state)
 	(void) state;
 	assert_true(relay_add_page(relay, fake_keys(3, 1, KEYS("a")), false));
 	snprintf(relay->silent[relay->nsilent++].key, KEY_BYTES_MAX, "a"); /* it turned out since */
-	fake.now_ms += THIRD_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS + 1));
 	assert_int_equal(fake.ntrials, 1);
 	assert_string_equal(fake.trials[0].message_id, "m1");
 	fake.trials[0].acks = true;
@@ -392,10 +371,8 @@ so_many_keys_can_be_silent(void **state)
 	for (int i = 0; i < SILENT_KEYS_MAX; i++)
 		relay->silent[i].try_ms = 500;
 	relay->silent[200].try_ms = 499; /* it has had its turn, and there is nothing of it any more */
-	fake.now_ms += THIRD_MS + 1;
-	assert_true(goes_on(relay));
-	fake.now_ms += SIXTH_MS;
-	assert_false(goes_on(relay));
+	assert_true(goes_on_after(relay, THIRD_MS + 1));
+	assert_false(goes_on_after(relay, SIXTH_MS));
 	assert_int_equal(relay->nsilent, SILENT_KEYS_MAX);
 	assert_string_equal(relay->silent[200].key, "one more");
 }
@@ -452,8 +429,7 @@ a_silent_key_is_tried_now_and_then(void **state)
 	assert_int_equal(fake.ntrials, 3); /* one at a time */
 	assert_true(goes_on(relay));
 	assert_false(fake.trials[2].is_closed);
-	fake.now_ms += 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, 1));
 	assert_true(fake.trials[2].is_closed);
 	assert_int_equal(relay->nsilent, 1);
 	assert_int_equal(fake.nbackoffs, 1);
@@ -479,8 +455,7 @@ a_key_that_answers_again_is_like_all_others(void **state)
 	assert_true(relay_add_page(relay, fake_keys(9, 1, KEYS("a")), false)); /* a new one, too */
 	assert_int_equal(fake.ntrials, 3);
 	fake.trials[2].acks = true;
-	fake.now_ms += SIXTH_MS;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, SIXTH_MS));
 	assert_ptr_not_equal(fake.sql, SQL_RELAY_DEFERRED_SENT); /* it is sent with the others */
 	assert_int_equal(relay->nsilent, 1);
 	assert_true(fake.trials[2].is_closed);
@@ -501,8 +476,7 @@ one_that_answers_late_stays_by_itself(void **state)
 	fake.now_ms += 4000;
 	assert_true(send_deferred(relay, 1, 2, KEYS("a", "a")));
 	fake.trials[2].acks = true;
-	fake.now_ms += SIXTH_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, SIXTH_MS + 1));
 	assert_ptr_equal(fake.sql, SQL_RELAY_DEFERRED_SENT);
 	assert_string_equal(fake.params[0], "{1}");
 	assert_int_equal(relay->nsilent, 1);
@@ -511,13 +485,11 @@ one_that_answers_late_stays_by_itself(void **state)
 	assert_int_equal(fake.nsent, 0);
 	assert_int_equal(fake.ntrials, 4);
 	fake.trials[3].returns = true;
-	fake.now_ms += SIXTH_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, SIXTH_MS + 1));
 	assert_ptr_not_equal(fake.sql, SQL_RELAY_DEFERRED_SENT); /* the broker does not have it */
 	assert_true(send_deferred(relay, 2, 1, KEYS("a")));
 	fake.trials[4].nacks = true;
-	fake.now_ms += SIXTH_MS + 1;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, SIXTH_MS + 1));
 	assert_ptr_not_equal(fake.sql, SQL_RELAY_DEFERRED_SENT);
 }
 
@@ -533,8 +505,7 @@ try_silent(Relay *relay, FakeTrial comes)
 	trial->is_lost = comes.is_lost;
 	trial->is_blocked = comes.is_blocked;
 	trial->acks = comes.acks;
-	fake.now_ms += comes.is_lost || comes.is_blocked ? 0 : 60000;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, comes.is_lost || comes.is_blocked ? 0 : 60000));
 	assert_true(trial->is_closed);
 }
 
@@ -614,8 +585,7 @@ many_silent_keys_take_turns(void **state)
 		snprintf(relay->silent[relay->nsilent++].key, KEY_BYTES_MAX, "k%d", i);
 	fake.now_ms += 4000;
 	assert_true(send_deferred(relay, 1, 1, KEYS("a")));
-	fake.now_ms += 60000;
-	assert_true(goes_on(relay));
+	assert_true(goes_on_after(relay, 60000));
 	assert_int_equal(relay->silent[0].try_ms, fake.now_ms + 4000 + 2 * 60000);
 }
 

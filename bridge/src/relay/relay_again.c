@@ -115,10 +115,11 @@ relay_is_overdue(Relay *relay)
 	{
 		Page *page = page_under_way(relay, n);
 
-		if (page->unanswered > 0 && now > page->due_ms - (time_ms - time_ms / 3) &&
-			!relay_suspect(relay))
+		if (page->unanswered == 0)
+			continue;
+		if (now > page->due_ms - (time_ms - time_ms / 3) && !relay_suspect(relay))
 			return true;
-		if (page->unanswered == 0 || now <= page->due_ms)
+		if (now <= page->due_ms)
 			continue;
 		log_warning("RabbitMQ has not confirmed %d events for %d s", page->unanswered,
 					config.broker_timeout_s);

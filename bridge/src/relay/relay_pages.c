@@ -22,6 +22,22 @@
 #define CAUTIOUS_EVENTS 64
 #define CAUTIOUS_BYTES  ((size_t) 65536)
 
+bool
+relay_next_waiting(Relay *relay, Waiting *at)
+{
+	for (; at->n < relay->npages; at->n++)
+	{
+		at->page = page_under_way(relay, at->n);
+		while (++at->event < at->page->count)
+		{
+			if (at->page->events[at->event].state == EVENT_SENT)
+				return true;
+		}
+		at->event = -1;
+	}
+	return false;
+}
+
 int64_t
 page_event_id(const Page *page, int event)
 {

@@ -234,18 +234,10 @@ count_under_way(Relay *relay, Page **page, int *event)
 {
 	int count = 0;
 
-	for (int n = 0; n < relay->npages; n++)
+	for (Waiting at = WAITING_FIRST; relay_next_waiting(relay, &at); count++)
 	{
-		Page *candidate = page_under_way(relay, n);
-
-		for (int i = 0; i < candidate->count; i++)
-		{
-			if (candidate->events[i].state != EVENT_SENT)
-				continue;
-			*page = candidate;
-			*event = i;
-			count++;
-		}
+		*page = at.page;
+		*event = at.event;
 	}
 	return count;
 }

@@ -48,6 +48,12 @@ find_silent(Relay *relay, const char *routing_key)
 	return NULL;
 }
 
+static void
+forget_silent(Relay *relay, SilentKey *silent)
+{
+	*silent = relay->silent[--relay->nsilent];
+}
+
 /* ---------- trials ---------- */
 
 static void
@@ -159,48 +165,36 @@ begin_trial(Relay *relay, const Page *page, int event, bool is_of_silent)
 static void
 set_tried(Relay *relay, const char *routing_key, bool is_tried)
 {
-	for (int n = 0; n < relay->npages; n++)
+	for (Waiting at = WAITING_FIRST; relay_next_waiting(relay, &at);)
 	{
-		Page *page = page_under_way(relay, n);
-
-		for (int i = 0; i < page->count; i++)
-		{
-			if (page->events[i].state == EVENT_SENT &&
-				strcmp(event_column(page, i, COLUMN_ROUTING_KEY), routing_key) == 0)
-				page->events[i].is_tried = is_tried;
-		}
+		if (strcmp(event_column(at.page, at.event, COLUMN_ROUTING_KEY), routing_key) == 0)
+			at.page->events[at.event].is_tried = is_tried;
 	}
 }
 
-/* Begins a trial for each key of the page that waits; false if there can be no more. */
-static bool
-try_page(Relay *relay, const Page *page)
+/* Begins a trial for each key that waits, as long as there can be another. */
+static void
+try_those_that_wait(Relay *relay)
 {
-	for (int i = 0; i < page->count; i++)
+	for (Waiting at = WAITING_FIRST; relay_next_waiting(relay, &at);)
 	{
-		if (page->events[i].state != EVENT_SENT || page->events[i].is_tried ||
-			find_silent(relay, event_column(page, i, COLUMN_ROUTING_KEY)) != NULL)
+		const char *routing_key = event_column(at.page, at.event, COLUMN_ROUTING_KEY);
+
+		if (at.page->events[at.event].is_tried || find_silent(relay, routing_key) != NULL)
 			continue;
-		if (!begin_trial(relay, page, i, false))
-			return false;
-		set_tried(relay, event_column(page, i, COLUMN_ROUTING_KEY), true);
+		if (!begin_trial(relay, at.page, at.event, false))
+			return;
+		set_tried(relay, routing_key, true);
 	}
-	return true;
 }
 
 bool
 relay_waits_for_silent(Relay *relay)
 {
-	for (int n = 0; n < relay->npages && relay->nsilent > 0; n++)
+	for (Waiting at = WAITING_FIRST; relay->nsilent > 0 && relay_next_waiting(relay, &at);)
 	{
-		const Page *page = page_under_way(relay, n);
-
-		for (int i = 0; i < page->count; i++)
-		{
-			if (page->events[i].state == EVENT_SENT &&
-				find_silent(relay, event_column(page, i, COLUMN_ROUTING_KEY)) != NULL)
-				return true;
-		}
+		if (find_silent(relay, event_column(at.page, at.event, COLUMN_ROUTING_KEY)) != NULL)
+			return true;
 	}
 	return false;
 }
@@ -211,8 +205,7 @@ relay_suspect(Relay *relay)
 	int trials = 0;
 
 	broker_doubt(relay->broker); /* another node would tell more */
-	for (int n = 0; n < relay->npages && try_page(relay, page_under_way(relay, n)); n++)
-		;
+	try_those_that_wait(relay);
 	for (int i = 0; i < TRIALS_MAX; i++)
 		trials += relay->trials[i].broker != NULL;
 	return trials > 0 || !relay_waits_for_silent(relay);
@@ -222,15 +215,10 @@ relay_suspect(Relay *relay)
 static bool
 is_waiting(Relay *relay, int64_t event_id)
 {
-	for (int n = 0; n < relay->npages; n++)
+	for (Waiting at = WAITING_FIRST; relay_next_waiting(relay, &at);)
 	{
-		const Page *page = page_under_way(relay, n);
-
-		for (int i = 0; i < page->count; i++)
-		{
-			if (page->events[i].state == EVENT_SENT && page_event_id(page, i) == event_id)
-				return true;
-		}
+		if (page_event_id(at.page, at.event) == event_id)
+			return true;
 	}
 	return false;
 }
@@ -294,7 +282,7 @@ note_answer(Relay *relay, const Trial *trial)
 		return !trial->is_taken || relay_deferred_sent(relay, &trial->event_id, 1);
 	}
 	log_info("RabbitMQ answers for key %s again", trial->key);
-	*silent = relay->silent[--relay->nsilent];
+	forget_silent(relay, silent);
 	for (int i = 0; i < relay->nsilent; i++)
 		relay->silent[i].try_ms = 0; /* perhaps it was the same queue, or node */
 	return true;
@@ -310,7 +298,7 @@ note_nothing(Relay *relay, const Trial *trial, bool is_lost)
 	relay->trials_due_ms = monotonic_ms() + trial_ms();
 	set_tried(relay, trial->key, false);
 	if (silent != NULL && is_lost && ++silent->losses == LOSSES_MAX)
-		*silent = relay->silent[--relay->nsilent];
+		forget_silent(relay, silent);
 }
 
 bool

@@ -197,6 +197,22 @@ page_under_way(Relay *relay, int n)
 	return &relay->pages[(relay->first_page + n) % PAGES_MAX];
 }
 
+/* An event that the broker has, and has not answered for. */
+typedef struct Waiting
+{
+	int   n; /* its page's number from the oldest */
+	Page *page;
+	int   event;
+} Waiting;
+
+#define WAITING_FIRST                                                                              \
+	{                                                                                              \
+		.event = -1                                                                                \
+	}
+
+/* relay_next_waiting goes on to the next one, from WAITING_FIRST; false if there is none. */
+extern bool relay_next_waiting(Relay *relay, Waiting *at);
+
 extern int64_t page_event_id(const Page *page, int event);
 extern int64_t page_last_event_id(const Page *page);
 

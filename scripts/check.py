@@ -170,10 +170,12 @@ def check(wanted):
             if set(names) & set(wanted):
                 servers("base", folder)
         for group in grouped(wanted):
-            print(f"\n=== {', '.join(name for names in group for name in names)}", flush=True)
+            parts, began = ", ".join(name for names in group for name in names), time.monotonic()
+            print(f"\n=== {parts}", flush=True)
             with concurrent.futures.ThreadPoolExecutor() as pool:
                 for found in pool.map(run_parts, group):
                     tests |= found
+            print(f"\n=== {parts}: {round(time.monotonic() - began)} s", flush=True)
     finally:
         for folder in RUNS:
             servers("down", folder)

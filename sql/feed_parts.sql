@@ -69,3 +69,10 @@ SELECT configure_vendor('b', sync_interval => '300000 years');
 SELECT count(*) FROM feed_sync WHERE finished_at IS NULL;
 SELECT forget_feed_syncs('0 seconds') > 0 AS forgotten;
 SELECT count(*) FROM feed_sync;
+-- so many of the oldest at a time
+INSERT INTO feed_sync (vendor_id, status, finished_at)
+SELECT 'b', 'failed', CASE WHEN n <= 12000 THEN now() - interval '1 hour' ELSE now() END
+FROM generate_series(1, 12005) AS n;
+SELECT forget_feed_syncs('30 minutes'), count(*) FROM feed_sync;
+SELECT forget_feed_syncs('30 minutes'), count(*) FROM feed_sync;
+SELECT forget_feed_syncs('30 minutes'), count(*) FROM feed_sync;

@@ -33,3 +33,12 @@ SELECT error->>'message' AS message FROM place_orders('[{"productId": "x", "quan
 SELECT key, order_id, error IS NOT NULL AS refused FROM idempotency ORDER BY key;
 SELECT forget_idempotency_keys('0 seconds');
 SELECT * FROM check_consistency();
+-- an order that somebody has deleted fails its own request, and no other
+BEGIN;
+SELECT count(order_id) FROM place_orders('[{"productId": "x", "quantity": 1, "idempotencyKey": "gone"}]');
+DELETE FROM hold USING idempotency AS i WHERE i.key = 'gone' AND hold.order_id = i.order_id;
+DELETE FROM order_line USING idempotency AS i WHERE i.key = 'gone' AND order_line.order_id = i.order_id;
+DELETE FROM orders USING idempotency AS i WHERE i.key = 'gone' AND orders.order_id = i.order_id;
+SELECT order_id IS NOT NULL AS placed, error->>'code' AS code, error->>'field' AS field, error->>'message' LIKE 'order % does not exist any more' AS says_why
+FROM place_orders('[{"productId": "x", "quantity": 1, "idempotencyKey": "gone"}, {"productId": "x", "quantity": 1}, {"productId": "x", "quantity": 1, "idempotencyKey": "gone"}]');
+ROLLBACK;

@@ -98,6 +98,20 @@ SELECT order_id - :silent AS nth, routing_key, count(*) AS questions, count(DIST
 	min(payload::jsonb #>> '{lines,0,quantity}') AS first, min(payload::jsonb #>> '{lines,1,quantity}') AS second, max(jsonb_array_length(payload::jsonb -> 'lines')) AS lines
 FROM outbox WHERE order_id >= :silent GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT order_id - :silent AS nth, vendor_id, attempt, count(*) FROM vendor_retry WHERE order_id >= :silent GROUP BY 1, 2, 3 ORDER BY 1, 2;
+-- however many others wait, it looks at those that are due, and not at all holds that there are
+BEGIN;
+SELECT sync_vendor_stock('a', '[{"id": "many", "quantity": 9000, "price": 1}]') IS NOT NULL AS a;
+SELECT count(order_id) FROM place_orders((SELECT jsonb_agg(jsonb_build_object('productId', 'many', 'quantity', 1)) FROM generate_series(1, 3000)));
+UPDATE hold SET held_at = held_at - interval '1 day' WHERE order_id > (SELECT max(order_id) - 10 FROM orders);
+UPDATE orders SET placed_at = placed_at - interval '1 day' WHERE order_id > (SELECT max(order_id) - 10 FROM orders);
+INSERT INTO parked_event (event_id, message_id, routing_key, payload, created_at, reply_code, reply_text)
+SELECT -n, gen_random_uuid(), 'order.placed.a', json_build_object('orderId', repeat(n::text, 1000)), now(), 312, 'NO_ROUTE' FROM generate_series(1, 100) AS n;
+UPDATE relay_checkpoint SET relayed_until = now();
+SAVEPOINT before;
+SELECT sum(seq_tup_read + idx_tup_fetch) AS read FROM pg_stat_xact_user_tables WHERE relname IN ('hold', 'parked_event') \gset
+SELECT ask_silent_vendors('1 hour');
+SELECT sum(seq_tup_read + idx_tup_fetch) - :read < 1000 AS few FROM pg_stat_xact_user_tables WHERE relname IN ('hold', 'parked_event');
+ROLLBACK;
 SELECT ask_silent_vendors('0');
 SELECT ask_silent_vendors(NULL);
 SELECT ask_silent_vendors('1 hour', 0);

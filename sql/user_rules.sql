@@ -108,6 +108,19 @@ SELECT place_order('c', '[{"productId": "y", "quantity": 1}]') IS NOT NULL AS pl
 CREATE OR REPLACE FUNCTION public_number() RETURNS text LANGUAGE sql AS $$ SELECT 'third' $$;
 SELECT place_order('c', '[{"productId": "y", "quantity": 1}]') IS NOT NULL AS placed;
 SELECT name FROM orders ORDER BY order_id DESC LIMIT 2;
+-- who copies a table while it is written to, as pg_repack does, would not see what is written: nobody writes then
+CREATE FUNCTION public.capture() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER repack_trigger AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW EXECUTE FUNCTION public.capture();
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]') IS NOT NULL AS as_always;
+ALTER TABLE orders ENABLE ALWAYS TRIGGER repack_trigger;
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
+SELECT cancel_order(max(order_id), 'no') FROM orders;
+DROP TRIGGER repack_trigger ON orders;
+CREATE TRIGGER repack_trigger AFTER INSERT OR UPDATE OR DELETE ON stock FOR EACH ROW EXECUTE FUNCTION public.capture();
+ALTER TABLE stock ENABLE ALWAYS TRIGGER repack_trigger;
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]');
+DROP FUNCTION public.capture CASCADE;
+SELECT place_order('c', '[{"productId": "y", "quantity": 1}]') IS NOT NULL AS as_always;
 
 -- and none of our own is looked at where a user has added none: what notices here is under the names of ours
 CREATE FUNCTION notices(which text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'looked at %', which; RETURN true; END $$;

@@ -167,7 +167,7 @@ check_roles(bool *wanted)
 {
 	char *copy = strdup(config.roles);
 	char *save = NULL;
-	bool  ok = copy != NULL && *copy != '\0';
+	bool  ok = copy != NULL && copy[strspn(copy, ",")] != '\0';
 
 	if (!ok)
 		fprintf(stderr, "ROLES must name at least one role\n");

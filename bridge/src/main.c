@@ -377,8 +377,10 @@ run_sync(void)
 		json_dumpf(results, stdout, JSON_INDENT(2));
 		putchar('\n');
 	}
-	json_array_foreach(results, i, result) ok =
-		ok && strcmp(json_string_value(json_object_get(result, "status")), "failed") != 0;
+	json_array_foreach(results, i, result)
+	{
+		ok = ok && !json_is_string(json_object_get(result, "error"));
+	}
 	json_decref(results);
 	db_close(&db);
 	return ok ? EX_OK : EXIT_FAILURE;

@@ -160,6 +160,10 @@ class Program:
                 return float(line.split()[1])
         raise KeyError(name)
 
+    def memory_kb(self, which="VmHWM"):
+        """What it takes of memory: the most that it ever had, or now (VmRSS)."""
+        return int(re.search(rf"{which}:\s+(\d+)", open(f"/proc/{self.process.pid}/status").read())[1])
+
     def logged(self, text):
         return text in self.log_path.read_text()
 

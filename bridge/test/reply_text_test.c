@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "replies/reply_text.h"
 
@@ -62,6 +63,33 @@ what_is_clear_is_read(void **state)
 				   "{\"orderId\":\"99999999999999999999\",\"attempt\":\"1e999\"}");
 	assert_read_as("{\"orderId\": \"7\", \"status\": \"Confirmed\"}",
 				   "{\"orderId\":\"7\",\"status\":\"Confirmed\"}");
+}
+
+/* Which else would take minutes; a megabyte takes as long as a thousand kilobytes. */
+static void
+what_is_large_is_read_in_one_go(void **state)
+{
+	enum
+	{
+		PIECES = 300000
+	};
+	char *body = malloc(sizeof(START) + 6 * PIECES + 64);
+	char *end = stpcpy(body, START ",\"reason\":\"");
+
+	(void) state;
+	alarm(60);
+	for (int i = 0; i < PIECES; i++)
+		end = stpcpy(end, i % 2 == 0 ? "\\u0434" : "\\u0000");
+	strcpy(end, "\"}");
+	end = read_text(body);
+	assert_non_null(end);
+	free(end);
+	end = stpcpy(body, START ",\"x\":[");
+	for (int i = 0; i < PIECES; i++)
+		end = stpcpy(end, "1,");
+	assert_null(read_text(body)); /* it does not end */
+	free(body);
+	alarm(0);
 }
 
 static void
@@ -117,6 +145,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_clear_is_read),
+		cmocka_unit_test(what_is_large_is_read_in_one_go),
 		cmocka_unit_test(what_is_not_clear_is_not_read),
 		cmocka_unit_test(a_long_reason_is_cut_between_characters),
 	};

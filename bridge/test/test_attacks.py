@@ -583,10 +583,6 @@ def test_an_answer_counts_from_its_vendor_alone(target):
         wait_until(lambda: target.status(order) == "confirmed", what="the vendor's own answer")
 
 
-def memory_kb(pid, which="VmHWM"):
-    return int(re.search(rf"{which}:\s+(\d+)", open(f"/proc/{pid}/status").read())[1])
-
-
 @pytest.mark.skipif(SANITIZED, reason="memory under a sanitizer says nothing")
 def test_large_replies_are_buried_unread(target):
     """Eight of 60 MB took a gigabyte. They are dead before they are read, and at most one is held."""
@@ -594,7 +590,7 @@ def test_large_replies_are_buried_unread(target):
     order = target.place()
     start = json.dumps({"orderId": order, "vendorId": target.vendor, "attempt": 1, "status": "confirmed"})[:-1]
     bridge = target.world.programs[0] if not ATTACK else None
-    before = memory_kb(bridge.process.pid, "VmRSS") if bridge else 0
+    before = bridge.memory_kb("VmRSS") if bridge else 0
     channel.confirm_delivery()      # a channel that is closed takes along what the queue has not taken
     for _ in range(8):
         channel.basic_publish("", "orders.replies", start.encode() + b', "reason": "' + b"x" * 15_000_000 + b'"}')
@@ -603,7 +599,7 @@ def test_large_replies_are_buried_unread(target):
     assert len(reasons) == 8 and all("REPLY_BYTES_MAX" in reason for reason in reasons)
     assert target.status(order) == "pending"
     if bridge:
-        assert memory_kb(bridge.process.pid) - before < 120_000
+        assert bridge.memory_kb() - before < 120_000
     channel = target.world.channel()
     if not ATTACK:
         channel.queue_purge("orders.replies.dead")

@@ -10,7 +10,7 @@ import jsonschema
 import psycopg
 import pytest
 import requests
-from conftest import PATIENCE_S, TOP, many_files, wait_until
+from conftest import PATIENCE_S, SANITIZED, TOP, many_files, wait_until
 
 ORDER = {"productId": "x", "quantity": 1}
 
@@ -86,6 +86,11 @@ def test_tokens_and_scopes(world, tmp_path):
     tokens.write_text("short read\n")
     bridge.process.send_signal(signal.SIGHUP)
     wait_until(lambda: bridge.logged("the tokens stay as they were"), what="the bad file to be refused")
+    assert status("GET", "/products", bearer("later")) == 200
+    tokens.unlink()
+    tokens.mkdir()
+    bridge.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: bridge.logged("HTTP_TOKENS_FILE: cannot read"), what="the folder to be refused")
     assert status("GET", "/products", bearer("later")) == 200
 
 
@@ -391,6 +396,37 @@ class EventSource:
                 name, value = line.split(": ", 1)
                 event[name] = value
         return found
+
+
+@pytest.mark.skipif(SANITIZED, reason="memory under a sanitizer says nothing")
+def test_listeners_have_an_event_in_common(world):
+    bridge = world.ready_bridge("--roles=http", LISTENERS_MAX="100", LISTENERS_PER_ADDRESS_MAX="100")
+    silent, reader = [EventSource(bridge) for _ in range(60)], EventSource(bridge)
+    before = bridge.memory_kb()
+    big = world.value("SELECT order_aggregator.publish_event('big', to_jsonb(repeat('x', 12000000)))")
+    assert reader.next(1)[0][0] == big
+    assert bridge.memory_kb() - before < 120_000
+    assert [source.next(1)[0][0] for source in silent[:5]] == [big] * 5
+
+
+def test_a_listener_that_changes_bridges_has_no_gap(world):
+    """It may have seen more than the other one, whose looks at what is settled are some way behind."""
+    first, second = [world.ready_bridge("--roles=http") for _ in range(2)]
+    source, _ = EventSource(first), EventSource(second)
+    for _ in range(20):
+        with psycopg.connect(world.url) as running:
+            running.execute("SELECT pg_current_xact_id()")
+            time.sleep(0.2)     # a look or two: from now on both wait for its end
+            second.process.send_signal(signal.SIGSTOP)
+            world.db.execute("SELECT order_aggregator.publish_event('n', '{}')")
+        seen = source.next(1)[0][0]
+        with socket.create_connection(("127.0.0.1", second.port), timeout=PATIENCE_S) as client:
+            client.sendall(f"GET /events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: {seen}\r\n\r\n".encode())
+            second.process.send_signal(signal.SIGCONT)
+            greeting = b""
+            while b"retry: 1000\n" not in greeting or not greeting.endswith(b"\n\r\n"):     # the end of a chunk
+                greeting += client.recv(4096)
+        assert f"id: {seen}\nretry: 1000\n\n".encode() in greeting, greeting
 
 
 def test_events_are_streamed_in_order_and_resumed_from_history(world):

@@ -62,6 +62,8 @@ REFUSED = {
     "another coding": (order(b"Transfer-Encoding: gzip", body=b""), [501]),
     "another coding, then chunks": (order(b"Transfer-Encoding: gzip, chunked", body=chunked(BODY)), [501]),
     "chunks, then another coding": (order(b"Transfer-Encoding: chunked, gzip", body=chunked(BODY)), [501]),
+    "chunks with a blank behind": (order(b"Transfer-Encoding: chunked ", body=chunked(BODY)), [400]),
+    "chunks with a tab behind": (order(b"Transfer-Encoding: chunked\t", body=chunked(BODY)), [400]),
     "identity": (order(b"Transfer-Encoding: identity", body=BODY), [501]),
     "chunks twice": (order(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked", body=chunked(BODY)), [400]),
     "chunks twice in one": (order(b"Transfer-Encoding: chunked, chunked", body=chunked(BODY)), [501]),
@@ -102,6 +104,9 @@ REFUSED = {
     "no target": (b"GET  HTTP/1.1\r\nHost: x\r\n\r\n", [400]),
     "a parameter twice": (b"GET /products?limit=1&limit=2 HTTP/1.1\r\nHost: x\r\n\r\n", [400]),
     "another scheme": (b"GET ftp://x/products HTTP/1.1\r\nHost: x\r\n\r\n", [400]),
+    "a head of more than HEADER_BYTES_MAX": (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 17000 + b"\r\n\r\n", [431]),
+    "an order with a head of more than that": (order(b"X: " + b"y" * 20000, length()), [431]),
+    "an order with a head of nearly twice that": (order(b"X: " + b"y" * 32300, length()), [431]),
     "101 header fields": (b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 101 + b"\r\n", [431]),
 }
 
@@ -132,7 +137,8 @@ def test_refused(bridge, name):
     answer = raw(bridge, data + SMUGGLED)
     # libmicrohttpd 0.9.75 says what it refuses itself twice, and hangs up on what is no request line at all
     assert set(statuses(answer)) <= set(expected), answer
-    assert answer or name in ("HTTP/0.9", "no target", "lower case") or (IS_1_0 and name == "a NUL in the target"), "hung up without a word"
+    # where the head leaves no room for an answer, there is none
+    assert answer or name in ("HTTP/0.9", "no target", "lower case", "an order with a head of nearly twice that") or (IS_1_0 and name == "a NUL in the target"), "hung up without a word"
     assert orders(bridge) == before, "something was placed"
     assert requests.get(f"{bridge.url}/healthz", timeout=PATIENCE_S).status_code == 200
 
@@ -254,6 +260,14 @@ def test_head_is_get_without_the_body_and_changes_nothing(bridge):
     assert answer.status_code == 405 and answer.headers["Allow"] == "GET, OPTIONS"
     assert requests.head(f"{bridge.url}/order", timeout=PATIENCE_S).status_code == 405
     assert bridge.world.value("SELECT count(*) FROM order_aggregator.feed_sync") == before
+
+
+def test_what_is_known_already_is_told_with_its_length(bridge):
+    """RFC 9110, 8.6: with a 304 it is that of the document, for caches."""
+    whole = requests.get(f"{bridge.url}/products", timeout=PATIENCE_S)
+    known = raw(bridge, b"GET /products HTTP/1.1\r\nHost: x\r\nIf-None-Match: " + whole.headers["ETag"].encode() + b"\r\nConnection: close\r\n\r\n")
+    head, body = known.split(b"\r\n\r\n", 1)
+    assert head.startswith(b"HTTP/1.1 304 ") and b"Content-Length: " + whole.headers["Content-Length"].encode() in head.split(b"\r\n") and body == b""
 
 
 def test_a_refusal_is_a_problem_document(bridge):

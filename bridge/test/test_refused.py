@@ -23,10 +23,6 @@ def parked(world):
     return world.db.execute("SELECT routing_key, reply_code, reply_text FROM order_aggregator.unroutable_event ORDER BY event_id").fetchall()
 
 
-def memory_kb(bridge):
-    return int(next(line for line in open(f"/proc/{bridge.process.pid}/status") if line.startswith("VmHWM")).split()[1])
-
-
 @pytest.mark.parametrize("poison", [1, 3, 12])
 def test_an_event_that_the_broker_closes_over_is_parked_and_the_others_go_on(world, poison):
     world.stock(a={"x": 1000})
@@ -132,6 +128,20 @@ def test_one_full_queue_holds_up_no_other_key(world):
 
 
 @contextlib.contextmanager
+def suspended(world, queue):
+    """It does not answer meanwhile; gives what wakes it up."""
+    process = f'whereis(list_to_atom("%2F_{queue}"))'
+
+    def wake_up():
+        world.servers.rabbitmqctl("eval", f"sys:resume({process}).")
+    world.servers.rabbitmqctl("eval", f"ok = sys:suspend({process}).")
+    try:
+        yield wake_up
+    finally:
+        wake_up()
+
+
+@contextlib.contextmanager
 def hanging(world, *keys):
     """A quorum queue that does not answer, as one that has lost its majority; gives its name and what wakes it up."""
     channel = world.channel()
@@ -140,15 +150,8 @@ def hanging(world, *keys):
     for key in keys:
         channel.queue_bind(queue, "orders", key)
     channel.connection.close()
-    process = f'whereis(list_to_atom("%2F_{queue}"))'
-
-    def wake_up():
-        world.servers.rabbitmqctl("eval", f"sys:resume({process}).")
-    world.servers.rabbitmqctl("eval", f"ok = sys:suspend({process}).")
-    try:
+    with suspended(world, queue) as wake_up:
         yield queue, wake_up
-    finally:
-        wake_up()
 
 
 def deferred(world):
@@ -199,6 +202,23 @@ def test_a_queue_that_hangs_holds_up_no_other_key(world):
     world.consistent()
 
 
+def test_replies_go_on_while_the_queue_of_the_dead_hangs(world):
+    world.stock(a={"x": 100})
+    bridge = world.ready_bridge(BROKER_TIMEOUT_S=str(4 * PATIENCE_S))
+    world.place(20)
+    with suspended(world, "orders.replies.dead") as wake_up:
+        for n in range(1, 21):
+            world.reply(f"not json {n}", json.dumps({"orderId": n, "vendorId": "a", "attempt": 1, "status": "confirmed"}))
+            wait_until(lambda: world.statuses().get("confirmed") == n, what="the good one")
+        assert requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 200
+        wake_up()
+        wait_until(lambda: world.depth("orders.replies.dead") == 20, what="the dead ones")
+    wait_until(lambda: world.depth("orders.replies") == 0, what="nothing to be left")
+    assert {body for _, body, _ in world.take("orders.replies.dead")} == {f"not json {n}".encode() for n in range(1, 21)}
+    assert bridge.metric("reconnects_total") == 0
+    world.consistent()
+
+
 @pytest.mark.parametrize("how", ["deleted", "unbound"])
 def test_the_queue_of_placed_orders_is_missed_though_another_queue_takes_them(world, how):
     world.stock(a={"x": 1000})
@@ -228,7 +248,7 @@ def test_bytes_bound_what_is_in_flight(world):
         world.db.execute("SELECT order_aggregator.publish_event('huge', to_jsonb(repeat('x', 12000000)))")
     bridge = world.ready_bridge("--roles=http,relay", BROKER_TIMEOUT_S="60")
     wait_until(lambda: world.depth(queue) == 24, 120, "the events")
-    assert SANITIZED or memory_kb(bridge) < 150_000, f"{memory_kb(bridge)} kB"
+    assert SANITIZED or bridge.memory_kb() < 150_000, f"{bridge.memory_kb()} kB"
 
 
 def test_silent_vendors_are_not_asked_while_questions_wait_unread(world):

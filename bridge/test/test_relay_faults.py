@@ -195,16 +195,11 @@ def test_100000_events_wait_at_start_and_memory_stays_flat(world):
         assert world.place(10000) == 10000
     bridge = world.bridge("--roles=http,relay")
     published = lambda: world.value("SELECT coalesce(max(published), 0) FROM order_aggregator.relay_checkpoint")
-
-    def resident_kb():
-        with open(f"/proc/{bridge.process.pid}/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-
     wait_until(lambda: published() >= 10000, what="the first of them")
-    early = resident_kb()
+    early = bridge.memory_kb("VmRSS")
     wait_until(world.relayed_all, PATIENCE_S + EVENTS / 1000, "all events")
     if not SANITIZED:
-        assert abs(resident_kb() - early) < 10_000
+        assert abs(bridge.memory_kb("VmRSS") - early) < 10_000
     assert world.depth("orders.placed") == EVENTS
     world.consistent()
 

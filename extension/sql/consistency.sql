@@ -12,7 +12,7 @@ COMMENT ON FUNCTION suspect_orders(bigint, bigint, timestamptz, timestamptz) IS
 CREATE OR REPLACE FUNCTION outbox_dropped_until()
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'oa_outbox_dropped_until'
-LANGUAGE C STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+LANGUAGE C STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION outbox_dropped_until() IS
 'When the last events that were dropped with their partition had been relayed, whatever the '
 'snapshot; no more is dropped until the transaction ends.';

@@ -194,6 +194,8 @@ AS $$
 		  FROM order_aggregator.vendor AS w
 		      WHERE w.vendor_id OPERATOR(pg_catalog.=) record_feed_pull.vendor_id) AS n
 	WHERE v.vendor_id OPERATOR(pg_catalog.=) record_feed_pull.vendor_id
+	  -- whoever overtook it records what became of that
+	  AND record_feed_pull.status <> 'superseded'
 	  -- of another URL or mapping it says nothing
 	  AND (record_feed_pull.config_no IS NULL
 	      OR v.feed_config_no OPERATOR(pg_catalog.=) record_feed_pull.config_no);
@@ -241,11 +243,20 @@ CREATE OR REPLACE FUNCTION forget_feed_syncs(older_than interval)
 RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+	-- before anything is read by an index, else REINDEX and we would wait for each other
+	LOCK TABLE order_aggregator.feed_sync IN ROW EXCLUSIVE MODE;
+	-- looks at so many, not at all, of what may be millions
 	WITH gone AS (
 		DELETE FROM order_aggregator.feed_sync AS f
-		WHERE f.finished_at < pg_catalog.now() - forget_feed_syncs.older_than
+		WHERE f.ctid = ANY (ARRAY(
+			SELECT o.ctid FROM order_aggregator.feed_sync AS o
+			WHERE o.sync_id IN (SELECT e.sync_id FROM order_aggregator.feed_sync AS e
+					ORDER BY e.sync_id LIMIT 10000)
+				AND o.finished_at < pg_catalog.now() - forget_feed_syncs.older_than
+			FOR UPDATE SKIP LOCKED))
 		RETURNING 1)
 	SELECT count(*) FROM gone
 $$;
 COMMENT ON FUNCTION forget_feed_syncs(interval) IS
-'Deletes the history of feeds that is older than that; returns how many rows.';
+'Deletes, of the oldest 10000 pulls in the history of feeds, those that ended longer ago than '
+'that; returns how many.';

@@ -14,6 +14,9 @@ CREATE INDEX parked_event_retry_idx ON parked_event (retry_at) WHERE retry_at IS
 CREATE INDEX parked_event_sent_idx ON parked_event (redriven_at) WHERE redriven_at IS NOT NULL;
 CREATE INDEX parked_event_waiting_idx ON parked_event (event_id) WHERE redriven_at IS NULL
 	AND retry_at IS NULL;
+-- of an order; a stranger's event may have anything for its id
+CREATE INDEX parked_event_order_idx ON parked_event ((left(payload ->> 'orderId', 20)))
+	WHERE redriven_at IS NULL;
 
 ALTER TABLE idempotency ADD COLUMN action text;
 

@@ -5,7 +5,6 @@
 #include "base/secret_file.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -35,6 +34,34 @@ secret_file_open(const char *setting, const char *path)
 			 (status.st_mode & (S_IRGRP | S_IROTH)) != 0)
 		log_warning("%s: %s can be read by others than its owner: chmod 600", setting, path);
 	return file;
+}
+
+bool
+secret_file_read_lines(const char *setting, const char *path, const char *rule,
+					   bool (*take)(void *context, char *line), void *context)
+{
+	FILE  *file = secret_file_open(setting, path);
+	char  *line = NULL;
+	size_t size = 0;
+	bool   ok = file != NULL;
+
+	for (int number = 1; ok && getline(&line, &size, file) >= 0; number++)
+	{
+		ok = take(context, line);
+		if (!ok)
+			log_error("%s: line %d of %s must be %s", setting, number, path, rule);
+	}
+	if (ok && ferror(file))
+	{
+		log_error("%s: cannot read %s: %s", setting, path, strerror(errno));
+		ok = false;
+	}
+	if (line != NULL)
+		explicit_bzero(line, size);
+	free(line);
+	if (file != NULL)
+		fclose(file);
+	return ok;
 }
 
 char *

@@ -92,6 +92,11 @@ settings_file_read(const char *path, const Setting *table, char **values)
 			fprintf(stderr, "--config: line %d of %s %s\n", number, path, wrong);
 		ok = ok && wrong == NULL;
 	}
+	if (file != NULL && ferror(file))
+	{
+		fprintf(stderr, "--config: %s cannot be read: %s\n", path, strerror(errno));
+		ok = false;
+	}
 	free(line);
 	if (file != NULL)
 		fclose(file);

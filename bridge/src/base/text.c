@@ -219,7 +219,8 @@ text_is_utf8(const char *text, size_t bytes)
 static void
 add_readable_number(Text *text, const char *number, size_t bytes, bool as_reals)
 {
-	bool is_whole = strcspn(number, ".Ee") >= bytes;
+	bool is_whole = memchr(number, '.', bytes) == NULL && memchr(number, 'e', bytes) == NULL &&
+					memchr(number, 'E', bytes) == NULL;
 	bool is_long;
 
 	errno = 0;

@@ -243,7 +243,7 @@ static const Task tasks[] = {
 	{"measuring the backlog", every_5s, measure, SQL_BACKLOG, NULL, NULL, NULL},
 	{"forgetting idempotency keys", every_minute, run_batches, SQL_FORGET_KEYS, NULL,
 	 &config.idempotency_retention_hours, tell_dropped},
-	{"forgetting the history of feeds", every_minute, run_statement, SQL_FORGET_SYNCS, NULL,
+	{"forgetting the history of feeds", every_minute, run_batches, SQL_FORGET_SYNCS, NULL,
 	 &config.sync_retention_hours, tell_dropped},
 	{"dropping outbox partitions", every_minute, run_statement, SQL_DROP_PARTITIONS, NULL,
 	 &config.outbox_retention_hours, tell_dropped},

@@ -157,6 +157,10 @@ check_framing(const HttpHead *head, const char **complaint, const char **field)
 	if (length != NULL)
 		return refuse(400, "Content-Length and Transfer-Encoding must not come together",
 					  "Transfer-Encoding", complaint, field);
+	/* the library looks at the whole of it */
+	if (coding->copy != NULL)
+		return refuse(400, "Transfer-Encoding must have no blank behind it", "Transfer-Encoding",
+					  complaint, field);
 	if (head->is_http_1_0)
 		return refuse(400, "HTTP/1.0 has no Transfer-Encoding", "Transfer-Encoding", complaint,
 					  field);

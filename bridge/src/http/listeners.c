@@ -12,8 +12,6 @@
  * In each round a page is read for those who have most, and one for whoever has
  * least, so that one who catches up with a long history holds up nobody. Who does
  * not take what it was sent is fed no more, and let go after a while.
- *
- * (The format: https://html.spec.whatwg.org/multipage/server-sent-events.html)
  */
 #include "http/listeners.h"
 
@@ -26,6 +24,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/stop.h"
+#include "http/event_page.h"
 #include "link/db.h"
 #include "link/statements.h"
 
@@ -51,11 +50,13 @@ typedef struct Listener
 	bool      is_greeted; /* told where it begins */
 	bool      is_gone;
 	long long stuck_at_ms; /* since when too much has been waiting; 0: it is not */
+	size_t    stuck_with;  /* how much it was then */
 } Listener;
 
 typedef struct Horizon
 {
 	int64_t  settled;  /* no event up to this one is still to come; -1: not known */
+	int64_t  seen;     /* the last head that was read */
 	int64_t  head;     /* will be settled when ... */
 	uint64_t next_xid; /* ... no older transaction runs; 0: none is waited for */
 } Horizon;
@@ -141,21 +142,27 @@ is_fed(const Listener *listener)
 	return listener->is_greeted && !listener->is_gone && listener->stuck_at_ms == 0;
 }
 
-/* Sends a text to one, or finds it gone. */
+/* Sends a text to one, or finds it gone; NULL: memory is short. */
 static void
-say(Listener *listener, const char *text)
+say(Listener *listener, HttpText *text, size_t from)
 {
-	listener->is_gone = !http_stream_send(listener->stream, text, strlen(text));
+	listener->is_gone = text == NULL || !http_stream_send(listener->stream, text, from);
 }
 
-/* True if too much has been waiting for the listener for too long. */
+/* True if too much has been waiting for the listener for too long, and it has hardly taken of it.
+ */
 static bool
 is_stuck(Listener *listener)
 {
-	if (http_stream_waiting(listener->stream) <= WAITING_BYTES_MAX)
+	size_t waiting = http_stream_waiting(listener->stream);
+
+	if (waiting <= WAITING_BYTES_MAX)
 		listener->stuck_at_ms = 0;
-	else if (listener->stuck_at_ms == 0)
+	else if (listener->stuck_at_ms == 0 || waiting + WAITING_BYTES_MAX <= listener->stuck_with)
+	{
 		listener->stuck_at_ms = monotonic_ms();
+		listener->stuck_with = waiting;
+	}
 	return listener->stuck_at_ms != 0 && monotonic_ms() - listener->stuck_at_ms > STUCK_MS;
 }
 
@@ -164,6 +171,7 @@ static void
 sort_out(Listener **listeners, bool is_heartbeat_due)
 {
 	Listener **link = listeners;
+	HttpText  *heartbeat = is_heartbeat_due ? http_text_create(":\n\n") : NULL;
 
 	while (*link != NULL)
 	{
@@ -172,7 +180,7 @@ sort_out(Listener **listeners, bool is_heartbeat_due)
 
 		/* also to those who have not been told anything yet: an old transaction may hold that up */
 		if (is_heartbeat_due && !listener->is_gone && listener->stuck_at_ms == 0)
-			say(listener, ":\n\n");
+			say(listener, heartbeat, 0);
 		if (stuck || listener->is_gone)
 		{
 			*link = listener->next;
@@ -181,6 +189,7 @@ sort_out(Listener **listeners, bool is_heartbeat_due)
 		else
 			link = &listener->next;
 	}
+	http_text_release(heartbeat);
 }
 
 /* Moves the horizon to the last event below which nothing is still to come; false if the database
@@ -211,6 +220,7 @@ look(Db *db, Horizon *horizon)
 	oldest_xid = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
 	PQclear(result);
 
+	horizon->seen = head;
 	if (horizon->next_xid == 0)
 	{
 		horizon->head = head;
@@ -236,6 +246,7 @@ greet(Db *db, Listener *listeners, const Horizon *horizon)
 		 listener = listener->next)
 	{
 		char      text[160];
+		HttpText *greeting;
 		bool      has_gap = false;
 		PGresult *result;
 
@@ -246,41 +257,25 @@ greet(Db *db, Listener *listeners, const Horizon *horizon)
 			bool ok = db_query(db, "looking for the first event", SQL_OUTBOX_TAIL, 0, NULL,
 							   &result) == DB_OK;
 
-			has_gap = ok && (listener->after > horizon->head ||
+			has_gap = ok && (listener->after > horizon->seen ||
 							 (!PQgetisnull(result, 0, 0) &&
 							  strtoll(PQgetvalue(result, 0, 0), NULL, 10) > listener->after + 1));
 			PQclear(result);
 			if (!ok)
 				return false;
 		}
-		if (listener->after < 0 || listener->after > horizon->head)
+		if (listener->after < 0 || listener->after > horizon->seen)
 			listener->after = horizon->settled;
 		snprintf(text, sizeof(text), "id: %" PRId64 "\nretry: 1000\n%s\n", listener->after,
 				 has_gap
 					 ? "event: gap\ndata: {\"reason\": \"not all events since then are kept\"}\n"
 					 : "");
 		listener->is_greeted = true;
-		say(listener, text);
+		greeting = http_text_create(text);
+		say(listener, greeting, 0);
+		http_text_release(greeting);
 	}
 	return true;
-}
-
-/* An event as it is sent, malloc'd. JSON has line breaks between its words only, and the stream has
- * none in a line. */
-static char *
-event_text(const char *event_id, const char *routing_key, const char *payload)
-{
-	char *text;
-	int bytes = asprintf(&text, "id: %s\nevent: %s\ndata: %s\n\n", event_id, routing_key, payload);
-
-	if (bytes < 0)
-		return NULL;
-	for (char *p = text + bytes - 2 - strlen(payload); p < text + bytes - 2; p++)
-	{
-		if (*p == '\n' || *p == '\r')
-			*p = ' ';
-	}
-	return text;
 }
 
 /* Reads the page after that event and sends it to those who have all up to there; false if the
@@ -291,58 +286,82 @@ send_page(Db *db, Listener *listeners, int64_t after, int64_t settled)
 	char        after_text[24];
 	char        settled_text[24];
 	const char *params[3] = {after_text, settled_text, PAGE_EVENTS};
+	EventPage   page = {0};
 	PGresult   *result;
 	bool        ok;
+	bool        is_made;
 
 	snprintf(after_text, sizeof(after_text), "%" PRId64, after);
 	snprintf(settled_text, sizeof(settled_text), "%" PRId64, settled);
 	ok = db_query(db, "reading events for listeners", SQL_SETTLED_EVENTS, 3, params, &result) ==
 		 DB_OK;
-	for (Listener *listener = listeners; ok && listener != NULL; listener = listener->next)
+	is_made = ok && event_page_make(&page, result); /* else it comes later */
+	PQclear(result);
+	for (Listener *listener = listeners; is_made && listener != NULL; listener = listener->next)
 	{
+		int first = 0;
+
 		if (!is_fed(listener) || listener->after < after)
 			continue;
-		for (int i = 0; i < PQntuples(result) && is_fed(listener); i++)
+		while (first < page.count && page.ids[first] <= listener->after)
+			first++;
+		if (first < page.count)
 		{
-			int64_t event_id = strtoll(PQgetvalue(result, i, 0), NULL, 10);
-			char   *text;
-
-			if (event_id <= listener->after)
-				continue;
-			text = event_text(PQgetvalue(result, i, 0), PQgetvalue(result, i, 1),
-							  PQgetvalue(result, i, 2));
-			if (text == NULL)
-				break; /* the rest comes with a later page */
-			say(listener, text);
-			listener->after = event_id;
-			free(text);
+			say(listener, page.text, page.starts[first]);
+			listener->after = page.ids[page.count - 1];
 		}
 		/* the ids up to there are of transactions that were rolled back */
-		if (PQntuples(result) == 0 && listener->after < settled)
+		if (page.count == 0 && listener->after < settled)
 			listener->after = settled;
 	}
-	PQclear(result);
+	event_page_free(&page);
 	return ok;
 }
 
-/* A page for those who have most and still lack something, and one for who has least. */
-static bool
-send_settled(Db *db, Listener *listeners, int64_t settled)
+/* What those who have most have of what is settled, if they lack something; else -1. */
+static int64_t
+most_of(const Listener *listeners, int64_t settled)
 {
 	int64_t most = -1;
+
+	for (const Listener *listener = listeners; listener != NULL; listener = listener->next)
+	{
+		if (is_fed(listener) && listener->after < settled && listener->after > most)
+			most = listener->after;
+	}
+	return most;
+}
+
+static int64_t
+least_of(const Listener *listeners, int64_t settled)
+{
 	int64_t least = settled;
 
-	for (Listener *listener = listeners; listener != NULL; listener = listener->next)
+	for (const Listener *listener = listeners; listener != NULL; listener = listener->next)
 	{
-		if (!is_fed(listener) || listener->after >= settled)
-			continue;
-		most = listener->after > most ? listener->after : most;
-		least = listener->after < least ? listener->after : least;
+		if (is_fed(listener) && listener->after < least)
+			least = listener->after;
 	}
-	if (most < 0)
+	return least;
+}
+
+/* A page for those who have most and still lack something, and one for who has least; none while
+ * what others do not take fills half of what memory there is for that. *is_behind: a page was not
+ * enough for the first ones. */
+static bool
+send_settled(Db *db, Listener *listeners, int64_t settled, bool *is_behind)
+{
+	int64_t most = most_of(listeners, settled);
+	int64_t least = least_of(listeners, settled);
+	bool    ok;
+
+	*is_behind = false;
+	if (most < 0 || http_texts_bytes() > config.bodies_bytes_max / 2)
 		return true;
-	return send_page(db, listeners, most, settled) &&
-		   (least == most || send_page(db, listeners, least, settled));
+	ok = send_page(db, listeners, most, settled) &&
+		 (least == most || send_page(db, listeners, least, settled));
+	*is_behind = ok && most_of(listeners, settled) > most;
+	return ok;
 }
 
 /* Takes over those who have joined since. */
@@ -363,7 +382,7 @@ take_joined(Listener **listeners)
 
 /* Reads and sends what is new; false if the database is away. */
 static bool
-serve(Db *db, Listener *listeners, Horizon *horizon)
+serve(Db *db, Listener *listeners, Horizon *horizon, bool *is_behind)
 {
 	if (!db_is_alive(db))
 	{
@@ -375,7 +394,7 @@ serve(Db *db, Listener *listeners, Horizon *horizon)
 			listener->is_greeted = false;
 	}
 	return look(db, horizon) && greet(db, listeners, horizon) &&
-		   send_settled(db, listeners, horizon->settled);
+		   send_settled(db, listeners, horizon->settled, is_behind);
 }
 
 void *
@@ -397,6 +416,7 @@ listeners_run(void *unused)
 	while (!stop_requested())
 	{
 		bool is_heartbeat_due = monotonic_ms() >= heartbeat_due;
+		bool is_behind = false;
 
 		take_joined(&listeners);
 		sort_out(&listeners, is_heartbeat_due);
@@ -405,9 +425,9 @@ listeners_run(void *unused)
 		if (listeners == NULL)
 			horizon =
 				(Horizon){.settled = -1}; /* the next listener must not begin with an old one */
-		else if (monotonic_ms() >= serve_due && !serve(&db, listeners, &horizon))
+		else if (monotonic_ms() >= serve_due && !serve(&db, listeners, &horizon, &is_behind))
 			serve_due = monotonic_ms() + backoff_next(&db.backoff);
-		stop_wait_ms(LOOK_MS);
+		stop_wait_ms(is_behind ? 0 : LOOK_MS);
 	}
 	take_joined(&listeners);
 	while (listeners != NULL)

@@ -15,6 +15,7 @@
  */
 #include "http/placer.h"
 
+#include <poll.h>
 #include <string.h>
 
 #include "base/config.h"
@@ -262,7 +263,7 @@ handle_passing(Placer *placer, Job *jobs, const PGresult *result, long long bega
 	}
 	if (jobs->times_apart == 0 && monotonic_ms() - began_ms < PASSING_MS_MAX)
 	{
-		stop_wait_ms(backoff_next(&placer->pause));
+		poll(NULL, 0, backoff_next(&placer->pause)); /* also while we stop */
 		return jobs;
 	}
 	if (is_timed_out ? jobs->times_apart == 1 : are_many && db_is_conflict(result))

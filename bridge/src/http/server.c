@@ -236,19 +236,24 @@ on_log(void *context, const char *format, va_list args)
 
 /* ---------- starting and stopping ---------- */
 
-/* Raises the soft limit of open files, as far as the hard one lets it. */
-static void
+/* Raises the soft limit of open files, as far as the hard one lets it; returns for how many
+ * connections that is enough. */
+static int
 allow_descriptors(int connections)
 {
 	struct rlimit limit;
 	rlim_t        wanted = (rlim_t) connections + DESCRIPTORS_SPARE;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
-		return;
+		return connections;
 	limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted)
 		log_warning("only %lu files may be open: not enough for %d connections",
 					(unsigned long) limit.rlim_cur, connections);
+	else
+		return connections;
+	return limit.rlim_cur > 2UL * DESCRIPTORS_SPARE ? (int) limit.rlim_cur - DESCRIPTORS_SPARE
+													: DESCRIPTORS_SPARE;
 }
 
 /* Waits until the library has something to do, or is wanted to do something; never longer than to
@@ -340,7 +345,7 @@ start_daemon(HttpServer *server, int descriptor)
 	return MHD_start_daemon(
 		flags, 0, NULL, NULL, on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
 		MHD_OPTION_LISTEN_SOCKET, descriptor, MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned) limits->connections_max * 2, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+		(unsigned) server->connections_max, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
 		(unsigned) limits->connections_per_address_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 		(size_t) limits->header_bytes_max * 2, MHD_OPTION_CONNECTION_TIMEOUT,
 		(unsigned) limits->idle_timeout_s, MHD_OPTION_NOTIFY_CONNECTION, server_on_connection,
@@ -395,7 +400,7 @@ http_start(const char *address, int port, const HttpLimits *limits, HttpHandler 
 	server->handler = handler;
 	server_note_alive(server);
 	server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	allow_descriptors(limits->connections_max * 2);
+	server->connections_max = allow_descriptors(limits->connections_max * 2);
 	if (!start(server, port))
 	{
 		if (server->wake >= 0)

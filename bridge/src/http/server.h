@@ -127,8 +127,9 @@ typedef struct HttpStream HttpStream;
  */
 extern HttpStream *http_stream_begin(HttpExchange *exchange, const char *content_type);
 
-/* http_stream_send returns false if the client is gone or memory is short. */
-extern bool http_stream_send(HttpStream *stream, const char *text, size_t bytes)
+/* http_stream_send sends the text from that byte on, and holds it meanwhile; false if the client is
+ * gone or memory is short. */
+extern bool http_stream_send(HttpStream *stream, HttpText *text, size_t from)
 	__attribute__((warn_unused_result));
 
 /* http_stream_waiting returns how many bytes the client has not taken yet. */

@@ -26,13 +26,6 @@ http_set_header(HttpExchange *exchange, const char *name, const char *value)
 	exchange->nheaders++;
 }
 
-struct HttpText
-{
-	atomic_int holders;
-	size_t     bytes;
-	char       text[];
-};
-
 static atomic_long texts_bytes; /* of all that there are */
 
 long
@@ -63,6 +56,13 @@ http_text_release(HttpText *text)
 		return;
 	atomic_fetch_sub(&texts_bytes, (long) text->bytes);
 	free(text);
+}
+
+HttpText *
+server_hold_text(HttpText *text)
+{
+	atomic_fetch_add(&text->holders, 1);
+	return text;
 }
 
 static void
@@ -121,8 +121,8 @@ http_reply_text(HttpExchange *exchange, int status, const char *content_type, Ht
 	response = MHD_create_response_from_buffer_with_free_callback_cls(text->bytes, text->text,
 																	  release, text);
 	if (response != NULL)
-		atomic_fetch_add(&text->holders, 1);
-	reply(exchange, status, content_type, response, text->bytes);
+		(void) server_hold_text(text);
+	reply(exchange, status, content_type, response, status != 304 ? text->bytes : 0);
 }
 
 void

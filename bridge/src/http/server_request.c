@@ -246,6 +246,16 @@ on_field(void *context, enum MHD_ValueKind kind, const char *name, size_t name_b
 	return MHD_YES;
 }
 
+/* The library gives it room for twice as much, for what else it keeps there. */
+static size_t
+head_bytes(const HttpExchange *exchange)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+
+	return info != NULL ? info->header_size : 0;
+}
+
 void
 server_check_head(HttpExchange *exchange, const char *version)
 {
@@ -265,6 +275,9 @@ server_check_head(HttpExchange *exchange, const char *version)
 	status = http_head_check(&exchange->head, &complaint, &field);
 	if (status != 0)
 		server_complain(exchange, status, complaint, field);
+	if (head_bytes(exchange) > (size_t) exchange->server->limits.header_bytes_max)
+		server_complain(exchange, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE,
+						"the head is longer than HEADER_BYTES_MAX", NULL);
 	if (strlen(exchange->target) > TARGET_BYTES_MAX)
 		server_complain(exchange, MHD_HTTP_URI_TOO_LONG, "the target is too long", NULL);
 	status = http_target_parse(&exchange->parsed, exchange->target, &complaint);

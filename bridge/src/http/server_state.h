@@ -61,6 +61,7 @@ struct HttpServer
 	atomic_long        bodies_bytes;
 	Connection        *connections;
 	int                nconnections;
+	int                connections_max; /* accepted, be they surplus */
 	pthread_t          thread;
 	int                wake; /* an eventfd: something is wanted of the thread */
 	atomic_bool        is_woken;
@@ -70,6 +71,16 @@ struct HttpServer
 	atomic_bool        is_closed;   /* to new connections */
 	atomic_bool        is_stopping;
 };
+
+struct HttpText
+{
+	atomic_int holders;
+	size_t     bytes;
+	char       text[];
+};
+
+/* server_hold_text: there is another holder, who releases it. */
+extern HttpText *server_hold_text(HttpText *text);
 
 struct HttpExchange
 {

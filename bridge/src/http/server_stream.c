@@ -8,21 +8,49 @@
 #include "base/stop.h"
 #include "http/server_state.h"
 
+/* A text, or the rest of one. */
+typedef struct Piece
+{
+	struct Piece *next;
+	HttpText     *text;
+	size_t        at;
+} Piece;
+
 struct HttpStream
 {
 	pthread_mutex_t        mutex;
 	HttpServer            *server;
 	struct MHD_Connection *connection;
-	Connection            *client;  /* while has_client; NULL if memory was short */
-	char                  *waiting; /* to be sent: bytes from start on */
-	size_t                 start;
-	size_t                 bytes;
-	size_t                 room;
+	Connection            *client; /* while has_client; NULL if memory was short */
+	Piece                 *first;  /* to be sent */
+	Piece                **end;
+	size_t                 bytes;        /* of all pieces */
 	bool                   is_suspended; /* until there is something to send */
 	bool                   has_owner;
 	bool                   has_client;
 	bool                   is_aborted;
 };
+
+/* Called with the mutex locked. */
+static void
+drop_first_piece(HttpStream *stream)
+{
+	Piece *piece = stream->first;
+
+	stream->first = piece->next;
+	if (stream->first == NULL)
+		stream->end = &stream->first;
+	http_text_release(piece->text);
+	free(piece);
+}
+
+static void
+drop_pieces(HttpStream *stream)
+{
+	while (stream->first != NULL)
+		drop_first_piece(stream);
+	stream->bytes = 0;
+}
 
 /* Frees the stream when neither its owner nor the server needs it. Called with the mutex locked. */
 static void
@@ -34,8 +62,31 @@ unlock_stream(HttpStream *stream)
 	if (is_needed)
 		return;
 	pthread_mutex_destroy(&stream->mutex);
-	free(stream->waiting);
+	drop_pieces(stream);
 	free(stream);
+}
+
+/* Called with the mutex locked. */
+static size_t
+take_waiting(HttpStream *stream, char *buffer, size_t max)
+{
+	size_t taken = 0;
+
+	while (stream->first != NULL && taken < max)
+	{
+		Piece *piece = stream->first;
+		size_t bytes = piece->text->bytes - piece->at;
+
+		if (bytes > max - taken)
+			bytes = max - taken;
+		memcpy(buffer + taken, piece->text->text + piece->at, bytes);
+		piece->at += bytes;
+		taken += bytes;
+		if (piece->at == piece->text->bytes)
+			drop_first_piece(stream);
+	}
+	stream->bytes -= taken;
+	return taken;
 }
 
 /* The server wants up to max bytes. */
@@ -48,14 +99,7 @@ on_stream_read(void *context, uint64_t position, char *buffer, size_t max)
 	(void) position;
 	pthread_mutex_lock(&stream->mutex);
 	if (stream->bytes > 0)
-	{
-		size_t bytes = stream->bytes < max ? stream->bytes : max;
-
-		memcpy(buffer, stream->waiting + stream->start, bytes);
-		stream->start += bytes;
-		stream->bytes -= bytes;
-		result = (ssize_t) bytes;
-	}
+		result = (ssize_t) take_waiting(stream, buffer, max);
 	else if (!stream->has_owner)
 		result = stream->is_aborted ? MHD_CONTENT_READER_END_WITH_ERROR
 									: MHD_CONTENT_READER_END_OF_STREAM;
@@ -97,6 +141,7 @@ http_stream_begin(HttpExchange *exchange, const char *content_type)
 	if (stream == NULL)
 		return NULL;
 	pthread_mutex_init(&stream->mutex, NULL);
+	stream->end = &stream->first;
 	stream->server = exchange->server;
 	stream->connection = exchange->connection;
 	stream->client = exchange->client;
@@ -119,34 +164,23 @@ http_stream_begin(HttpExchange *exchange, const char *content_type)
 }
 
 bool
-http_stream_send(HttpStream *stream, const char *text, size_t bytes)
+http_stream_send(HttpStream *stream, HttpText *text, size_t from)
 {
-	bool ok;
+	Piece *piece = malloc(sizeof(Piece));
+	bool   ok;
 
 	pthread_mutex_lock(&stream->mutex);
-	ok = stream->has_client;
-	if (ok && stream->start + stream->bytes + bytes > stream->room)
-	{
-		size_t room = (stream->bytes + bytes) * 2;
-		char  *waiting = malloc(room);
-
-		ok = waiting != NULL;
-		if (ok)
-		{
-			if (stream->bytes > 0)
-				memcpy(waiting, stream->waiting + stream->start, stream->bytes);
-			free(stream->waiting);
-			stream->waiting = waiting;
-			stream->room = room;
-			stream->start = 0;
-		}
-	}
+	ok = stream->has_client && piece != NULL;
 	if (ok)
 	{
-		memcpy(stream->waiting + stream->start + stream->bytes, text, bytes);
-		stream->bytes += bytes;
+		*piece = (Piece){.text = server_hold_text(text), .at = from};
+		*stream->end = piece;
+		stream->end = &piece->next;
+		stream->bytes += text->bytes - from;
 		resume_stream(stream);
 	}
+	else
+		free(piece);
 	unlock_stream(stream);
 	return ok;
 }
@@ -170,7 +204,7 @@ end_stream(HttpStream *stream, bool abort)
 	stream->has_owner = false;
 	stream->is_aborted = abort;
 	if (abort)
-		stream->bytes = 0;
+		drop_pieces(stream);
 	if (stream->has_client && stream->client != NULL)
 		atomic_store(&stream->client->since_ms, monotonic_ms());
 	if (stream->has_client)

@@ -64,14 +64,22 @@ parse_scopes(char *text, unsigned *result)
 	return *result != 0;
 }
 
+typedef struct Reading
+{
+	Token *list;
+	int    count;
+} Reading;
+
 /* A line of the file into the next token; false if it is bad. Empty ones and comments are passed
  * over. */
 static bool
-parse_line(char *line, Token *list, int *count)
+take_line(void *context, char *line)
 {
-	char *save = NULL;
-	char *text;
-	char *words;
+	Reading *reading = context;
+	Token   *token = &reading->list[reading->count];
+	char    *save = NULL;
+	char    *text;
+	char    *words;
 
 	line[strcspn(line, "#\r\n")] = '\0';
 	text = strtok_r(line, " \t", &save);
@@ -79,48 +87,37 @@ parse_line(char *line, Token *list, int *count)
 		return true;
 	words = strtok_r(NULL, " \t", &save);
 	if (strlen(text) < TOKEN_BYTES_MIN || strlen(text) > TOKEN_BYTES_MAX || words == NULL ||
-		strtok_r(NULL, " \t", &save) != NULL || *count == TOKENS_MAX)
+		strtok_r(NULL, " \t", &save) != NULL || reading->count == TOKENS_MAX)
 		return false;
-	snprintf(list[*count].text, sizeof(list[*count].text), "%s", text);
-	return parse_scopes(words, &list[(*count)++].scopes);
+	snprintf(token->text, sizeof(token->text), "%s", text);
+	reading->count++;
+	return parse_scopes(words, &token->scopes);
 }
 
 bool
 tokens_load(const char *path)
 {
-	FILE  *file = secret_file_open("HTTP_TOKENS_FILE", path);
-	Token *list = calloc(TOKENS_MAX, sizeof(Token));
-	Token *old;
-	char   line[1024];
-	int    count = 0;
-	int    number = 0;
-	bool   ok = file != NULL && list != NULL;
+	Reading reading = {.list = calloc(TOKENS_MAX, sizeof(Token))};
+	Token  *old;
+	char    rule[128];
 
-	while (ok && fgets(line, sizeof(line), file) != NULL)
+	snprintf(rule, sizeof(rule),
+			 "a token of %d to %d characters and its scopes: read, order, admin", TOKEN_BYTES_MIN,
+			 TOKEN_BYTES_MAX);
+	if (reading.list == NULL ||
+		!secret_file_read_lines("HTTP_TOKENS_FILE", path, rule, take_line, &reading))
 	{
-		number++;
-		ok = parse_line(line, list, &count);
-		if (!ok)
-			log_error("HTTP_TOKENS_FILE: line %d of %s must be a token of %d to %d characters and "
-					  "its scopes: read, order, admin",
-					  number, path, TOKEN_BYTES_MIN, TOKEN_BYTES_MAX);
-	}
-	explicit_bzero(line, sizeof(line));
-	if (file != NULL)
-		fclose(file);
-	if (!ok)
-	{
-		free(list);
+		free(reading.list);
 		return false;
 	}
 	pthread_rwlock_wrlock(&lock);
 	old = tokens;
-	tokens = list;
-	ntokens = count;
+	tokens = reading.list;
+	ntokens = reading.count;
 	is_required = true;
 	pthread_rwlock_unlock(&lock);
 	free(old);
-	log_info("%d bearer tokens read", count);
+	log_info("%d bearer tokens read", reading.count);
 	return true;
 }
 

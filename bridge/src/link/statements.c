@@ -161,12 +161,14 @@ const char SQL_CLAIM_FEEDS[] =
  * later than when it was asked for, $8, the time $5, which is what $6 says. What became of one that
  * is not begun is asked in the same breath: only the same session knows it.
  */
+/* the pull's times are by the bridge's clock, which is so much ahead ($15), and are compared with
+ * those of the database: no count is later than its request */
 const char SQL_BEGIN_FEED[] =
 	"SELECT f.begun, r.sync_id, r.status, r.error FROM (SELECT order_aggregator.begin_feed($1, "
-	"  CASE WHEN t.at <= to_timestamp($8) THEN t.at ELSE l.at END, "
-	"  CASE WHEN t.at <= to_timestamp($8) THEN 'asOf' ELSE $6::text END, $7, "
-	"  to_timestamp($8), $9, $10, $11, $12, $13, $14) AS begun "
-	"FROM (SELECT to_timestamp($5) AS at) AS l, "
+	"  CASE WHEN t.at <= p.at THEN t.at ELSE least(to_timestamp($5), p.at) END, "
+	"  CASE WHEN t.at <= p.at THEN 'asOf' ELSE $6::text END, $7, "
+	"  p.at, $9, $10, $11, $12, $13, $14) AS begun "
+	"FROM (SELECT to_timestamp($8 - greatest($15, 0)) AS at) AS p, "
 	"  (SELECT CASE WHEN $3::text IS NULL THEN u.at ELSE least("
 	"      (u.at AT TIME ZONE 'UTC') AT TIME ZONE $3, "
 	"      ((u.at - interval '1 hour') AT TIME ZONE 'UTC') AT TIME ZONE $3 + interval '1 hour') "
@@ -174,6 +176,8 @@ const char SQL_BEGIN_FEED[] =
 	"  FROM (SELECT to_timestamp($2::float8 / 1000000) AS at) AS u) AS t OFFSET 0) AS f "
 	"LEFT JOIN LATERAL (SELECT * FROM order_aggregator.refused_feed() WHERE f.begun IS NULL) AS r "
 	"  ON true";
+
+const char SQL_CLOCK[] = "SELECT extract(epoch FROM clock_timestamp())";
 
 /* a part that is lost in a crash comes again with the next feed */
 const char SQL_APPLY_FEED_PART[] =

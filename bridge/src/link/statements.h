@@ -62,6 +62,7 @@ extern const char SQL_SETTLE_SHORTAGES_SKIP_LOCKED[];
 
 extern const char SQL_VENDOR_FEEDS[];
 extern const char SQL_CLAIM_FEEDS[];
+extern const char SQL_CLOCK[];
 extern const char SQL_BEGIN_FEED[];
 extern const char SQL_APPLY_FEED_PART[];
 extern const char SQL_FINISH_FEED[];

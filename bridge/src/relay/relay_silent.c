@@ -12,9 +12,9 @@
  *		waits --none for a sixth of the time---> silent
  *
  * When all that wait were tried, what is of silent keys is deferred, and the others go on over a
- * new connection. Now and then one of its events is tried over a connection of its own again, with
- *all of the broker's time, for nobody waits for it; once one is answered soon the key is like all
- *others, and what was deferred, that event, too, is sent like theirs.
+ * new connection. Now and then one of its events is tried over a connection of its own again, and
+ * may take all of the broker's time, for nobody waits for it; once one is answered soon the key is
+ * like the others, and what was deferred, that event, too, is sent like theirs.
  *
  * A broker that does not even let us connect is waited for, as one that hangs.
  */

@@ -7,7 +7,7 @@
  * finds duplicates. A batch that the database refuses is halved until the
  * message at fault is alone. What can never be applied goes to the dead queue,
  * with its reason in headers, before it is acknowledged: nothing is dropped, and
- * nothing blocks the queue. While the database is away we wait with what we
+ * nothing blocks the queue (replies_publish.c). While the database is away we wait with what we
  * hold, and the prefetch keeps the rest in the broker.
  *
  * What we hold is bounded in bytes too: a reply that is too large is dead before it is
@@ -50,128 +50,13 @@ forget_deliveries(Replies *replies)
 	replies->count = 0;
 }
 
-/* ---------- dead letters ---------- */
-
-/* The reason becomes a header, and headers must fit into one frame. */
-void
-replies_mark_dead(Delivery *delivery, const char *reason)
-{
-	if (delivery->is_dead)
-		return;
-	delivery->is_dead = true;
-	delivery->dead_reason = strdup(reason);
-	if (delivery->dead_reason != NULL)
-		text_cut(delivery->dead_reason, REASON_BYTES_MAX);
-	delivery->is_done = true;
-	log_warning("reply %s can never be applied: %s", delivery->message_id, reason);
-	metric_add(METRIC_REPLIES_DEAD, 1);
-}
-
-/* Publishes a copy of a delivery to a queue; for the dead one with the reason. */
-static bool
-publish_copy(Replies *replies, const Delivery *delivery, const char *queue, const void *body)
-{
-	const BrokerHeader headers[] = {
-		{.name = "x-reason",
-		 .kind = AMQP_HEADER_TEXT,
-		 .text = delivery->dead_reason ? delivery->dead_reason : "there was no memory to say why"},
-		{.name = "x-original-queue", .kind = AMQP_HEADER_TEXT, .text = QUEUE_REPLIES}};
-
-	return broker_publish(
-			   replies->broker,
-			   &(BrokerMessage){.exchange = "",
-								.routing_key = queue,
-								.mandatory = true,
-								.message_id = *delivery->message_id ? delivery->message_id : NULL,
-								.is_copy = true,
-								.user_id = delivery->user_id,
-								.headers = headers,
-								.nheaders = delivery->is_dead ? 2 : 0,
-								.body = body,
-								.body_bytes = delivery->bytes}) != 0;
-}
-
-static bool
-may_publish(const Replies *replies)
-{
-	return monotonic_ms() >= replies->publish_due_ms;
-}
-
-/*
- * Waits until the broker has all that was published. What it does not take, because a queue is full
- * or of an alarm, is not published again for a while, with the next connection: what can be applied
- * goes on.
- */
-static bool
-wait_confirms(Replies *replies)
-{
-	if (broker_wait_confirms(replies->broker, config.broker_timeout_s * 1000))
-		return true;
-	replies->publish_due_ms = monotonic_ms() + PUBLISH_AGAIN_MS;
-	return false;
-}
-
-static bool
-is_too_large(size_t bytes)
-{
-	return bytes > (size_t) config.reply_bytes_max;
-}
-
-/* Publishes the dead ones of the first so many and waits until the broker has them all. */
-static bool
-bury(Replies *replies, int count)
-{
-	bool any = false;
-
-	for (int i = 0; i < count; i++)
-	{
-		Delivery *delivery = &replies->deliveries[i];
-
-		if (!delivery->is_dead || delivery->is_buried)
-			continue;
-		if (!may_publish(replies))
-		{
-			delivery->retry_ms = replies->publish_due_ms;
-			continue;
-		}
-		/* of one that is too large we have no body: it is delivered again with the next connection
-		 */
-		if (!delivery->is_sent &&
-			(is_too_large(delivery->bytes) ||
-			 !publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, delivery->body)))
-			return false;
-		any = delivery->is_sent = true;
-	}
-	if (!any)
-		return true;
-	if (!wait_confirms(replies))
-		return false;
-	for (int i = 0; i < count; i++)
-		replies->deliveries[i].is_buried = replies->deliveries[i].is_sent;
-	return true;
-}
-
 /* ---------- what the broker says ---------- */
-
-/* One that is too large goes to the dead queue at once, unread: we do not keep it in memory, many
- * of them even less. */
-static void
-dead_letter_large(Replies *replies, Delivery *delivery, const BrokerMessage *message)
-{
-	char reason[128];
-
-	snprintf(reason, sizeof(reason), "the reply is %zu bytes long, more than REPLY_BYTES_MAX",
-			 message->body_bytes);
-	replies_mark_dead(delivery, reason);
-	delivery->is_sent =
-		may_publish(replies) && publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, message->body);
-}
 
 void
 replies_on_delivery(void *context, uint64_t tag, const BrokerMessage *message)
 {
 	Replies  *replies = context;
-	bool      is_large = is_too_large(message->body_bytes);
+	bool      is_large = replies_is_too_large(message->body_bytes);
 	Delivery *delivery;
 
 	assert(replies->count < replies->room); /* the prefetch is the room */
@@ -193,17 +78,18 @@ replies_on_delivery(void *context, uint64_t tag, const BrokerMessage *message)
 	memcpy(delivery->body, message->body, is_large ? 0 : message->body_bytes);
 	delivery->body[is_large ? 0 : message->body_bytes] = '\0';
 	if (is_large)
-		dead_letter_large(replies, delivery, message);
+		replies_bury_large(replies, delivery, message);
 	replies->count++;
 }
 
 /* ---------- acknowledging ---------- */
 
-/* Is it applied, or with the dead? */
-static bool
-is_settled(const Delivery *delivery)
+/* Is it applied, or with the broker elsewhere? */
+bool
+replies_is_settled(const Delivery *delivery)
 {
-	return delivery->is_done && (!delivery->is_dead || delivery->is_buried);
+	return delivery->is_done &&
+		   (delivery->publish_tag != 0 ? delivery->is_published : !delivery->is_dead);
 }
 
 /* Acknowledges those of the first so many that are settled: all up to the first that is not in one
@@ -215,13 +101,13 @@ acknowledge(Replies *replies, int count)
 	int  prefix = 0;
 	bool ok = true;
 
-	while (prefix < count && is_settled(&replies->deliveries[prefix]))
+	while (prefix < count && replies_is_settled(&replies->deliveries[prefix]))
 		prefix++;
 	if (prefix > 0)
 		ok = broker_ack(replies->broker, replies->deliveries[prefix - 1].tag, prefix);
 	for (int i = prefix; ok && i < count; i++)
 	{
-		if (is_settled(&replies->deliveries[i]))
+		if (replies_is_settled(&replies->deliveries[i]))
 			ok = broker_ack(replies->broker, replies->deliveries[i].tag, 1);
 	}
 	return ok;
@@ -234,7 +120,7 @@ forget_settled(Replies *replies, int count)
 
 	for (int i = 0; i < replies->count; i++)
 	{
-		if (i < count && is_settled(&replies->deliveries[i]))
+		if (i < count && replies_is_settled(&replies->deliveries[i]))
 			free_delivery(&replies->deliveries[i]);
 		else
 			replies->deliveries[kept++] = replies->deliveries[i];
@@ -280,68 +166,16 @@ replies_is_to_be_tried(const Delivery *delivery)
 	return !delivery->is_done && (delivery->retry_ms == 0 || delivery->retry_ms <= monotonic_ms());
 }
 
-static int
-count_aside(const Replies *replies)
+/* Somebody's lock, or a queue that hangs, is not our standstill. */
+static bool
+is_waiting_for_others(const Replies *replies)
 {
-	int count = 0;
-
 	for (int i = 0; i < replies->count; i++)
-		count += replies->deliveries[i].retry_ms != 0 && !is_settled(&replies->deliveries[i]);
-	return count;
-}
-
-/*
- * What has come back often, because bridges died with it in their hands, becomes a new message: the
- * broker may drop one that comes back too often, without a word.
- */
-static bool
-renew_worn(Replies *replies)
-{
-	int count = replies->count; /* more may come while we wait */
-	int renewed = 0;
-
-	if (!may_publish(replies)) /* those that can be applied go first */
-		return true;
-	for (int i = 0; i < count; i++)
 	{
-		Delivery *delivery = &replies->deliveries[i];
-
-		if (delivery->redeliveries < REDELIVERIES_MAX || delivery->is_done)
-			continue;
-		if (!publish_copy(replies, delivery, QUEUE_REPLIES, delivery->body))
+		if (replies->deliveries[i].retry_ms == 0)
 			return false;
-		delivery->is_done = true;
-		renewed++;
 	}
-	metric_add(METRIC_REPLIES_RENEWED, renewed);
-	return renewed == 0 || wait_confirms(replies);
-}
-
-/*
- * If much of what we may hold is set aside, it goes to the end of the queue, and
- * others come. Not over and over again if there are no others.
- */
-static bool
-put_back(Replies *replies)
-{
-	int count = replies->count; /* more may come while we wait */
-
-	if (!may_publish(replies) || count_aside(replies) < replies->room / 2 ||
-		(!replies->has_progressed && monotonic_ms() < replies->put_back_ms + PUT_BACK_EVERY_MS))
-		return true;
-	replies->put_back_ms = monotonic_ms();
-	replies->has_progressed = false;
-	for (int i = 0; i < count; i++)
-	{
-		Delivery *delivery = &replies->deliveries[i];
-
-		if (delivery->retry_ms == 0 || delivery->is_done)
-			continue;
-		if (!publish_copy(replies, delivery, QUEUE_REPLIES, delivery->body))
-			return false;
-		delivery->is_done = true;
-	}
-	return wait_confirms(replies);
+	return true;
 }
 
 /* Applies all that has arrived and is to be tried; what is done goes to the dead queue, or is done,
@@ -349,30 +183,24 @@ put_back(Replies *replies)
 static bool
 settle_deliveries(Replies *replies)
 {
-	int count =
-		replies->count; /* while waiting for confirms more may arrive: they are not part of this */
-	int  aside;
-	bool ok;
+	int count = replies->count; /* more may arrive meanwhile: they are not part of this */
 
+	if (!replies_publishing_is_well(replies))
+		return false;
 	if (count == 0)
 		return true;
 	role_begins(ROLE_REPLIES);
-	if (!renew_worn(replies) || !let_go(replies, &count))
+	if (!replies_renew_worn(replies) || !let_go(replies, &count) || !replies_read_bodies(replies) ||
+		!replies_apply_all(replies))
 		return false;
-	replies_read_bodies(replies);
-	ok = replies_apply_all(replies);
 	FAULT_POINT("replies.before_ack");
-	/* first what is applied: the dead may have to wait */
-	ok = ok && let_go(replies, &count) && bury(replies, count) && let_go(replies, &count);
-	FAULT_POINT("replies.after_ack");
-	if (!ok)
+	if (!let_go(replies, &count) || !replies_bury(replies) || !replies_put_back(replies))
 		return false;
-	ok = put_back(replies) && let_go(replies, &count);
-	aside = count_aside(replies);
-	metric_set(METRIC_REPLIES_SET_ASIDE, aside);
-	if (aside == replies->count)
-		role_rests(ROLE_REPLIES); /* others' locks are not our standstill */
-	return ok;
+	FAULT_POINT("replies.after_ack");
+	metric_set(METRIC_REPLIES_SET_ASIDE, replies_count_aside(replies));
+	if (is_waiting_for_others(replies))
+		role_rests(ROLE_REPLIES);
+	return true;
 }
 
 /* ---------- the role ---------- */
@@ -409,11 +237,15 @@ wait_ms(const Replies *replies)
 static bool
 connect_broker(Replies *replies)
 {
-	const BrokerEvents events = {.context = replies, .on_delivery = replies_on_delivery};
+	const BrokerEvents events = {.context = replies,
+								 .on_delivery = replies_on_delivery,
+								 .on_confirm = replies_on_confirm,
+								 .on_return = replies_on_return};
 	int                limited;
 
 	broker_close(replies->broker);
 	forget_deliveries(replies); /* the broker delivers them again */
+	replies->was_refused = false;
 	replies->broker = broker_open(config.rabbitmq_url, "order-bridge replies",
 								  config.broker_timeout_s * 1000, &events);
 	if (replies->broker == NULL || !broker_declare(replies->broker, &limited))

@@ -15,9 +15,19 @@
 #include "replies/replies_state.h"
 #include "replies/reply_text.h"
 
+/* Keeps the broker's heartbeat between two pieces of work; false if the broker is lost. */
+static bool
+hear_broker(Replies *replies)
+{
+	if (monotonic_ms() < replies->hear_due_ms)
+		return true;
+	replies->hear_due_ms = monotonic_ms() + HEAR_EVERY_MS;
+	return broker_process(replies->broker, 0);
+}
+
 /* Makes of each body what the database takes; what cannot be read is dead, and what there is no
- * memory for is tried again. */
-void
+ * memory for is tried again. False if the broker is lost. */
+bool
 replies_read_bodies(Replies *replies)
 {
 	for (int i = 0; i < replies->count; i++)
@@ -25,6 +35,8 @@ replies_read_bodies(Replies *replies)
 		Delivery *delivery = &replies->deliveries[i];
 		char      complaint[JSON_ERROR_TEXT_LENGTH + 64];
 
+		if (!hear_broker(replies))
+			return false;
 		if (delivery->text != NULL || delivery->is_done)
 			continue;
 		delivery->text =
@@ -37,6 +49,7 @@ replies_read_bodies(Replies *replies)
 		else if (delivery->text == NULL)
 			replies_mark_dead(delivery, complaint);
 	}
+	return true;
 }
 
 /* Those that are to be tried, as a JSON array; which: their indexes. */
@@ -229,7 +242,8 @@ apply_batches(Replies *replies, int *which, bool again)
 	{
 		int left = count - first;
 
-		ok = apply(replies, which + first,
+		ok = hear_broker(replies) &&
+			 apply(replies, which + first,
 				   left < config.replies_batch_max ? left : config.replies_batch_max);
 	}
 	return ok;

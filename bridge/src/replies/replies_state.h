@@ -14,6 +14,7 @@
 
 #define WAIT_MS           500
 #define MEASURE_MS        5000
+#define HEAR_EVERY_MS     1000
 #define REASON_BYTES_MAX  1000
 #define LOCK_TIMEOUT_MS   1000
 #define TIMEOUT_MS        8000 /* the broker hears nothing from us meanwhile: below its heartbeat */
@@ -33,16 +34,16 @@ typedef struct Delivery
 	char     *body; /* NUL-terminated */
 	size_t    bytes;
 	char      message_id[64];
-	char     *user_id;     /* who published it, as the broker vouches; NULL: nobody */
-	char     *text;        /* as the database takes it; NULL: not read yet, or dead */
-	bool      is_dead;     /* can never be applied */
-	char     *dead_reason; /* of one that is; NULL: memory was short */
-	bool      is_sent;     /* to the dead queue */
-	bool      is_buried;   /* there, as the broker has confirmed */
-	bool      is_done;     /* applied, or dead: nothing is left to apply */
+	char     *user_id;      /* who published it, as the broker vouches; NULL: nobody */
+	char     *text;         /* as the database takes it; NULL: not read yet, or dead */
+	bool      is_dead;      /* can never be applied */
+	char     *dead_reason;  /* of one that is; NULL: memory was short */
+	uint64_t  publish_tag;  /* of the copy that goes back to the broker; 0: there is none */
+	bool      is_published; /* the broker has it */
+	bool      is_done;      /* applied, dead or published: nothing is left to apply */
 	int64_t   redeliveries;
 	int       tries;    /* how often it was set aside */
-	long long retry_ms; /* 0: not set aside */
+	long long retry_ms; /* 0: not set aside; of what is published: until then the broker has time */
 } Delivery;
 
 typedef struct Replies
@@ -57,15 +58,54 @@ typedef struct Replies
 	long long wary_until_ms;  /* until then nobody is waited for */
 	long long put_back_ms;    /* when deliveries were last put back */
 	bool      has_progressed; /* since then */
+	bool      was_refused;    /* something that was published over this connection */
 	long long publish_due_ms; /* until then nothing is published: the broker did not take it */
 	long long measure_due_ms;
+	long long hear_due_ms; /* when the broker is to be listened to again, whatever else is to do */
 } Replies;
 
-extern void replies_mark_dead(Delivery *delivery, const char *reason);
+/* ---------- replies.c ---------- */
+
 extern void replies_on_delivery(void *context, uint64_t tag, const BrokerMessage *message);
 extern void replies_set_aside(Delivery *delivery);
 extern bool replies_is_to_be_tried(const Delivery *delivery);
-extern void replies_read_bodies(Replies *replies);
+
+/* replies_is_settled: is it applied, or with the broker elsewhere? */
+extern bool replies_is_settled(const Delivery *delivery);
+
+/* ---------- replies_publish.c: false if the broker is to be connected to anew ---------- */
+
+extern void replies_on_confirm(void *context, uint64_t tag, bool is_ack);
+extern void replies_on_return(void *context, const char *message_id, int reply_code,
+							  const char *reply_text);
+
+/* replies_publishing_is_well: does the broker take what was published? */
+extern bool replies_publishing_is_well(Replies *replies);
+
+extern bool replies_is_too_large(size_t bytes);
+extern void replies_mark_dead(Delivery *delivery, const char *reason);
+
+/* replies_bury sends those of the dead that are not yet on their way. */
+extern bool replies_bury(Replies *replies);
+
+/* replies_bury_large: one that is too large goes at once, unread: we do not keep it in memory, many
+ * of them even less. */
+extern void replies_bury_large(Replies *replies, Delivery *delivery, const BrokerMessage *message);
+
+/* replies_count_aside: of those that are held, how many wait for somebody's lock, or longer? */
+extern int replies_count_aside(const Replies *replies);
+
+/* replies_renew_worn: what has come back often, because bridges died with it in their hands,
+ * becomes a new message: the broker may drop one that comes back too often, without a word. */
+extern bool replies_renew_worn(Replies *replies);
+
+/* replies_put_back: if much of what we may hold is set aside, it goes to the end of the queue, and
+ * others come. Not over and over again if there are no others. */
+extern bool replies_put_back(Replies *replies);
+
+/* ---------- replies_apply.c: false if the broker is lost, or a stop is requested ---------- */
+
+extern bool replies_read_bodies(Replies *replies);
 extern bool replies_wait_for_database(Replies *replies);
 extern bool replies_apply_all(Replies *replies);
 

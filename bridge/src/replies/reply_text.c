@@ -7,6 +7,7 @@
  */
 #include "replies/reply_text.h"
 
+#include <ctype.h>
 #include <jansson.h>
 #include <string.h>
 
@@ -61,18 +62,21 @@ mend_bytes(const char *body, size_t bytes)
 static int
 code_unit(const char *text)
 {
-	char  digits[5] = "";
-	char *end;
-	long  unit;
+	static const char digits[] = "0123456789abcdef";
+	int               unit = 0;
 
 	if (text[0] != '\\' || text[1] != 'u')
 		return -1;
-	snprintf(digits, sizeof(digits), "%s", text + 2);
-	unit = strtol(digits, &end, 16);
-	return strlen(digits) == 4 && *end == '\0' && digits[0] != '+' && digits[0] != '-' &&
-				   digits[0] != ' '
-			   ? (int) unit
-			   : -1;
+	for (int i = 2; i < 6; i++)
+	{
+		const char *digit =
+			text[i] != '\0' ? strchr(digits, tolower((unsigned char) text[i])) : NULL;
+
+		if (digit == NULL)
+			return -1;
+		unit = unit * 16 + (int) (digit - digits);
+	}
+	return unit;
 }
 
 /* Escapes of what no text can hold, a NUL and half a character, become the replacement character.
@@ -80,17 +84,23 @@ code_unit(const char *text)
 static void
 mend_escapes(char *text)
 {
-	for (char *p = text; *p != '\0'; p++)
+	char *p = text;
+
+	while ((p = strchr(p, '\\')) != NULL)
 	{
 		int unit = code_unit(p);
 		int next = unit >= 0 ? code_unit(p + 6) : -1;
 
 		if (unit >= 0xd800 && unit <= 0xdbff && next >= 0xdc00 && next <= 0xdfff)
-			p += 11;
-		else if (unit == 0 || (unit >= 0xd800 && unit <= 0xdfff))
-			memcpy(p + 2, "fffd", 4);
-		else if (*p == '\\' && p[1] != '\0')
-			p++; /* whatever is escaped begins no escape itself */
+			p += 12;
+		else if (unit >= 0)
+		{
+			if (unit == 0 || (unit >= 0xd800 && unit <= 0xdfff))
+				memcpy(p + 2, "fffd", 4);
+			p += 6;
+		}
+		else
+			p += p[1] != '\0' ? 2 : 1; /* whatever is escaped begins no escape itself */
 	}
 }
 

@@ -120,8 +120,9 @@ cut_word(char *text)
 }
 
 static bool
-parse_line(char *line, HeaderList *list)
+take_line(void *context, char *line)
 {
+	HeaderList *list = context;
 	FeedHeader *header = &list->headers[list->count];
 	char       *origin;
 
@@ -137,31 +138,17 @@ parse_line(char *line, HeaderList *list)
 	header->header = origin != NULL ? cut_word(origin) : NULL;
 	if (header->header != NULL)
 		header->origin = named_origin(origin);
-	return header->origin != NULL && is_header(header->header);
+	return header->header != NULL && header->origin != NULL && is_header(header->header);
 }
 
 bool
 feed_headers_load(const char *path)
 {
-	FILE      *file = secret_file_open("FEED_HEADERS_FILE", path);
 	HeaderList list = {.headers = calloc(HEADERS_MAX, sizeof(FeedHeader))};
-	char      *line = NULL;
-	size_t     size = 0;
-	int        number = 0;
-	bool       ok = file != NULL && list.headers != NULL;
+	bool       ok = list.headers != NULL &&
+			  secret_file_read_lines("FEED_HEADERS_FILE", path,
+									 "\"vendor_id https://host Name: value\"", take_line, &list);
 
-	while (ok && getline(&line, &size, file) >= 0)
-	{
-		number++;
-		ok = parse_line(line, &list);
-		if (!ok)
-			log_error(
-				"FEED_HEADERS_FILE: line %d of %s must be \"vendor_id https://host Name: value\"",
-				number, path);
-	}
-	free(line);
-	if (file != NULL)
-		fclose(file);
 	if (ok)
 	{
 		HeaderList old;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/config.h"
+#include "base/metrics.h"
 #include "base/stop.h"
 #include "sync/addresses.h"
 #include "sync/feed_headers.h"
@@ -30,9 +31,42 @@ pull_result_free(PullResult *result)
 {
 	if (result == NULL)
 		return;
+	metric_add(METRIC_FEED_BYTES, -(int64_t) result->bytes);
 	feed_free(result->feed);
 	free(result->vendor_id);
 	free(result);
+}
+
+/* ---------- memory ---------- */
+
+bool
+pull_has_room(void)
+{
+	return metric_get(METRIC_FEED_BYTES) < (int64_t) config.feed_bytes_max * PULL_FEEDS_MAX;
+}
+
+bool
+puller_lets_on(const Pull *pull)
+{
+	bool is_furthest = true;
+
+	for (const Pull *other = pull->puller->pulls; other != NULL; other = other->next)
+		is_furthest &= other->is_done || other->result->bytes <= pull->result->bytes;
+	return is_furthest || pull_has_room();
+}
+
+/* Those that have waited for memory go on, if there is some: it was none of their time. */
+static void
+go_on(Puller *puller)
+{
+	for (Pull *pull = puller->pulls; pull != NULL; pull = pull->next)
+	{
+		if (pull->waits_us == 0 || pull->is_done || !puller_lets_on(pull))
+			continue;
+		pull->deadline_us += monotonic_us() - pull->waits_us;
+		pull->waits_us = 0;
+		curl_easy_pause(pull->curl, CURLPAUSE_CONT);
+	}
 }
 
 /* ---------- one pull ---------- */
@@ -97,7 +131,9 @@ set_options(Pull *pull, const char *url)
 					 config.feed_redirects_max > 0 && nkeys == 0 ? 1L : 0L);
 	curl_easy_setopt(curl, CURLOPT_MAXREDIRS, (long) config.feed_redirects_max);
 	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+	/* what was to come over a line that nobody can change is not to come over another */
+	curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR,
+					 strncasecmp(url, "https:", strlen("https:")) == 0 ? "https" : "http,https");
 	if (*config.feed_ca_file != '\0')
 		curl_easy_setopt(curl, CURLOPT_CAINFO, config.feed_ca_file);
 	/* decoded by us, who see whether all of it has come */
@@ -152,6 +188,7 @@ puller_add(Puller *puller, const char *vendor_id, const char *url, const char *m
 		free_pull(puller, pull);
 		return false;
 	}
+	pull->puller = puller;
 	pull->result->began_at = pull_wall_clock();
 	pull->deadline_us = monotonic_us() + config.sync_timeout_s * 1000000LL;
 	add_condition(pull, "If-None-Match", etag);
@@ -226,7 +263,7 @@ void
 puller_excuse(Puller *puller, long long microseconds)
 {
 	for (Pull *pull = puller->pulls; pull != NULL; pull = pull->next)
-		pull->deadline_us += microseconds;
+		pull->deadline_us += pull->waits_us == 0 ? microseconds : 0;
 }
 
 /* Ends the pulls whose time is over. */
@@ -235,7 +272,7 @@ give_up_overdue(Puller *puller)
 {
 	for (Pull *pull = puller->pulls; pull != NULL; pull = pull->next)
 	{
-		if (pull->is_done || monotonic_us() < pull->deadline_us)
+		if (pull->is_done || pull->waits_us != 0 || monotonic_us() < pull->deadline_us)
 			continue;
 		pull->is_done = true;
 		pull_set_times(pull);
@@ -250,6 +287,7 @@ perform(Puller *puller)
 	int      running;
 	int      left;
 
+	go_on(puller);
 	curl_multi_perform(puller->multi, &running);
 	while ((message = curl_multi_info_read(puller->multi, &left)) != NULL)
 	{

@@ -9,6 +9,10 @@
 
 #include "sync/feed_reader.h"
 
+/* Feeds in memory, under way or waiting to be applied: as many of FEED_BYTES_MAX; smaller ones are
+ * more. */
+#define PULL_FEEDS_MAX 4
+
 typedef enum PullStatus
 {
 	PULL_BROUGHT,   /* a feed */
@@ -40,9 +44,16 @@ typedef struct PullResult
 	bool time_is_weak;
 	char date[PULL_TAG_BYTES_MAX];
 	char config_no[12]; /* of the vendor, as it was asked for */
+	bool is_excused;    /* it broke off after it had to wait for memory of ours */
 } PullResult;
 
 extern void pull_result_free(PullResult *result);
+
+/* pull_has_room: is there memory for more feeds, whoever pulls them? */
+extern bool pull_has_room(void);
+
+/* Seconds since 1970. */
+extern double pull_wall_clock(void);
 
 typedef struct Puller Puller;
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/config.h"
+#include "base/metrics.h"
 #include "base/stop.h"
 #include "base/text.h"
 #include "sync/link_header.h"
@@ -85,6 +86,7 @@ take_text(void *context, const char *text, size_t bytes)
 	PullResult *result = pull->result;
 
 	result->bytes += bytes;
+	metric_add(METRIC_FEED_BYTES, (int64_t) bytes);
 	if (result->bytes > (size_t) config.feed_bytes_max)
 		pull_fail(result, "the feed is larger than FEED_BYTES_MAX");
 	else if (monotonic_us() >= pull->deadline_us)
@@ -140,6 +142,12 @@ pull_on_body(char *data, size_t size, size_t count, void *context)
 
 	(void) sched_yield(); /* what customers wait for goes first */
 	curl_easy_getinfo(pull->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (status == HTTP_STATUS_OK && !puller_lets_on(pull))
+	{
+		pull->waits_us = monotonic_us();
+		pull->has_waited = true;
+		return CURL_WRITEFUNC_PAUSE; /* and comes again */
+	}
 	pull->raw_bytes += bytes;
 	if (pull->raw_bytes > (size_t) config.feed_bytes_max)
 	{
@@ -296,6 +304,14 @@ pull_set_times(Pull *pull)
 	result->as_of_rule = modified > 0 ? "Last-Modified" : "Date";
 }
 
+/* It broke off, by itself or because of what we have found in it. */
+static void
+fail_with_transfer(Pull *pull, CURLcode code)
+{
+	pull->result->is_excused = pull->has_waited && pull->result->error[0] == '\0';
+	pull_fail(pull->result, pull->reason[0] != '\0' ? pull->reason : curl_easy_strerror(code));
+}
+
 static void
 fail_with_status(Pull *pull, long status)
 {
@@ -341,7 +357,7 @@ pull_finish(Pull *pull, CURLcode code)
 		pull_fail(result,
 				  "the feed's host has an address that is not allowed: see FEED_ALLOW_ADDRESSES");
 	else if (code != CURLE_OK)
-		pull_fail(result, pull->reason[0] != '\0' ? pull->reason : curl_easy_strerror(code));
+		fail_with_transfer(pull, code);
 	else if (status == 304 && !pull->is_conditional)
 		pull_fail(result, "the vendor answered with status 304 to a question without a condition");
 	else if (status == 304)

@@ -14,12 +14,14 @@
 
 typedef struct Pull
 {
-	struct Pull       *next;
+	struct Pull       *next; /* begun before */
+	const Puller      *puller;
 	PullResult        *result;
 	CURL              *curl;
 	struct curl_slist *headers;
 	char              *mapping;
 	long long          deadline_us; /* of monotonic_us() */
+	long long          waits_us;    /* for memory, since then; 0: it does not */
 	double             date;
 	double             received_at;                  /* the Date */
 	size_t             raw_bytes;                    /* as they came */
@@ -28,17 +30,18 @@ typedef struct Pull
 	bool               is_conditional; /* asked only if the feed is another than ours */
 	bool               is_chunked;
 	bool               has_next_page;
+	bool               has_waited; /* for memory */
 	bool               is_done;
 	bool               is_address_refused;
 	bool               has_connected; /* or tried to, at another address */
 	char               reason[CURL_ERROR_SIZE];
 } Pull;
 
-/* Seconds since 1970. */
-extern double pull_wall_clock(void);
-
 /* The first reason counts. */
 extern void pull_fail(PullResult *result, const char *why);
+
+/* puller_lets_on: may more of that feed be taken now? Always of the one that is furthest. */
+extern bool puller_lets_on(const Pull *pull);
 
 /* libcurl's callbacks; context is the Pull. */
 extern size_t pull_on_header(char *data, size_t size, size_t count, void *context);

@@ -23,148 +23,6 @@
 #include "base/text.h"
 #include "sync/sync_state.h"
 
-/* ---------- how it ended ---------- */
-
-void
-sync_tell(Syncer *syncer, const char *vendor_id, const char *status, const char *items,
-		  const char *error)
-{
-	if (error != NULL)
-	{
-		log_warning("vendor %s: sync %s: %s", vendor_id, status, error);
-		metric_add(METRIC_SYNC_FAILURES, 1);
-	}
-	else if (strcmp(status, "superseded") != 0)
-		metric_add(METRIC_SYNCS, 1);
-	if (syncer->results != NULL)
-		json_array_append_new(
-			syncer->results,
-			json_pack("{s:s, s:s, s:o, s:s?}", "vendorId", vendor_id, "status", status, "items",
-					  items ? json_integer(atoi(items)) : json_null(), "error", error));
-}
-
-/* Writes down a pull that brought nothing to sync_finish; sync_id: the feed that failed, NULL if
- * none was begun. */
-void
-sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *status,
-			const char *error, double retry_after_s, const char *config_no)
-{
-	char        failures[12];
-	char        open_s[12];
-	char        short_error[PULL_ERROR_BYTES_MAX];
-	char        retry_after[32];
-	const char *params[8] = {vendor_id, sync_id, status,      error ? short_error : NULL,
-							 failures,  open_s,  retry_after, config_no};
-	PGresult   *result;
-
-	if (error != NULL)
-	{
-		/* a message may quote what the vendor sent */
-		snprintf(short_error, sizeof(short_error), "%s", error);
-		text_cut(short_error, sizeof(short_error) - 4);
-	}
-	snprintf(failures, sizeof(failures), "%d", config.circuit_failures);
-	snprintf(open_s, sizeof(open_s), "%d", config.circuit_open_s);
-	snprintf(retry_after, sizeof(retry_after), "%.0f", retry_after_s);
-	if (db_query(syncer->db, "recording a sync", SQL_RECORD_PULL, 8, params, &result) != DB_OK)
-		log_warning("the result of syncing vendor %s is not recorded", vendor_id);
-	PQclear(result);
-	sync_tell(syncer, vendor_id, status, NULL, params[3]);
-}
-
-/* Gives up a feed that was begun, if one is given, and has the vendor due so many seconds later;
- * false if that could not be said. */
-static bool
-make_due(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *message,
-		 const char *seconds)
-{
-	const char *params[4] = {vendor_id, sync_id, message, seconds};
-	PGresult   *result;
-	bool        ok =
-		db_query(syncer->db, "postponing a feed", SQL_POSTPONE_FEED, 4, params, &result) == DB_OK;
-
-	if (!ok)
-		log_warning("vendor %s is due again only when its lease is over", vendor_id);
-	PQclear(result);
-	return ok;
-}
-
-/* The database could not apply the feed now: through no fault of the vendor's, so it is pulled
- * again soon. */
-static void
-postpone(Syncer *syncer, const char *vendor_id, const char *sync_id, const char *message)
-{
-	(void) make_due(syncer, vendor_id, sync_id, message, POSTPONE_S);
-	sync_tell(syncer, vendor_id, "failed", NULL, message);
-}
-
-static int
-count_aside(const Syncer *syncer)
-{
-	int count = 0;
-
-	for (const Applying *applying = syncer->applying; applying != NULL; applying = applying->next)
-		count += applying->tries > 0;
-	return count;
-}
-
-/*
- * True if a step of a feed that failed is to be tried again: it met somebody's lock,
- * or another passing trouble of the database's. Meanwhile the others go on.
- */
-bool
-sync_set_aside(Syncer *syncer, Applying *applying, DbOutcome outcome, const PGresult *result)
-{
-	long long now_us = monotonic_us();
-	long long delay_us = ASIDE_US_MIN;
-
-	if (outcome == DB_OK)
-		applying->tries = 0;
-	if (outcome == DB_ERROR && db_is_passing(result))
-	{
-		if (applying->tries == 0)
-			applying->give_up_us = now_us + ASIDE_US_MAX;
-		for (int i = 0; i < applying->tries && delay_us < ASIDE_US_STEP_MAX; i++)
-			delay_us *= 2;
-		applying->tries++;
-		applying->resume_us = now_us + delay_us;
-	}
-	metric_set(METRIC_FEEDS_SET_ASIDE, count_aside(syncer));
-	return outcome == DB_ERROR && db_is_passing(result) &&
-		   now_us + delay_us < applying->give_up_us && !stop_requested();
-}
-
-/* Another feed goes before this one, or it is to be read otherwise: the vendor is due at once, also
- * if it was claimed meanwhile and not pulled, because this was under way. */
-static void
-pull_again(Syncer *syncer, const char *vendor_id)
-{
-	(void) make_due(syncer, vendor_id, NULL, NULL, "0");
-	sync_tell(syncer, vendor_id, "superseded", NULL, NULL);
-}
-
-/* Judges a statement about a vendor's feed; if it failed, so has the feed. */
-bool
-sync_succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id, DbOutcome outcome,
-			   const PGresult *result)
-{
-	const char *sqlstate = outcome == DB_ERROR ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : "";
-	const char *message =
-		outcome == DB_ERROR ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : "";
-
-	if (outcome == DB_OK)
-		return true;
-	if (outcome == DB_LOST)
-		sync_tell(syncer, vendor_id, "failed", NULL, "the database is away");
-	else if (strcmp(sqlstate, "OA004") == 0)
-		pull_again(syncer, vendor_id); /* whoever did so records what became of it */
-	else if (db_is_passing(result))
-		postpone(syncer, vendor_id, sync_id, message);
-	else
-		sync_record(syncer, vendor_id, sync_id, "failed", message, 0, NULL);
-	return false;
-}
-
 void
 sync_forget(Syncer *syncer, Applying *applying)
 {
@@ -198,6 +56,8 @@ take_pull(Syncer *syncer, PullResult *pull)
 	}
 	if (pull->status == PULL_UNCHANGED)
 		sync_record(syncer, pull->vendor_id, NULL, "unchanged", NULL, 0, pull->config_no);
+	else if (pull->is_excused)
+		sync_postpone(syncer, pull->vendor_id, NULL, pull->error);
 	else
 		sync_record(syncer, pull->vendor_id, NULL, "failed", pull->error, pull->retry_after_s,
 					pull->config_no);
@@ -287,18 +147,11 @@ is_applying(const Syncer *syncer, const char *vendor_id)
 	return false;
 }
 
-/* How many vendors may be pulled now. None while the feeds that wait to be applied fill what memory
- * there is for them. */
+/* How many vendors may be pulled now. */
 static int
 free_pulls(const Syncer *syncer)
 {
-	size_t bytes = 0;
-
-	for (const Applying *applying = syncer->applying; applying != NULL; applying = applying->next)
-		bytes += applying->pull->bytes;
-	return bytes < (size_t) config.feed_bytes_max * FEEDS_WAITING_MAX
-			   ? PULLS_MAX - puller_count(syncer->puller)
-			   : 0;
+	return pull_has_room() ? PULLS_MAX - puller_count(syncer->puller) : 0;
 }
 
 /*
@@ -336,6 +189,7 @@ close_syncer(Syncer *syncer)
 	while (syncer->applying != NULL)
 		sync_forget(syncer, syncer->applying);
 	puller_free(syncer->puller);
+	json_decref(syncer->given_up);
 }
 
 /* Puts the results, which came as the feeds did, in the order of the vendors. */
@@ -368,42 +222,72 @@ has_more(const Syncer *syncer, const PGresult *vendors, int row)
 	return row < PQntuples(vendors) || puller_count(syncer->puller) > 0 || syncer->applying != NULL;
 }
 
-/* At the end: whoever goes on does not wait for our leases, nor for a feed that is half applied. A
- * pull by hand has no lease, and says nothing of when its vendors are due. */
+static void
+note_given_up(Syncer *syncer, const char *vendor_id, const char *sync_id)
+{
+	if (json_array_append_new(syncer->given_up, json_pack("[s, s?]", vendor_id, sync_id)) != 0)
+		log_warning("vendor %s is due again only when its lease is over", vendor_id);
+}
+
+/* Ends all that is under way. A database that was lost may come back as one that has given a feed's
+ * id to another: there the next pull ends what was begun. */
+static void
+give_up(Syncer *syncer)
+{
+	PullResult *pull;
+
+	while (syncer->applying != NULL)
+	{
+		Applying *applying = syncer->applying;
+		bool      is_known = applying->stage != STAGE_BEGIN && db_is_connected(syncer->db);
+
+		note_given_up(syncer, applying->pull->vendor_id, is_known ? applying->sync_id : NULL);
+		sync_forget(syncer, applying);
+	}
+	while ((pull = puller_give_up(syncer->puller)) != NULL)
+	{
+		note_given_up(syncer, pull->vendor_id, NULL);
+		pull_result_free(pull);
+	}
+}
+
+/* Whoever goes on does not wait for the leases of what was given up, nor for a feed that is half
+ * applied. A pull by hand has no lease, and says nothing of when its vendors are due. */
 static void
 hand_back(Syncer *syncer)
 {
-	PullResult *pull;
-	bool        has_leases = syncer->results == NULL;
-	bool        ok = db_is_connected(syncer->db);
+	bool    has_leases = syncer->results == NULL;
+	bool    ok = db_is_connected(syncer->db);
+	size_t  i;
+	json_t *given_up;
 
-	for (const Applying *applying = syncer->applying; ok && applying != NULL;
-		 applying = applying->next)
+	json_array_foreach(syncer->given_up, i, given_up)
 	{
-		bool has_begun = applying->stage != STAGE_BEGIN;
+		const char *vendor_id = json_string_value(json_array_get(given_up, 0));
+		const char *sync_id = json_string_value(json_array_get(given_up, 1));
 
-		if (has_begun || has_leases)
-			ok = make_due(syncer, applying->pull->vendor_id, has_begun ? applying->sync_id : NULL,
-						  "the bridge was told to stop", has_leases ? "0" : NULL);
+		if (ok && (sync_id != NULL || has_leases))
+			ok = sync_make_due(syncer, vendor_id, sync_id, "the bridge was told to stop",
+							   has_leases ? "0" : NULL);
 	}
-	while (ok && has_leases && (pull = puller_give_up(syncer->puller)) != NULL)
-	{
-		ok = make_due(syncer, pull->vendor_id, NULL, NULL, "0");
-		pull_result_free(pull);
-	}
+	json_array_clear(syncer->given_up);
 }
 
 bool
 sync_now(Db *db, const char *vendor_id, json_t *results)
 {
 	const char *params[1] = {vendor_id};
-	Syncer      syncer = {.db = db, .puller = puller_create(), .results = results};
-	PGresult   *vendors;
-	int         next = 0;
-	bool        ok;
+	Syncer      syncer = {
+			 .db = db, .puller = puller_create(), .results = results, .given_up = json_array()};
+	PGresult *vendors;
+	int       next = 0;
+	bool      ok;
 
 	if (syncer.puller == NULL)
+	{
+		close_syncer(&syncer);
 		return false;
+	}
 	yield_to_others();
 	ok = db_query(db, "reading vendors", SQL_VENDOR_FEEDS, 1, params, &vendors) == DB_OK;
 	while (ok && has_more(&syncer, vendors, next) && !stop_requested())
@@ -416,7 +300,10 @@ sync_now(Db *db, const char *vendor_id, json_t *results)
 		sort_results(results, vendors);
 	PQclear(vendors);
 	if (!ok)
+	{
+		give_up(&syncer);
 		hand_back(&syncer);
+	}
 	close_syncer(&syncer);
 	return ok;
 }
@@ -441,24 +328,11 @@ pull_due(Syncer *syncer)
 	return ok;
 }
 
-/*
- * Gives up all that is under way. After the database was away: its last parts may
- * be lost if it crashed, and no vendor is to blame for transfers that nobody
- * looked after meanwhile. They are due again when their leases are over.
- */
-static void
-start_over(Syncer *syncer)
-{
-	close_syncer(syncer);
-	syncer->puller = puller_create();
-	assert(syncer->puller != NULL);
-}
-
 void *
 sync_run(void *unused)
 {
 	Db        db;
-	Syncer    syncer = {.db = &db, .puller = puller_create()};
+	Syncer    syncer = {.db = &db, .puller = puller_create(), .given_up = json_array()};
 	long long look_at = 0;
 
 	(void) unused;
@@ -476,10 +350,14 @@ sync_run(void *unused)
 			role_set_ready(ROLE_SYNC, pull_due(&syncer));
 			look_at = monotonic_ms() + LOOK_EVERY_MS;
 		}
+		hand_back(&syncer);
 		step(&syncer);
+		/* its last parts may be lost, and no vendor is to blame for transfers that nobody looks
+		 * after meanwhile */
 		if (!db_is_connected(&db))
-			start_over(&syncer);
+			give_up(&syncer);
 	}
+	give_up(&syncer);
 	hand_back(&syncer);
 	close_syncer(&syncer);
 	db_close(&db);

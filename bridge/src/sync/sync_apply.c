@@ -198,16 +198,27 @@ sample_array(const Feed *feed, int *bytes)
 	return text_finish(&text);
 }
 
-#define BEGIN_PARAMS  14
+#define BEGIN_PARAMS  15
 #define BEGIN_SAMPLE  11 /* the one that is an array */
 #define NUMBER_LENGTH 32
 
+/* By how many seconds our clock is ahead of the database's, at most. */
 static DbOutcome
-send_begin(Syncer *syncer, const PullResult *pull, PGresult **result)
+compare_clocks(Syncer *syncer, double *ahead, PGresult **result)
+{
+	DbOutcome outcome = db_query(syncer->db, "comparing clocks", SQL_CLOCK, 0, NULL, result);
+
+	if (outcome == DB_OK)
+		*ahead = pull_wall_clock() - strtod(PQgetvalue(*result, 0, 0), NULL);
+	return outcome;
+}
+
+static DbOutcome
+send_begin(Syncer *syncer, const PullResult *pull, double ahead, PGresult **result)
 {
 	static const Oid types[BEGIN_PARAMS] = {
-		OID_TEXT,   OID_FLOAT8, OID_TEXT, OID_FLOAT8, OID_FLOAT8, OID_TEXT, OID_TEXT,
-		OID_FLOAT8, OID_INT4,   OID_INT4, OID_INT4,   OID_TEXTS,  OID_TEXT, OID_INT4};
+		OID_TEXT, OID_FLOAT8, OID_TEXT, OID_FLOAT8, OID_FLOAT8, OID_TEXT, OID_TEXT,  OID_FLOAT8,
+		OID_INT4, OID_INT4,   OID_INT4, OID_TEXTS,  OID_TEXT,   OID_INT4, OID_FLOAT8};
 	static const int formats[BEGIN_PARAMS] = {[BEGIN_SAMPLE] = 1};
 	int              lengths[BEGIN_PARAMS] = {0};
 	char             numbers[BEGIN_PARAMS][NUMBER_LENGTH];
@@ -229,13 +240,14 @@ send_begin(Syncer *syncer, const PullResult *pull, PGresult **result)
 	snprintf(numbers[8], NUMBER_LENGTH, "%zu", items);
 	snprintf(numbers[10], NUMBER_LENGTH, "%zu", feed_count_offers(pull->feed, &unreadable));
 	snprintf(numbers[9], NUMBER_LENGTH, "%zu", unreadable);
-	outcome =
-		db_query_typed(syncer->db, "beginning a feed", SQL_BEGIN_FEED, BEGIN_PARAMS, types,
-					   (const char *[]){pull->vendor_id, told ? numbers[1] : NULL, zone, numbers[3],
-										numbers[4], pull->as_of_rule, told ? told : pull->told,
-										numbers[7], numbers[8], numbers[9], numbers[10], sample,
-										feed_main_complaint(pull->feed), pull->config_no},
-					   lengths, formats, result);
+	snprintf(numbers[14], NUMBER_LENGTH, "%.6f", ahead);
+	outcome = db_query_typed(
+		syncer->db, "beginning a feed", SQL_BEGIN_FEED, BEGIN_PARAMS, types,
+		(const char *[]){pull->vendor_id, told ? numbers[1] : NULL, zone, numbers[3], numbers[4],
+						 pull->as_of_rule, told ? told : pull->told, numbers[7], numbers[8],
+						 numbers[9], numbers[10], sample, feed_main_complaint(pull->feed),
+						 pull->config_no, numbers[14]},
+		lengths, formats, result);
 	free(sample);
 	return outcome;
 }
@@ -255,8 +267,14 @@ sync_begin(Syncer *syncer, Applying *applying)
 {
 	const PullResult *pull = applying->pull;
 	PGresult         *result;
-	DbOutcome         outcome = send_begin(syncer, pull, &result);
+	double            ahead;
+	DbOutcome         outcome = compare_clocks(syncer, &ahead, &result);
 
+	if (outcome == DB_OK)
+	{
+		PQclear(result);
+		outcome = send_begin(syncer, pull, ahead, &result);
+	}
 	if (sync_set_aside(syncer, applying, outcome, result))
 	{
 		PQclear(result);

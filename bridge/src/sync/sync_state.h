@@ -19,7 +19,6 @@
 #define PAUSE_US_MIN      1000
 #define NICENESS          10
 #define PULLS_MAX         50 /* under way */
-#define FEEDS_WAITING_MAX 4  /* to be applied: as many of FEED_BYTES_MAX; smaller ones are more */
 #define STATEMENT_MS      10000
 #define LOCK_TIMEOUT_MS   500
 #define ASIDE_US_MIN      250000
@@ -62,18 +61,28 @@ typedef struct Syncer
 	Db       *db;
 	Puller   *puller;
 	Applying *applying;
-	json_t   *results; /* NULL: nobody asks */
+	json_t   *results;  /* NULL: nobody asks */
+	json_t   *given_up; /* [vendor_id, sync_id or null] of what was under way, to be handed back */
 } Syncer;
+
+/* ---------- sync_outcome.c ---------- */
 
 extern void sync_tell(Syncer *syncer, const char *vendor_id, const char *status, const char *items,
 					  const char *error);
 extern void sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id,
 						const char *status, const char *error, double retry_after_s,
 						const char *config_no);
+extern bool sync_make_due(Syncer *syncer, const char *vendor_id, const char *sync_id,
+						  const char *message, const char *seconds);
+extern void sync_postpone(Syncer *syncer, const char *vendor_id, const char *sync_id,
+						  const char *message);
 extern bool sync_set_aside(Syncer *syncer, Applying *applying, DbOutcome outcome,
 						   const PGresult *result);
 extern bool sync_succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id,
 						   DbOutcome outcome, const PGresult *result);
+
+/* ---------- sync.c, sync_apply.c ---------- */
+
 extern void sync_forget(Syncer *syncer, Applying *applying);
 extern void sync_finish(Syncer *syncer, Applying *applying);
 extern void sync_apply_part(Syncer *syncer, Applying *applying);

@@ -7,6 +7,7 @@
 
 #include "placement/document.h"
 
+#include "store/errors.h"
 #include "store/plans.h"
 
 /* The pieces of an order document, in the order they are called. */
@@ -129,8 +130,14 @@ replay_order(OrderRequest *request, Placed *placed, uint64 nrows)
 		is_first = false;
 	}
 	if (line_no == 0)
-		elog(ERROR, "order " INT64_FORMAT " of an idempotency key does not exist",
-			 request->order_id);
+	{
+		request_error(request, ERRCODE_OA_UNKNOWN_SUBJECT,
+					  psprintf("order " INT64_FORMAT ", which was placed under this idempotency "
+							   "key, does not exist any more",
+							   request->order_id),
+					  NULL, "idempotencyKey");
+		return;
+	}
 	initStringInfo(&json);
 	document_begin(&json, &placed->facts, amount_to_string(placed->total));
 	appendStringInfoString(&json, lines.data);

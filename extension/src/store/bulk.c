@@ -241,6 +241,7 @@ bulk_begin(Oid relid)
 	Relation    relation = table_open(relid, RowExclusiveLock);
 	BulkInsert *bulk;
 
+	user_rules_refuse_capture(relation);
 	watch_once();
 	bulk = find_kept(relid);
 	if (bulk == NULL)

@@ -22,6 +22,7 @@ row_update_begin(RowUpdate *update, const char *table_name)
 {
 	update->table = table_open(table_oid(table_name), RowExclusiveLock);
 	update->slot = MakeSingleTupleTableSlot(RelationGetDescr(update->table), &TTSOpsHeapTuple);
+	user_rules_refuse_capture(update->table);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	update->is_checked = user_rules_exist(update->table);
 	update->indexes = update->is_checked ? bulk_begin(RelationGetRelid(update->table)) : NULL;

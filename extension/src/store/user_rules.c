@@ -8,6 +8,8 @@
 
 #include "access/amapi.h"
 #include "access/transam.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "nodes/makefuncs.h"
@@ -19,6 +21,7 @@
 #include "store/search_path.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/reltrigger.h"
 
 #define OWN_CHECKS_MAX 8
 
@@ -102,6 +105,29 @@ user_rules_exist(Relation table)
 {
 	return has_generated(table) || has_checks(table) ||
 		   compat_has_virtual_columns(RelationGetDescr(table));
+}
+
+void
+user_rules_refuse_capture(Relation table)
+{
+	const TriggerDesc *triggers = table->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (trigger->tgenabled != TRIGGER_FIRES_ALWAYS || !TRIGGER_FOR_ROW(trigger->tgtype) ||
+			get_func_namespace(trigger->tgfoid) == RelationGetNamespace(table))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has a trigger \"%s\" that is to fire always, and is not told "
+						"of what is written here",
+						RelationGetRelationName(table), trigger->tgname),
+				 errdetail("A copy that it makes would lack rows."),
+				 errhint("Drop it; VACUUM FULL, CLUSTER and pg_squeeze do without, pg_repack does "
+						 "not.")));
+	}
 }
 
 bool
@@ -239,12 +265,17 @@ calls_foreign_function(Node *node, void *context)
 }
 
 /* Does the index compare, or whatever else it does, by functions that did not come with the server?
- */
+ * Those of arrays and the like call what their elements bring along. */
 static bool
 is_of_foreign_class(Relation index)
 {
 	int count = IndexRelationGetNumberOfKeyAttributes(index) * index->rd_indam->amsupport;
 
+	for (int i = 0; i < RelationGetDescr(index)->natts; i++)
+	{
+		if (TupleDescAttr(RelationGetDescr(index), i)->atttypid >= FirstGenbkiObjectId)
+			return true;
+	}
 	for (int i = 0; i < count; i++)
 	{
 		if (is_foreign_function(index->rd_support[i], NULL))

@@ -18,6 +18,13 @@ typedef struct UserRules UserRules;
 /* user_rules_exist: must updates of the table be looked at? */
 extern bool user_rules_exist(Relation table);
 
+/*
+ * user_rules_refuse_capture: ERROR 55000 if somebody follows the table by a trigger that fires
+ * always (ENABLE ALWAYS), as pg_repack does, which copies a table meanwhile. No trigger fires for
+ * what is written here, and the copy would lack it.
+ */
+extern void user_rules_refuse_capture(Relation table);
+
 /* user_rules_learn reads those of the table, into the current memory context. */
 extern UserRules *user_rules_learn(ResultRelInfo *result_rel, EState *estate);
 

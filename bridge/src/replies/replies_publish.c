@@ -1,0 +1,205 @@
+/*
+ * replies_publish.c
+ *		Replies that go back to the broker: the dead to their queue, others to the end of theirs.
+ *
+ * Nobody waits until the broker has them: meanwhile what can be applied is, and what was published
+ * is acknowledged once the broker has confirmed that. What the broker does not take, because a
+ * queue is full, hangs or is gone, or of an alarm, ends the connection, and is not published again
+ * for a while.
+ */
+#include <string.h>
+
+#include "base/config.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/stop.h"
+#include "base/text.h"
+#include "replies/replies_state.h"
+
+/* ---------- publishing ---------- */
+
+static bool
+may_publish(const Replies *replies)
+{
+	return monotonic_ms() >= replies->publish_due_ms;
+}
+
+/* Publishes a copy of a delivery to a queue; for the dead one with the reason. */
+static bool
+publish_copy(Replies *replies, Delivery *delivery, const char *queue, const void *body)
+{
+	const BrokerHeader headers[] = {
+		{.name = "x-reason",
+		 .kind = AMQP_HEADER_TEXT,
+		 .text = delivery->dead_reason ? delivery->dead_reason : "there was no memory to say why"},
+		{.name = "x-original-queue", .kind = AMQP_HEADER_TEXT, .text = QUEUE_REPLIES}};
+
+	delivery->publish_tag = broker_publish(
+		replies->broker,
+		&(BrokerMessage){.exchange = "",
+						 .routing_key = queue,
+						 .mandatory = true,
+						 .message_id = *delivery->message_id ? delivery->message_id : NULL,
+						 .is_copy = true,
+						 .user_id = delivery->user_id,
+						 .headers = headers,
+						 .nheaders = delivery->is_dead ? 2 : 0,
+						 .body = body,
+						 .body_bytes = delivery->bytes});
+	delivery->is_done = true;
+	delivery->retry_ms = monotonic_ms() + config.broker_timeout_s * 1000LL;
+	return delivery->publish_tag != 0;
+}
+
+void
+replies_on_confirm(void *context, uint64_t tag, bool is_ack)
+{
+	Replies *replies = context;
+
+	replies->was_refused |= !is_ack;
+	for (int i = 0; i < replies->count; i++)
+	{
+		if (replies->deliveries[i].publish_tag == tag)
+			replies->deliveries[i].is_published = !replies->was_refused;
+	}
+}
+
+/* Its ack follows. */
+void
+replies_on_return(void *context, const char *message_id, int reply_code, const char *reply_text)
+{
+	Replies *replies = context;
+
+	log_warning("reply %s was returned: %d %s", message_id, reply_code, reply_text);
+	replies->was_refused = true;
+}
+
+bool
+replies_publishing_is_well(Replies *replies)
+{
+	bool is_well = !replies->was_refused;
+
+	for (int i = 0; i < replies->count; i++)
+	{
+		const Delivery *delivery = &replies->deliveries[i];
+
+		if (delivery->publish_tag == 0 || delivery->is_published || !is_well)
+			continue;
+		is_well = monotonic_ms() < delivery->retry_ms && !broker_is_blocked(replies->broker);
+		if (!is_well)
+			broker_give_up(replies->broker);
+	}
+	if (!is_well)
+		replies->publish_due_ms = monotonic_ms() + PUBLISH_AGAIN_MS;
+	return is_well;
+}
+
+/* ---------- the dead ---------- */
+
+/* The reason becomes a header, and headers must fit into one frame. */
+void
+replies_mark_dead(Delivery *delivery, const char *reason)
+{
+	if (delivery->is_dead)
+		return;
+	delivery->is_dead = true;
+	delivery->dead_reason = strdup(reason);
+	if (delivery->dead_reason != NULL)
+		text_cut(delivery->dead_reason, REASON_BYTES_MAX);
+	delivery->is_done = true;
+	log_warning("reply %s can never be applied: %s", delivery->message_id, reason);
+	metric_add(METRIC_REPLIES_DEAD, 1);
+}
+
+bool
+replies_is_too_large(size_t bytes)
+{
+	return bytes > (size_t) config.reply_bytes_max;
+}
+
+void
+replies_bury_large(Replies *replies, Delivery *delivery, const BrokerMessage *message)
+{
+	char reason[128];
+
+	snprintf(reason, sizeof(reason), "the reply is %zu bytes long, more than REPLY_BYTES_MAX",
+			 message->body_bytes);
+	replies_mark_dead(delivery, reason);
+	if (may_publish(replies) && !publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, message->body))
+		log_warning("it will be delivered again");
+}
+
+bool
+replies_bury(Replies *replies)
+{
+	for (int i = 0; i < replies->count; i++)
+	{
+		Delivery *delivery = &replies->deliveries[i];
+
+		if (!delivery->is_dead || delivery->publish_tag != 0)
+			continue;
+		if (!may_publish(replies))
+			delivery->retry_ms = replies->publish_due_ms;
+		/* of one that is too large we have no body: it is delivered again with the next connection
+		 */
+		else if (replies_is_too_large(delivery->bytes) ||
+				 !publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, delivery->body))
+			return false;
+	}
+	return true;
+}
+
+/* ---------- to the end of the queue ---------- */
+
+int
+replies_count_aside(const Replies *replies)
+{
+	int count = 0;
+
+	for (int i = 0; i < replies->count; i++)
+		count += replies->deliveries[i].retry_ms != 0 && !replies->deliveries[i].is_done;
+	return count;
+}
+
+/* Its body becomes a new message at the end of the queue. */
+static bool
+publish_anew(Replies *replies, Delivery *delivery)
+{
+	return publish_copy(replies, delivery, QUEUE_REPLIES, delivery->body);
+}
+
+bool
+replies_renew_worn(Replies *replies)
+{
+	if (!may_publish(replies)) /* those that can be applied go first */
+		return true;
+	for (int i = 0; i < replies->count; i++)
+	{
+		Delivery *delivery = &replies->deliveries[i];
+
+		if (delivery->redeliveries < REDELIVERIES_MAX || delivery->is_done)
+			continue;
+		if (!publish_anew(replies, delivery))
+			return false;
+		metric_add(METRIC_REPLIES_RENEWED, 1);
+	}
+	return true;
+}
+
+bool
+replies_put_back(Replies *replies)
+{
+	if (!may_publish(replies) || replies_count_aside(replies) < replies->room / 2 ||
+		(!replies->has_progressed && monotonic_ms() < replies->put_back_ms + PUT_BACK_EVERY_MS))
+		return true;
+	replies->put_back_ms = monotonic_ms();
+	replies->has_progressed = false;
+	for (int i = 0; i < replies->count; i++)
+	{
+		Delivery *delivery = &replies->deliveries[i];
+
+		if (delivery->retry_ms != 0 && !delivery->is_done && !publish_anew(replies, delivery))
+			return false;
+	}
+	return true;
+}

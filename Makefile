@@ -48,13 +48,13 @@ up: packages build
 
 # also what a check, demo or benchmark left that was killed
 down:
-	@for run in $(RUN) $(RUN)/check $(RUN)/check2 $(RUN)/demo $(RUN)/bench $(RUN)/soak; do [ ! -d $$run ] || scripts/servers down $$run; done
+	@for run in $(RUN) $(RUN)/check $(RUN)/check2 $(RUN)/check3 $(RUN)/demo $(RUN)/bench $(RUN)/soak; do [ ! -d $$run ] || scripts/servers down $$run; done
 
 demo: packages build
 	@$(PYTHON) scripts/demo.py
 
 check: packages build
-	@$(PYTHON) scripts/check.py
+	@$(PYTHON) scripts/check.py $(PARTS)
 
 # the check again and again, both cores kept busy beside it: how often did each test fail?
 N ?= 20
@@ -167,7 +167,7 @@ tidy: packages build
 	@git ls-files "extension/src/*.c" | $(call TIDY,--checks=-bugprone-implicit-widening-of-multiplication-result,-Iextension/src \
 		-I$$(pg_config --includedir-server))
 
-# the rules that no compiler knows; .ci/run begins with it
+# the code by itself, before a commit; .ci/run looks at all of it, too
 lint: format-check tidy
 	@$(PYTHON) scripts/check.py lint
 

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """All tests, against private servers in .run; `make check` runs it.
 
-    check.py [lint] [unit] [regress] [upgraded] [isolation] [fuzz] [daemon] [soak]     all of them by default
+    check.py [lint] [unit] [regress] [upgraded] [isolation] [fuzz] [daemon] [soak]     all of these by default
+    check.py all                      and analysis: clang-tidy, and the headers of later servers
     check.py --often N [PART...]      N times, both cores kept busy beside it; says how often each test failed
 
 Ends with the line "N passed, N failed"; exits 1 if anything failed, or if a
@@ -22,7 +23,7 @@ import time
 import xml.etree.ElementTree
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-RUNS = [TOP / ".run" / "check", TOP / ".run" / "check2"]    # the extension's and the daemon's tests run in both at a time
+RUNS = [TOP / ".run" / name for name in ("check", "check2", "check3")]  # the daemon's tests run in all at a time, the extension's in two
 RUN = RUNS[0]
 BUILD = TOP / "build"
 
@@ -111,14 +112,14 @@ def fuzz():
 
 
 def daemon():
-    """Two runs at a time, each with servers of its own: most tests wait most of the time."""
+    """Three runs at a time, each with servers of its own: most tests wait most of the time."""
     claims = BUILD / "claims"
     shutil.rmtree(claims, ignore_errors=True)
     claims.mkdir(parents=True)
     reports = [BUILD / f"daemon{number}.xml" for number in range(len(RUNS))]
     for report in reports:
         report.unlink(missing_ok=True)
-    for folder in RUNS:     # one after the other: the second sees which ports are taken
+    for folder in RUNS:     # one after the other: each sees which ports are taken
         servers("base", folder)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         codes = list(pool.map(lambda folder, report: run(
@@ -138,20 +139,31 @@ def soak():
     return {"soak": run(["/usr/bin/python3", "bridge/chaos/soak.py"], SOAK_MINUTES=os.environ.get("SOAK_MINUTES", "2"))[0] == 0}
 
 
-PARTS = {"lint": lint, "unit": unit, "regress": regress, "upgraded": upgraded, "isolation": isolation, "fuzz": fuzz, "daemon": daemon, "soak": soak}
+def analysis():
+    """What a compiler finds, also with the headers of the next Debian suites if they can be had: with what others leave of the processors."""
+    tests = {"analysis clang-tidy": run(["nice", "-n", "19", "make", "-s", "--no-print-directory", "tidy"])[0] == 0}
+    code, _ = run(["nice", "-n", "19", "scripts/compile-against", "trixie", "forky"])
+    return tests if code == 75 else {**tests, "analysis headers": code == 0}
+
+
+PARTS = {"lint": lint, "unit": unit, "regress": regress, "upgraded": upgraded, "isolation": isolation, "fuzz": fuzz, "daemon": daemon, "soak": soak, "analysis": analysis}
 EXTENSION = [["regress", "isolation"], ["upgraded"]]    # each keeps a core busy, and has a server of its own
+AT_A_TIME = [EXTENSION, [["daemon"], ["analysis"]]]
 
 
 def grouped(wanted):
-    """What runs at a time, as lists of parts that run one after the other: each part alone, but for those of the extension."""
-    groups, of_extension = [], [[name for name in names if name in wanted] for names in EXTENSION]
+    """What runs at a time, as lists of parts that run one after the other: each part alone, but for those of AT_A_TIME."""
+    groups = []
     for name in wanted:
-        if not any(name in names for names in EXTENSION):
-            groups.append([[name]])
-        elif of_extension:
-            groups.append([names for names in of_extension if names])
-            of_extension = []
+        whole = next((group for group in AT_A_TIME if any(name in names for names in group)), [[name]])
+        group = [names for names in ([name for name in names if name in wanted] for names in whole) if names]
+        if group not in groups:
+            groups.append(group)
     return groups
+
+
+def parts_of(words):
+    return list(PARTS) if words == ["all"] else words or [name for name in PARTS if name != "analysis"]
 
 
 def run_parts(names):
@@ -215,8 +227,8 @@ def main():
         signal.signal(number, lambda *_: sys.exit(1))
     words = sys.argv[1:]
     if words[:1] == ["--often"]:
-        sys.exit(not often(int(words[1]), words[2:] or list(PARTS)))
-    sys.exit(not all(check(words or list(PARTS)).values()))
+        sys.exit(not often(int(words[1]), parts_of(words[2:])))
+    sys.exit(not all(check(parts_of(words)).values()))
 
 
 if __name__ == "__main__":

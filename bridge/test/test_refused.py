@@ -207,14 +207,15 @@ def test_replies_go_on_while_the_queue_of_the_dead_hangs(world):
     bridge = world.ready_bridge(BROKER_TIMEOUT_S=str(4 * PATIENCE_S))
     world.place(20)
     with suspended(world, "orders.replies.dead") as wake_up:
+        world.reply(*(f"not json {n}" for n in range(21, 501)))
         for n in range(1, 21):
             world.reply(f"not json {n}", json.dumps({"orderId": n, "vendorId": "a", "attempt": 1, "status": "confirmed"}))
             wait_until(lambda: world.statuses().get("confirmed") == n, what="the good one")
         assert requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 200
         wake_up()
-        wait_until(lambda: world.depth("orders.replies.dead") == 20, what="the dead ones")
+        wait_until(lambda: world.depth("orders.replies.dead") == 500, what="the dead ones")
     wait_until(lambda: world.depth("orders.replies") == 0, what="nothing to be left")
-    assert {body for _, body, _ in world.take("orders.replies.dead")} == {f"not json {n}".encode() for n in range(1, 21)}
+    assert {body for _, body, _ in world.take("orders.replies.dead")} == {f"not json {n}".encode() for n in range(1, 501)}
     assert bridge.metric("reconnects_total") == 0
     world.consistent()
 

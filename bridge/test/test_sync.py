@@ -547,7 +547,12 @@ def test_all_feeds_together_have_so_much_memory(world, feeds):
     wait_until(lambda: bridge.metric("feed_bytes") >= 1_600_000, what="the memory to be full")
     time.sleep(1)       # time for more to come
     assert bridge.metric("feed_bytes") < 1_600_000 + 200_000 + 65536 * 20
-    Handler.is_over.set()
+    with psycopg.connect(world.url) as other:       # what has come cannot be applied, and frees nothing
+        other.execute("LOCK TABLE order_aggregator.feed_sync IN ACCESS EXCLUSIVE MODE")
+        Handler.is_over.set()
+        wait_until(lambda: bridge.metric("feeds_set_aside") >= 1, what="a feed to wait for the database")
+        time.sleep(1)
+        assert bridge.metric("feed_bytes") < 1_600_000 + 400_000 + 65536 * 20
     wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.vendor WHERE last_sync_status IS NOT NULL") == 20, what="all feeds")
     assert dict(world.db.execute("SELECT last_sync_status, count(*) FROM order_aggregator.vendor GROUP BY 1").fetchall()) == {"applied": 20}
     wait_until(lambda: bridge.metric("feed_bytes") == 0, what="the memory to be free")
@@ -565,13 +570,18 @@ def test_no_count_is_later_than_its_request_whatever_our_clock_says(world, feeds
     assert Handler.asked_at - PATIENCE_S < as_of <= Handler.asked_at
 
 
-def test_what_an_outage_of_the_database_cut_off_is_pulled_at_once(world, feeds):
-    """Not when the lease is over, which may be minutes."""
-    register(world, feeds, "slow")
-    world.ready_bridge("--roles=http,sync", SYNC_TIMEOUT_S="600")
-    wait_until(lambda: any(path == "/slow" for path, _ in Handler.seen), what="the pull")
-    world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'order-bridge sync' AND datname = current_database()")
-    wait_until(lambda: sum(path == "/slow" for path, _ in Handler.seen) == 2, what="the next pull")
+@pytest.mark.parametrize("what", ["slow", "many"])
+def test_what_an_outage_of_the_database_cut_off_is_pulled_at_once(world, feeds, what):
+    """Be it on its way or half applied; not when the lease is over, which may be minutes."""
+    Handler.pages["/many"] = ([{"id": f"p{n:05}", "quantity": 1} for n in range(5000)], {})
+    register(world, feeds, what)
+    with psycopg.connect(world.url) as other:
+        other.execute("INSERT INTO order_aggregator.product (product_id, name) VALUES ('p03000', 'p03000')")    # its part has to wait
+        world.ready_bridge("--roles=http,sync", SYNC_TIMEOUT_S="600")
+        wait_until(lambda: any(path == f"/{what}" for path, _ in Handler.seen), what="the pull")
+        wait_until(lambda: what == "slow" or world.value("SELECT count(*) FROM order_aggregator.stock") > 0, what="the first part")
+        world.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'order-bridge sync' AND datname = current_database()")
+        wait_until(lambda: sum(path == f"/{what}" for path, _ in Handler.seen) == 2, what="the next pull")
 
 
 def test_headers_from_a_file_and_redirects(world, feeds, tmp_path):

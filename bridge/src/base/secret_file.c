@@ -51,7 +51,7 @@ secret_file_read_lines(const char *setting, const char *path, const char *rule,
 		if (!ok)
 			log_error("%s: line %d of %s must be %s", setting, number, path, rule);
 	}
-	if (ok && ferror(file))
+	if (ok && !feof(file)) /* memory may be short, too */
 	{
 		log_error("%s: cannot read %s: %s", setting, path, strerror(errno));
 		ok = false;

@@ -92,7 +92,7 @@ settings_file_read(const char *path, const Setting *table, char **values)
 			fprintf(stderr, "--config: line %d of %s %s\n", number, path, wrong);
 		ok = ok && wrong == NULL;
 	}
-	if (file != NULL && ferror(file))
+	if (file != NULL && !feof(file)) /* memory may be short, too */
 	{
 		fprintf(stderr, "--config: %s cannot be read: %s\n", path, strerror(errno));
 		ok = false;

@@ -49,8 +49,9 @@ typedef struct Listener
 	int64_t   after;      /* has all events up to this one; -1: begins with the next settled head */
 	bool      is_greeted; /* told where it begins */
 	bool      is_gone;
-	long long stuck_at_ms; /* since when too much has been waiting; 0: it is not */
-	size_t    stuck_with;  /* how much it was then */
+	long long behind_ms;  /* since when too much has been waiting; 0: it is not */
+	long long stuck_ms;   /* since when it has hardly taken of that */
+	size_t    stuck_with; /* how much it was then */
 } Listener;
 
 typedef struct Horizon
@@ -139,7 +140,7 @@ let_go(Listener *listener, bool abort)
 static bool
 is_fed(const Listener *listener)
 {
-	return listener->is_greeted && !listener->is_gone && listener->stuck_at_ms == 0;
+	return listener->is_greeted && !listener->is_gone && listener->behind_ms == 0;
 }
 
 /* Sends a text to one, or finds it gone; NULL: memory is short. */
@@ -149,21 +150,34 @@ say(Listener *listener, HttpText *text, size_t from)
 	listener->is_gone = text == NULL || !http_stream_send(listener->stream, text, from);
 }
 
-/* True if too much has been waiting for the listener for too long, and it has hardly taken of it.
- */
+/* Does what others do not take fill half of what memory there is for that? */
+static bool
+is_memory_short(void)
+{
+	return http_texts_bytes() > config.bodies_bytes_max / 2;
+}
+
+/* True if too much has been waiting for the listener for too long, and it has hardly taken of it,
+ * or others need the memory. */
 static bool
 is_stuck(Listener *listener)
 {
-	size_t waiting = http_stream_waiting(listener->stream);
+	size_t    waiting = http_stream_waiting(listener->stream);
+	long long now = monotonic_ms();
 
 	if (waiting <= WAITING_BYTES_MAX)
-		listener->stuck_at_ms = 0;
-	else if (listener->stuck_at_ms == 0 || waiting + WAITING_BYTES_MAX <= listener->stuck_with)
 	{
-		listener->stuck_at_ms = monotonic_ms();
+		listener->behind_ms = 0;
+		return false;
+	}
+	if (listener->behind_ms == 0)
+		listener->behind_ms = listener->stuck_ms = now;
+	if (listener->stuck_ms == now || waiting + WAITING_BYTES_MAX <= listener->stuck_with)
+	{
+		listener->stuck_ms = now;
 		listener->stuck_with = waiting;
 	}
-	return listener->stuck_at_ms != 0 && monotonic_ms() - listener->stuck_at_ms > STUCK_MS;
+	return now - (is_memory_short() ? listener->behind_ms : listener->stuck_ms) > STUCK_MS;
 }
 
 /* Notes who does not read, and lets go of those who are gone or have not read for long. */
@@ -179,7 +193,7 @@ sort_out(Listener **listeners, bool is_heartbeat_due)
 		bool      stuck = is_stuck(listener);
 
 		/* also to those who have not been told anything yet: an old transaction may hold that up */
-		if (is_heartbeat_due && !listener->is_gone && listener->stuck_at_ms == 0)
+		if (heartbeat != NULL && !listener->is_gone && listener->behind_ms == 0)
 			say(listener, heartbeat, 0);
 		if (stuck || listener->is_gone)
 		{
@@ -346,7 +360,7 @@ least_of(const Listener *listeners, int64_t settled)
 }
 
 /* A page for those who have most and still lack something, and one for who has least; none while
- * what others do not take fills half of what memory there is for that. *is_behind: a page was not
+ * memory is short. *is_behind: a page was not
  * enough for the first ones. */
 static bool
 send_settled(Db *db, Listener *listeners, int64_t settled, bool *is_behind)
@@ -356,7 +370,7 @@ send_settled(Db *db, Listener *listeners, int64_t settled, bool *is_behind)
 	bool    ok;
 
 	*is_behind = false;
-	if (most < 0 || http_texts_bytes() > config.bodies_bytes_max / 2)
+	if (most < 0 || is_memory_short())
 		return true;
 	ok = send_page(db, listeners, most, settled) &&
 		 (least == most || send_page(db, listeners, least, settled));

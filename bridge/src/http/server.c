@@ -247,7 +247,9 @@ allow_descriptors(int connections)
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
 		return connections;
 	limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted)
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		(void) getrlimit(RLIMIT_NOFILE, &limit);
+	if (limit.rlim_cur < wanted)
 		log_warning("only %lu files may be open: not enough for %d connections",
 					(unsigned long) limit.rlim_cur, connections);
 	else

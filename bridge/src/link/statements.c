@@ -158,11 +158,11 @@ const char SQL_CLAIM_FEEDS[] =
 /*
  * The time that the feed tells ($2, microseconds since 1970; in the time zone $3 if it is given,
  * the earlier one of an hour that comes twice) by a clock that is ahead by $4; if that is none, or
- * later than when it was asked for, $8, the time $5, which is what $6 says. What became of one that
- * is not begun is asked in the same breath: only the same session knows it.
+ * later than when it was asked for, $8, the time $5, which is what $6 says. That was by the
+ * bridge's clock, which is ahead by $15; the times are compared with those of the database, and no
+ * count is later than its request. What became of one that is not begun is asked in the same
+ * breath: only the same session knows it.
  */
-/* the pull's times are by the bridge's clock, which is so much ahead ($15), and are compared with
- * those of the database: no count is later than its request */
 const char SQL_BEGIN_FEED[] =
 	"SELECT f.begun, r.sync_id, r.status, r.error FROM (SELECT order_aggregator.begin_feed($1, "
 	"  CASE WHEN t.at <= p.at THEN t.at ELSE least(to_timestamp($5), p.at) END, "

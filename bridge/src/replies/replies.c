@@ -28,7 +28,6 @@
 #include "base/metrics.h"
 #include "base/roles.h"
 #include "base/stop.h"
-#include "base/text.h"
 #include "replies/replies_state.h"
 
 /* ---------- deliveries ---------- */
@@ -85,8 +84,8 @@ replies_on_delivery(void *context, uint64_t tag, const BrokerMessage *message)
 /* ---------- acknowledging ---------- */
 
 /* Is it applied, or with the broker elsewhere? */
-bool
-replies_is_settled(const Delivery *delivery)
+static bool
+is_settled(const Delivery *delivery)
 {
 	return delivery->is_done &&
 		   (delivery->publish_tag != 0 ? delivery->is_published : !delivery->is_dead);
@@ -101,13 +100,13 @@ acknowledge(Replies *replies, int count)
 	int  prefix = 0;
 	bool ok = true;
 
-	while (prefix < count && replies_is_settled(&replies->deliveries[prefix]))
+	while (prefix < count && is_settled(&replies->deliveries[prefix]))
 		prefix++;
 	if (prefix > 0)
 		ok = broker_ack(replies->broker, replies->deliveries[prefix - 1].tag, prefix);
 	for (int i = prefix; ok && i < count; i++)
 	{
-		if (replies_is_settled(&replies->deliveries[i]))
+		if (is_settled(&replies->deliveries[i]))
 			ok = broker_ack(replies->broker, replies->deliveries[i].tag, 1);
 	}
 	return ok;
@@ -120,7 +119,7 @@ forget_settled(Replies *replies, int count)
 
 	for (int i = 0; i < replies->count; i++)
 	{
-		if (i < count && replies_is_settled(&replies->deliveries[i]))
+		if (i < count && is_settled(&replies->deliveries[i]))
 			free_delivery(&replies->deliveries[i]);
 		else
 			replies->deliveries[kept++] = replies->deliveries[i];
@@ -157,13 +156,13 @@ replies_set_aside(Delivery *delivery)
 	for (int i = 0; i < delivery->tries && delay < ASIDE_MS_MAX; i++)
 		delay *= 2;
 	delivery->tries++;
-	delivery->retry_ms = monotonic_ms() + (delay < ASIDE_MS_MAX ? delay : ASIDE_MS_MAX);
+	delivery->due_ms = monotonic_ms() + (delay < ASIDE_MS_MAX ? delay : ASIDE_MS_MAX);
 }
 
 bool
 replies_is_to_be_tried(const Delivery *delivery)
 {
-	return !delivery->is_done && (delivery->retry_ms == 0 || delivery->retry_ms <= monotonic_ms());
+	return !delivery->is_done && (delivery->due_ms == 0 || delivery->due_ms <= monotonic_ms());
 }
 
 /* Somebody's lock, or a queue that hangs, is not our standstill. */
@@ -172,7 +171,7 @@ is_waiting_for_others(const Replies *replies)
 {
 	for (int i = 0; i < replies->count; i++)
 	{
-		if (replies->deliveries[i].retry_ms == 0)
+		if (replies->deliveries[i].due_ms == 0)
 			return false;
 	}
 	return true;
@@ -185,16 +184,16 @@ settle_deliveries(Replies *replies)
 {
 	int count = replies->count; /* more may arrive meanwhile: they are not part of this */
 
-	if (!replies_publishing_is_well(replies))
+	if (!let_go(replies, &count) || !replies_publishing_is_well(replies))
 		return false;
 	if (count == 0)
 		return true;
 	role_begins(ROLE_REPLIES);
-	if (!replies_renew_worn(replies) || !let_go(replies, &count) || !replies_read_bodies(replies) ||
+	if (!replies_renew_worn(replies) || !replies_read_bodies(replies) ||
 		!replies_apply_all(replies))
 		return false;
 	FAULT_POINT("replies.before_ack");
-	if (!let_go(replies, &count) || !replies_bury(replies) || !replies_put_back(replies))
+	if (!let_go(replies, &count) || !replies_put_back(replies) || !replies_bury(replies))
 		return false;
 	FAULT_POINT("replies.after_ack");
 	metric_set(METRIC_REPLIES_SET_ASIDE, replies_count_aside(replies));
@@ -227,7 +226,7 @@ wait_ms(const Replies *replies)
 
 	for (int i = 0; i < replies->count; i++)
 	{
-		long long left = replies->deliveries[i].retry_ms - monotonic_ms();
+		long long left = replies->deliveries[i].due_ms - monotonic_ms();
 
 		wait = left < wait ? left : wait;
 	}
@@ -245,13 +244,30 @@ connect_broker(Replies *replies)
 
 	broker_close(replies->broker);
 	forget_deliveries(replies); /* the broker delivers them again */
-	replies->was_refused = false;
+	replies->was_refused = replies->was_returned = false;
 	replies->broker = broker_open(config.rabbitmq_url, "order-bridge replies",
 								  config.broker_timeout_s * 1000, &events);
 	if (replies->broker == NULL || !broker_declare(replies->broker, &limited))
 		return false;
 	metric_set(METRIC_QUEUES_LIMITED, limited);
 	return broker_consume(replies->broker, QUEUE_REPLIES, replies->room);
+}
+
+/* What the broker has of what was published is not to be published again by whoever goes on. */
+static void
+let_go_the_last(Replies *replies)
+{
+	long long until_ms = monotonic_ms() + LAST_MS;
+	bool      is_alive = replies->broker != NULL;
+
+	while (is_alive && replies_are_unconfirmed(replies) && monotonic_ms() < until_ms)
+	{
+		int count;
+
+		is_alive = broker_process(replies->broker, LAST_STEP_MS);
+		count = replies->count;
+		is_alive = is_alive && let_go(replies, &count);
+	}
 }
 
 void *
@@ -292,6 +308,7 @@ replies_run(void *unused)
 			stop_wait_ms(backoff_next(&replies.backoff));
 		}
 	}
+	let_go_the_last(&replies);
 	forget_deliveries(&replies);
 	free(replies.deliveries);
 	broker_close(replies.broker);

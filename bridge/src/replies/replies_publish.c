@@ -46,9 +46,27 @@ publish_copy(Replies *replies, Delivery *delivery, const char *queue, const void
 						 .nheaders = delivery->is_dead ? 2 : 0,
 						 .body = body,
 						 .body_bytes = delivery->bytes});
+	if (delivery->publish_tag == 0)
+		return false;
 	delivery->is_done = true;
-	delivery->retry_ms = monotonic_ms() + config.broker_timeout_s * 1000LL;
-	return delivery->publish_tag != 0;
+	delivery->due_ms = monotonic_ms() + config.broker_timeout_s * 1000LL;
+	return true;
+}
+
+static bool
+is_unconfirmed(const Delivery *delivery)
+{
+	return delivery->publish_tag != 0 && !delivery->is_published;
+}
+
+/* Which of them was returned nobody says, and its ack follows: none counts any more. */
+void
+replies_on_return(void *context, const char *message_id, int reply_code, const char *reply_text)
+{
+	Replies *replies = context;
+
+	log_warning("reply %s was returned: %d %s", message_id, reply_code, reply_text);
+	replies->was_returned = true;
 }
 
 void
@@ -60,38 +78,53 @@ replies_on_confirm(void *context, uint64_t tag, bool is_ack)
 	for (int i = 0; i < replies->count; i++)
 	{
 		if (replies->deliveries[i].publish_tag == tag)
-			replies->deliveries[i].is_published = !replies->was_refused;
+			replies->deliveries[i].is_published = is_ack && !replies->was_returned;
 	}
 }
 
-/* Its ack follows. */
-void
-replies_on_return(void *context, const char *message_id, int reply_code, const char *reply_text)
+bool
+replies_are_unconfirmed(const Replies *replies)
 {
-	Replies *replies = context;
-
-	log_warning("reply %s was returned: %d %s", message_id, reply_code, reply_text);
-	replies->was_refused = true;
+	for (int i = 0; i < replies->count; i++)
+	{
+		if (is_unconfirmed(&replies->deliveries[i]))
+			return true;
+	}
+	return false;
 }
 
 bool
 replies_publishing_is_well(Replies *replies)
 {
-	bool is_well = !replies->was_refused;
+	bool is_well = !replies->was_refused && !replies->was_returned;
 
-	for (int i = 0; i < replies->count; i++)
+	for (int i = 0; i < replies->count && is_well; i++)
 	{
 		const Delivery *delivery = &replies->deliveries[i];
 
-		if (delivery->publish_tag == 0 || delivery->is_published || !is_well)
-			continue;
-		is_well = monotonic_ms() < delivery->retry_ms && !broker_is_blocked(replies->broker);
+		is_well = !is_unconfirmed(delivery) ||
+				  (monotonic_ms() < delivery->due_ms && !broker_is_blocked(replies->broker));
 		if (!is_well)
 			broker_give_up(replies->broker);
 	}
 	if (!is_well)
 		replies->publish_due_ms = monotonic_ms() + PUBLISH_AGAIN_MS;
 	return is_well;
+}
+
+/*
+ * If what is dead is refused, copies that the broker has taken would be told with it, and would
+ * come twice: so either those are on their way, or these.
+ */
+static bool
+are_dead_only(const Replies *replies)
+{
+	for (int i = 0; i < replies->count; i++)
+	{
+		if (is_unconfirmed(&replies->deliveries[i]) && !replies->deliveries[i].is_dead)
+			return false;
+	}
+	return true;
 }
 
 /* ---------- the dead ---------- */
@@ -132,6 +165,8 @@ replies_bury_large(Replies *replies, Delivery *delivery, const BrokerMessage *me
 bool
 replies_bury(Replies *replies)
 {
+	bool are_others_first = !are_dead_only(replies);
+
 	for (int i = 0; i < replies->count; i++)
 	{
 		Delivery *delivery = &replies->deliveries[i];
@@ -139,7 +174,9 @@ replies_bury(Replies *replies)
 		if (!delivery->is_dead || delivery->publish_tag != 0)
 			continue;
 		if (!may_publish(replies))
-			delivery->retry_ms = replies->publish_due_ms;
+			delivery->due_ms = replies->publish_due_ms;
+		else if (are_others_first)
+			delivery->due_ms = monotonic_ms() + WAIT_MS; /* unless a confirm comes before */
 		/* of one that is too large we have no body: it is delivered again with the next connection
 		 */
 		else if (replies_is_too_large(delivery->bytes) ||
@@ -157,7 +194,7 @@ replies_count_aside(const Replies *replies)
 	int count = 0;
 
 	for (int i = 0; i < replies->count; i++)
-		count += replies->deliveries[i].retry_ms != 0 && !replies->deliveries[i].is_done;
+		count += replies->deliveries[i].due_ms != 0 && !replies->deliveries[i].is_done;
 	return count;
 }
 
@@ -171,7 +208,8 @@ publish_anew(Replies *replies, Delivery *delivery)
 bool
 replies_renew_worn(Replies *replies)
 {
-	if (!may_publish(replies)) /* those that can be applied go first */
+	/* those that can be applied go first */
+	if (!may_publish(replies) || replies_are_unconfirmed(replies))
 		return true;
 	for (int i = 0; i < replies->count; i++)
 	{
@@ -189,7 +227,8 @@ replies_renew_worn(Replies *replies)
 bool
 replies_put_back(Replies *replies)
 {
-	if (!may_publish(replies) || replies_count_aside(replies) < replies->room / 2 ||
+	if (!may_publish(replies) || replies_are_unconfirmed(replies) ||
+		replies_count_aside(replies) < replies->room / 2 ||
 		(!replies->has_progressed && monotonic_ms() < replies->put_back_ms + PUT_BACK_EVERY_MS))
 		return true;
 	replies->put_back_ms = monotonic_ms();
@@ -198,7 +237,7 @@ replies_put_back(Replies *replies)
 	{
 		Delivery *delivery = &replies->deliveries[i];
 
-		if (delivery->retry_ms != 0 && !delivery->is_done && !publish_anew(replies, delivery))
+		if (delivery->due_ms != 0 && !delivery->is_done && !publish_anew(replies, delivery))
 			return false;
 	}
 	return true;

@@ -15,6 +15,8 @@
 #define WAIT_MS           500
 #define MEASURE_MS        5000
 #define HEAR_EVERY_MS     1000
+#define LAST_MS           2000 /* at the end, for what is published to be confirmed */
+#define LAST_STEP_MS      50
 #define REASON_BYTES_MAX  1000
 #define LOCK_TIMEOUT_MS   1000
 #define TIMEOUT_MS        8000 /* the broker hears nothing from us meanwhile: below its heartbeat */
@@ -42,8 +44,9 @@ typedef struct Delivery
 	bool      is_published; /* the broker has it */
 	bool      is_done;      /* applied, dead or published: nothing is left to apply */
 	int64_t   redeliveries;
-	int       tries;    /* how often it was set aside */
-	long long retry_ms; /* 0: not set aside; of what is published: until then the broker has time */
+	int       tries;  /* how often it was set aside */
+	long long due_ms; /* when it is to be tried again, or may be published; of what is published,
+						 when the broker must have confirmed it; 0: it was not put off */
 } Delivery;
 
 typedef struct Replies
@@ -59,6 +62,7 @@ typedef struct Replies
 	long long put_back_ms;    /* when deliveries were last put back */
 	bool      has_progressed; /* since then */
 	bool      was_refused;    /* something that was published over this connection */
+	bool      was_returned;
 	long long publish_due_ms; /* until then nothing is published: the broker did not take it */
 	long long measure_due_ms;
 	long long hear_due_ms; /* when the broker is to be listened to again, whatever else is to do */
@@ -70,14 +74,14 @@ extern void replies_on_delivery(void *context, uint64_t tag, const BrokerMessage
 extern void replies_set_aside(Delivery *delivery);
 extern bool replies_is_to_be_tried(const Delivery *delivery);
 
-/* replies_is_settled: is it applied, or with the broker elsewhere? */
-extern bool replies_is_settled(const Delivery *delivery);
-
 /* ---------- replies_publish.c: false if the broker is to be connected to anew ---------- */
 
 extern void replies_on_confirm(void *context, uint64_t tag, bool is_ack);
 extern void replies_on_return(void *context, const char *message_id, int reply_code,
 							  const char *reply_text);
+
+/* replies_are_unconfirmed: has the broker still to confirm something? */
+extern bool replies_are_unconfirmed(const Replies *replies);
 
 /* replies_publishing_is_well: does the broker take what was published? */
 extern bool replies_publishing_is_well(Replies *replies);

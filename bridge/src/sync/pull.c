@@ -8,6 +8,7 @@
  */
 #include "sync/pull.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,14 +25,24 @@ struct Puller
 {
 	CURLM *multi;
 	Pull  *pulls;
+	bool   others_wait; /* feeds that were pulled, to be applied */
 };
+
+static _Atomic int64_t held_bytes; /* of the text of all feeds there are, whoever has pulled them */
+
+void
+pull_hold(PullResult *result, int64_t bytes)
+{
+	result->bytes += (size_t) bytes;
+	metric_set(METRIC_FEED_BYTES, atomic_fetch_add(&held_bytes, bytes) + bytes);
+}
 
 void
 pull_result_free(PullResult *result)
 {
 	if (result == NULL)
 		return;
-	metric_add(METRIC_FEED_BYTES, -(int64_t) result->bytes);
+	pull_hold(result, -(int64_t) result->bytes);
 	feed_free(result->feed);
 	free(result->vendor_id);
 	free(result);
@@ -42,17 +53,17 @@ pull_result_free(PullResult *result)
 bool
 pull_has_room(void)
 {
-	return metric_get(METRIC_FEED_BYTES) < (int64_t) config.feed_bytes_max * PULL_FEEDS_MAX;
+	return atomic_load(&held_bytes) < (int64_t) config.feed_bytes_max * PULL_FEEDS_MAX;
 }
 
 bool
 puller_lets_on(const Pull *pull)
 {
-	bool is_furthest = true;
+	bool is_last_hope = !pull->puller->others_wait;
 
 	for (const Pull *other = pull->puller->pulls; other != NULL; other = other->next)
-		is_furthest &= other->is_done || other->result->bytes <= pull->result->bytes;
-	return is_furthest || pull_has_room();
+		is_last_hope &= !other->is_done && other->result->bytes <= pull->result->bytes;
+	return is_last_hope || pull_has_room();
 }
 
 /* Those that have waited for memory go on, if there is some: it was none of their time. */
@@ -61,11 +72,16 @@ go_on(Puller *puller)
 {
 	for (Pull *pull = puller->pulls; pull != NULL; pull = pull->next)
 	{
+		CURLcode code;
+
 		if (pull->waits_us == 0 || pull->is_done || !puller_lets_on(pull))
 			continue;
 		pull->deadline_us += monotonic_us() - pull->waits_us;
 		pull->waits_us = 0;
-		curl_easy_pause(pull->curl, CURLPAUSE_CONT);
+		code = curl_easy_pause(pull->curl, CURLPAUSE_CONT);
+		if (code !=
+			CURLE_OK) /* what had come before is not taken; the transfer knows nothing of it */
+			pull_finish(pull, code);
 	}
 }
 
@@ -329,11 +345,12 @@ puller_give_up(Puller *puller)
 }
 
 PullResult *
-puller_take(Puller *puller, int wait_ms)
+puller_take(Puller *puller, int wait_ms, bool others_wait)
 {
 	struct curl_waitfd stop = {.fd = stop_descriptor(), .events = CURL_WAIT_POLLIN};
 	PullResult        *result;
 
+	puller->others_wait = others_wait;
 	perform(puller);
 	result = take_done(puller);
 	if (result != NULL || wait_ms == 0)

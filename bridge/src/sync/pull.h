@@ -52,7 +52,7 @@ extern void pull_result_free(PullResult *result);
 /* pull_has_room: is there memory for more feeds, whoever pulls them? */
 extern bool pull_has_room(void);
 
-/* Seconds since 1970. */
+/* pull_wall_clock is the time, in seconds since 1970. */
 extern double pull_wall_clock(void);
 
 typedef struct Puller Puller;
@@ -85,8 +85,9 @@ extern bool puller_is_pulling(const Puller *puller, const char *vendor_id);
 
 /*
  * puller_take lets the transfers go on, waits at most so long for one to end, and
- * returns its result, which the caller frees; NULL if none has ended.
+ * returns its result, which the caller frees; NULL if none has ended. Do others that have ended
+ * wait to be applied? When they are there will be memory again.
  */
-extern PullResult *puller_take(Puller *puller, int wait_ms);
+extern PullResult *puller_take(Puller *puller, int wait_ms, bool others_wait);
 
 #endif /* BRIDGE_PULL_H */

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "base/config.h"
-#include "base/metrics.h"
 #include "base/stop.h"
 #include "base/text.h"
 #include "sync/link_header.h"
@@ -85,8 +84,7 @@ take_text(void *context, const char *text, size_t bytes)
 	Pull       *pull = context;
 	PullResult *result = pull->result;
 
-	result->bytes += bytes;
-	metric_add(METRIC_FEED_BYTES, (int64_t) bytes);
+	pull_hold(result, (int64_t) bytes);
 	if (result->bytes > (size_t) config.feed_bytes_max)
 		pull_fail(result, "the feed is larger than FEED_BYTES_MAX");
 	else if (monotonic_us() >= pull->deadline_us)
@@ -331,7 +329,7 @@ fail_with_status(Pull *pull, long status)
 	pull_fail(pull->result, why);
 }
 
-/* Could it have been cut at the end of a line, and nobody know? */
+/* Does the body end with its connection, and nobody know whether it was all? */
 static bool
 has_open_end(const Pull *pull)
 {
@@ -340,8 +338,7 @@ has_open_end(const Pull *pull)
 
 	curl_easy_getinfo(pull->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
 	curl_easy_getinfo(pull->curl, CURLINFO_HTTP_VERSION, &version);
-	return feed_is_csv(pull->result->feed) && pull->inflate == NULL && length < 0 &&
-		   !pull->is_chunked && version < CURL_HTTP_VERSION_2_0;
+	return length < 0 && !pull->is_chunked && version < CURL_HTTP_VERSION_2_0;
 }
 
 void
@@ -351,6 +348,8 @@ pull_finish(Pull *pull, CURLcode code)
 	long        status = 0;
 
 	pull->is_done = true;
+	if (result->error[0] != '\0' && code == CURLE_OK)
+		code = CURLE_WRITE_ERROR;
 	curl_easy_getinfo(pull->curl, CURLINFO_RESPONSE_CODE, &status);
 	pull_set_times(pull);
 	if (code != CURLE_OK && pull->is_address_refused && !pull->has_connected)
@@ -371,11 +370,13 @@ pull_finish(Pull *pull, CURLcode code)
 		pull_fail(result, "the feed is empty");
 	else if (pull->inflate != NULL && !inflate_is_whole(pull->inflate))
 		pull_fail(result, "the feed is compressed, and its end is missing");
-	else if (has_open_end(pull))
+	/* it could have been cut at the end of a line */
+	else if (feed_is_csv(result->feed) && pull->inflate == NULL && has_open_end(pull))
 		pull_fail(result, "the CSV ends with its connection: without Content-Length or chunks "
 						  "nobody knows whether it is whole");
 	else if (!feed_finish(result->feed))
 		pull_fail(result, feed_error(result->feed));
 	else
 		result->status = PULL_BROUGHT;
+	result->is_excused |= result->status == PULL_FAILED && pull->has_waited && has_open_end(pull);
 }

@@ -40,8 +40,12 @@ typedef struct Pull
 /* The first reason counts. */
 extern void pull_fail(PullResult *result, const char *why);
 
-/* puller_lets_on: may more of that feed be taken now? Always of the one that is furthest. */
+/* puller_lets_on: may more of that feed be taken now? Where nothing else will free memory, of the
+ * one that is furthest. */
 extern bool puller_lets_on(const Pull *pull);
+
+/* pull_hold: so many bytes more of its text, or less, are in memory. */
+extern void pull_hold(PullResult *result, int64_t bytes);
 
 /* libcurl's callbacks; context is the Pull. */
 extern size_t pull_on_header(char *data, size_t size, size_t count, void *context);

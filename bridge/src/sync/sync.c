@@ -20,7 +20,6 @@
 #include "base/metrics.h"
 #include "base/roles.h"
 #include "base/stop.h"
-#include "base/text.h"
 #include "sync/sync_state.h"
 
 void
@@ -124,7 +123,7 @@ take_turn(Syncer *syncer, Applying *applying)
 static void
 step(Syncer *syncer)
 {
-	PullResult *pull = puller_take(syncer->puller, wait_ms(syncer));
+	PullResult *pull = puller_take(syncer->puller, wait_ms(syncer), syncer->applying != NULL);
 	long long   began_us = monotonic_us();
 	Applying   *applying;
 
@@ -222,13 +221,6 @@ has_more(const Syncer *syncer, const PGresult *vendors, int row)
 	return row < PQntuples(vendors) || puller_count(syncer->puller) > 0 || syncer->applying != NULL;
 }
 
-static void
-note_given_up(Syncer *syncer, const char *vendor_id, const char *sync_id)
-{
-	if (json_array_append_new(syncer->given_up, json_pack("[s, s?]", vendor_id, sync_id)) != 0)
-		log_warning("vendor %s is due again only when its lease is over", vendor_id);
-}
-
 /* Ends all that is under way. A database that was lost may come back as one that has given a feed's
  * id to another: there the next pull ends what was begun. */
 static void
@@ -241,12 +233,12 @@ give_up(Syncer *syncer)
 		Applying *applying = syncer->applying;
 		bool      is_known = applying->stage != STAGE_BEGIN && db_is_connected(syncer->db);
 
-		note_given_up(syncer, applying->pull->vendor_id, is_known ? applying->sync_id : NULL);
+		sync_note_given_up(syncer, applying->pull->vendor_id, is_known ? applying->sync_id : NULL);
 		sync_forget(syncer, applying);
 	}
 	while ((pull = puller_give_up(syncer->puller)) != NULL)
 	{
-		note_given_up(syncer, pull->vendor_id, NULL);
+		sync_note_given_up(syncer, pull->vendor_id, NULL);
 		pull_result_free(pull);
 	}
 }
@@ -256,21 +248,21 @@ give_up(Syncer *syncer)
 static void
 hand_back(Syncer *syncer)
 {
-	bool    has_leases = syncer->results == NULL;
-	bool    ok = db_is_connected(syncer->db);
-	size_t  i;
-	json_t *given_up;
+	bool has_leases = syncer->results == NULL;
 
-	json_array_foreach(syncer->given_up, i, given_up)
+	while (json_array_size(syncer->given_up) > 0 && db_is_connected(syncer->db))
 	{
-		const char *vendor_id = json_string_value(json_array_get(given_up, 0));
-		const char *sync_id = json_string_value(json_array_get(given_up, 1));
+		const json_t *given_up = json_array_get(syncer->given_up, 0);
+		const char   *vendor_id = json_string_value(json_array_get(given_up, 0));
+		const char   *sync_id = json_string_value(json_array_get(given_up, 1));
 
-		if (ok && (sync_id != NULL || has_leases))
-			ok = sync_make_due(syncer, vendor_id, sync_id, "the bridge was told to stop",
-							   has_leases ? "0" : NULL);
+		if ((sync_id != NULL || has_leases) &&
+			!sync_make_due(syncer, vendor_id, sync_id, "the bridge was told to stop",
+						   has_leases ? "0" : NULL) &&
+			!db_is_connected(syncer->db))
+			return; /* later */
+		json_array_remove(syncer->given_up, 0);
 	}
-	json_array_clear(syncer->given_up);
 }
 
 bool
@@ -345,12 +337,12 @@ sync_run(void *unused)
 	role_set_ready(ROLE_SYNC, false);
 	while (db_connect_until_stopped(&db))
 	{
+		hand_back(&syncer); /* before they are claimed again */
 		if (monotonic_ms() >= look_at)
 		{
 			role_set_ready(ROLE_SYNC, pull_due(&syncer));
 			look_at = monotonic_ms() + LOOK_EVERY_MS;
 		}
-		hand_back(&syncer);
 		step(&syncer);
 		/* its last parts may be lost, and no vendor is to blame for transfers that nobody looks
 		 * after meanwhile */

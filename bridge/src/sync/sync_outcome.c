@@ -29,6 +29,14 @@ sync_tell(Syncer *syncer, const char *vendor_id, const char *status, const char 
 					  items ? json_integer(atoi(items)) : json_null(), "error", error));
 }
 
+/* It is handed back once the database is there; sync_id: of a feed that was begun, or NULL. */
+void
+sync_note_given_up(Syncer *syncer, const char *vendor_id, const char *sync_id)
+{
+	if (json_array_append_new(syncer->given_up, json_pack("[s, s?]", vendor_id, sync_id)) != 0)
+		log_warning("vendor %s is due again only when its lease is over", vendor_id);
+}
+
 /* Writes down a pull that brought nothing to sync_finish; sync_id: the feed that failed, NULL if
  * none was begun. */
 void
@@ -42,6 +50,7 @@ sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id, const ch
 	const char *params[8] = {vendor_id, sync_id, status,      error ? short_error : NULL,
 							 failures,  open_s,  retry_after, config_no};
 	PGresult   *result;
+	DbOutcome   outcome;
 
 	if (error != NULL)
 	{
@@ -52,8 +61,11 @@ sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id, const ch
 	snprintf(failures, sizeof(failures), "%d", config.circuit_failures);
 	snprintf(open_s, sizeof(open_s), "%d", config.circuit_open_s);
 	snprintf(retry_after, sizeof(retry_after), "%.0f", retry_after_s);
-	if (db_query(syncer->db, "recording a sync", SQL_RECORD_PULL, 8, params, &result) != DB_OK)
+	outcome = db_query(syncer->db, "recording a sync", SQL_RECORD_PULL, 8, params, &result);
+	if (outcome != DB_OK)
 		log_warning("the result of syncing vendor %s is not recorded", vendor_id);
+	if (outcome == DB_LOST)
+		sync_note_given_up(syncer, vendor_id, NULL);
 	PQclear(result);
 	sync_tell(syncer, vendor_id, status, NULL, params[3]);
 }
@@ -141,7 +153,10 @@ sync_succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id, DbOut
 	if (outcome == DB_OK)
 		return true;
 	if (outcome == DB_LOST)
+	{
+		sync_note_given_up(syncer, vendor_id, NULL);
 		sync_tell(syncer, vendor_id, "failed", NULL, "the database is away");
+	}
 	else if (strcmp(sqlstate, "OA004") == 0)
 		pull_again(syncer, vendor_id); /* whoever did so records what became of it */
 	else if (db_is_passing(result))

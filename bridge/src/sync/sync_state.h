@@ -72,6 +72,7 @@ extern void sync_tell(Syncer *syncer, const char *vendor_id, const char *status,
 extern void sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id,
 						const char *status, const char *error, double retry_after_s,
 						const char *config_no);
+extern void sync_note_given_up(Syncer *syncer, const char *vendor_id, const char *sync_id);
 extern bool sync_make_due(Syncer *syncer, const char *vendor_id, const char *sync_id,
 						  const char *message, const char *seconds);
 extern void sync_postpone(Syncer *syncer, const char *vendor_id, const char *sync_id,

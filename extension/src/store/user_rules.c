@@ -117,6 +117,7 @@ user_rules_refuse_capture(Relation table)
 		const Trigger *trigger = &triggers->triggers[i];
 
 		if (trigger->tgenabled != TRIGGER_FIRES_ALWAYS || !TRIGGER_FOR_ROW(trigger->tgtype) ||
+			!(TRIGGER_FOR_INSERT(trigger->tgtype) || TRIGGER_FOR_UPDATE(trigger->tgtype)) ||
 			get_func_namespace(trigger->tgfoid) == RelationGetNamespace(table))
 			continue;
 		ereport(ERROR,

@@ -373,11 +373,11 @@ class World:
         wait_until(complete, what=f"the events of {len(wanted)} orders")
         return messages
 
-    def reply(self, *bodies):
+    def reply(self, *bodies, queue="orders.replies"):
         channel = self.channel()
-        channel.confirm_delivery()
+        channel.confirm_delivery()      # a channel that is closed takes along what the queue has not taken
         for body in bodies:
-            channel.basic_publish("", "orders.replies", body, pika.BasicProperties(message_id="test"), mandatory=True)
+            channel.basic_publish("", queue, body, pika.BasicProperties(message_id="test"), mandatory=True)
         channel.connection.close()
 
     # the programs

@@ -248,9 +248,7 @@ def test_replies_go_on_while_the_dead_ones_find_no_room(world):
     world.ready_bridge()
     world.place(3)
     good = [json.dumps({"orderId": n, "vendorId": "a", "attempt": 1, "status": "confirmed"}) for n in (1, 2, 3)]
-    with world.channel() as channel:
-        for _ in range(5):
-            channel.basic_publish("", "orders.replies.dead", "in the way")
+    world.reply(*["in the way"] * 5, queue="orders.replies.dead")
     wait_until(lambda: world.depth("orders.replies.dead") == 5, what="the dead queue to be full")
     world.servers.rabbitmqctl("set_policy", "full", "^orders.replies.dead$", '{"max-length": 1, "overflow": "reject-publish"}', "--apply-to", "queues")
     try:

@@ -156,7 +156,7 @@ def grouped(wanted):
     groups = []
     for name in wanted:
         whole = next((group for group in AT_A_TIME if any(name in names for names in group)), [[name]])
-        group = [names for names in ([name for name in names if name in wanted] for names in whole) if names]
+        group = [parts for parts in ([part for part in names if part in wanted] for names in whole) if parts]
         if group not in groups:
             groups.append(group)
     return groups

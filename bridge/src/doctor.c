@@ -14,6 +14,7 @@
 
 #include "base/certificate.h"
 #include "base/config.h"
+#include "base/stop.h"
 #include "link/broker.h"
 #include "link/broker_nodes.h"
 #include "link/db.h"
@@ -102,11 +103,8 @@ enum
 static void
 look_at_clock(const char *theirs)
 {
-	struct timespec now;
-	double          difference;
+	double difference = atof(theirs) - wall_clock_s();
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	difference = atof(theirs) - ((double) now.tv_sec + (double) now.tv_nsec / 1e9);
 	if (fabs(difference) > CLOCK_S_MAX)
 		bad("clock: the database's is %.1f s %s ours; times of feeds are compared with both",
 			fabs(difference), difference > 0 ? "ahead of" : "behind");

@@ -77,3 +77,12 @@ monotonic_ms(void)
 {
 	return monotonic_us() / 1000;
 }
+
+double
+wall_clock_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (double) now.tv_sec + (double) now.tv_nsec / 1e9;
+}

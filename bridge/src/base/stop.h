@@ -29,4 +29,7 @@ extern void stop_wait_ms(int milliseconds);
 extern long long monotonic_ms(void);
 extern long long monotonic_us(void);
 
+/* The time of day, in seconds since 1970; it may be set, and go back. */
+extern double wall_clock_s(void);
+
 #endif /* BRIDGE_STOP_H */

@@ -214,13 +214,22 @@ text_is_utf8(const char *text, size_t bytes)
 	return true;
 }
 
-/* ---------- numbers in JSON ---------- */
+/* ---------- digits and numbers ---------- */
+
+int
+text_hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
 
 static void
 add_readable_number(Text *text, const char *number, size_t bytes, bool as_reals)
 {
-	bool is_whole = memchr(number, '.', bytes) == NULL && memchr(number, 'e', bytes) == NULL &&
-					memchr(number, 'E', bytes) == NULL;
+	bool is_whole = strspn(number, "+-0123456789") == bytes;
 	bool is_long;
 
 	errno = 0;

@@ -48,6 +48,9 @@ extern bool text_has_nul(const char *text, size_t bytes);
 extern bool text_read_number(const char *text, long long minimum, long long maximum,
 							 long long *number);
 
+/* text_hex_digit is what a hexadecimal digit stands for; -1: it is none. */
+extern int text_hex_digit(char c);
+
 /* text_cut cuts the text, which is UTF-8, to at most so many bytes, between characters. */
 extern void text_cut(char *text, size_t bytes);
 

@@ -34,8 +34,7 @@ void
 event_page_free(EventPage *page)
 {
 	http_text_release(page->text);
-	free(page->ids);
-	free(page->starts);
+	free(page->events);
 }
 
 bool
@@ -45,16 +44,16 @@ event_page_make(EventPage *page, const PGresult *rows)
 	char *whole;
 
 	*page = (EventPage){.count = PQntuples(rows)};
-	page->ids = calloc((size_t) page->count + 1, sizeof(int64_t));
-	page->starts = calloc((size_t) page->count + 1, sizeof(size_t));
-	for (int i = 0; i < page->count && page->ids != NULL && page->starts != NULL; i++)
+	page->events = calloc((size_t) page->count + 1, sizeof(PagedEvent));
+	if (page->events == NULL)
+		return false;
+	for (int i = 0; i < page->count; i++)
 	{
-		page->ids[i] = strtoll(PQgetvalue(rows, i, 0), NULL, 10);
-		page->starts[i] = text.length;
+		page->events[i] = (PagedEvent){strtoll(PQgetvalue(rows, i, 0), NULL, 10), text.length};
 		add_event(&text, PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1), PQgetvalue(rows, i, 2));
 	}
 	whole = text_finish(&text);
 	page->text = whole != NULL ? http_text_create(whole) : NULL;
 	free(whole);
-	return page->text != NULL && page->ids != NULL && page->starts != NULL;
+	return page->text != NULL;
 }

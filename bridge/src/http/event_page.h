@@ -11,12 +11,17 @@
 
 #include "http/server.h"
 
+typedef struct PagedEvent
+{
+	int64_t id;
+	size_t  start; /* in the text */
+} PagedEvent;
+
 typedef struct EventPage
 {
-	HttpText *text;
-	int       count;
-	int64_t  *ids;
-	size_t   *starts; /* in the text */
+	HttpText   *text;
+	int         count;
+	PagedEvent *events;
 } EventPage;
 
 /* event_page_make makes one of the rows of SQL_SETTLED_EVENTS; false if memory is short. To be

@@ -215,16 +215,6 @@ http_head_check(const HttpHead *head, const char **complaint, const char **field
 
 /* ---------- the target ---------- */
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* Undoes the percent-encoding of a part in place; NULL, or what is wrong with it. */
 static const char *
 decode(char *part, bool is_query)
@@ -241,8 +231,8 @@ decode(char *part, bool is_query)
 			*to++ = is_query && *from == '+' ? ' ' : *from;
 			continue;
 		}
-		high = hex_digit(from[1]);
-		low = high < 0 ? -1 : hex_digit(from[2]);
+		high = text_hex_digit(from[1]);
+		low = high < 0 ? -1 : text_hex_digit(from[2]);
 		if (low < 0)
 			return "a percent sign must be followed by two hexadecimal digits";
 		if (high == 0 && low == 0)

@@ -170,13 +170,13 @@ is_stuck(Listener *listener)
 		listener->behind_ms = 0;
 		return false;
 	}
-	if (listener->behind_ms == 0)
-		listener->behind_ms = listener->stuck_ms = now;
-	if (listener->stuck_ms == now || waiting + WAITING_BYTES_MAX <= listener->stuck_with)
+	if (listener->behind_ms == 0 || waiting + WAITING_BYTES_MAX <= listener->stuck_with)
 	{
 		listener->stuck_ms = now;
 		listener->stuck_with = waiting;
 	}
+	if (listener->behind_ms == 0)
+		listener->behind_ms = now;
 	return now - (is_memory_short() ? listener->behind_ms : listener->stuck_ms) > STUCK_MS;
 }
 
@@ -317,12 +317,12 @@ send_page(Db *db, Listener *listeners, int64_t after, int64_t settled)
 
 		if (!is_fed(listener) || listener->after < after)
 			continue;
-		while (first < page.count && page.ids[first] <= listener->after)
+		while (first < page.count && page.events[first].id <= listener->after)
 			first++;
 		if (first < page.count)
 		{
-			say(listener, page.text, page.starts[first]);
-			listener->after = page.ids[page.count - 1];
+			say(listener, page.text, page.events[first].start);
+			listener->after = page.events[page.count - 1].id;
 		}
 		/* the ids up to there are of transactions that were rolled back */
 		if (page.count == 0 && listener->after < settled)
@@ -360,8 +360,7 @@ least_of(const Listener *listeners, int64_t settled)
 }
 
 /* A page for those who have most and still lack something, and one for who has least; none while
- * memory is short. *is_behind: a page was not
- * enough for the first ones. */
+ * memory is short. *is_behind: a page was not enough for the first ones. */
 static bool
 send_settled(Db *db, Listener *listeners, int64_t settled, bool *is_behind)
 {

@@ -288,14 +288,12 @@ query_change(Db *db, Job *jobs)
 static void
 reply_cacheable(Job *job, HttpText *body, const char *etag)
 {
-	bool is_known = etag_matches(http_header(job->exchange, "If-None-Match"), etag);
-
 	if (body != NULL)
 	{
 		http_set_header(job->exchange, "ETag", etag);
 		http_set_header(job->exchange, "Cache-Control", "no-cache");
 	}
-	if (is_known && body != NULL)
+	if (body != NULL && etag_matches(http_header(job->exchange, "If-None-Match"), etag))
 		http_reply_text(job->exchange, 304, NULL, body); /* of which the length is told */
 	else
 		reply_document(job, body);

@@ -249,11 +249,10 @@ allow_descriptors(int connections)
 	limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
 		(void) getrlimit(RLIMIT_NOFILE, &limit);
-	if (limit.rlim_cur < wanted)
-		log_warning("only %lu files may be open: not enough for %d connections",
-					(unsigned long) limit.rlim_cur, connections);
-	else
+	if (limit.rlim_cur >= wanted)
 		return connections;
+	log_warning("only %lu files may be open: not enough for %d connections",
+				(unsigned long) limit.rlim_cur, connections);
 	return limit.rlim_cur > 2UL * DESCRIPTORS_SPARE ? (int) limit.rlim_cur - DESCRIPTORS_SPARE
 													: DESCRIPTORS_SPARE;
 }

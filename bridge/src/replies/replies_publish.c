@@ -82,15 +82,23 @@ replies_on_confirm(void *context, uint64_t tag, bool is_ack)
 	}
 }
 
-bool
-replies_are_unconfirmed(const Replies *replies)
+static bool
+are_unconfirmed(const Replies *replies, bool with_dead)
 {
 	for (int i = 0; i < replies->count; i++)
 	{
-		if (is_unconfirmed(&replies->deliveries[i]))
+		const Delivery *delivery = &replies->deliveries[i];
+
+		if (is_unconfirmed(delivery) && (with_dead || !delivery->is_dead))
 			return true;
 	}
 	return false;
+}
+
+bool
+replies_are_unconfirmed(const Replies *replies)
+{
+	return are_unconfirmed(replies, true);
 }
 
 bool
@@ -110,21 +118,6 @@ replies_publishing_is_well(Replies *replies)
 	if (!is_well)
 		replies->publish_due_ms = monotonic_ms() + PUBLISH_AGAIN_MS;
 	return is_well;
-}
-
-/*
- * If what is dead is refused, copies that the broker has taken would be told with it, and would
- * come twice: so either those are on their way, or these.
- */
-static bool
-are_dead_only(const Replies *replies)
-{
-	for (int i = 0; i < replies->count; i++)
-	{
-		if (is_unconfirmed(&replies->deliveries[i]) && !replies->deliveries[i].is_dead)
-			return false;
-	}
-	return true;
 }
 
 /* ---------- the dead ---------- */
@@ -162,10 +155,12 @@ replies_bury_large(Replies *replies, Delivery *delivery, const BrokerMessage *me
 		log_warning("it will be delivered again");
 }
 
+/* Not while others are on their way: if the dead ones are refused the connection ends, and copies
+ * that are not confirmed by then come twice. */
 bool
 replies_bury(Replies *replies)
 {
-	bool are_others_first = !are_dead_only(replies);
+	bool are_others_first = are_unconfirmed(replies, false);
 
 	for (int i = 0; i < replies->count; i++)
 	{

@@ -7,7 +7,6 @@
  */
 #include "replies/reply_text.h"
 
-#include <ctype.h>
 #include <jansson.h>
 #include <string.h>
 
@@ -62,19 +61,17 @@ mend_bytes(const char *body, size_t bytes)
 static int
 code_unit(const char *text)
 {
-	static const char digits[] = "0123456789abcdef";
-	int               unit = 0;
+	int unit = 0;
 
 	if (text[0] != '\\' || text[1] != 'u')
 		return -1;
 	for (int i = 2; i < 6; i++)
 	{
-		const char *digit =
-			text[i] != '\0' ? strchr(digits, tolower((unsigned char) text[i])) : NULL;
+		int digit = text_hex_digit(text[i]);
 
-		if (digit == NULL)
+		if (digit < 0)
 			return -1;
-		unit = unit * 16 + (int) (digit - digits);
+		unit = unit * 16 + digit;
 	}
 	return unit;
 }

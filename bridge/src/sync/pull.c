@@ -34,7 +34,8 @@ void
 pull_hold(PullResult *result, int64_t bytes)
 {
 	result->bytes += (size_t) bytes;
-	metric_set(METRIC_FEED_BYTES, atomic_fetch_add(&held_bytes, bytes) + bytes);
+	atomic_fetch_add(&held_bytes, bytes);
+	metric_add(METRIC_FEED_BYTES, bytes);
 }
 
 void
@@ -79,8 +80,8 @@ go_on(Puller *puller)
 		pull->deadline_us += monotonic_us() - pull->waits_us;
 		pull->waits_us = 0;
 		code = curl_easy_pause(pull->curl, CURLPAUSE_CONT);
-		if (code !=
-			CURLE_OK) /* what had come before is not taken; the transfer knows nothing of it */
+		/* what had come before is not taken, of which the transfer knows nothing */
+		if (code != CURLE_OK)
 			pull_finish(pull, code);
 	}
 }
@@ -205,7 +206,7 @@ puller_add(Puller *puller, const char *vendor_id, const char *url, const char *m
 		return false;
 	}
 	pull->puller = puller;
-	pull->result->began_at = pull_wall_clock();
+	pull->result->began_at = wall_clock_s();
 	pull->deadline_us = monotonic_us() + config.sync_timeout_s * 1000000LL;
 	add_condition(pull, "If-None-Match", etag);
 	add_condition(pull, "If-Modified-Since", last_modified);

@@ -52,9 +52,6 @@ extern void pull_result_free(PullResult *result);
 /* pull_has_room: is there memory for more feeds, whoever pulls them? */
 extern bool pull_has_room(void);
 
-/* pull_wall_clock is the time, in seconds since 1970. */
-extern double pull_wall_clock(void);
-
 typedef struct Puller Puller;
 
 extern Puller *puller_create(void);

@@ -24,15 +24,6 @@
 #define HTTP_STATUS_MANY    429
 #define HTTP_STATUS_UNAVAIL 503
 
-double
-pull_wall_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return now.tv_sec + now.tv_nsec / 1e9;
-}
-
 void
 pull_fail(PullResult *result, const char *why)
 {
@@ -255,7 +246,7 @@ pull_on_header(char *data, size_t size, size_t count, void *context)
 	if (copy_header(result->date, PULL_TAG_BYTES_MAX, data, bytes, "Date:"))
 	{
 		pull->date = (double) curl_getdate(result->date, NULL);
-		pull->received_at = pull_wall_clock();
+		pull->received_at = wall_clock_s();
 	}
 	return bytes;
 }
@@ -287,8 +278,7 @@ pull_set_times(Pull *pull)
 	result->told = NULL;
 	/* what was changed in the very second may be changed once more in it: the same time, and a tag
 	 * that is made of it, would stand for both */
-	if (modified > 0 &&
-		(pull->date > 0 ? pull->date : pull_wall_clock()) - modified < SAME_SECOND_S)
+	if (modified > 0 && (pull->date > 0 ? pull->date : wall_clock_s()) - modified < SAME_SECOND_S)
 	{
 		result->time_is_weak = true;
 		result->tag_is_weak = is_made_of_time(result->etag);
@@ -300,14 +290,6 @@ pull_set_times(Pull *pull)
 		return;
 	result->as_of_latest = header - result->clock_ahead;
 	result->as_of_rule = modified > 0 ? "Last-Modified" : "Date";
-}
-
-/* It broke off, by itself or because of what we have found in it. */
-static void
-fail_with_transfer(Pull *pull, CURLcode code)
-{
-	pull->result->is_excused = pull->has_waited && pull->result->error[0] == '\0';
-	pull_fail(pull->result, pull->reason[0] != '\0' ? pull->reason : curl_easy_strerror(code));
 }
 
 static void
@@ -346,6 +328,7 @@ pull_finish(Pull *pull, CURLcode code)
 {
 	PullResult *result = pull->result;
 	long        status = 0;
+	bool        broke_off = code != CURLE_OK && result->error[0] == '\0'; /* by itself */
 
 	pull->is_done = true;
 	if (result->error[0] != '\0' && code == CURLE_OK)
@@ -356,7 +339,7 @@ pull_finish(Pull *pull, CURLcode code)
 		pull_fail(result,
 				  "the feed's host has an address that is not allowed: see FEED_ALLOW_ADDRESSES");
 	else if (code != CURLE_OK)
-		fail_with_transfer(pull, code);
+		pull_fail(result, pull->reason[0] != '\0' ? pull->reason : curl_easy_strerror(code));
 	else if (status == 304 && !pull->is_conditional)
 		pull_fail(result, "the vendor answered with status 304 to a question without a condition");
 	else if (status == 304)
@@ -378,5 +361,6 @@ pull_finish(Pull *pull, CURLcode code)
 		pull_fail(result, feed_error(result->feed));
 	else
 		result->status = PULL_BROUGHT;
-	result->is_excused |= result->status == PULL_FAILED && pull->has_waited && has_open_end(pull);
+	result->is_excused =
+		result->status == PULL_FAILED && pull->has_waited && (broke_off || has_open_end(pull));
 }

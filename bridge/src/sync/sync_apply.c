@@ -209,7 +209,7 @@ compare_clocks(Syncer *syncer, double *ahead, PGresult **result)
 	DbOutcome outcome = db_query(syncer->db, "comparing clocks", SQL_CLOCK, 0, NULL, result);
 
 	if (outcome == DB_OK)
-		*ahead = pull_wall_clock() - strtod(PQgetvalue(*result, 0, 0), NULL);
+		*ahead = wall_clock_s() - strtod(PQgetvalue(*result, 0, 0), NULL);
 	return outcome;
 }
 

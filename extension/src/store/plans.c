@@ -181,21 +181,21 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							   "l.vendor_id OPERATOR(pg_catalog.=) $1)",
 							   1,
 							   {TEXTOID},
-							   true,
-							   true},
+							   .by_index = true,
+							   .by_latest = true},
 	[PLAN_REFERS_TO_PRODUCT] = {"SELECT EXISTS (SELECT FROM order_aggregator.stock AS s WHERE "
 								"s.product_id OPERATOR(pg_catalog.=) $1)",
 								1,
 								{TEXTOID},
-								true,
-								true},
+								.by_index = true,
+								.by_latest = true},
 	[PLAN_VENDOR_LOGIN] =
 		{"SELECT 1 FROM order_aggregator.vendor_login AS l "
 		 "WHERE l.login OPERATOR(pg_catalog.=) $1 AND l.vendor_id OPERATOR(pg_catalog.=) $2",
 		 2,
 		 {NAMEOID, TEXTOID},
-		 true,
-		 true},
+		 .by_index = true,
+		 .by_latest = true},
 	[PLAN_AMQP_USERS] =
 		{"SELECT v.vendor_id, v.amqp_user FROM order_aggregator.vendor AS v "
 		 "WHERE v.amqp_user IS NOT NULL AND v.vendor_id OPERATOR(pg_catalog.=) ANY ($1)",

@@ -180,7 +180,7 @@ def test_a_silent_vendor_is_asked_again_and_each_retry_is_seen(world):
     wait_until(lambda: world.statuses() == {"confirmed": 1}, what="the vendor to find its voice")
     asked = world.value("SELECT count(*) FROM order_aggregator.vendor_retry")
     assert {"asked again"} < {step["event"] for step in world.value("SELECT history FROM order_aggregator.order_summary")}
-    assert f"order_bridge_vendors_asked_again_total {asked}" in requests.get(f"{bridge.url}/metrics", timeout=PATIENCE_S).text
+    wait_until(lambda: bridge.metric("vendors_asked_again_total") == asked, what="the bridge to count what is committed")
     wait_until(lambda: world.depth(queue) == 2 + asked, what="the events")
     messages = world.take(queue)
     first, *again = [(p, json.loads(body)) for p, body, key in messages if key == "order.placed.a"]

@@ -3,8 +3,8 @@
 
 PostgreSQL, RabbitMQ, the bridge, the simulator and the load share this machine.
 loop_orders: orders confirmed a second while batches of place_orders() keep a bounded number under way;
-longest_gap_ms: the longest time in which none was, as the bridge's counter says it, asked for every 5 to 20 ms; longest_disk_ms, longest_stolen_ms:
-what disk and host held up by themselves meanwhile (stalls.py);
+longest_gap_ms: the longest time in which none was, as the bridge's counter says it, asked for every 10 ms by a thread of its own, whatever the load
+waits for; longest_disk_ms, longest_stolen_ms: what disk and host held up by themselves meanwhile (stalls.py);
 loop_slowest_second: the fewest in any second of that but the first, in which the way fills, its ratio to the mean; loop_cpu_us: who spends
 how much processor time for one order on its way, and loop_wal_bytes of WAL; loop_wal_bytes_of: the same orders' way one step after the other,
 and what each step writes but for the full pages after a checkpoint.
@@ -19,6 +19,7 @@ Environment: LOOP_SECONDS (30), LATENCY_ORDERS (1000), BENCH_ROUNDS (5).
 import contextlib
 import json
 import os
+import re
 import threading
 import time
 
@@ -35,11 +36,10 @@ LATENCY_ORDERS, LATENCY_RATE = int(os.environ.get("LATENCY_ORDERS", 1_000)), 100
 RAW_MESSAGES, WAL_ORDERS = 50_000, 20_000
 
 
-def metric(name):
-    for line in requests.get(settings()["HTTP_URL"] + "/metrics", timeout=10).text.splitlines():
-        if line.startswith(f"order_bridge_{name} "):
-            return int(line.split()[1])
-    raise KeyError(name)
+def applied(session):
+    """How many of the vendors' answers the bridge has applied."""
+    text = session.get(settings()["HTTP_URL"] + "/metrics", timeout=10).text
+    return int(re.search(r"^order_bridge_replies_applied_total (\d+)", text, re.MULTILINE)[1])
 
 
 BATCHES = [json.dumps([{"customerId": f"customer {n}", "products": [{"productId": f"product-{(b * BATCH + n) % PRODUCTS}", "quantity": 1}]}
@@ -50,28 +50,53 @@ def place_batch(db, n):
     db.execute("SELECT count(order_id) FROM order_aggregator.place_orders(%s::jsonb)", [BATCHES[n % len(BATCHES)]])
 
 
+class Confirmed(threading.Thread):
+    """with Confirmed() as confirmed: a load. confirmed.count orders were so far; confirmed.samples: (seconds, count) from its beginning on."""
+
+    def __enter__(self):
+        self.over, self.session, self.samples = threading.Event(), requests.Session(), [(0, 0)]
+        self.before, self.started = applied(self.session), time.monotonic()
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.join()
+        self.session.close()
+
+    def run(self):
+        while not self.over.wait(0.01):
+            asked = time.monotonic() - self.started
+            count = applied(self.session) - self.before
+            self.samples.append(((asked + time.monotonic() - self.started) / 2, count))
+
+    @property
+    def count(self):
+        return self.samples[-1][1]
+
+    def at(self, second):
+        """As if the count had grown evenly between two samples."""
+        (earlier, low), (later, high) = next(pair for pair in zip(self.samples, self.samples[1:]) if pair[1][0] >= second)
+        return low + (high - low) * (second - earlier) / (later - earlier)
+
+
 def sustained(db):
     """A round of loop_orders and one of loop_slowest_second, the orders confirmed, and what was spent as Spent tells it."""
-    placed = confirmed = 0
-    before = metric("replies_applied_total")
-    samples = []
+    placed = 0
     spent = Spent(db)
-    with Stalls() as stalls:
-        started = time.monotonic()
-        while time.monotonic() < started + SECONDS:
-            confirmed = metric("replies_applied_total") - before
-            samples.append((time.monotonic() - started, confirmed))
-            while placed - confirmed + BATCH <= UNDER_WAY:
+    with Stalls() as stalls, Confirmed() as confirmed:
+        while time.monotonic() < confirmed.started + SECONDS:
+            while placed - confirmed.count + BATCH <= UNDER_WAY:
                 place_batch(db, placed // BATCH)
                 placed += BATCH
             time.sleep(0.005)
-    seconds, confirmed = time.monotonic() - started, metric("replies_applied_total") - before
     used = spent.since()
-    by_second = [next(c for at, c in samples if at >= second) for second in range(1, int(samples[-1][0]))]
+    seconds, count = confirmed.samples[-1]
+    by_second = [confirmed.at(second) for second in range(1, int(seconds) + 1)]
     slowest = min(later - earlier for earlier, later in zip(by_second, by_second[1:]))
     drain(db)
     check(db)
-    return {"value": confirmed / seconds, "longest_gap_ms": longest_gap_ms(samples), **stalls.longest}, {"value": slowest}, confirmed, used
+    return {"value": count / seconds, "longest_gap_ms": longest_gap_ms(confirmed.samples), **stalls.longest}, {"value": slowest}, count, used
 
 
 def all_rounds(figures, db):

@@ -18,7 +18,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends postgresql-15 /
 	&& rm -rf /tmp/*.deb /var/lib/apt/lists/* \
 	&& install -d -o postgres -g postgres -m 700 /var/lib/postgresql/data
 USER postgres
-ENV PATH=/usr/lib/postgresql/15/bin:$PATH PGDATA=/var/lib/postgresql/data
+ENV PATH=/usr/lib/postgresql/15/bin:$PATH PGDATA=/var/lib/postgresql/data/cluster
 VOLUME /var/lib/postgresql/data
 COPY --from=build /src/docker/database /usr/local/bin/database
 EXPOSE 5432

@@ -11,6 +11,11 @@ prefix ?= /usr/local
 BUILD = $(CURDIR)/build
 PYTHON = /usr/bin/python3
 RUN = .run
+# of the tree, in which tests run: see ubsan, coverage and mutate
+COPIES = $(addprefix build/,ubsan coverage/tree mutants)
+ifneq ($(words $(CURDIR)),1)
+$(error make cannot build in a folder whose path has a blank: $(CURDIR))
+endif
 
 help:
 	@echo 'make demo     see the whole path of an order on real servers, then stop them'
@@ -48,7 +53,8 @@ up: packages build
 
 # also what a check, demo or benchmark left that was killed
 down:
-	@for run in $(RUN) $(RUN)/check $(RUN)/check2 $(RUN)/check3 $(RUN)/demo $(RUN)/bench $(RUN)/soak; do [ ! -d $$run ] || scripts/servers down $$run; done
+	@for run in $(RUN) $(addprefix $(RUN)/,check check2 check3 demo bench soak) $(wildcard $(addsuffix /.run/*,$(COPIES))); do \
+		[ ! -d $$run ] || scripts/servers down $$run; done
 
 demo: packages build
 	@$(PYTHON) scripts/demo.py
@@ -112,22 +118,23 @@ bench-loop: packages build
 	@$(PYTHON) bench/loop.py
 
 # the peer needs Node: an installed one if there is one, else Debian's
-bench/peers/node_modules: bench/peers/package-lock.json
+PEERS = bench/peers/node_modules/is-complete
+$(PEERS): bench/peers/package-lock.json
 	@scripts/install-packages wrk $$(command -v node >/dev/null || echo nodejs) $$(command -v npm >/dev/null || echo npm)
 	@cd bench/peers && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-bench-http: packages build bench/peers/node_modules
+bench-http: packages build $(PEERS)
 	@$(PYTHON) bench/http_api.py
 
 bench-pooler: packages build
 	@$(PYTHON) bench/pooler.py
 
-bench-reads: packages build bench/peers/node_modules
+bench-reads: packages build $(PEERS)
 	@$(PYTHON) bench/reads.py
 
 # everything but the relay, the pooler and the feeds, shortly: for a first look
-bench-quick: packages build bench/peers/node_modules
+bench-quick: packages build $(PEERS)
 	@export BENCH_FOLDER=quick BENCH_SECONDS=1 BENCH_ROUNDS=1 BENCH_GROWTH_ORDERS=0 GAP_ROUNDS=1 GAP_SECONDS=1 LOOP_SECONDS=5 LATENCY_ORDERS=200; \
 	for bench in placement reads http_api loop; do echo; echo "$$bench:"; $(PYTHON) bench/$$bench.py || exit 1; done
 
@@ -140,7 +147,9 @@ bench-sync: packages build
 	@$(PYTHON) bench/sync.py
 
 install:
-	$(MAKE) -C extension install DESTDIR=$(DESTDIR)
+	@command -v $(PG_CONFIG) >/dev/null || { echo "$(PG_CONFIG) is not installed: make packages installs all that building needs" >&2; exit 1; }
+	@# not the prefix: PGXS follows it since PostgreSQL 18, to where the server does not look
+	MAKEFLAGS= $(MAKE) -C extension install PG_CONFIG=$(PG_CONFIG) DESTDIR=$(DESTDIR)
 	$(MAKE) -C bridge BUILD=$(BUILD)
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/share/man/man1
 	install -m 755 $(BUILD)/order-bridge $(BUILD)/vendor-sim $(DESTDIR)$(prefix)/bin
@@ -217,7 +226,7 @@ tsan:
 
 # the extension's tests under UBSan, in a copy of the committed tree: what is undefined ends the server, and a test fails
 ubsan: packages
-	@rm -rf $(BUILD)/ubsan && git clone -q . $(BUILD)/ubsan
+	@scripts/forget $(BUILD)/ubsan && git clone -q . $(BUILD)/ubsan
 	@$(MAKE) -s --no-print-directory -C $(BUILD)/ubsan build COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 	@cd $(BUILD)/ubsan && $(PYTHON) scripts/check.py regress upgraded isolation
 
@@ -244,6 +253,7 @@ fuzz: build
 clean:
 	$(MAKE) -C extension clean
 	$(MAKE) -C bridge BUILD=$(BUILD) clean
+	scripts/forget $(COPIES)
 	# the bootstrapped suites stay: rm -r build/suites
 	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 -not -name suites -exec rm -rf {} +
 

@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -12,6 +11,9 @@ import sys
 import psycopg
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TOP / "scripts"))
+import runs
+
 RUN = TOP / ".run" / "bench"
 OUT = TOP / "build" / "bench" / os.environ.get("BENCH_FOLDER", "")
 SECONDS = int(os.environ.get("BENCH_SECONDS", 10))
@@ -23,8 +25,7 @@ def servers(command, *words):
 
 def fresh():
     """Stops and forgets what an earlier run has left; what is started from now on is stopped, too, when we are told to end."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(1))
+    runs.begin(RUN)
     OUT.mkdir(parents=True, exist_ok=True)
     servers("down")
     shutil.rmtree(RUN, ignore_errors=True)

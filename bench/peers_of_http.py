@@ -19,7 +19,8 @@ class Node:
 
     def __enter__(self):
         self.process = subprocess.Popen(["node", "server.js"], cwd=TOP / "bench" / "peers",
-                                        env={**os.environ, "DATABASE_URL": settings()["DATABASE_URL"], "PORT": str(self.port), "NODE_ENV": "production"})
+                                        env={**os.environ, "DATABASE_URL": settings()["DATABASE_URL"], "PORT": str(self.port), "NODE_ENV": "production"},
+                                        preexec_fn=runs.end_with_parent)
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()

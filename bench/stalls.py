@@ -5,7 +5,7 @@ import os
 import pathlib
 import time
 
-from common import OUT
+from common import OUT, runs
 
 EVERY_SECONDS = 0.05
 WAL_BLOCK = bytes(8192)
@@ -20,6 +20,7 @@ def stolen_ms():
 
 def watch(over, results):
     """Makes a block durable every 50 ms, until it is over."""
+    runs.end_with_parent()
     longest = {"longest_disk_ms": 0, "longest_stolen_ms": 0}
     stolen = stolen_ms()
     with (OUT / "stalls").open("wb", buffering=0) as file:

@@ -11,16 +11,16 @@ part ran no test.
 
 import collections
 import concurrent.futures
-import ctypes
 import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree
+
+import runs
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 RUNS = [TOP / ".run" / name for name in ("check", "check2", "check3")]  # the daemon's tests run in all at a time, the extension's in two
@@ -30,8 +30,11 @@ BUILD = TOP / "build"
 
 def run(words, **env):
     """Runs a command, shows what it prints as it comes, and returns (exit code, output)."""
+    if runs.is_ending:
+        return 1, ""
     process = subprocess.Popen([str(word) for word in words], cwd=TOP, env={**os.environ, **env}, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=runs.end_with_parent)
+    runs.children.append(process)
     lines = []
     for line in process.stdout:
         print(line, end="", flush=True)
@@ -200,7 +203,7 @@ def check(wanted):
 
 def burn():
     """A process that keeps a core busy as long as we live."""
-    return subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL))  # PR_SET_PDEATHSIG
+    return subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=runs.end_with_parent)
 
 
 def often(times, wanted):
@@ -223,8 +226,7 @@ def often(times, wanted):
 
 
 def main():
-    for number in (signal.SIGTERM, signal.SIGHUP):      # the servers are stopped then, too
-        signal.signal(number, lambda *_: sys.exit(1))
+    runs.begin(RUN)
     words = sys.argv[1:]
     if words[:1] == ["--often"]:
         sys.exit(not often(int(words[1]), parts_of(words[2:])))

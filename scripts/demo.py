@@ -10,7 +10,6 @@ import concurrent.futures
 import os
 import pathlib
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import time
 
 import psycopg
 import requests
+import runs
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 RUN = TOP / ".run" / "demo"
@@ -236,8 +236,8 @@ def finish():
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP):      # the servers are stopped then, too
-        signal.signal(number, lambda *_: sys.exit(1))
+    runs.forget_settings()
+    runs.begin(RUN)
     try:
         main()
     except BaseException as error:

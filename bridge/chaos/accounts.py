@@ -75,5 +75,5 @@ def of_vendors(db, vendors, found):
             if sold != given - vendor.shelf[product] or vendor.shelf[product] < 0:
                 found["oversold"].append(f"vendor {name} {product}: {sold} sold, {given} given, {vendor.shelf[product]} left")
         over = {(order, attempt): at for order, attempt, at in db.execute(
-            "SELECT order_id, attempt, max(settled_at) FROM order_aggregator.hold WHERE vendor_id = %s AND status IN ('rejected', 'released') GROUP BY 1, 2", [name]).fetchall()}
+            "SELECT order_id, attempt, max(settled_at) FROM order_aggregator.hold WHERE vendor_id = %s AND status IN ('rejected', 'released', 'returned') GROUP BY 1, 2", [name]).fetchall()}
         found["oversold"] += [f"vendor {name}, {at}: was asked for {lines} of {part} and had not so many" for at, part, lines in vendor.sold_short(over)]

@@ -13,7 +13,6 @@ they are the machine's, too.
 import contextlib
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import psycopg
 from accounts import compare
 from clients import HttpClient, Ledger, Restocker, SqlClient
 from faults import Faults, Outages, percentile
-from stage import TOP, WHOLE_S, Cluster, OneNode
+from stage import TOP, WHOLE_S, Cluster, OneNode, runs
 from vendors import Auditor, Feeds, Vendor, Worker, PRODUCTS, VENDORS
 
 PATIENCE_S = 90     # in the end, for each thing that is waited for
@@ -176,12 +175,11 @@ class Soak:
 
 
 def main():
-    for number in (signal.SIGTERM, signal.SIGHUP):      # the servers are stopped then, too
-        signal.signal(number, lambda *_: sys.exit(1))
     words = sys.argv[1:]
     minutes, seed = float(os.environ.get("SOAK_MINUTES", 10)), os.environ.get("SOAK_SEED", str(int(time.time()) // 86400))
     name = "soak-cluster" if "--cluster" in words else "soak"
     folder = pathlib.Path(os.environ.get("SOAK_RUN", TOP / ".run" / name))
+    runs.begin(folder)
     soak = Soak(Cluster(folder) if "--cluster" in words else OneNode(folder), seed)
     say(f"SOAK_SEED={seed} SOAK_MINUTES={minutes:g} in {folder}")
     try:

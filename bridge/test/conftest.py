@@ -1,7 +1,6 @@
 """Private real servers, a fresh database for each test, and the programs under test."""
 
 import contextlib
-import ctypes
 import hashlib
 import itertools
 import json
@@ -13,6 +12,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -23,15 +23,16 @@ import pytest
 import requests
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(TOP / "scripts"))
+import runs
+
 RUN = pathlib.Path(os.environ.get("CHECK_RUN", TOP / ".run" / "check"))
 BUILD = pathlib.Path(os.environ.get("BRIDGE_BUILD", TOP / "build"))
 SANITIZED = BUILD.name in ("asan", "tsan")      # then how much memory is taken says nothing
 QUEUES = ["orders.placed", "orders.placed.dead", "orders.replies", "orders.replies.dead"]
 PATIENCE_S = 60     # what must happen has happened by then, also on a slow machine that is busy; nothing is asserted to be quick
 numbers = itertools.count(int(time.time()))
-# what the shell has for a bridge of its own is not for those under test
-for setting in re.findall(r"^\| `([A-Z0-9_]+)` \|", (TOP / "docs/settings.md").read_text(), re.M):
-    os.environ.pop(setting, None)
+runs.forget_settings()
 
 
 def wait_until(condition, seconds=PATIENCE_S, what="the condition"):
@@ -62,6 +63,11 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def pytest_configure():
+    """Told to end, a run takes down what its tests have started, as it does when it is interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def claimed(items):
@@ -130,7 +136,7 @@ def servers():
 
 def die_with_the_test():
     """A program must not outlive a test run that is killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    runs.end_with_parent(signal.SIGKILL)
 
 
 class Program:

@@ -8,7 +8,7 @@ import subprocess
 import urllib.parse
 
 import psycopg
-from conftest import free_port, wait_until
+from conftest import free_port, runs, wait_until
 
 PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 
@@ -39,7 +39,8 @@ max_client_conn = 1000
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen([PROGRAM, self.folder / "ini"], user="nobody" if os.geteuid() == 0 else None, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([PROGRAM, self.folder / "ini"], user="nobody" if os.geteuid() == 0 else None, stderr=subprocess.DEVNULL,
+                                        preexec_fn=runs.end_with_parent)
         wait_until(self.answers, what="pgbouncer")
 
     def answers(self):

@@ -11,7 +11,7 @@ import urllib.parse
 
 import pytest
 import requests
-from conftest import PATIENCE_S, TOP, free_port, wait_until
+from conftest import PATIENCE_S, TOP, free_port, runs, wait_until
 from nginx import nginx
 
 HAPROXY = shutil.which("haproxy") or "/usr/sbin/haproxy"
@@ -38,7 +38,8 @@ class Balancer:
         config = documented("`bridge/test/test_balancer.py` runs)", {":3000\n    default": f"127.0.0.1:{self.port}\n    default",
                                                                      **{bridge: f"127.0.0.1:{port}" for bridge, port in zip(BRIDGES, ports)}})
         (folder / "haproxy.cfg").write_text(f"global\n    stats socket {folder}/stats\n{config}")
-        self.process = subprocess.Popen([HAPROXY, "-db", "-f", folder / "haproxy.cfg"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([HAPROXY, "-db", "-f", folder / "haproxy.cfg"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                        preexec_fn=runs.end_with_parent)
 
     def up(self):
         """The ports that it sends requests to."""

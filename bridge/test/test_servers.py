@@ -1,10 +1,11 @@
-"""The private servers of make up: what a shell takes from them, and what they take from a shell."""
+"""The private servers: what a shell takes from them, and what they take from a shell; who has them, one run at a time."""
 
 import os
 import pathlib
 import subprocess
+import sys
 
-from conftest import RUN, TOP
+from conftest import PATIENCE_S, RUN, TOP, wait_until
 
 
 def simulator(**env):
@@ -32,3 +33,51 @@ def test_the_simulator_s_worker_is_as_it_was_asked_for_last(servers):
         assert simulator()[:2] == (second, True)
     finally:
         servers.run("stop", "vendor-sim")
+
+
+BEGINS = """
+import pathlib, subprocess, sys, time
+sys.path.insert(0, sys.argv[1])
+import runs
+folder = pathlib.Path(sys.argv[2])
+runs.begin(folder / "run")
+"""
+RUNS_ON = BEGINS + """
+child = subprocess.Popen(["sleep", "600"])
+runs.children.append(child)
+print(child.pid, flush=True)
+try:
+    child.wait()
+    time.sleep(600)
+finally:
+    time.sleep(1)       # as stopping servers takes a while
+    (folder / "stopped").touch()
+"""
+FOLLOWS = BEGINS + """
+print((folder / "stopped").exists())
+"""
+
+
+def test_a_run_whose_make_was_killed_ends_and_the_next_one_waits_for_it(tmp_path):
+    (tmp_path / "first.py").write_text(RUNS_ON)
+    (tmp_path / "second.py").write_text(FOLLOWS)
+    words = [TOP / "scripts", tmp_path]
+    (tmp_path / "Makefile").write_text(f"run:\n\t@{sys.executable} {tmp_path}/first.py {words[0]} {words[1]}\n")
+    with subprocess.Popen(["make", "-C", tmp_path, "run"], stdout=subprocess.PIPE, text=True) as make:
+        child = next(line for line in make.stdout if line.strip().isdigit()).strip()
+        make.kill()
+        second = subprocess.run([sys.executable, tmp_path / "second.py", *words], capture_output=True, text=True, timeout=PATIENCE_S)
+        assert second.stdout == "True\n" and "is at work in" in second.stderr, second
+        wait_until(lambda: not pathlib.Path(f"/proc/{child}").exists(), what="its child to end")
+
+
+def test_who_starts_servers_waits_for_who_does_so_already(tmp_path):
+    """One whose caller was killed goes on: what it starts is not to be overlooked by who stops them."""
+    (tmp_path / "lock").touch()
+    with subprocess.Popen(["flock", tmp_path / "lock", "cat"], stdin=subprocess.PIPE) as first:
+        wait_until(lambda: subprocess.run(["flock", "-n", tmp_path / "lock", "true"]).returncode == 1, what="the first")
+        down = subprocess.Popen([TOP / "scripts" / "servers", "down", tmp_path])
+        wait_until(lambda: pathlib.Path(f"/proc/{down.pid}/task/{down.pid}/children").read_text(), what="the second to wait")
+        assert down.poll() is None
+        first.stdin.close()
+        assert down.wait(PATIENCE_S) == 0

@@ -172,4 +172,20 @@ SELECT place_order('c', '[{"productId": "w", "quantity": 5}]') AS order_id \gset
 SELECT vendor_id, quantity FROM hold WHERE order_id = :order_id;
 SELECT vendor_id, available FROM vendor_offer WHERE product_id = 'w' ORDER BY 1;
 SELECT * FROM check_consistency();
+-- once all is sold, who is refused writes nothing into the lanes
+SELECT register_vendor('c', 'Vendor C'), sync_vendor_stock('c', '[{"id": "sold", "quantity": 1000, "price": 1}]') IS NOT NULL AS fed;
+SELECT configure_product('sold', lanes => 16);
+DO $$
+BEGIN
+	FOR i IN 1..1000 LOOP
+		PERFORM order_aggregator.place_order('c', '[{"productId": "sold", "quantity": 1}]');
+	END LOOP;
+END
+$$;
+SELECT available, reserved FROM product_stock WHERE product_id = 'sold';
+SELECT sum(free) AS free, sum(reserved) > 0 AS reserved FROM stock_lane WHERE product_id = 'sold';
+SELECT string_agg(xmax || ' ' || ctid, ', ' ORDER BY lane) AS before FROM stock_lane WHERE product_id = 'sold' \gset
+SELECT place_order('c', '[{"productId": "sold", "quantity": 1}]');
+SELECT string_agg(xmax || ' ' || ctid, ', ' ORDER BY lane) = :'before' AS untouched FROM stock_lane WHERE product_id = 'sold';
+SELECT * FROM check_consistency();
 DROP EXTENSION order_aggregator;

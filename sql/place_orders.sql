@@ -54,4 +54,7 @@ FROM place_orders('[{"productId": "left", "quantity": 1}, {"productId": "nowhere
 EXECUTE wanted;
 DELETE FROM stock WHERE product_id = 'left';
 EXECUTE wanted;
+-- an error names the line and the field as they were given
+SELECT error ->> 'field' AS field FROM place_orders('[{"products": [{"productId": "right", "quantity": 1}, {"productId": "right", "quantity": 1}, {"productId": "nowhere", "quantity": 1}]},
+    {"products": [{"vendorProductId": "nowhere", "quantity": 1}]}, {"vendorProductId": "nowhere", "quantity": 1}, {"productId": "nowhere", "quantity": 1}]');
 SELECT * FROM check_consistency();

@@ -329,3 +329,7 @@ ROLLBACK;
 SELECT place_order('c', '[{"productId": "many", "quantity": 256}]') AS order_id \gset
 SELECT count(DISTINCT vendor_id) FROM hold WHERE order_id = :order_id;
 RESET order_aggregator.max_vendors_per_order;
+-- without one as many as it takes, though more are not compared
+SELECT cancel_order(:order_id, 'more of it');
+SELECT place_order('c', '[{"productId": "many", "quantity": 290}]', strategy => 'fewest_vendors') AS order_id \gset
+SELECT count(DISTINCT vendor_id) FROM hold WHERE order_id = :order_id;

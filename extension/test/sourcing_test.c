@@ -510,6 +510,34 @@ many_vendors_are_chosen_greedily(void **state)
 		sourcing_choose(SOURCING_FEWEST_VENDORS, false, &no_limit, &line, 1, offers, picks), 2);
 }
 
+/* More vendors than are chosen among: where there is no limit, all of them may serve. */
+static void
+without_a_limit_nothing_is_refused_for_its_vendors(void **state)
+{
+	enum
+	{
+		VENDORS = 300
+	};
+	SourcingOffer offers[VENDORS];
+	SourcingPick  picks[VENDORS];
+
+	(void) state;
+	for (int i = 0; i < VENDORS; i++)
+		offers[i] = (SourcingOffer){.price = i, .available = 1, .vendor = i};
+	for (int quantity = 255; quantity <= VENDORS + 1; quantity++)
+	{
+		SourcingLine line = {quantity, 0, VENDORS};
+		int          expected = quantity <= VENDORS ? quantity : -1;
+
+		assert_int_equal(
+			sourcing_choose(SOURCING_FEWEST_VENDORS, false, &no_limit, &line, 1, offers, picks),
+			expected);
+		assert_int_equal(
+			sourcing_choose(SOURCING_FEWEST_VENDORS, true, &no_limit, &line, 1, offers, picks),
+			quantity <= VENDORS ? quantity : VENDORS);
+	}
+}
+
 /* nlines lines, each offered by nvendors vendors: line i by vendor v with (i + v) % 7 units. */
 static int
 choose_of_many(int nlines, int nvendors, int64_t quantity, int64_t *effort)
@@ -609,6 +637,7 @@ main(void)
 		cmocka_unit_test(says_which_line_fails),
 		cmocka_unit_test(a_limit_takes_the_best_set_of_vendors),
 		cmocka_unit_test(many_vendors_are_chosen_greedily),
+		cmocka_unit_test(without_a_limit_nothing_is_refused_for_its_vendors),
 		cmocka_unit_test(the_search_is_bounded),
 		cmocka_unit_test(the_best_set_is_found_while_it_may_be_looked_for),
 		cmocka_unit_test(strategies_have_names),

@@ -12,7 +12,8 @@
 extern int64 *low_stock_before(const StockRows *stock);
 
 /* low_stock_add_events tells of the products that have fallen to their threshold since. All offers
- * of each are locked, but of those that somebody else has locked, of which nothing is told. */
+ * of each that units are taken of are locked, but of those that somebody else has locked, of which
+ * nothing is told. */
 extern void low_stock_add_events(EventBatch *events, const StockRows *stock,
 								 const int64 *available_before);
 

@@ -188,12 +188,13 @@ sort_picks(SourcingPick *picks, int npicks)
 }
 
 static void
-unknown_product(OrderRequest *request, int line, const char *product_id)
+unknown_product(OrderRequest *request, const OrderLine *line, const char *product_id)
 {
-	request_error(
-		request, ERRCODE_OA_UNKNOWN_PRODUCT, psprintf("unknown product \"%s\"", product_id),
-		pstrdup("No vendor's feed has had it yet."),
-		request->is_one_line ? pstrdup("productId") : psprintf("products[%d].productId", line));
+	request_error(request, ERRCODE_OA_UNKNOWN_PRODUCT,
+				  psprintf("unknown product \"%s\"", product_id),
+				  pstrdup("No vendor's feed has had it yet."),
+				  request->is_one_line ? pstrdup(line->field)
+									   : psprintf("products[%d].%s", line->given_as, line->field));
 }
 
 /* Chooses and takes the stock of one request, or gives it its error. */
@@ -214,7 +215,8 @@ source_request(Placement *placement, int request_index)
 
 		if (!product->is_known)
 		{
-			unknown_product(request, i, batch->product_ids[request->lines[i].product]);
+			unknown_product(request, &request->lines[i],
+							batch->product_ids[request->lines[i].product]);
 			return;
 		}
 		if (product->is_busy)

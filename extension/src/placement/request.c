@@ -81,26 +81,34 @@ parse_quantity(OrderRequest *request, const JsonbValue *value, const char *field
 	return quantity;
 }
 
+/* One product and quantity. The object may be a line of "products" or the request itself. */
+typedef struct LineFields
+{
+	char       *product_id;
+	const char *product_field; /* its name; NULL: it was not given */
+	int64       quantity;
+	bool        has_quantity;
+} LineFields;
+
 /* Adds a line, or its quantity to the line that already has its product. */
 static void
-add_line(RequestBatch *batch, int request_index, char *product_id, int64 quantity)
+add_line(RequestBatch *batch, int request_index, const LineFields *fields)
 {
 	OrderRequest    *request = &batch->requests[request_index];
-	InternedProduct *product = request_batch_intern(batch, product_id);
+	InternedProduct *product = request_batch_intern(batch, fields->product_id);
 
 	if (product->seen_request != request_index)
 	{
 		product->seen_request = request_index;
 		product->seen_line = request->nlines;
-		request->lines[request->nlines].product = product->index;
-		request->lines[request->nlines].quantity = quantity;
-		request->nlines++;
+		request->lines[request->nlines++] = (OrderLine){
+			product->index, fields->quantity, request->line_being_read - 1, fields->product_field};
 	}
 	else
 	{
 		OrderLine *line = &request->lines[product->seen_line];
 
-		line->quantity += quantity;
+		line->quantity += fields->quantity;
 		if (line->quantity > QUANTITY_MAX)
 			malformed(request, "quantity",
 					  psprintf("adds up to more than " INT64_FORMAT
@@ -108,15 +116,6 @@ add_line(RequestBatch *batch, int request_index, char *product_id, int64 quantit
 							   QUANTITY_MAX));
 	}
 }
-
-/* One product and quantity. The object may be a line of "products" or the request itself. */
-typedef struct LineFields
-{
-	char *product_id;
-	bool  has_product_id;
-	int64 quantity;
-	bool  has_quantity;
-} LineFields;
 
 /* True if the key is a line's; then it has been read, well or with an error. */
 static bool
@@ -129,9 +128,9 @@ parse_line_field(OrderRequest *request, LineFields *fields, const JsonbValue *ke
 	{
 		const char *field = is_product_id ? "productId" : "vendorProductId";
 
-		if (fields->has_product_id)
+		if (fields->product_field != NULL)
 			malformed(request, field, "is given beside productId, which means the same");
-		fields->has_product_id = true;
+		fields->product_field = field;
 		fields->product_id = parse_text(request, value, field, ID_CHARS_MAX, false);
 		return true;
 	}
@@ -149,12 +148,12 @@ finish_line(RequestBatch *batch, int request_index, const LineFields *fields)
 {
 	OrderRequest *request = &batch->requests[request_index];
 
-	if (!fields->has_product_id)
+	if (fields->product_field == NULL)
 		malformed(request, "productId", "is missing");
 	else if (!fields->has_quantity)
 		malformed(request, "quantity", "is missing");
 	if (request->error == NULL)
-		add_line(batch, request_index, fields->product_id, fields->quantity);
+		add_line(batch, request_index, fields);
 }
 
 static void
@@ -380,10 +379,10 @@ parse_request(RequestBatch *batch, int request_index, JsonbContainer *object)
 			return;
 	}
 
-	if (has_products && (fields.has_product_id || fields.has_quantity))
-		malformed(request, fields.has_product_id ? "productId" : "quantity",
+	if (has_products && (fields.product_field != NULL || fields.has_quantity))
+		malformed(request, fields.product_field != NULL ? fields.product_field : "quantity",
 				  "is given beside products");
-	else if (!has_products && !fields.has_product_id && !fields.has_quantity)
+	else if (!has_products && fields.product_field == NULL && !fields.has_quantity)
 		malformed(request, "products", "is missing");
 	else if (!has_products)
 	{

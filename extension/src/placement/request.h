@@ -29,8 +29,10 @@ typedef struct RequestError
 /* One line; lines of one product have been added up. */
 typedef struct OrderLine
 {
-	int   product; /* index into RequestBatch.product_ids */
-	int64 quantity;
+	int         product; /* index into RequestBatch.product_ids */
+	int64       quantity;
+	int         given_as; /* the first of them in the caller's products */
+	const char *field;    /* the name that its product has there */
 } OrderLine;
 
 typedef struct OrderRequest

@@ -363,6 +363,16 @@ serve_from_set(SourcingStrategy strategy, bool allow_partial, const SourcingLimi
 																 : SOURCING_TOO_MANY_VENDORS;
 }
 
+static int64_t
+units_of(const SourcingPick *picks, int npicks)
+{
+	int64_t units = 0;
+
+	for (int p = 0; p < npicks; p++)
+		units += picks[p].quantity;
+	return units;
+}
+
 int
 sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLimit *limit,
 				const SourcingLine *lines, int nlines, const SourcingOffer *offers,
@@ -372,6 +382,7 @@ sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLim
 	int  room = limit->max_vendors > 0 ? limit->max_vendors - limit->nused : VENDORS_MAX;
 	int  outcome = serve_lines(is_fewest ? SOURCING_CHEAPEST : strategy, allow_partial, NULL, lines,
 							  nlines, offers, picks);
+	int64_t units;
 
 	if (outcome < 0)
 		return outcome; /* no set of vendors can do what all of them cannot */
@@ -380,6 +391,12 @@ sourcing_choose(SourcingStrategy strategy, bool allow_partial, const SourcingLim
 	/* fewest: all of it from one vendor, the cheapest that can; no set is smaller */
 	if (count_new_vendors(limit, offers, picks, outcome) <= (is_fewest ? 1 - limit->nused : room))
 		return outcome;
-	return serve_from_set(strategy, allow_partial, limit, room < 0 ? 0 : room, lines, nlines,
-						  offers, picks);
+	units = units_of(picks, outcome);
+	outcome = serve_from_set(strategy, allow_partial, limit, room < 0 ? 0 : room, lines, nlines,
+							 offers, picks);
+	/* a set has no room for all vendors: where any number will do, nothing is refused for that */
+	if (limit->max_vendors == 0 && outcome != SOURCING_NOT_NOW &&
+		(outcome < 0 || units_of(picks, outcome) < units))
+		outcome = serve_lines(SOURCING_CHEAPEST, allow_partial, NULL, lines, nlines, offers, picks);
+	return outcome;
 }

@@ -229,9 +229,18 @@ order_has_rejection(const SettledOrder *order)
 	return false;
 }
 
+/* May the settlement change the stock of the hold? What was rejected or released before keeps
+ * nothing that an order lets go of when it is closed. */
+static bool
+may_move_stock(const SettledOrder *order, const Hold *hold, bool rejection)
+{
+	return rejection || hold->new_status != HOLD_UNCHANGED ||
+		   (order->new_status != ORDER_UNCHANGED && hold_is_kept(hold));
+}
+
 /*
  * Every stock row the settlement may change: those of the holds that change, of
- * all holds of an order that is closed, and, where a vendor has rejected, all
+ * all that an order keeps which is closed, and, where a vendor has rejected, all
  * offers of all products of the order, because it will be sourced anew or let
  * go of all of them.
  */
@@ -252,18 +261,15 @@ settlement_lock_stock(const Settlement *settlement, bool *has_all_offers)
 		*has_all_offers |= rejection;
 		for (int h = 0; h < order->nholds; h++)
 		{
-			if (order->holds[h].new_status == HOLD_UNCHANGED &&
-				order->new_status == ORDER_UNCHANGED && !rejection)
+			if (!may_move_stock(order, &order->holds[h], rejection))
 				continue;
 			product_ids[count] = order->holds[h].product_id;
-			vendor_ids[count] = order->holds[h].vendor_id;
+			vendor_ids[count] = rejection ? NULL : order->holds[h].vendor_id;
 			settled[count] = order->holds[h].status == HOLD_OPEN ? order->holds[h].quantity : 0;
 			count++;
 		}
 	}
-	return *has_all_offers
-			   ? stock_lock_offers(product_ids, count, settlement->skip_locked)
-			   : stock_lock_rows(product_ids, vendor_ids, settled, count, settlement->skip_locked);
+	return stock_lock_rows(product_ids, vendor_ids, settled, count, settlement->skip_locked);
 }
 
 /* Would the settlement of the order change, or have to look at, stock that another transaction has
@@ -277,8 +283,7 @@ needs_busy_stock(const SettledOrder *order, const StockRows *stock)
 	{
 		const Hold *hold = &order->holds[i];
 
-		if (hold->new_status == HOLD_UNCHANGED && order->new_status == ORDER_UNCHANGED &&
-			!rejection)
+		if (!may_move_stock(order, hold, rejection))
 			continue;
 		if (stock_is_busy(stock, hold->product_id, rejection ? NULL : hold->vendor_id))
 			return true;

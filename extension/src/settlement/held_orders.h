@@ -98,8 +98,8 @@ extern bool order_has_rejection(const SettledOrder *order);
 extern bool order_keeps_a_hold(const SettledOrder *order);
 extern bool hold_is_kept(const Hold *hold);
 
-/* settlement_lock_stock locks every stock row that the settlement may change; *has_all_offers: with
- * all other offers of their products. */
+/* settlement_lock_stock locks every stock row that the settlement may change; *has_all_offers: of
+ * some products, which may be sourced anew, all rows. */
 extern StockRows *settlement_lock_stock(const Settlement *settlement, bool *has_all_offers);
 
 /* settlement_set_busy_aside sets aside the orders that need stock which another transaction has

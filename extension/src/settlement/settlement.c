@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "outbox/low_stock.h"
 #include "settlement/resourcing.h"
+#include "store/array.h"
 #include "store/rows.h"
 #include "store/tables.h"
 #include "store/trigger.h"
@@ -252,7 +253,7 @@ settle(Settlement *settlement)
 		bulk_end(new_holds);
 	stock_write_changes(stock, settled_at);
 	write_holds(settlement, settled_at);
-	if (has_all_offers)
+	if (has_all_offers) /* of products whose rows are not all locked nothing is taken */
 		low_stock_add_events(settlement->events, stock, available_before);
 	add_closing_events(settlement);
 	outbox_write(settlement->events);
@@ -287,7 +288,11 @@ settlement_touch_orders(Settlement *settlement)
 static bool
 is_pending(TupleTableSlot *order)
 {
-	return order_status_by_name(row_text(order, ORDERS_COLUMN_STATUS)) == ORDER_PENDING;
+	char *status = row_text(order, ORDERS_COLUMN_STATUS);
+	bool  pending = order_status_by_name(status) == ORDER_PENDING;
+
+	pfree(status); /* the statement may have changed all orders that there are */
+	return pending;
 }
 
 /* The ids of the orders that were pending before the statement and are not any more. */
@@ -297,8 +302,8 @@ closed_order_ids(TriggerData *trigger, int *count)
 	TupleDesc       desc = RelationGetDescr(trigger->tg_relation);
 	TupleTableSlot *old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	TupleTableSlot *new = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	int64  nrows = tuplestore_tuple_count(trigger->tg_newtable);
-	int64 *order_ids = palloc(sizeof(int64) * Max(nrows, 1));
+	int    room = 8;
+	int64 *order_ids = palloc(sizeof(int64) * room);
 
 	*count = 0;
 	tuplestore_rescan(trigger->tg_oldtable);
@@ -306,8 +311,10 @@ closed_order_ids(TriggerData *trigger, int *count)
 	while (tuplestore_gettupleslot(trigger->tg_oldtable, true, false, old) &&
 		   tuplestore_gettupleslot(trigger->tg_newtable, true, false, new))
 	{
-		if (is_pending(old) && !is_pending(new))
-			order_ids[(*count)++] = DatumGetInt64(row_column(new, ORDERS_COLUMN_ORDER_ID));
+		if (!is_pending(old) || is_pending(new))
+			continue;
+		order_ids = array_with_room(order_ids, *count, &room, sizeof(int64));
+		order_ids[(*count)++] = DatumGetInt64(row_column(new, ORDERS_COLUMN_ORDER_ID));
 	}
 	ExecDropSingleTupleTableSlot(old);
 	ExecDropSingleTupleTableSlot(new);

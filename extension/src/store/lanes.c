@@ -203,6 +203,21 @@ bring_in(StockRow *row, Lane *lanes, int count, bool with_free)
 	write_row(row);
 }
 
+/* Only who has locked the row gives its lanes more. */
+bool
+lanes_have_free(const StockRow *row)
+{
+	RowScan         scan;
+	TupleTableSlot *slot;
+	bool            have_free = false;
+
+	scan_lanes(&scan, row, false);
+	while (!have_free && (slot = row_scan_next(&scan)) != NULL)
+		have_free = free_of(slot) > 0;
+	scan_lanes_end(&scan);
+	return have_free;
+}
+
 bool
 lanes_fold(StockRow *row, bool skip_locked)
 {

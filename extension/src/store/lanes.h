@@ -53,6 +53,10 @@ extern bool lanes_fold(StockRow *row, bool skip_locked);
 extern bool lanes_gather(StockRow *row, int64 units, bool skip_locked);
 extern void lanes_refill(StockRow *row, int64 each);
 
+/* lanes_have_free: have the lanes of a locked stock row units that may be sold, or that others have
+ * taken, who may not commit? */
+extern bool lanes_have_free(const StockRow *row);
+
 /* lanes_write adds to the units that a lane's row has reserved. */
 extern void lanes_write(RowUpdate *update, const StockRow *row);
 

@@ -91,7 +91,8 @@ typedef struct StockDemand
  *
  * stock_lock_rows locks the rows of the (product, vendor) pairs. "settled" is how many reserved
  * units of each are to be settled at most: those are brought in from the lanes; NULL: everything
- * is.
+ * is. A pair whose vendor is NULL is all rows of the product, with everything that their lanes
+ * have.
  *
  * All block on rows that another transaction has locked, unless skip_locked, and must be
  * the only lock on stock that a transaction takes in one go. Unknown ones are left out.

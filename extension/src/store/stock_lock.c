@@ -178,9 +178,18 @@ fold(Locking *locking, StockRow *row)
 	stock_set_offer(locking->rows, row);
 }
 
+/* May an order find something in the row's lanes? Who settles looks for what they have reserved,
+ * too. */
+static bool
+is_worth_folding(const StockRow *row, const StockDemand *demand)
+{
+	return row->in_lanes > 0 && (demand->quantity == PG_INT64_MAX || lanes_have_free(row));
+}
+
 /*
  * So that what the product's rows have is enough for the demand, and for none of them to fall to
- * its threshold; else all is told.
+ * its threshold; else all is told. Nothing is written for an order that will be refused all the
+ * same: a sold-out product has many of those.
  */
 static void
 fold_what_is_needed(Locking *locking, int first, const StockDemand *demand)
@@ -193,7 +202,7 @@ fold_what_is_needed(Locking *locking, int first, const StockDemand *demand)
 					 stock->rows[i].free - kept_in_row(&stock->rows[i]) < demand->quantity;
 	for (int i = first; i < stock->nrows && needs_all; i++)
 	{
-		if (stock->rows[i].in_lanes > 0)
+		if (is_worth_folding(&stock->rows[i], demand))
 			fold(locking, &stock->rows[i]);
 	}
 }
@@ -311,35 +320,108 @@ stock_lock_offers(const char **product_ids, int count, bool skip_locked)
 
 /* ---------- pairs ---------- */
 
+/* Of a product at a vendor; NULL: at all of them, and then "settled" says nothing. */
 typedef struct StockPair
 {
 	StockKey key;
 	int64    settled;
 } StockPair;
 
+/* By product, then by vendor, no vendor first. */
 static int
 compare_pairs(const void *a, const void *b)
 {
-	return stock_compare_keys(&((const StockPair *) a)->key, &((const StockPair *) b)->key);
+	const StockKey *left = &((const StockPair *) a)->key;
+	const StockKey *right = &((const StockPair *) b)->key;
+	int             order = strcmp(left->product_id, right->product_id);
+
+	if (order != 0)
+		return order;
+	if (left->vendor_id == NULL || right->vendor_id == NULL)
+		return (left->vendor_id != NULL) - (right->vendor_id != NULL);
+	return strcmp(left->vendor_id, right->vendor_id);
 }
 
-/* The nth pair. */
+/* The row that is found, with what is wanted of its lanes. */
 static void
-lock_pair(Locking *locking, const StockPair *pair, int n)
+lock_found(Locking *locking, int64 settled)
 {
 	StockRows *stock = locking->rows;
 	int        first = stock->nrows;
 
-	row_scan_find_located(&locking->stock, n);
-	if (row_scan_next(&locking->stock) == NULL)
-		return;
 	(void) locking_lock_row(locking);
 	if (stock->nrows == first || stock->rows[first].in_lanes == 0)
 		return;
-	if (pair->settled < 0)
+	if (settled < 0)
 		fold(locking, &stock->rows[first]);
-	else if (!lanes_gather(&stock->rows[first], pair->settled, locking->skip_locked))
-		locking_add_busy(locking, pair->key.product_id, pair->key.vendor_id);
+	else if (!lanes_gather(&stock->rows[first], settled, locking->skip_locked))
+		locking_add_busy(locking, stock->rows[first].product_id, stock->rows[first].vendor_id);
+}
+
+static void
+lock_pairs(Locking *locking, const StockPair *pairs, int npairs)
+{
+	Datum *keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * 2 * Max(npairs, 1));
+
+	for (int i = 0; i < npairs; i++)
+	{
+		keys[2 * i] = CStringGetTextDatum(pairs[i].key.product_id);
+		keys[2 * i + 1] = CStringGetTextDatum(pairs[i].key.vendor_id);
+	}
+	row_scan_locate(&locking->stock, keys, 2, npairs, F_TEXTEQ);
+	for (int i = 0; i < npairs; i++)
+	{
+		row_scan_find_located(&locking->stock, i);
+		if (row_scan_next(&locking->stock) != NULL)
+			lock_found(locking, pairs[i].settled);
+	}
+}
+
+/* Those of one product, whose first row is found. */
+static void
+lock_pairs_of_product(Locking *locking, const StockPair *pairs, int npairs)
+{
+	RowScan *scan = &locking->stock;
+	bool     is_whole = pairs[0].key.vendor_id == NULL;
+
+	do
+	{
+		StockPair        here = {{pairs[0].key.product_id, NULL}, -1};
+		const StockPair *pair = &here;
+
+		if (!is_whole)
+		{
+			here.key.vendor_id = row_text(scan->found, STOCK_COLUMN_VENDOR_ID);
+			pair = bsearch(&here, pairs, npairs, sizeof(StockPair), compare_pairs);
+		}
+		if (pair != NULL)
+			lock_found(locking, pair->settled);
+	} while (row_scan_next(scan) != NULL);
+}
+
+/* Product by product, because of some all rows are wanted. */
+static void
+lock_products(Locking *locking, const StockPair *pairs, int npairs)
+{
+	Datum *keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * npairs);
+	int   *firsts = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * (npairs + 1));
+	int    nproducts = 0;
+
+	for (int i = 0; i < npairs; i++)
+	{
+		if (i > 0 && strcmp(pairs[i - 1].key.product_id, pairs[i].key.product_id) == 0)
+			continue;
+		keys[nproducts] = CStringGetTextDatum(pairs[i].key.product_id);
+		firsts[nproducts++] = i;
+	}
+	firsts[nproducts] = npairs;
+	row_scan_locate(&locking->stock, keys, 1, nproducts, F_TEXTEQ);
+	for (int i = 0; i < nproducts; i++)
+	{
+		row_scan_find_located(&locking->stock, i);
+		if (row_scan_next(&locking->stock) != NULL)
+			lock_pairs_of_product(locking, &pairs[firsts[i]], firsts[i + 1] - firsts[i]);
+	}
 }
 
 StockRows *
@@ -348,12 +430,15 @@ stock_lock_rows(const char **product_ids, const char **vendor_ids, const int64 *
 {
 	StockPair *pairs =
 		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(StockPair) * Max(count, 1));
-	Datum  *keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * 2 * Max(count, 1));
 	int     npairs = 0;
+	bool    has_whole = false;
 	Locking locking;
 
 	for (int i = 0; i < count; i++)
+	{
 		pairs[i] = (StockPair){{product_ids[i], vendor_ids[i]}, settled ? settled[i] : -1};
+		has_whole |= vendor_ids[i] == NULL;
+	}
 	qsort(pairs, count, sizeof(StockPair), compare_pairs);
 	for (int i = 0; i < count; i++)
 	{
@@ -362,14 +447,10 @@ stock_lock_rows(const char **product_ids, const char **vendor_ids, const int64 *
 		else
 			pairs[npairs++] = pairs[i];
 	}
-	for (int i = 0; i < npairs; i++)
-	{
-		keys[2 * i] = CStringGetTextDatum(pairs[i].key.product_id);
-		keys[2 * i + 1] = CStringGetTextDatum(pairs[i].key.vendor_id);
-	}
 	locking_begin(&locking, npairs, skip_locked);
-	row_scan_locate(&locking.stock, keys, 2, npairs, F_TEXTEQ);
-	for (int i = 0; i < npairs; i++)
-		lock_pair(&locking, &pairs[i], i);
+	if (has_whole)
+		lock_products(&locking, pairs, npairs);
+	else
+		lock_pairs(&locking, pairs, npairs);
 	return locking_end(&locking);
 }

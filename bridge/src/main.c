@@ -33,18 +33,19 @@
 #include "sync/feed_headers.h"
 #include "sync/sync.h"
 
-#define READ_THREADS     2
-#define CHANGE_THREADS   2
-#define LIST_THREADS     2
-#define SYNC_THREADS     4   /* so many vendors keep one waiting */
-#define READS_MAX        256 /* answered by one statement at most */
-#define LISTS_MAX        64
-#define QUERY_JOBS_MAX   1000
-#define LIST_JOBS_MAX    100
-#define THREADS_MAX      32
-#define REDRIVE_MAX      100000
-#define LAST_REQUESTS_MS 5000 /* for what clients have begun to send when we are told to stop */
-#define STOP_S           30   /* all but the wait for the requests that are under way */
+#define READ_THREADS       2
+#define CHANGE_THREADS     2
+#define LIST_THREADS       2
+#define SYNC_THREADS       4   /* so many vendors keep one waiting */
+#define READS_MAX          256 /* answered by one statement at most */
+#define LISTS_MAX          64
+#define QUERY_JOBS_MAX     1000
+#define LIST_JOBS_MAX      100
+#define THREADS_MAX        32
+#define REDRIVE_MAX        100000
+#define COMMAND_TIMEOUT_MS 600000 /* of a statement, which may look at all orders */
+#define LAST_REQUESTS_MS   5000   /* for what clients have begun to send when we are told to stop */
+#define STOP_S             30     /* all but the wait for the requests that are under way */
 
 static const char synopsis[] = "run | sync | status | redrive | check-config | doctor";
 static const char about[] =
@@ -395,6 +396,7 @@ print_value(const char *label, const char *sql, int nparams, const char *const *
 	bool      ok;
 
 	db_init(&db, config.database_url, "order-bridge", NULL);
+	db.timeout_ms = COMMAND_TIMEOUT_MS;
 	ok = db_connect(&db) && db_query(&db, label, sql, nparams, params, &result) == DB_OK;
 	if (ok)
 		printf("%s%s\n", label, PQgetvalue(result, 0, 0));
@@ -428,7 +430,6 @@ check_config(bool ok)
 	}
 	ok &= !wanted[ROLE_HTTP] || load_http_files();
 	ok &= load_feed_headers();
-	ok &= settings_can_read("FEED_CA_FILE", config.feed_ca_file);
 	if (ok)
 		puts("the settings are in order");
 	return ok ? EX_OK : EX_USAGE;

@@ -365,7 +365,16 @@ db_query(Db *db, const char *doing, const char *sql, int nparams, const char *co
 	}
 	if (*result == NULL)
 		*result = fake_texts(0, NULL); /* there is always something to be cleared */
+	if (fails || fake.outcome == DB_ERROR)
+		fake.now_ms += fake.is_locked ? fake.lock_ms : 0;
 	return fails ? DB_ERROR : fake.outcome;
+}
+
+bool
+db_is_locked_out(const PGresult *result)
+{
+	(void) result;
+	return fake.is_locked;
 }
 
 bool

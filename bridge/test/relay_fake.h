@@ -65,6 +65,8 @@ typedef struct Fake
 
 	/* the database */
 	bool        is_disconnected;
+	bool        is_locked; /* an error is somebody's lock */
+	int         lock_ms;   /* for which such a query waits */
 	DbOutcome   outcome;
 	PGresult   *answers[16]; /* to the next queries that have one */
 	int         nanswers;

@@ -243,24 +243,90 @@ what_no_queue_takes_is_parked(void **state)
 	add_page(relay, fake_keys(1, 4, FOUR));
 	add_page(relay, fake_keys(5, 4, FOUR));
 	fake_return(relay, "m99"); /* nobody's */
-	assert_int_equal(fake.nqueries, 0);
 	fake_return(relay, "m6");
+	assert_int_equal(fake.nqueries, 0); /* it may still be refused */
+	for (uint64_t tag = 1; tag <= 8; tag++)
+		fake_confirm(relay, tag, true);
+	assert_int_equal(fake_take_answers(relay), 8);
 	assert_ptr_equal(fake.sql, SQL_RELAY_PARK);
 	assert_string_equal(fake.params[0], "6");
 	assert_string_equal(fake.params[1], "312");
 	assert_string_equal(fake.params[2], "NO_ROUTE");
 	assert_int_equal(fake.metrics[METRIC_EVENTS_RETURNED], 1);
-	for (uint64_t tag = 1; tag <= 8; tag++)
-		fake_confirm(relay, tag, true);
-	assert_int_equal(fake_take_answers(relay), 8);
 	assert_int_equal(fake.nsent, 8);
 	assert_int_equal(fake.metrics[METRIC_EVENTS_PUBLISHED], 7);
 
 	add_page(relay, fake_keys(9, 4, FOUR));
-	fake.outcome = DB_ERROR;
 	fake_return(relay, "m9");
-	assert_true(fake.is_disconnected); /* so its page is not done, whatever is acknowledged */
-	assert_int_equal(relay->pages[relay->first_page].events[0].state, EVENT_SENT);
+	for (uint64_t tag = 9; tag <= 12; tag++)
+		fake_confirm(relay, tag, true);
+	fake.outcome = DB_ERROR;
+	assert_false(relay_take_answers(relay, false, &(int){0}, &(bool){false}));
+	assert_true(fake.is_disconnected); /* its page is not done, whatever is acknowledged */
+	assert_int_equal(relay->npages, 1);
+}
+
+static void
+somebody_s_lock_on_what_is_parked_keeps_no_page_from_being_sent(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	add_page(relay, fake_keys(1, 4, FOUR));
+	fake_return(relay, "m2");
+	fake_return(relay, "m3");
+	for (uint64_t tag = 1; tag <= 4; tag++)
+		fake_confirm(relay, tag, true);
+	fake.outcome = DB_ERROR;
+	fake.is_locked = true;
+	fake.lock_ms = 200;
+	assert_int_equal(fake_take_answers(relay), 0);
+	assert_int_equal(fake.nqueries, 1); /* the other one is not tried, nor any for a while */
+	assert_int_equal(relay->aside_due_ms, fake.now_ms + 1000);
+	assert_false(fake.is_disconnected);
+	add_page(relay, fake_keys(5, 4, FOUR));
+	assert_int_equal(fake.nsent, 8);
+	for (uint64_t tag = 5; tag <= 8; tag++)
+		fake_confirm(relay, tag, true);
+	fake.now_ms += 999;
+	assert_int_equal(fake_take_answers(relay), 0);
+	assert_int_equal(fake.nqueries, 1);
+	fake.outcome = DB_OK;
+	fake.now_ms += 1;
+	assert_int_equal(fake_take_answers(relay), 8);
+	assert_int_equal(fake.nqueries, 3);
+	assert_int_equal(fake.metrics[METRIC_EVENTS_RETURNED], 2);
+	assert_int_equal(fake.metrics[METRIC_EVENTS_PUBLISHED], 6);
+}
+
+static void
+what_cannot_be_deferred_for_a_lock_is_sent_again(void **state)
+{
+	static const int pauses_ms[] = {900, 900, 300, 400, 1000};
+	Relay           *relay = fake_relay();
+
+	(void) state;
+	add_page(relay, fake_keys(1, 1, (const char *const[]){"full"}));
+	fake.outcome = DB_ERROR;
+	fake.is_locked = true;
+	fake.lock_ms = 200;
+	for (int nack = 1; nack <= 5; nack++)
+	{
+		fake_confirm(relay, (uint64_t) fake.nsent, false);
+		assert_int_equal(fake_take_answers(relay), 0);
+		/* once, and not again before its time */
+		assert_int_equal(fake.nqueries, nack >= 3);
+		fake.now_ms += pauses_ms[nack - 1];
+		if (nack < 5)
+			assert_int_equal(fake_take_answers(relay), 0);
+		assert_int_equal(fake.nsent, nack < 5 ? nack + 1 : 5);
+	}
+	assert_false(fake.is_disconnected);
+	fake.outcome = DB_OK;
+	assert_int_equal(fake_take_answers(relay), 0);
+	fake_confirm(relay, (uint64_t) fake.nsent, false);
+	assert_int_equal(fake_take_answers(relay), 1);
+	assert_ptr_equal(fake.sql, SQL_RELAY_DEFER);
 }
 
 static void
@@ -274,11 +340,11 @@ our_own_queue_is_declared_anew(void **state)
 	add_page(relay, fake_keys(1, 4, keys));
 	for (int i = 0; i < 4; i++)
 		fake_return(relay, (const char *const[]){"m1", "m2", "m3", "m4"}[i]);
-	assert_int_equal(fake.nqueries, 2); /* the second and the third are nothing of ours */
 	for (uint64_t tag = 1; tag <= 4; tag++)
 		fake_confirm(relay, tag, true);
 	assert_int_equal(relay->pages[0].refused, 2);
 	assert_int_equal(fake_take_answers(relay), 0);
+	assert_int_equal(fake.nqueries, 2); /* the second and the third are nothing of ours */
 	assert_int_equal(fake.declared, 0);
 	fake.now_ms += 50;
 	assert_int_equal(fake_take_answers(relay), 0);
@@ -287,10 +353,10 @@ our_own_queue_is_declared_anew(void **state)
 	assert_string_equal(fake.sent[4].message_id, "m1");
 	/* once more, and it is parked as any other */
 	fake_return(relay, "m1");
-	assert_string_equal(fake.params[0], "1");
 	fake_confirm(relay, 5, true);
 	fake_confirm(relay, 6, true);
 	assert_int_equal(fake_take_answers(relay), 4);
+	assert_string_equal(fake.params[0], "1");
 	assert_int_equal(fake.metrics[METRIC_EVENTS_NACKED], 0);
 }
 
@@ -481,6 +547,8 @@ main(void)
 		cmocka_unit_test(what_is_refused_is_sent_again_after_a_while),
 		cmocka_unit_test(what_is_refused_over_and_over_is_deferred),
 		cmocka_unit_test(what_no_queue_takes_is_parked),
+		cmocka_unit_test(somebody_s_lock_on_what_is_parked_keeps_no_page_from_being_sent),
+		cmocka_unit_test(what_cannot_be_deferred_for_a_lock_is_sent_again),
 		cmocka_unit_test(our_own_queue_is_declared_anew),
 		cmocka_unit_test(a_broker_that_cannot_be_told_ends_it),
 		cmocka_unit_test(the_queue_is_bound_again_four_times_a_second),

@@ -58,11 +58,17 @@ deferred_events_are_asked_for_when_they_are_due(void **state)
 	relay->may_have_deferred = true;
 	fake.now_ms += 1000;
 	fake.outcome = DB_ERROR; /* somebody's lock on them holds up no others */
+	fake.is_locked = true;
+	fake.lock_ms = 2000;
 	assert_true(relay_send_deferred(relay));
 	assert_ptr_equal(fake.sql, SQL_RELAY_DEFERRED);
 	assert_string_equal(fake.params[0], "100");
 	assert_string_equal(fake.params[1], "1000");
-	fake.now_ms += 1000;
+	fake.nqueries = 0;
+	fake.now_ms += 19999;
+	assert_true(relay_send_deferred(relay));
+	assert_int_equal(fake.nqueries, 0);
+	fake.now_ms += 1001;
 	fake.outcome = DB_LOST;
 	assert_false(relay_send_deferred(relay));
 }

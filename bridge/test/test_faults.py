@@ -354,7 +354,8 @@ def test_sigterm_finishes_and_exits_0(world):
 def test_bad_settings_are_refused_by_name(world):
     for words, name in ((["run", "--port=0"], "--port"), (["run", "--roles=http,cook"], "cook"), (["run", "--relay-window=x"], "--relay-window"),
                         (["run", "--nonsense=1"], "nonsense"), (["dance"], "dance"), ([], "say what to do"),
-                        (["run", "--roles=,"], "ROLES"), (["run", "--config=/"], "/ cannot be read")):
+                        (["run", "--roles=,"], "ROLES"), (["run", "--config=/"], "/ cannot be read"), (["run", "--feed-ca-file=/none"], "FEED_CA_FILE"),
+                        *((["run", f"--database-url={url}"], "DATABASE_URL") for url in (" ", "localhost:5432/shop", "bridge@db", "http://db/shop"))):
         result = world.command(*words)
         assert result.returncode == 64 and name in result.stderr, words
     assert world.command("--help").returncode == 0

@@ -192,6 +192,7 @@ def test_openapi_describes_every_route_and_real_answers(shop):
             check_schema(response["content"][kind].get("schema", {}), answer.json(), document, f"{method} {path} {answer.status_code}")
         return answer
 
+    shop.db.execute("""SELECT order_aggregator.sync_vendor_stock('a', '[{"id": "x", "quantity": 1000000, "price": 1}, {"id": "unpriced", "quantity": 1}]')""")
     assert check("POST", "/order", "/order", json=ORDER).status_code == 201
     assert check("POST", "/order", "/order", json={"productId": "x", "quantity": 0}).status_code == 400
     assert check("POST", "/order", "/order", json={"productId": "nope", "quantity": 1}).status_code == 404
@@ -201,7 +202,7 @@ def test_openapi_describes_every_route_and_real_answers(shop):
     assert check("GET", "/order/99", "/order/{id}").status_code == 404
     assert check("POST", "/order/1/cancel", "/order/{id}/cancel").status_code == 200
     assert check("POST", "/order/1/cancel", "/order/{id}/cancel").status_code == 409
-    for path, template in (("/products", "/products"), ("/products/x", "/products/{id}"), ("/vendors", "/vendors"), ("/healthz", "/healthz"),
+    for path, template in (("/products", "/products"), ("/products/x", "/products/{id}"), ("/products/unpriced", "/products/{id}"), ("/vendors", "/vendors"), ("/healthz", "/healthz"),
                            ("/readyz", "/readyz"), ("/metrics", "/metrics"), ("/vendorSync", "/vendorSync")):
         assert check("GET", path, template).status_code == 200
     assert check("POST", "/vendors/sync", "/vendors/sync").status_code == 200

@@ -97,6 +97,23 @@ def test_a_table_that_is_locked_makes_the_role_not_ready_until_it_goes_on(world)
     wait_until(lambda: world.statuses() == {"confirmed": 5} and ready(bridge) == 200, what="the role to go on")
 
 
+def test_a_reply_that_ends_its_server_process_each_time_holds_up_no_other(world):
+    world.stock(a={"x": 100})
+    assert world.place(20) == 20
+    world.db.execute("""CREATE FUNCTION public.ends(bigint, text) RETURNS boolean LANGUAGE plpgsql AS
+                        $$ BEGIN PERFORM pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()), pg_catalog.pg_sleep(60) WHERE $1 = 7 AND $2 <> 'pending';
+                        RETURN true; END $$""")
+    world.db.execute("ALTER TABLE order_aggregator.orders ADD CONSTRAINT culprit CHECK (public.ends(order_id, status))")
+    world.ready_bridge("--roles=http,replies")
+    world.reply(*(answer(n) for n in range(1, 21)))
+    wait_until(lambda: world.statuses() == {"confirmed": 19, "pending": 1}, what="the others")
+    world.reply(json.dumps({"orderId": 99, "vendorId": "a", "attempt": 1, "status": "confirmed"}))
+    wait_until(lambda: world.depth("orders.replies.dead") == 1, what="a later one")
+    world.db.execute("ALTER TABLE order_aggregator.orders DROP CONSTRAINT culprit")
+    wait_until(lambda: world.statuses() == {"confirmed": 20}, what="the culprit, which is none any more")
+    world.consistent()
+
+
 # ---- housekeeping ----
 
 def test_expiry_goes_on_beside_stuck_orders_however_many(world):

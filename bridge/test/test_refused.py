@@ -98,6 +98,23 @@ def test_what_may_be_our_fault_is_sent_again_when_it_is_allowed(world, forbidden
     wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event") == 0, what="the end of the deferral")
 
 
+def test_somebody_s_lock_on_what_is_kept_aside_has_nothing_sent_twice(world):
+    world.stock(a={"x": 1000})
+    queue = world.listen("order.placed.a")
+    bridge = world.ready_bridge("--roles=http,relay")
+    with psycopg.connect(world.url) as other:
+        other.execute("LOCK TABLE order_aggregator.parked_event IN ACCESS EXCLUSIVE MODE")
+        world.db.execute("SELECT order_aggregator.publish_event('nobody.takes.it', '{}', mandatory => true)")
+        for _ in range(26):
+            assert world.place(5) == 5
+            time.sleep(0.2)     # in all longer than it is waited for
+        other.rollback()
+    wait_until(lambda: [key for key, _, _ in parked(world)] == ["nobody.takes.it"], what="it to be parked")
+    wait_until(world.relayed_all, what="the orders")
+    assert bridge.metric("reconnects_total") == 0 and world.depth(queue) == 130
+    world.consistent()
+
+
 def test_one_full_queue_holds_up_no_other_key(world):
     world.stock(a={"x": 2000})
     orders = world.listen("order.placed.a")
@@ -211,6 +228,7 @@ def test_replies_go_on_while_the_queue_of_the_dead_hangs(world):
         for n in range(1, 21):
             world.reply(f"not json {n}", json.dumps({"orderId": n, "vendorId": "a", "attempt": 1, "status": "confirmed"}))
             wait_until(lambda: world.statuses().get("confirmed") == n, what="the good one")
+            time.sleep(0.35)    # in all longer than from one count of the dead to the next
         assert requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 200
         wake_up()
         wait_until(lambda: world.depth("orders.replies.dead") == 500, what="the dead ones")

@@ -29,8 +29,11 @@ static const Description descriptions[METRIC_COUNT] = {
 							 "near INTAKE_MAX"},
 	[METRIC_LISTENERS] = {"listeners", "gauge", "Clients of GET /events.", "at LISTENERS_MAX"},
 	[METRIC_READS_ON_STANDBY] = {"reads_on_standby_total", "counter",
-								 "GET requests answered from READ_DATABASE_URL.",
-								 "not rising though it is set"},
+								 "GET requests answered from READ_DATABASE_URL.", NULL},
+	[METRIC_READS_ON_PRIMARY] = {"reads_on_primary_total", "counter",
+								 "GET requests that a standby could have answered, had the one of "
+								 "READ_DATABASE_URL been there and up to date.",
+								 "rising faster than reads_on_standby_total"},
 	[METRIC_ORDERS_PLACED] = {"orders_placed_total", "counter", "Orders placed over HTTP.", NULL},
 	[METRIC_ORDERS_REFUSED] = {"orders_refused_total", "counter",
 							   "Order requests over HTTP that were not served.", NULL},

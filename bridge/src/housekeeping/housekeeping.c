@@ -192,17 +192,24 @@ questions_waiting(void)
 static bool
 ask_again(const Task *task, Db *db)
 {
-	bool is_locked_out;
-	int  silent = config.ask_again_s > 0 ? count(db, "looking for silent vendors", SQL_HAS_SILENT,
-												 task->argument, &is_locked_out)
-										 : 0;
-	int  waiting;
+	static long long broker_due_ms;
+	long long        began_ms = monotonic_ms();
+	bool             is_locked_out;
+	int              silent;
+	int              waiting;
 
+	if (config.ask_again_s == 0 || began_ms < broker_due_ms)
+		return true;
+	silent =
+		count(db, "looking for silent vendors", SQL_HAS_SILENT, task->argument, &is_locked_out);
 	if (silent <= 0)
 		return silent == 0;
 	waiting = questions_waiting();
 	if (waiting == 0)
 		return run_statement(task, db);
+	/* one that hangs holds up the other tasks: for a tenth of the time, no more */
+	if (waiting < 0)
+		broker_due_ms = monotonic_ms() + 10 * (monotonic_ms() - began_ms);
 	log_debug("no vendor is asked again: %d questions wait unread (-1: the broker does not say)",
 			  waiting);
 	return true;

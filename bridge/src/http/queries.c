@@ -405,15 +405,14 @@ put_off(Intake *intake, Job *job)
 	job_free(job);
 }
 
-/* Where to ask for what only reads, the first time; else, and if in doubt, the database itself. */
-static Db *
-choose_database(Db *db, Standby *standby, const Job *jobs)
+/* Is a standby to be read from, and it only reads? */
+static bool
+is_for_standby(const Job *job)
 {
-	bool may_lag = jobs->query->together != QUERY_ALONE && jobs->tries == 0;
-
-	return may_lag && standby_is_up_to_date(standby, db) ? &standby->db : db;
+	return *config.read_database_url != '\0' && job->query->together != QUERY_ALONE;
 }
 
+/* What only reads is asked there the first time; else, and if in doubt, the database itself. */
 static Answered
 ask(Db *db, Standby *standby, Job *jobs)
 {
@@ -423,12 +422,15 @@ ask(Db *db, Standby *standby, Job *jobs)
 	/* see take() */
 	if (!db_is_alive(db) && (!stop_requested() || !db_connect(db)))
 		return ANSWER_LATER;
-	chosen = choose_database(db, standby, jobs);
+	chosen = is_for_standby(jobs) && jobs->tries == 0 && standby_is_up_to_date(standby, db)
+				 ? &standby->db
+				 : db;
 	answered = jobs->query->answer(chosen, jobs);
 	if (chosen != db)
 		standby_note(standby, answered == ANSWERED);
-	for (Job *job = jobs; job != NULL && chosen != db && answered == ANSWERED; job = job->next)
-		metric_add(METRIC_READS_ON_STANDBY, 1);
+	for (Job *job = jobs; job != NULL && answered == ANSWERED && is_for_standby(job);
+		 job = job->next)
+		metric_add(chosen != db ? METRIC_READS_ON_STANDBY : METRIC_READS_ON_PRIMARY, 1);
 	return answered;
 }
 

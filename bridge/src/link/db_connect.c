@@ -356,7 +356,8 @@ db_url_complaint(const char *url)
 	PQconninfoOption *options;
 
 	if (strstr(url, "://") == NULL && strchr(url, '=') == NULL)
-		return NULL; /* the name of a database */
+		return strpbrk(url, " \t\n:/@") == NULL ? NULL /* the name of a database */
+												: "it begins with no postgresql://, and is no name";
 	if (has_bare_at(url))
 		return "an @ in a user or password must be written %40";
 	options = PQconninfoParse(url, &error);

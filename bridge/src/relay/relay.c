@@ -24,11 +24,12 @@
 #include "link/statements.h"
 #include "relay/relay_state.h"
 
-#define STANDBY_POLL_MS 1000
-#define TRIALS_POLL_MS  100
-#define NAP_MS_MIN      2
-#define NAP_MS_MAX      200
-#define NOTE_MS         5000
+#define STANDBY_POLL_MS    1000
+#define ALL_HAVE_LOOKED_MS (STANDBY_POLL_MS * 3 / 2)
+#define TRIALS_POLL_MS     100
+#define NAP_MS_MIN         2
+#define NAP_MS_MAX         200
+#define NOTE_MS            5000
 #define TIMEOUT_MS                                                                                 \
 	20000 /* of a statement: pages are small, and another relay is to take over from one that      \
 			 hangs */
@@ -200,10 +201,20 @@ connect_database(Relay *relay)
 	return !stop_requested();
 }
 
+/* Without a broker so long that another relay, which may reach it, finds the lock free. */
+static int
+pause_ms(Relay *relay, bool has_broker)
+{
+	int pause = backoff_next(&relay->backoff);
+
+	return has_broker || pause > ALL_HAVE_LOOKED_MS ? pause : ALL_HAVE_LOOKED_MS;
+}
+
 void *
 relay_run(void *unused)
 {
 	Relay *relay = calloc(1, sizeof(Relay));
+	bool   has_broker;
 
 	(void) unused;
 	assert(relay != NULL);
@@ -228,7 +239,8 @@ relay_run(void *unused)
 			stop_wait_ms(STANDBY_POLL_MS);
 			continue;
 		}
-		if (connect_broker(relay) && relay_acquire(relay) && relay_execute_verdict(relay))
+		has_broker = connect_broker(relay);
+		if (has_broker && relay_acquire(relay) && relay_execute_verdict(relay))
 			lead(relay);
 		relay_end_trials(relay);
 		role_set_ready(ROLE_RELAY, false);
@@ -236,7 +248,7 @@ relay_run(void *unused)
 		if (!stop_requested())
 		{
 			metric_add(METRIC_RECONNECTS, 1);
-			stop_wait_ms(backoff_next(&relay->backoff));
+			stop_wait_ms(pause_ms(relay, has_broker));
 		}
 	}
 	broker_close(relay->broker);

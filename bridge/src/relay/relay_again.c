@@ -15,38 +15,71 @@
 #define STOP_MS_MAX   5000 /* for the broker's answers once a stop is requested */
 #define FULL_WORDS    "RabbitMQ does not take it: a queue is full"
 
-/* Keeps aside those that the broker goes on refusing, so that they hold up no others. */
-static bool
-defer_refused(Relay *relay, Page *page)
+/* Which events of a page the broker goes on refusing. */
+typedef struct Refused
 {
-	int64_t *event_ids = calloc((size_t) page->count, sizeof(int64_t));
-	int      count = 0;
-	bool     others_were_taken = false;
-	bool     ok = event_ids != NULL;
+	int     *events;
+	int64_t *event_ids;
+	int      count;
+	bool     others_were_taken;
+} Refused;
 
-	for (int i = 0; ok && i < page->count; i++)
+static void
+find_refused(Relay *relay, const Page *page, Refused *refused)
+{
+	for (int i = 0; i < page->count; i++)
 	{
-		const char *routing_key = event_column(page, i, COLUMN_ROUTING_KEY);
-		PageEvent  *event = &page->events[i];
+		const char      *routing_key = event_column(page, i, COLUMN_ROUTING_KEY);
+		const PageEvent *event = &page->events[i];
 
-		others_were_taken |= page->is_deferred && event->state == EVENT_DONE && event->nacks == 0;
+		refused->others_were_taken |=
+			page->is_deferred && event->state == EVENT_DONE && event->nacks == 0;
 		if (event->state != EVENT_TO_SEND || event->nacks == 0 ||
 			(event->nacks < NACKS_MAX && !page->is_deferred && !relay_is_full(relay, routing_key)))
 			continue;
 		relay_note_full(relay, routing_key);
-		event_ids[count++] = page_event_id(page, i);
-		event->state = EVENT_ASIDE;
+		refused->events[refused->count] = i;
+		refused->event_ids[refused->count++] = page_event_id(page, i);
+	}
+}
+
+static Aside
+defer(Relay *relay, Page *page, const Refused *refused)
+{
+	Aside written;
+
+	if (refused->count == 0)
+		return ASIDE_WRITTEN;
+	log_warning(
+		"RabbitMQ does not take %d events, because a queue is full; they are sent again later",
+		refused->count);
+	written = relay_defer(relay, refused->event_ids, refused->count, FULL_WORDS,
+						  refused->others_were_taken);
+	for (int i = 0; i < refused->count && written == ASIDE_WRITTEN; i++)
+	{
+		page->events[refused->events[i]].state = EVENT_ASIDE;
 		page->refused--;
 	}
-	if (count > 0)
+	return written;
+}
+
+/* Keeps aside those that the broker goes on refusing, so that they hold up no others; those that
+ * cannot be kept aside now are sent again with the rest. */
+static bool
+defer_refused(Relay *relay, Page *page)
+{
+	Refused refused = {.events = calloc((size_t) page->count, sizeof(int)),
+					   .event_ids = calloc((size_t) page->count, sizeof(int64_t))};
+	Aside   written = ASIDE_FAILED;
+
+	if (refused.events != NULL && refused.event_ids != NULL)
 	{
-		log_warning(
-			"RabbitMQ does not take %d events, because a queue is full; they are sent again later",
-			count);
-		ok = relay_defer(relay, event_ids, count, FULL_WORDS, others_were_taken);
+		find_refused(relay, page, &refused);
+		written = defer(relay, page, &refused);
 	}
-	free(event_ids);
-	return ok;
+	free(refused.events);
+	free(refused.event_ids);
+	return written != ASIDE_FAILED;
 }
 
 static int
@@ -77,7 +110,8 @@ relay_publish_again(Relay *relay, Page *page)
 			return true;
 		page->resend_ms = monotonic_ms() + resend_delay_ms(page);
 	}
-	if (monotonic_ms() < page->resend_ms)
+	/* while it is blocked it may not even answer */
+	if (monotonic_ms() < page->resend_ms || broker_is_blocked(relay->broker))
 		return true;
 	page->resend_ms = 0;
 	log_warning("RabbitMQ did not take %d events; they are published again", page->refused);

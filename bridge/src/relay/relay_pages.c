@@ -13,6 +13,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/roles.h"
 #include "base/stop.h"
 #include "base/text.h"
 #include "relay/relay_state.h"
@@ -116,8 +117,13 @@ on_confirm(void *context, uint64_t tag, bool is_ack)
 		page->refused++;
 		metric_add(METRIC_EVENTS_NACKED, !is_ack);
 	}
+	else if (event->state == EVENT_RETURNED)
+	{
+		event->state = EVENT_TO_PARK;
+		page->to_park++;
+	}
 	else
-		event->state = event->state == EVENT_RETURNED ? EVENT_ASIDE : EVENT_DONE;
+		event->state = EVENT_DONE;
 }
 
 /* Is a vendor asked by it? */
@@ -143,17 +149,18 @@ find_sent(const Page *page, const char *message_id)
 	return -1;
 }
 
-/* Keeps the event aside before the checkpoint can pass it; if that fails, its page is not done. */
+/* Its page is not done, and the checkpoint does not pass it, before it is parked. */
 static void
-park_returned(Relay *relay, Page *page, int event, int reply_code, const char *reply_text)
+note_returned(const Page *page, int number, int reply_code, const char *reply_text)
 {
+	PageEvent *event = &page->events[number];
+
 	log_warning("no queue takes event %s, key %s: %d %s; parked",
-				event_column(page, event, COLUMN_EVENT_ID),
-				event_column(page, event, COLUMN_ROUTING_KEY), reply_code, reply_text);
-	if (relay_park(relay, page_event_id(page, event), reply_code, reply_text))
-		page->events[event].state = EVENT_RETURNED;
-	FAULT_POINT("relay.after_park");
-	metric_add(METRIC_EVENTS_RETURNED, 1);
+				event_column(page, number, COLUMN_EVENT_ID),
+				event_column(page, number, COLUMN_ROUTING_KEY), reply_code, reply_text);
+	event->state = EVENT_RETURNED;
+	event->reply_code = reply_code;
+	snprintf(event->reply_text, sizeof(event->reply_text), "%s", reply_text);
 }
 
 static void
@@ -173,7 +180,7 @@ on_return(void *context, const char *message_id, int reply_code, const char *rep
 			is_question(event_column(page, event, COLUMN_ROUTING_KEY)))
 			page->events[event].state = EVENT_UNROUTED;
 		else
-			park_returned(relay, page, event, reply_code, reply_text);
+			note_returned(page, event, reply_code, reply_text);
 		return;
 	}
 }
@@ -360,6 +367,7 @@ relay_add_page(Relay *relay, PGresult *rows, bool is_deferred)
 		page->skipped++;
 	}
 	relay->npages++;
+	role_begins(ROLE_RELAY);
 	return relay_defer_silent(relay, page) && relay_publish_page(relay, page);
 }
 
@@ -412,36 +420,44 @@ observe(const Page *page)
 
 /* Writes down that deferred events are with the broker now; those that were deferred once more are
  * not. */
-static bool
+static Aside
 retire_deferred(Relay *relay, const Page *page)
 {
 	int64_t *event_ids = calloc((size_t) page->count, sizeof(int64_t));
 	int      count = 0;
-	bool     ok = event_ids != NULL;
+	Aside    written = ASIDE_WRITTEN;
 
-	for (int i = 0; ok && i < page->count; i++)
+	if (event_ids == NULL)
+		return ASIDE_FAILED;
+	for (int i = 0; i < page->count; i++)
 	{
 		if (page->events[i].state == EVENT_DONE)
 			event_ids[count++] = page_event_id(page, i);
 	}
-	ok = ok && (count == 0 || relay_deferred_sent(relay, event_ids, count));
-	if (ok && count > 0 && count == page->count - page->skipped)
+	if (count > 0)
+		written = relay_deferred_sent(relay, event_ids, count);
+	if (written == ASIDE_WRITTEN && count > 0 && count == page->count - page->skipped)
 		relay->deferred_due_ms = 0; /* all were taken: perhaps there is room for more */
 	free(event_ids);
-	return ok;
+	return written;
 }
 
-static bool
+static Aside
 retire_page(Relay *relay, Page *page, int *published)
 {
+	Aside written = page->is_deferred ? retire_deferred(relay, page) : ASIDE_WRITTEN;
+
+	if (written != ASIDE_WRITTEN)
+		return written;
 	if (page->count > page->skipped)
 		relay_note_taken(relay, page->count - page->skipped);
 	observe(page);
-	if (page->is_deferred)
-		return retire_deferred(relay, page);
-	*published += page->count;
-	relay->cursor = page_last_event_id(page);
-	return true;
+	if (!page->is_deferred)
+	{
+		*published += page->count;
+		relay->cursor = page_last_event_id(page);
+	}
+	return ASIDE_WRITTEN;
 }
 
 bool
@@ -456,15 +472,19 @@ relay_take_answers(Relay *relay, bool wait, int *published, bool *progressed)
 
 		if (page->unanswered == 0 && page->refused > 0 && !relay_publish_again(relay, page))
 			return false;
+		if (page->to_park > 0 && !relay_park_returned(relay, page))
+			return false;
 	}
 	while (relay->npages > 0)
 	{
 		Page *page = page_under_way(relay, 0);
+		Aside written;
 
-		if (page->unanswered > 0 || page->refused > 0)
+		if (page->unanswered > 0 || page->refused > 0 || page->to_park > 0)
 			break;
-		if (!retire_page(relay, page, published))
-			return false;
+		written = retire_page(relay, page, published);
+		if (written != ASIDE_WRITTEN)
+			return written == ASIDE_LOCKED;
 		*progressed = true;
 		free_page(page);
 		relay->first_page = (relay->first_page + 1) % PAGES_MAX;

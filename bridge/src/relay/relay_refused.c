@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/stop.h"
@@ -35,57 +36,98 @@
 #define RENEWALS_MAX      3
 #define DEFERRED_EVERY_MS 1000
 #define DEFERRED_SOON_MS  100
+#define LOCKED_AGAIN_MS   1000
 
 /* ---------- kept aside ---------- */
 
-bool
-relay_park(Relay *relay, int64_t event_id, int reply_code, const char *reply_text)
+/* Writes down something of what is kept aside. */
+static Aside
+write_aside(Relay *relay, const char *doing, const char *sql, int nparams,
+			const char *const *params)
+{
+	PGresult *result = NULL;
+	DbOutcome outcome;
+	bool      is_locked;
+
+	if (monotonic_ms() < relay->aside_due_ms)
+		return ASIDE_LOCKED;
+	outcome = db_query(&relay->db, doing, sql, nparams, params, &result);
+	is_locked = outcome == DB_ERROR && db_is_locked_out(result);
+	PQclear(result);
+	if (outcome == DB_OK)
+		return ASIDE_WRITTEN;
+	if (is_locked)
+		relay->aside_due_ms = monotonic_ms() + LOCKED_AGAIN_MS;
+	else
+		db_close(&relay->db);
+	return is_locked ? ASIDE_LOCKED : ASIDE_FAILED;
+}
+
+static Aside
+park(Relay *relay, int64_t event_id, int reply_code, const char *reply_text)
 {
 	char        id[24];
 	char        code[12];
 	const char *params[3] = {id, code, reply_text};
-	PGresult   *result;
-	bool        ok;
 
 	snprintf(id, sizeof(id), "%" PRId64, event_id);
 	snprintf(code, sizeof(code), "%d", reply_code);
-	ok = db_query(&relay->db, "parking an event", SQL_RELAY_PARK, 3, params, &result) == DB_OK;
-	PQclear(result);
-	if (!ok)
-		db_close(&relay->db);
-	return ok;
+	return write_aside(relay, "parking an event", SQL_RELAY_PARK, 3, params);
+}
+
+bool
+relay_park_returned(Relay *relay, Page *page)
+{
+	for (int i = 0; i < page->count && page->to_park > 0; i++)
+	{
+		PageEvent *event = &page->events[i];
+		Aside      written;
+
+		if (event->state != EVENT_TO_PARK)
+			continue;
+		written = park(relay, page_event_id(page, i), event->reply_code, event->reply_text);
+		if (written != ASIDE_WRITTEN)
+			return written == ASIDE_LOCKED;
+		FAULT_POINT("relay.after_park");
+		event->state = EVENT_ASIDE;
+		page->to_park--;
+		metric_add(METRIC_EVENTS_RETURNED, 1);
+	}
+	return true;
 }
 
 /* Runs a statement on the events of those ids, its first parameter. */
-static bool
+static Aside
 execute_on_events(Relay *relay, const char *doing, const char *sql, const int64_t *event_ids,
 				  int count, int nparams, const char *second, const char *third)
 {
 	char       *ids = text_of_ids(event_ids, count);
 	const char *params[3] = {ids, second, third};
-	PGresult   *result = NULL;
-	bool ok = ids != NULL && db_query(&relay->db, doing, sql, nparams, params, &result) == DB_OK;
+	Aside       written = ASIDE_FAILED;
 
-	PQclear(result);
-	free(ids);
-	if (!ok)
+	if (ids != NULL)
+		written = write_aside(relay, doing, sql, nparams, params);
+	else
 		db_close(&relay->db);
-	return ok;
+	free(ids);
+	return written;
 }
 
-bool
+Aside
 relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why,
 			bool others_were_taken)
 {
+	Aside written = execute_on_events(relay, "deferring events", SQL_RELAY_DEFER, event_ids, count,
+									  3, why, others_were_taken ? "t" : "f");
+
 	relay->may_have_deferred = true;
 	relay->deferred_due_ms =
 		monotonic_ms() + (others_were_taken ? DEFERRED_SOON_MS : DEFERRED_EVERY_MS);
-	metric_add(METRIC_EVENTS_DEFERRED, count);
-	return execute_on_events(relay, "deferring events", SQL_RELAY_DEFER, event_ids, count, 3, why,
-							 others_were_taken ? "t" : "f");
+	metric_add(METRIC_EVENTS_DEFERRED, written == ASIDE_WRITTEN ? count : 0);
+	return written;
 }
 
-bool
+Aside
 relay_deferred_sent(Relay *relay, const int64_t *event_ids, int count)
 {
 	log_info("RabbitMQ has taken %d deferred events", count);
@@ -115,19 +157,22 @@ relay_send_deferred(Relay *relay)
 	const char *params[2] = {events, bytes};
 	PGresult   *rows;
 	DbOutcome   outcome;
+	long long   began_ms = monotonic_ms();
 
 	if (!relay->may_have_deferred || max_events == 0 || monotonic_ms() < relay->deferred_due_ms ||
 		is_deferred_under_way(relay))
 		return true;
-	relay->deferred_due_ms = monotonic_ms() + DEFERRED_EVERY_MS;
+	relay->deferred_due_ms = began_ms + DEFERRED_EVERY_MS;
 	snprintf(events, sizeof(events), "%d", max_events);
 	snprintf(bytes, sizeof(bytes), "%zu", max_bytes);
 	outcome = db_query(&relay->db, "reading deferred events", SQL_RELAY_DEFERRED, 2, params, &rows);
 	if (outcome == DB_OK && PQntuples(rows) > 0)
 		return relay_add_page(relay, rows, true);
 	PQclear(rows);
+	if (outcome == DB_ERROR) /* somebody's lock on them holds up others for a tenth of the time */
+		relay->deferred_due_ms = monotonic_ms() + 10 * (monotonic_ms() - began_ms);
 	if (outcome != DB_OK)
-		return outcome == DB_ERROR; /* somebody's lock on them holds up no others */
+		return outcome == DB_ERROR;
 	outcome =
 		db_query(&relay->db, "looking for deferred events", SQL_RELAY_HAS_DEFERRED, 0, NULL, &rows);
 	if (outcome == DB_OK)
@@ -310,7 +355,7 @@ relay_execute_verdict(Relay *relay)
 		log_error("RabbitMQ refuses event %" PRId64 ": %d %s; parked", suspect->event_id,
 				  suspect->code, words);
 		metric_add(METRIC_EVENTS_REFUSED, 1);
-		if (!relay_park(relay, suspect->event_id, suspect->code, words))
+		if (park(relay, suspect->event_id, suspect->code, words) != ASIDE_WRITTEN)
 			return false;
 	}
 	else
@@ -318,7 +363,7 @@ relay_execute_verdict(Relay *relay)
 		log_warning("RabbitMQ does not take event %" PRId64 ": %d %s; deferred", suspect->event_id,
 					suspect->code, words);
 		relay->unproven += !suspect->is_deferred;
-		if (!relay_defer(relay, &suspect->event_id, 1, words, false))
+		if (relay_defer(relay, &suspect->event_id, 1, words, false) != ASIDE_WRITTEN)
 			return false;
 	}
 	if (!suspect->is_deferred)

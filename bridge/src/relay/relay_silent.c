@@ -279,7 +279,7 @@ note_answer(Relay *relay, const Trial *trial)
 	{
 		silent->try_ms = monotonic_ms();
 		silent->losses = 0;
-		return !trial->is_taken || relay_deferred_sent(relay, &trial->event_id, 1);
+		return !trial->is_taken || relay_deferred_sent(relay, &trial->event_id, 1) != ASIDE_FAILED;
 	}
 	log_info("RabbitMQ answers for key %s again", trial->key);
 	forget_silent(relay, silent);
@@ -375,7 +375,7 @@ relay_defer_silent(Relay *relay, Page *page)
 		try_silent(relay, silent, page, i);
 	}
 	ok = db_is_connected(&relay->db) &&
-		 (count == 0 || relay_defer(relay, event_ids, count, SILENT_WORDS, false));
+		 (count == 0 || relay_defer(relay, event_ids, count, SILENT_WORDS, false) == ASIDE_WRITTEN);
 	free(event_ids);
 	/* those of other keys may be due behind so many of them */
 	if (page->is_deferred && count == page->count)

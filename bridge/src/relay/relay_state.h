@@ -21,13 +21,14 @@
 #include "link/db.h"
 #include "relay/snapshot.h"
 
-#define PAGES_MAX       4
-#define FULL_KEYS_MAX   64
-#define SET_ASIDE_MAX   1024
-#define KEY_BYTES_MAX   256
-#define SILENT_KEYS_MAX 256
-#define TRIALS_MAX      8
-#define LOSSES_MAX      3
+#define PAGES_MAX        4
+#define FULL_KEYS_MAX    64
+#define SET_ASIDE_MAX    1024
+#define KEY_BYTES_MAX    256
+#define SILENT_KEYS_MAX  256
+#define TRIALS_MAX       8
+#define LOSSES_MAX       3
+#define REPLY_TEXT_BYTES 48 /* NO_ROUTE, or the like */
 
 typedef struct RelayMemory RelayMemory;
 
@@ -35,8 +36,9 @@ typedef enum EventState
 {
 	EVENT_TO_SEND,  /* not published yet, or refused with a nack */
 	EVENT_SENT,     /* published; the broker has not answered */
-	EVENT_RETURNED, /* no queue takes it, and it is parked; its ack is still to come */
+	EVENT_RETURNED, /* no queue takes it; its ack is still to come */
 	EVENT_UNROUTED, /* no queue took it, though ours should have; its ack is still to come */
+	EVENT_TO_PARK,  /* no queue takes it, and the broker is done with it */
 	EVENT_DONE,     /* confirmed */
 	EVENT_ASIDE     /* parked or deferred: the broker does not have it */
 } EventState;
@@ -44,8 +46,10 @@ typedef enum EventState
 typedef struct PageEvent
 {
 	EventState state;
-	int        nacks;    /* how often the broker has refused it */
-	bool       is_tried; /* by another connection, or one like it was, since it is unanswered */
+	int        nacks;      /* how often the broker has refused it */
+	bool       is_tried;   /* by another connection, or one like it was, since it is unanswered */
+	int        reply_code; /* of one that came back, and the broker's words */
+	char       reply_text[REPLY_TEXT_BYTES];
 } PageEvent;
 
 /* One page of events on its way. */
@@ -55,8 +59,9 @@ typedef struct Page
 	int        count;
 	size_t     bytes;
 	PageEvent *events;
-	int        unanswered;  /* EVENT_SENT, EVENT_RETURNED and EVENT_UNROUTED */
-	int        refused;     /* to be sent again: nacked, or unrouted */
+	int        unanswered; /* EVENT_SENT, EVENT_RETURNED and EVENT_UNROUTED */
+	int        refused;    /* to be sent again: nacked, or unrouted */
+	int        to_park;
 	int        skipped;     /* set aside before, or of a silent key, and not sent at all */
 	bool       is_deferred; /* of deferred events, not of the window */
 	bool       declared;    /* what we declare was declared anew for this page */
@@ -170,6 +175,7 @@ typedef struct Relay
 	int       nset_aside;
 	bool      may_have_deferred;
 	long long deferred_due_ms; /* when to look for deferred events */
+	long long aside_due_ms;    /* until then no lock on what is kept aside is met again */
 } Relay;
 
 enum EventColumn
@@ -277,17 +283,27 @@ extern void relay_free_pages(Relay *relay);
 
 /* ---------- relay_refused.c ---------- */
 
-/* relay_park keeps the event aside until it is redriven; if that fails the database counts as lost.
- */
-extern bool relay_park(Relay *relay, int64_t event_id, int reply_code, const char *reply_text);
+/* What has become of something that is to be written down of events that are kept aside. */
+typedef enum Aside
+{
+	ASIDE_WRITTEN,
+	ASIDE_LOCKED, /* by somebody: it is to be written later */
+	ASIDE_FAILED  /* the database counts as lost */
+} Aside;
+
+/* relay_park_returned parks those of the page that no queue takes: they are kept aside until they
+ * are redriven. False if the database is lost; the page waits as long as somebody's lock is in the
+ * way. */
+extern bool relay_park_returned(Relay *relay, Page *page) __attribute__((warn_unused_result));
 
 /* relay_defer keeps the events aside; they are sent again later, or soon if the broker takes others
  * like them. */
-extern bool relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why,
-						bool others_were_taken);
+extern Aside relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why,
+						 bool others_were_taken) __attribute__((warn_unused_result));
 
 /* relay_deferred_sent: the broker has them now. */
-extern bool relay_deferred_sent(Relay *relay, const int64_t *event_ids, int count);
+extern Aside relay_deferred_sent(Relay *relay, const int64_t *event_ids, int count)
+	__attribute__((warn_unused_result));
 
 /* relay_note_full and relay_is_full: a queue that takes the key's events is, or was lately, full.
  */

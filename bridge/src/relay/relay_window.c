@@ -387,7 +387,6 @@ send_and_listen(Relay *relay, const char *finished, int64_t *after, bool *more, 
 		return false;
 	if (relay->npages == 0)
 		return true;
-	role_begins(ROLE_RELAY);
 	if (!relay_take_answers(relay, relay->npages == under_way, retired, &progressed))
 		return false;
 	if (progressed)

@@ -3,14 +3,19 @@
  *		Dead replies put back on their way.
  */
 #include "base/config.h"
+#include "base/log.h"
+#include "base/stop.h"
 #include "replies/replies_state.h"
+
+#define IDLE_MS_MAX 10000
 
 typedef struct Redrive
 {
-	Broker *broker;
-	int     moved;
-	int     max;
-	bool    failed;
+	Broker   *broker;
+	int       moved;
+	int       max;
+	bool      failed;
+	long long until_ms; /* then it is given up, if nothing has moved until then */
 } Redrive;
 
 /* Publishes the message to the live queue and only then takes it from the dead one. */
@@ -34,7 +39,10 @@ on_dead_letter(void *context, uint64_t tag, const BrokerMessage *message)
 		!broker_ack(redrive->broker, tag, 1))
 		redrive->failed = true;
 	else
+	{
 		redrive->moved++;
+		redrive->until_ms = monotonic_ms() + IDLE_MS_MAX;
+	}
 }
 
 int
@@ -42,7 +50,6 @@ replies_redrive(int max)
 {
 	Redrive            redrive = {.max = max};
 	const BrokerEvents events = {.context = &redrive, .on_delivery = on_dead_letter};
-	int                before = -1;
 	int                waiting;
 
 	redrive.broker = broker_open(config.rabbitmq_url, "order-bridge redrive",
@@ -54,11 +61,13 @@ replies_redrive(int max)
 		redrive.failed = true;
 	else
 		redrive.max = waiting < max ? waiting : max; /* those that die again meanwhile are left */
-	while (!redrive.failed && redrive.moved < redrive.max && redrive.moved > before)
+	redrive.until_ms = monotonic_ms() + IDLE_MS_MAX;
+	while (!redrive.failed && redrive.moved < redrive.max)
 	{
-		before = redrive.moved;
-		if (!broker_process(redrive.broker, 1000))
-			redrive.failed = true;
+		redrive.failed = !broker_process(redrive.broker, 100) || monotonic_ms() > redrive.until_ms;
+		if (redrive.failed)
+			log_error("%d of %d dead replies are on their way again, and no more come",
+					  redrive.moved, redrive.max);
 	}
 	broker_close(redrive.broker);
 	return redrive.failed ? -1 : redrive.moved;

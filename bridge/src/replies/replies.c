@@ -204,13 +204,14 @@ settle_deliveries(Replies *replies)
 
 /* ---------- the role ---------- */
 
-/* For the metrics, now and then. */
+/* For the metrics, now and then; not while the broker may not answer because of what we publish. */
 static void
 measure(Replies *replies)
 {
 	int waiting;
 
-	if (monotonic_ms() < replies->measure_due_ms)
+	if (monotonic_ms() < replies->measure_due_ms || replies_are_unconfirmed(replies) ||
+		broker_is_blocked(replies->broker))
 		return;
 	replies->measure_due_ms = monotonic_ms() + MEASURE_MS;
 	waiting = broker_message_count(replies->broker, QUEUE_REPLIES_DEAD);
@@ -243,6 +244,7 @@ connect_broker(Replies *replies)
 	int                limited;
 
 	broker_close(replies->broker);
+	replies_note_loss(replies);
 	forget_deliveries(replies); /* the broker delivers them again */
 	replies->was_refused = replies->was_returned = false;
 	replies->broker = broker_open(config.rabbitmq_url, "order-bridge replies",

@@ -139,8 +139,16 @@ typedef enum Refusal
 } Refusal;
 
 static Refusal
-judge_refusal(Replies *replies, const PGresult *result, int count)
+judge_refusal(Replies *replies, DbOutcome outcome, const PGresult *result, int count)
 {
+	/* somebody else may have ended the connection; not each time */
+	if (outcome == DB_LOST)
+	{
+		metric_add(METRIC_RECONNECTS, 1);
+		if (++replies->refusals < REFUSALS_MAX)
+			return REFUSAL_PASSES;
+		return count == 1 ? REFUSAL_ASIDE : REFUSAL_HALVE;
+	}
 	if (db_is_locked_out(result) && monotonic_ms() >= replies->wary_until_ms)
 		return REFUSAL_WARY;
 	if (db_is_fault_of_input(result))
@@ -177,7 +185,7 @@ apply(Replies *replies, const int *which, int count)
 		const char *params[2] = {text, users};
 		PGresult   *result = NULL;
 		DbOutcome   outcome;
-		Refusal     refusal = REFUSAL_PASSES;
+		Refusal     refusal;
 
 		if (text == NULL || users == NULL)
 		{
@@ -199,8 +207,7 @@ apply(Replies *replies, const int *which, int count)
 			PQclear(result);
 			return true;
 		}
-		if (outcome == DB_ERROR)
-			refusal = judge_refusal(replies, result, count);
+		refusal = judge_refusal(replies, outcome, result, count);
 		if (refusal == REFUSAL_OF_ONE)
 			replies_mark_dead(&replies->deliveries[which[0]],
 							  PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
@@ -216,7 +223,6 @@ apply(Replies *replies, const int *which, int count)
 				   apply(replies, which, count / 2) && !stop_requested() &&
 				   broker_process(replies->broker, 0) &&
 				   apply(replies, which + count / 2, count - count / 2);
-		metric_add(METRIC_RECONNECTS, outcome == DB_LOST);
 		if (refusal == REFUSAL_PASSES && !wait_a_while(replies))
 			return false;
 	}

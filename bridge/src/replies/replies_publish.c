@@ -120,6 +120,14 @@ replies_publishing_is_well(Replies *replies)
 	return is_well;
 }
 
+void
+replies_note_loss(Replies *replies)
+{
+	if (replies_are_unconfirmed(replies))
+		replies->publish_due_ms = monotonic_ms() + PUBLISH_AGAIN_MS;
+	metric_set(METRIC_REPLIES_SET_ASIDE, 0); /* the broker has them */
+}
+
 /* ---------- the dead ---------- */
 
 /* The reason becomes a header, and headers must fit into one frame. */

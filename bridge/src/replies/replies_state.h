@@ -86,6 +86,9 @@ extern bool replies_are_unconfirmed(const Replies *replies);
 /* replies_publishing_is_well: does the broker take what was published? */
 extern bool replies_publishing_is_well(Replies *replies);
 
+/* replies_note_loss: the connection is lost; what was published and not confirmed may be why. */
+extern void replies_note_loss(Replies *replies);
+
 extern bool replies_is_too_large(size_t bytes);
 extern void replies_mark_dead(Delivery *delivery, const char *reason);
 

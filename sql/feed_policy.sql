@@ -335,3 +335,49 @@ SELECT FROM sync_vendor_stock('s', (SELECT jsonb_agg(jsonb_build_object('id', 's
 SELECT configure_vendor('s', drop_limit => 40);
 BEGIN; SELECT begin_feed('s', '2026-01-02', items => 200, unreadable => 0, offers => 200, skus => ARRAY['s1', 's2', 's3', 'new1']) IS NULL AS refused; ROLLBACK;
 BEGIN; SELECT begin_feed('s', '2026-01-02', items => 200, unreadable => 0, offers => 200, skus => ARRAY['s1', 's2', 'new1', 'new2']) IS NULL AS refused; ROLLBACK;
+-- a time before 2000 is one, too, and no earlier than none
+SELECT register_vendor('t', 'T');
+SELECT sync_vendor_stock('t', '[{"id": "t1", "quantity": 5, "price": 1}]', '1980-01-01') ->> 'status' AS status;
+SELECT available FROM product_stock WHERE product_id = 't1';
+-- what a first feed brings that never ends is sold no longer than what another does
+SELECT register_vendor('u', 'U');
+SELECT begin_feed('u', now()) AS sync_id \gset
+SELECT apply_feed_part(:sync_id, NULL, 'v', '{0}', '{u1}', '{NULL}', '{50}', '{1}', '{NULL}');
+SELECT stale_at > now() AS ends, confirmed_at FROM vendor WHERE vendor_id = 'u';
+SELECT configure_vendor('u', stale_after => '1 microsecond');
+SELECT is_stale FROM vendor_sync WHERE vendor_id = 'u';
+SELECT place_order('c', '[{"productId": "u1", "quantity": 1}]');
+SELECT tell_stale_vendors() > 0 AS told;
+SELECT payload -> 'confirmedAt' AS confirmed FROM outbox WHERE routing_key = 'stock.stale.u';
+-- the field that is missing
+SELECT apply_feed_part(:sync_id, NULL, 'v', '{0}', '{u1}', NULL, '{50}', '{1}', '{NULL}');
+-- a name that was encoded twice has control characters of Unicode's second row
+SELECT sync_vendor_stock('u', jsonb_build_array(jsonb_build_object('id', 'u1', 'quantity', 1, 'price', 1, 'name', 'Men' || chr(226) || chr(128) || chr(153) || 's'))) -> 'rules' AS rules;
+SELECT name = 'Men' || chr(226) || '    s' AS cleaned FROM product WHERE product_id = 'u1';
+-- as long as something waits for an order's end, the feed is asked for as a whole
+SELECT register_vendor('w', 'W'), sync_vendor_stock('w', '[{"id": "w1", "quantity": 5, "price": 1}, {"id": "w2", "quantity": 5, "price": 1}]') IS NOT NULL AS fed;
+SELECT place_order('c', '[{"productId": "w1", "quantity": 1}]') AS order_id \gset
+SELECT map_products('w', '[{"vendorSku": "w1", "productId": "w2"}, {"vendorSku": "w2", "productId": "w1"}]');
+SELECT begin_feed('w', now()) AS sync_id \gset
+SELECT apply_feed_part(:sync_id, NULL, NULL, '{0,1}', '{w1,w2}', '{NULL,NULL}', '{5,5}', '{1,1}', '{NULL,NULL}');
+SELECT finish_feed(:sync_id, '"e1"', 'Thu, 01 Jan 2026 12:00:00 GMT') -> 'rules' AS rules;
+SELECT feed_etag, feed_last_modified FROM vendor WHERE vendor_id = 'w';
+SELECT cancel_order(:order_id, 'no');
+SELECT begin_feed('w', now()) AS sync_id \gset
+SELECT apply_feed_part(:sync_id, NULL, NULL, '{0,1}', '{w1,w2}', '{NULL,NULL}', '{5,5}', '{1,1}', '{NULL,NULL}');
+SELECT finish_feed(:sync_id, '"e1"', 'Thu, 01 Jan 2026 12:00:00 GMT') -> 'rules' AS rules;
+SELECT feed_etag, feed_last_modified FROM vendor WHERE vendor_id = 'w';
+-- what came back, and is counted, is not missing again because the next feed tells the same time
+SELECT register_vendor('r', 'R');
+SELECT begin_feed('r', now() - interval '1 hour', 'Last-Modified', 'first', now() - interval '59 minutes') AS sync_id \gset
+SELECT apply_feed_part(:sync_id, NULL, NULL, '{0}', '{r1}', '{NULL}', '{10}', '{1}', '{NULL}'), finish_feed(:sync_id) IS NOT NULL AS finished;
+SELECT place_order('c', '[{"productId": "r1", "quantity": 2}]') AS order_id \gset
+SELECT confirm_order(:order_id, 'r');
+SELECT return_order(:order_id) IS NOT NULL AS returned;
+SELECT on_hand FROM stock WHERE product_id = 'r1';
+SELECT begin_feed('r', clock_timestamp(), 'Last-Modified', 'second', clock_timestamp()) AS sync_id \gset
+SELECT apply_feed_part(:sync_id, NULL, NULL, '{0}', '{r1}', '{NULL}', '{10}', '{1}', '{NULL}'), finish_feed(:sync_id) IS NOT NULL AS finished;
+SELECT begin_feed('r', (SELECT feed_told_at FROM vendor WHERE vendor_id = 'r'), 'Last-Modified', 'second', clock_timestamp()) AS sync_id \gset
+SELECT apply_feed_part(:sync_id, NULL, NULL, '{0}', '{r1}', '{NULL}', '{10}', '{1}', '{NULL}'), finish_feed(:sync_id) IS NOT NULL AS finished;
+SELECT on_hand FROM stock WHERE product_id = 'r1';
+SELECT * FROM check_consistency();

@@ -159,7 +159,6 @@ check_settings(void)
 	ok &= check_broker();
 	ok &= check_http();
 	ok &= is_fine("FEED_ALLOW_ADDRESSES", addresses_allow(config.feed_allow_addresses));
-	ok &= settings_can_read("FEED_CA_FILE", config.feed_ca_file);
 	return ok;
 }
 

@@ -417,6 +417,12 @@ run_redrive(void)
 	return ok && replies >= 0 ? EX_OK : EXIT_FAILURE;
 }
 
+static bool
+can_read_feed_authorities(void)
+{
+	return settings_can_read("FEED_CA_FILE", config.feed_ca_file);
+}
+
 /* The settings by themselves were looked at; what is left are the files that they name. */
 static int
 check_config(bool ok)
@@ -430,6 +436,7 @@ check_config(bool ok)
 	}
 	ok &= !wanted[ROLE_HTTP] || load_http_files();
 	ok &= load_feed_headers();
+	ok &= can_read_feed_authorities();
 	if (ok)
 		puts("the settings are in order");
 	return ok ? EX_OK : EX_USAGE;
@@ -454,7 +461,8 @@ main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	srandom((unsigned) (getpid() ^ time(NULL)));
-	if (!load_feed_headers())
+	/* the doctor is there to tell of more than one thing */
+	if (!load_feed_headers() || (strcmp(words[0], "doctor") != 0 && !can_read_feed_authorities()))
 		return EX_USAGE;
 	if (!stop_init() || curl_global_init(CURL_GLOBAL_DEFAULT) != 0)
 		return EX_OSERR;

@@ -112,7 +112,7 @@ settings_are_looked_at(void **state)
 {
 	(void) state;
 	config.http_hosts = "shop.example, other.example:8080";
-	config.http_origins = "https://shop.example,http://localhost:5173";
+	config.http_origins = "https://shop.example:443,http://localhost:5173";
 	assert_true(callers_init());
 }
 

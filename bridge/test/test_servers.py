@@ -45,8 +45,8 @@ runs.begin(folder / "run")
 RUNS_ON = BEGINS + """
 child = subprocess.Popen(["sleep", "600"])
 runs.children.append(child)
-print(child.pid, flush=True)
 try:
+    print(child.pid, flush=True)
     child.wait()
     time.sleep(600)
 finally:

@@ -54,25 +54,27 @@ SELECT o.order_id, o.customer_id, o.status, o.total_amount, o.strategy, o.allow_
 	 FROM order_return AS r WHERE r.order_id = o.order_id) AS returns,
 	(SELECT json_agg(json_build_object('at', e.at, 'event', e.event, 'vendorId', e.vendor_id,
 		'attempt', e.attempt, 'reason', e.reason)
-					 ORDER BY e.at, e.step, e.event COLLATE "C",
-						e.vendor_id COLLATE "C" NULLS FIRST, e.attempt)
+					 ORDER BY e.at, e.step, e.event COLLATE "C", e.return_id NULLS FIRST,
+						e.vendor_id COLLATE "C" NULLS FIRST, e.attempt NULLS FIRST,
+						e.reason COLLATE "C" NULLS FIRST)
 	 FROM (SELECT o.placed_at AS at, 1 AS step, 'placed' AS event, NULL AS vendor_id,
-	     NULL::int AS attempt, NULL AS reason
+	     NULL::int AS attempt, NULL AS reason, NULL::bigint AS return_id
 		   UNION ALL
-		   SELECT DISTINCT h.held_at, 2, 'held', h.vendor_id, h.attempt, NULL
+		   SELECT DISTINCT h.held_at, 2, 'held', h.vendor_id, h.attempt, NULL, NULL::bigint
 		   FROM hold AS h WHERE h.order_id = o.order_id
 		   UNION ALL
-		   SELECT r.retried_at, 3, 'asked again', r.vendor_id, r.attempt, NULL
+		   SELECT r.retried_at, 3, 'asked again', r.vendor_id, r.attempt, NULL, NULL
 		   FROM vendor_retry AS r WHERE r.order_id = o.order_id
 		   UNION ALL
-		   SELECT DISTINCT h.settled_at, 4, h.status, h.vendor_id, h.attempt, h.reason
+		   SELECT DISTINCT h.settled_at, 4, h.status, h.vendor_id, h.attempt, h.reason, NULL::bigint
 		   FROM hold AS h WHERE h.order_id = o.order_id AND h.settled_at IS NOT NULL
 		   UNION ALL
-		   SELECT o.closed_at, 5, o.status, NULL, NULL, o.close_reason WHERE o.closed_at IS NOT NULL
+		   SELECT o.closed_at, 5, o.status, NULL, NULL, o.close_reason, NULL
+		   WHERE o.closed_at IS NOT NULL
 		   UNION ALL
 		   SELECT r.returned_at, 6, 'returned', r.vendor_id, NULL,
 			sum(r.quantity) || ' units sent back' || CASE WHEN r.restocked THEN ', for sale again'
-				ELSE '' END
+				ELSE '' END, r.return_id
 		   FROM order_return AS r WHERE r.order_id = o.order_id
 		   GROUP BY r.returned_at, r.return_id, r.vendor_id, r.restocked) AS e) AS history
 FROM orders AS o;

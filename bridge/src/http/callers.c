@@ -73,6 +73,17 @@ origin_host(const char *origin)
 	return NULL;
 }
 
+/* A browser leaves out the port that goes without saying. */
+static void
+cut_default_port(char *origin)
+{
+	const char *port = strncasecmp(origin, "https:", strlen("https:")) == 0 ? ":443" : ":80";
+	size_t      length = strlen(origin);
+
+	if (length > strlen(port) && strcmp(origin + length - strlen(port), port) == 0)
+		origin[length - strlen(port)] = '\0';
+}
+
 bool
 callers_init(void)
 {
@@ -84,7 +95,10 @@ callers_init(void)
 		const char *host = origin_host(origins.words[i]);
 
 		if (host != NULL && *host != '\0' && strpbrk(host, "/?#*@") == NULL)
+		{
+			cut_default_port(origins.words[i]);
 			continue;
+		}
 		fprintf(stderr, "HTTP_ORIGINS must be origins like https://shop.example, not \"%s\"\n",
 				origins.words[i]);
 		ok = false;

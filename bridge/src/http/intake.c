@@ -152,12 +152,15 @@ intake_create(int max, size_t bytes_max)
 static bool
 add(Intake *intake, bool is_new, Job *job)
 {
-	bool taken;
+	bool   taken;
+	size_t bytes;
 
 	job->body_bytes = job->body != NULL ? strlen(job->body) : 0;
 	pthread_mutex_lock(&intake->mutex);
+	bytes = intake->fresh.bytes + intake->later.bytes;
+	/* one that is alone may be as large as a body can be */
 	taken = !intake->closed && intake->fresh.count + intake->later.count < intake->max &&
-			intake->fresh.bytes + intake->later.bytes + job->body_bytes <= intake->bytes_max;
+			(bytes == 0 || bytes + job->body_bytes <= intake->bytes_max);
 	if (taken)
 	{
 		list_append(is_new ? &intake->fresh : &intake->later, job);

@@ -105,14 +105,14 @@ reply_refused(Job *job, const char *code, const char *error_text)
 
 /* ---------- lists ---------- */
 
-/* Answers the jobs whose time is up and returns the others. */
+/* Answers the jobs whose time is up and returns the others. A lane may not have connected yet. */
 static Job *
 drop_overdue(Placer *placer, Job *jobs)
 {
 	Job      *kept = NULL;
 	Job     **end = &kept;
 	long long now = monotonic_ms();
-	bool      is_over = stop_requested() && !db_is_connected(&placer->db);
+	bool is_over = stop_requested() && !db_is_connected(&placer->db) && !db_connect(&placer->db);
 
 	while (jobs != NULL)
 	{

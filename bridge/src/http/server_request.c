@@ -92,14 +92,15 @@ http_note(const HttpExchange *exchange)
 	return exchange->note;
 }
 
-/* All bodies together have a limit too. */
+/* All bodies together have a limit too; one that is alone has that of a body. */
 static bool
 may_grow(const HttpExchange *exchange, size_t room)
 {
+	long others = atomic_load(&exchange->server->bodies_bytes) - (long) exchange->body_room;
+
 	if (room <= BODY_BYTES_FIRST)
 		return true; /* an ordinary order always has room: connections are bounded too */
-	return atomic_load(&exchange->server->bodies_bytes) + (long) (room - exchange->body_room) <=
-		   exchange->server->limits.bodies_bytes_max;
+	return others == 0 || others + (long) room <= exchange->server->limits.bodies_bytes_max;
 }
 
 /* What is refused takes no room while the rest of it arrives. */

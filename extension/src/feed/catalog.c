@@ -351,13 +351,11 @@ write_mappings(const char *vendor_id, const char **skus, const char **product_id
 	plan_execute(PLAN_UNMAP_PRODUCTS, values, NULL, SPI_OK_DELETE);
 	plan_execute(PLAN_CLAIMED_PRODUCT, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed > 0)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_UNIQUE_VIOLATION),
-			 errmsg("product \"%s\" of vendor \"%s\" is mapped from \"%s\" already",
-					spi_string(0, 1), vendor_id, spi_string(0, 2)),
-			 errhint(
-				 "One vendor offers a product under one SKU. Map the other SKU to NULL first.")));
+		ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
+						errmsg("product \"%s\" of vendor \"%s\" is mapped from \"%s\" already",
+							   spi_string(0, 1), vendor_id, spi_string(0, 2)),
+						errdetail("One vendor offers a product under one SKU."),
+						errhint("Map the other SKU to NULL first.")));
 	plan_execute(PLAN_MAP_PRODUCTS, values, NULL, SPI_OK_INSERT);
 	forget_feed(values, FEED_HAS_OTHER_PRODUCTS);
 }

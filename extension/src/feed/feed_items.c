@@ -127,6 +127,7 @@ refuse_item(FeedPart *part, FeedItem *item, FeedRule rule, const char *detail)
 static char *
 clean_name(const char *name)
 {
+	bool  is_utf8 = GetDatabaseEncoding() == PG_UTF8;
 	char *clean = pstrdup(name);
 	char *end;
 
@@ -134,6 +135,8 @@ clean_name(const char *name)
 	{
 		if ((unsigned char) *c < ' ' || *c == 0x7f)
 			*c = ' ';
+		else if (is_utf8 && memcmp(c, "\xc2", 1) == 0 && (unsigned char) c[1] < 0xa0)
+			memset(c, ' ', 2); /* U+0080 to U+009F */
 	}
 	clean[pg_mbcharcliplen(clean, strlen(clean), FEED_NAME_CHARS_MAX)] = '\0';
 	clean += strspn(clean, " ");

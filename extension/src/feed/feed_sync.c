@@ -93,10 +93,15 @@ finish_feed(int64 sync_id, const char *etag, const char *last_modified)
 	char       *result;
 	EventBatch *events;
 	Event      *event;
-	char        nulls[5] = {' ', ' ', etag ? ' ' : 'n', last_modified ? ' ' : 'n', ' '};
+	char        nulls[5] = {' ', ' ', ' ', ' ', ' '};
 
 	plan_execute(PLAN_FINISH_FEED, values, NULL, SPI_OK_UPDATE_RETURNING);
 	result = feed_result();
+	/* what waits for an order's end has to come again, unchanged as it may be */
+	if (strstr(spi_string(0, FEED_RULES_USED), "\"sku_waits\"") != NULL)
+		etag = last_modified = NULL;
+	nulls[2] = etag ? ' ' : 'n';
+	nulls[3] = last_modified ? ' ' : 'n';
 	events = event_batch_create(1);
 	event = event_batch_add(events);
 	event->routing_key = psprintf("stock.synced.%s", spi_string(0, FEED_VENDOR_ID));
@@ -130,8 +135,9 @@ as_of_argument(FunctionCallInfo fcinfo, int argument)
 
 	if (TIMESTAMP_NOT_FINITE(as_of))
 		argument_error("as_of", "must be finite");
-	/* a vendor's or a bridge's clock may run ahead: no count is of the future */
-	return Min(as_of, GetCurrentTimestamp());
+	/* a vendor's or a bridge's clock may run ahead: no count is of the future; 0, which is in 2000,
+	 * is no time at all */
+	return Max(Min(as_of, GetCurrentTimestamp()), 1);
 }
 
 /* Makes jsonb of the text that outlives SPI's memory. */
@@ -299,13 +305,15 @@ lock_vendor_of_feed(int64 sync_id)
 Datum
 oa_apply_feed_part(PG_FUNCTION_ARGS)
 {
-	FeedPart *part;
-	int       written;
+	static const char *const arrays[] = {"indexes",    "skus",   "names",
+										 "quantities", "prices", "complaints"};
+	FeedPart                *part;
+	int                      written;
 
 	begin_writing("apply_feed_part()");
 	require_argument(fcinfo, 0, "sync_id");
-	for (int i = 3; i < 9; i++)
-		require_argument(fcinfo, i, "an array of items");
+	for (int i = 0; i < lengthof(arrays); i++)
+		require_argument(fcinfo, 3 + i, arrays[i]);
 	SPI_connect();
 	part = lock_feed(PG_GETARG_INT64(0));
 	part->after = text_argument(fcinfo, 1);

@@ -97,9 +97,12 @@ see_low_threshold(Reconciliation *work, TupleTableSlot *slot)
 static void
 compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 {
-	int64 last_count = row_int64(slot, STOCK_COLUMN_COUNTED, -1);
-	Price price;
-	bool  was_priced;
+	int64       last_count = row_int64(slot, STOCK_COLUMN_COUNTED, -1);
+	TimestampTz as_of = row_int64(slot, STOCK_COLUMN_AS_OF, 0);
+	TimestampTz last_shipped_at = row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0);
+	TimestampTz counted_at;
+	Price       price;
+	bool        was_priced;
 
 	item->exists = true;
 	if (item->is_bad)
@@ -110,14 +113,15 @@ compare_row(Reconciliation *work, FeedItem *item, TupleTableSlot *slot)
 	item->is_priced = item->has_price || was_priced;
 	if (!item->has_price)
 		item->price = price;
+	counted_at = feed_counted_at(work->part, item, last_count, as_of);
+	/* what has shipped since it was counted last, and came back, must not be missing again: that
+	 * all of it is counted now is a change, too */
 	item->changes = !DatumGetBool(row_column(slot, STOCK_COLUMN_IS_ACTIVE)) ||
 					item->price.amount != price.amount || item->is_priced != was_priced ||
 					last_count != item->count ||
+					(last_shipped_at > as_of && counted_at >= last_shipped_at) ||
 					DatumGetInt64(row_column(slot, STOCK_COLUMN_ON_HAND)) !=
-						on_hand_after(work, item,
-									  feed_counted_at(work->part, item, last_count,
-													  row_int64(slot, STOCK_COLUMN_AS_OF, 0)),
-									  row_int64(slot, STOCK_COLUMN_LAST_SHIPPED_AT, 0));
+						on_hand_after(work, item, counted_at, last_shipped_at);
 	if (item->changes)
 		see_low_threshold(work, slot);
 }

@@ -21,18 +21,26 @@ enum
 	STALE_STALE_AT
 };
 
+/* As JSON; no feed at all may have confirmed a vendor's offers. */
+static const char *
+time_or_null(uint64 row, int column)
+{
+	bool  is_null;
+	Datum time = spi_datum(row, column, &is_null);
+
+	return is_null ? "null" : psprintf("\"%s\"", utc_timestamp(DatumGetTimestampTz(time)));
+}
+
 static void
 add_event(EventBatch *events, uint64 row)
 {
 	const char *vendor_id = spi_string(row, STALE_VENDOR_ID);
 	Event      *event = event_batch_add(events);
-	bool        is_null;
 
 	event->routing_key = psprintf("stock.stale.%s", vendor_id);
 	event->payload =
-		psprintf("{\"vendorId\": \"%s\", \"confirmedAt\": \"%s\", \"staleAt\": \"%s\"}", vendor_id,
-				 utc_timestamp(DatumGetTimestampTz(spi_datum(row, STALE_CONFIRMED_AT, &is_null))),
-				 utc_timestamp(DatumGetTimestampTz(spi_datum(row, STALE_STALE_AT, &is_null))));
+		psprintf("{\"vendorId\": \"%s\", \"confirmedAt\": %s, \"staleAt\": %s}", vendor_id,
+				 time_or_null(row, STALE_CONFIRMED_AT), time_or_null(row, STALE_STALE_AT));
 }
 
 Datum

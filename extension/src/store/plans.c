@@ -233,7 +233,8 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_LIMIT_FEEDS] =
 		{"UPDATE order_aggregator.vendor AS v SET "
 		 "  stale_after = COALESCE($2, v.stale_after), drop_limit = COALESCE($3, v.drop_limit), "
-		 "  stale_at = v.confirmed_at OPERATOR(pg_catalog.+) "
+		 "  stale_at = COALESCE(v.confirmed_at, CASE WHEN v.synced_as_of IS NOT NULL "
+		 "    THEN pg_catalog.clock_timestamp() END) OPERATOR(pg_catalog.+) "
 		 "    NULLIF(COALESCE($2, v.stale_after), '0'::pg_catalog.interval), "
 		 "  stale_told_at = CASE WHEN $2 IS NULL THEN v.stale_told_at END "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
@@ -359,9 +360,13 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 							 1,
 							 {TEXTOID},
 							 true},
-	/* the tags of the last feed say nothing of one that is half applied */
+	/* the tags of the last feed say nothing of one that is half applied; the first one's offers
+	 * are sold as they come, and for how long if it never ends */
 	[PLAN_VENDOR_BEGINS] = {"UPDATE order_aggregator.vendor AS v "
 							"SET synced_as_of = $2, feed_etag = NULL, feed_last_modified = NULL, "
+							"  stale_at = COALESCE(v.stale_at, CASE WHEN v.confirmed_at IS NULL "
+							"    THEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) "
+							"    NULLIF(v.stale_after, '0'::pg_catalog.interval) END), "
 							"  feed_told = $3, feed_told_at = $2, stale_feeds = 0, "
 							"  feed_held_at = NULL, held_offers = NULL, drop_accepted = false, "
 							"  last_sync_items = NULL "

@@ -134,9 +134,12 @@ bench-reads: packages build $(PEERS)
 	@$(PYTHON) bench/reads.py
 
 # everything but the relay, the pooler and the feeds, shortly: for a first look
+QUICK = env BENCH_FOLDER=quick BENCH_SECONDS=1 BENCH_ROUNDS=1 BENCH_GROWTH_ORDERS=0 GAP_ROUNDS=1 GAP_SECONDS=1 LOOP_SECONDS=5 LATENCY_ORDERS=200 $(PYTHON)
 bench-quick: packages build $(PEERS)
-	@export BENCH_FOLDER=quick BENCH_SECONDS=1 BENCH_ROUNDS=1 BENCH_GROWTH_ORDERS=0 GAP_ROUNDS=1 GAP_SECONDS=1 LOOP_SECONDS=5 LATENCY_ORDERS=200; \
-	for bench in placement reads http_api loop; do echo; echo "$$bench:"; $(PYTHON) bench/$$bench.py || exit 1; done
+	@$(QUICK) bench/placement.py
+	@$(QUICK) bench/reads.py
+	@$(QUICK) bench/http_api.py
+	@$(QUICK) bench/loop.py
 
 bench-plots: packages build
 	@scripts/install-packages wrk
@@ -149,7 +152,7 @@ bench-sync: packages build
 install:
 	@command -v $(PG_CONFIG) >/dev/null || { echo "$(PG_CONFIG) is not installed: make packages installs all that building needs" >&2; exit 1; }
 	@# not the prefix: PGXS follows it since PostgreSQL 18, to where the server does not look
-	MAKEFLAGS= $(MAKE) -C extension install PG_CONFIG=$(PG_CONFIG) DESTDIR=$(DESTDIR)
+	MAKEFLAGS='$(filter-out prefix=%,$(MAKEFLAGS))' $(MAKE) -C extension install DESTDIR=$(DESTDIR)
 	$(MAKE) -C bridge BUILD=$(BUILD)
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/share/man/man1
 	install -m 755 $(BUILD)/order-bridge $(BUILD)/vendor-sim $(DESTDIR)$(prefix)/bin

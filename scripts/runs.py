@@ -68,12 +68,20 @@ def lock(folder):
     held.append(file)
 
 
+def name_of(pid):
+    """Of a process; None if it is none that we can see, as from within a container."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return None
+
+
 def begin(folder):
     """The folder of servers is ours until we end."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
     parent = os.getppid()
-    if pathlib.Path(f"/proc/{parent}/comm").read_text().strip() == "make":
+    if name_of(parent) == "make":
         end_with_parent()
         if os.getppid() != parent:
             sys.exit(1)

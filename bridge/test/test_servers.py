@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import sys
 
-from conftest import PATIENCE_S, RUN, TOP, wait_until
+from conftest import PATIENCE_S, RUN, TOP, runs, wait_until
 
 
 def simulator(**env):
@@ -65,10 +65,15 @@ def test_a_run_whose_make_was_killed_ends_and_the_next_one_waits_for_it(tmp_path
     (tmp_path / "Makefile").write_text(f"run:\n\t@{sys.executable} {tmp_path}/first.py {words[0]} {words[1]}\n")
     with subprocess.Popen(["make", "-C", tmp_path, "run"], stdout=subprocess.PIPE, text=True) as make:
         child = next(line for line in make.stdout if line.strip().isdigit()).strip()
+        second = subprocess.Popen([sys.executable, tmp_path / "second.py", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert "is at work in" in second.stderr.readline()
         make.kill()
-        second = subprocess.run([sys.executable, tmp_path / "second.py", *words], capture_output=True, text=True, timeout=PATIENCE_S)
-        assert second.stdout == "True\n" and "is at work in" in second.stderr, second
+        assert second.communicate(timeout=PATIENCE_S)[0] == "True\n"
         wait_until(lambda: not pathlib.Path(f"/proc/{child}").exists(), what="its child to end")
+
+
+def children_of(pid):
+    return [runs.name_of(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_who_starts_servers_waits_for_who_does_so_already(tmp_path):
@@ -77,7 +82,7 @@ def test_who_starts_servers_waits_for_who_does_so_already(tmp_path):
     with subprocess.Popen(["flock", tmp_path / "lock", "cat"], stdin=subprocess.PIPE) as first:
         wait_until(lambda: subprocess.run(["flock", "-n", tmp_path / "lock", "true"]).returncode == 1, what="the first")
         down = subprocess.Popen([TOP / "scripts" / "servers", "down", tmp_path])
-        wait_until(lambda: pathlib.Path(f"/proc/{down.pid}/task/{down.pid}/children").read_text(), what="the second to wait")
+        wait_until(lambda: "flock" in children_of(down.pid), what="the second to wait")
         assert down.poll() is None
         first.stdin.close()
         assert down.wait(PATIENCE_S) == 0

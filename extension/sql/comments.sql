@@ -12,7 +12,8 @@ COMMENT ON COLUMN vendor.synced_as_of IS
 COMMENT ON COLUMN vendor.stale_after IS
 'How long its offers are sold without a feed that confirms them; 0: for ever.';
 COMMENT ON COLUMN vendor.stale_at IS
-'From then on they are not: confirmed_at and stale_after; NULL: never.';
+'From then on they are not: confirmed_at, or the beginning of a first feed that has not ended, and '
+'stale_after; NULL: never.';
 COMMENT ON COLUMN vendor.stale_told_at IS 'When stock.stale was told of it.';
 COMMENT ON COLUMN vendor.confirmed_at IS
 'When a feed last confirmed what is on sale: one was applied, or the vendor said that it is '

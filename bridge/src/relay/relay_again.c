@@ -50,11 +50,12 @@ defer(Relay *relay, Page *page, const Refused *refused)
 
 	if (refused->count == 0)
 		return ASIDE_WRITTEN;
-	log_warning(
-		"RabbitMQ does not take %d events, because a queue is full; they are sent again later",
-		refused->count);
 	written = relay_defer(relay, refused->event_ids, refused->count, FULL_WORDS,
 						  refused->others_were_taken);
+	if (written == ASIDE_WRITTEN)
+		log_warning(
+			"RabbitMQ does not take %d events, because a queue is full; they are sent again later",
+			refused->count);
 	for (int i = 0; i < refused->count && written == ASIDE_WRITTEN; i++)
 	{
 		page->events[refused->events[i]].state = EVENT_ASIDE;

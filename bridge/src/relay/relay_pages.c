@@ -120,7 +120,7 @@ on_confirm(void *context, uint64_t tag, bool is_ack)
 	else if (event->state == EVENT_RETURNED)
 	{
 		event->state = EVENT_TO_PARK;
-		page->to_park++;
+		page->to_write++;
 	}
 	else
 		event->state = EVENT_DONE;
@@ -472,7 +472,7 @@ relay_take_answers(Relay *relay, bool wait, int *published, bool *progressed)
 
 		if (page->unanswered == 0 && page->refused > 0 && !relay_publish_again(relay, page))
 			return false;
-		if (page->to_park > 0 && !relay_park_returned(relay, page))
+		if (page->to_write > 0 && !relay_write_aside(relay, page))
 			return false;
 	}
 	while (relay->npages > 0)
@@ -480,7 +480,7 @@ relay_take_answers(Relay *relay, bool wait, int *published, bool *progressed)
 		Page *page = page_under_way(relay, 0);
 		Aside written;
 
-		if (page->unanswered > 0 || page->refused > 0 || page->to_park > 0)
+		if (page->unanswered > 0 || page->refused > 0 || page->to_write > 0)
 			break;
 		written = retire_page(relay, page, published);
 		if (written != ASIDE_WRITTEN)

@@ -37,6 +37,7 @@
 #define DEFERRED_EVERY_MS 1000
 #define DEFERRED_SOON_MS  100
 #define LOCKED_AGAIN_MS   1000
+#define SILENT_WORDS      "RabbitMQ does not answer for it: a queue hangs"
 
 /* ---------- kept aside ---------- */
 
@@ -75,27 +76,6 @@ park(Relay *relay, int64_t event_id, int reply_code, const char *reply_text)
 	return write_aside(relay, "parking an event", SQL_RELAY_PARK, 3, params);
 }
 
-bool
-relay_park_returned(Relay *relay, Page *page)
-{
-	for (int i = 0; i < page->count && page->to_park > 0; i++)
-	{
-		PageEvent *event = &page->events[i];
-		Aside      written;
-
-		if (event->state != EVENT_TO_PARK)
-			continue;
-		written = park(relay, page_event_id(page, i), event->reply_code, event->reply_text);
-		if (written != ASIDE_WRITTEN)
-			return written == ASIDE_LOCKED;
-		FAULT_POINT("relay.after_park");
-		event->state = EVENT_ASIDE;
-		page->to_park--;
-		metric_add(METRIC_EVENTS_RETURNED, 1);
-	}
-	return true;
-}
-
 /* Runs a statement on the events of those ids, its first parameter. */
 static Aside
 execute_on_events(Relay *relay, const char *doing, const char *sql, const int64_t *event_ids,
@@ -130,9 +110,67 @@ relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why,
 Aside
 relay_deferred_sent(Relay *relay, const int64_t *event_ids, int count)
 {
-	log_info("RabbitMQ has taken %d deferred events", count);
-	return execute_on_events(relay, "ending the deferral of events", SQL_RELAY_DEFERRED_SENT,
-							 event_ids, count, 1, NULL, NULL);
+	Aside written = execute_on_events(relay, "ending the deferral of events",
+									  SQL_RELAY_DEFERRED_SENT, event_ids, count, 1, NULL, NULL);
+
+	if (written == ASIDE_WRITTEN)
+		log_info("RabbitMQ has taken %d deferred events", count);
+	return written;
+}
+
+static Aside
+park_returned(Relay *relay, Page *page)
+{
+	for (int i = 0; i < page->count; i++)
+	{
+		PageEvent *event = &page->events[i];
+		Aside      written;
+
+		if (event->state != EVENT_TO_PARK)
+			continue;
+		written = park(relay, page_event_id(page, i), event->reply_code, event->reply_text);
+		if (written != ASIDE_WRITTEN)
+			return written;
+		FAULT_POINT("relay.after_park");
+		event->state = EVENT_ASIDE;
+		page->to_write--;
+		metric_add(METRIC_EVENTS_RETURNED, 1);
+	}
+	return ASIDE_WRITTEN;
+}
+
+static Aside
+defer_silent(Relay *relay, Page *page)
+{
+	int64_t *event_ids = calloc((size_t) page->count, sizeof(int64_t));
+	int      count = 0;
+	Aside    written = event_ids == NULL ? ASIDE_FAILED : ASIDE_WRITTEN;
+
+	for (int i = 0; event_ids != NULL && i < page->count; i++)
+	{
+		if (page->events[i].state == EVENT_TO_DEFER)
+			event_ids[count++] = page_event_id(page, i);
+	}
+	if (count > 0)
+		written = relay_defer(relay, event_ids, count, SILENT_WORDS, false);
+	for (int i = 0; i < page->count && written == ASIDE_WRITTEN; i++)
+	{
+		if (page->events[i].state == EVENT_TO_DEFER)
+			page->events[i].state = EVENT_ASIDE;
+	}
+	page->to_write -= written == ASIDE_WRITTEN ? count : 0;
+	free(event_ids);
+	return written;
+}
+
+bool
+relay_write_aside(Relay *relay, Page *page)
+{
+	Aside written = park_returned(relay, page);
+
+	if (written == ASIDE_WRITTEN)
+		written = defer_silent(relay, page);
+	return written != ASIDE_FAILED;
 }
 
 /* Until it is written down that the broker has them they would be read, and sent, once more. */
@@ -354,17 +392,23 @@ relay_execute_verdict(Relay *relay)
 	{
 		log_error("RabbitMQ refuses event %" PRId64 ": %d %s; parked", suspect->event_id,
 				  suspect->code, words);
-		metric_add(METRIC_EVENTS_REFUSED, 1);
 		if (park(relay, suspect->event_id, suspect->code, words) != ASIDE_WRITTEN)
+		{
+			suspect->verdict = verdict;
 			return false;
+		}
+		metric_add(METRIC_EVENTS_REFUSED, 1);
 	}
 	else
 	{
 		log_warning("RabbitMQ does not take event %" PRId64 ": %d %s; deferred", suspect->event_id,
 					suspect->code, words);
-		relay->unproven += !suspect->is_deferred;
 		if (relay_defer(relay, &suspect->event_id, 1, words, false) != ASIDE_WRITTEN)
+		{
+			suspect->verdict = verdict;
 			return false;
+		}
+		relay->unproven += !suspect->is_deferred;
 	}
 	if (!suspect->is_deferred)
 		relay->set_aside[relay->nset_aside++ % SET_ASIDE_MAX] = suspect->event_id;

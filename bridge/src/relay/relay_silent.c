@@ -28,7 +28,6 @@
 
 #define TRIED_EVERY_MS   4000
 #define DEFERRED_NEXT_MS 250
-#define SILENT_WORDS     "RabbitMQ does not answer for it: a queue hangs"
 
 /* How long a trial may take while others wait for it. */
 static int
@@ -354,31 +353,24 @@ try_silent(Relay *relay, SilentKey *silent, const Page *page, int event)
 bool
 relay_defer_silent(Relay *relay, Page *page)
 {
-	int64_t *event_ids;
-	int      count = 0;
-	bool     ok;
+	bool ok;
 
 	if (relay->nsilent == 0)
 		return true;
-	event_ids = calloc((size_t) page->count, sizeof(int64_t));
-	if (event_ids == NULL)
-		return false;
 	for (int i = 0; i < page->count; i++)
 	{
 		SilentKey *silent = find_silent(relay, event_column(page, i, COLUMN_ROUTING_KEY));
 
 		if (page->events[i].state != EVENT_TO_SEND || silent == NULL)
 			continue;
-		page->events[i].state = EVENT_ASIDE;
+		page->events[i].state = EVENT_TO_DEFER;
 		page->skipped++;
-		event_ids[count++] = page_event_id(page, i);
+		page->to_write++;
 		try_silent(relay, silent, page, i);
 	}
-	ok = db_is_connected(&relay->db) &&
-		 (count == 0 || relay_defer(relay, event_ids, count, SILENT_WORDS, false) == ASIDE_WRITTEN);
-	free(event_ids);
+	ok = db_is_connected(&relay->db) && relay_write_aside(relay, page);
 	/* those of other keys may be due behind so many of them */
-	if (page->is_deferred && count == page->count)
+	if (page->is_deferred && page->skipped == page->count)
 		relay->deferred_due_ms = monotonic_ms() + DEFERRED_NEXT_MS;
 	return ok;
 }

@@ -39,6 +39,7 @@ typedef enum EventState
 	EVENT_RETURNED, /* no queue takes it; its ack is still to come */
 	EVENT_UNROUTED, /* no queue took it, though ours should have; its ack is still to come */
 	EVENT_TO_PARK,  /* no queue takes it, and the broker is done with it */
+	EVENT_TO_DEFER, /* of a silent key, not sent */
 	EVENT_DONE,     /* confirmed */
 	EVENT_ASIDE     /* parked or deferred: the broker does not have it */
 } EventState;
@@ -59,9 +60,9 @@ typedef struct Page
 	int        count;
 	size_t     bytes;
 	PageEvent *events;
-	int        unanswered; /* EVENT_SENT, EVENT_RETURNED and EVENT_UNROUTED */
-	int        refused;    /* to be sent again: nacked, or unrouted */
-	int        to_park;
+	int        unanswered;  /* EVENT_SENT, EVENT_RETURNED and EVENT_UNROUTED */
+	int        refused;     /* to be sent again: nacked, or unrouted */
+	int        to_write;    /* to be parked or deferred */
 	int        skipped;     /* set aside before, or of a silent key, and not sent at all */
 	bool       is_deferred; /* of deferred events, not of the window */
 	bool       declared;    /* what we declare was declared anew for this page */
@@ -291,10 +292,10 @@ typedef enum Aside
 	ASIDE_FAILED  /* the database counts as lost */
 } Aside;
 
-/* relay_park_returned parks those of the page that no queue takes: they are kept aside until they
- * are redriven. False if the database is lost; the page waits as long as somebody's lock is in the
- * way. */
-extern bool relay_park_returned(Relay *relay, Page *page) __attribute__((warn_unused_result));
+/* relay_write_aside parks those of the page that no queue takes, until they are redriven, and
+ * defers those that it has not sent. False if the database is lost; the page waits as long as
+ * somebody's lock is in the way. */
+extern bool relay_write_aside(Relay *relay, Page *page) __attribute__((warn_unused_result));
 
 /* relay_defer keeps the events aside; they are sent again later, or soon if the broker takes others
  * like them. */

@@ -64,7 +64,8 @@ replies_redrive(int max)
 	redrive.until_ms = monotonic_ms() + IDLE_MS_MAX;
 	while (!redrive.failed && redrive.moved < redrive.max)
 	{
-		redrive.failed = !broker_process(redrive.broker, 100) || monotonic_ms() > redrive.until_ms;
+		if (!broker_process(redrive.broker, 100) || monotonic_ms() > redrive.until_ms)
+			redrive.failed = true; /* or it is already */
 		if (redrive.failed)
 			log_error("%d of %d dead replies are on their way again, and no more come",
 					  redrive.moved, redrive.max);

@@ -233,9 +233,10 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_LIMIT_FEEDS] =
 		{"UPDATE order_aggregator.vendor AS v SET "
 		 "  stale_after = COALESCE($2, v.stale_after), drop_limit = COALESCE($3, v.drop_limit), "
-		 "  stale_at = COALESCE(v.confirmed_at, CASE WHEN v.synced_as_of IS NOT NULL "
-		 "    THEN pg_catalog.clock_timestamp() END) OPERATOR(pg_catalog.+) "
-		 "    NULLIF(COALESCE($2, v.stale_after), '0'::pg_catalog.interval), "
+		 "  stale_at = CASE WHEN $2 IS NULL THEN v.stale_at "
+		 "    ELSE COALESCE(v.confirmed_at, CASE WHEN v.synced_as_of IS NOT NULL "
+		 "      THEN pg_catalog.clock_timestamp() END) OPERATOR(pg_catalog.+) "
+		 "      NULLIF($2, '0'::pg_catalog.interval) END, "
 		 "  stale_told_at = CASE WHEN $2 IS NULL THEN v.stale_told_at END "
 		 "WHERE v.vendor_id OPERATOR(pg_catalog.=) $1",
 		 3,

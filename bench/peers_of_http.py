@@ -5,7 +5,7 @@ import socket
 import subprocess
 import time
 
-from common import TOP, servers, settings
+from common import TOP, runs, servers, settings
 
 
 class Node:

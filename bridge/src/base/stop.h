@@ -29,6 +29,16 @@ extern void stop_wait_ms(int milliseconds);
 extern long long monotonic_ms(void);
 extern long long monotonic_us(void);
 
+/* rest_until_ms: when what began at that time, and has held up others until now, may be done again,
+ * so that it holds them up for a tenth of the time, no more. */
+static inline long long
+rest_until_ms(long long began_ms)
+{
+	long long now = monotonic_ms();
+
+	return now + 10 * (now - began_ms);
+}
+
 /* The time of day, in seconds since 1970; it may be set, and go back. */
 extern double wall_clock_s(void);
 

@@ -207,9 +207,8 @@ ask_again(const Task *task, Db *db)
 	waiting = questions_waiting();
 	if (waiting == 0)
 		return run_statement(task, db);
-	/* one that hangs holds up the other tasks: for a tenth of the time, no more */
-	if (waiting < 0)
-		broker_due_ms = monotonic_ms() + 10 * (monotonic_ms() - began_ms);
+	if (waiting < 0) /* the other tasks wait for one that hangs */
+		broker_due_ms = rest_until_ms(began_ms);
 	log_debug("no vendor is asked again: %d questions wait unread (-1: the broker does not say)",
 			  waiting);
 	return true;

@@ -197,7 +197,7 @@ relay_send_deferred(Relay *relay)
 	DbOutcome   outcome;
 	long long   began_ms = monotonic_ms();
 
-	if (!relay->may_have_deferred || max_events == 0 || monotonic_ms() < relay->deferred_due_ms ||
+	if (!relay->may_have_deferred || max_events == 0 || began_ms < relay->deferred_due_ms ||
 		is_deferred_under_way(relay))
 		return true;
 	relay->deferred_due_ms = began_ms + DEFERRED_EVERY_MS;
@@ -207,8 +207,8 @@ relay_send_deferred(Relay *relay)
 	if (outcome == DB_OK && PQntuples(rows) > 0)
 		return relay_add_page(relay, rows, true);
 	PQclear(rows);
-	if (outcome == DB_ERROR) /* somebody's lock on them holds up others for a tenth of the time */
-		relay->deferred_due_ms = monotonic_ms() + 10 * (monotonic_ms() - began_ms);
+	if (outcome == DB_ERROR) /* others wait for somebody's lock on them */
+		relay->deferred_due_ms = rest_until_ms(began_ms);
 	if (outcome != DB_OK)
 		return outcome == DB_ERROR;
 	outcome =
@@ -381,22 +381,17 @@ bool
 relay_execute_verdict(Relay *relay)
 {
 	Suspect *suspect = &relay->suspect;
-	Verdict  verdict = suspect->verdict;
 	char     words[320];
 
-	suspect->verdict = VERDICT_NONE;
-	if (verdict == VERDICT_NONE)
+	if (suspect->verdict == VERDICT_NONE)
 		return true;
 	snprintf(words, sizeof(words), "%s", suspect->text);
-	if (verdict == VERDICT_PARK)
+	if (suspect->verdict == VERDICT_PARK)
 	{
 		log_error("RabbitMQ refuses event %" PRId64 ": %d %s; parked", suspect->event_id,
 				  suspect->code, words);
 		if (park(relay, suspect->event_id, suspect->code, words) != ASIDE_WRITTEN)
-		{
-			suspect->verdict = verdict;
 			return false;
-		}
 		metric_add(METRIC_EVENTS_REFUSED, 1);
 	}
 	else
@@ -404,14 +399,12 @@ relay_execute_verdict(Relay *relay)
 		log_warning("RabbitMQ does not take event %" PRId64 ": %d %s; deferred", suspect->event_id,
 					suspect->code, words);
 		if (relay_defer(relay, &suspect->event_id, 1, words, false) != ASIDE_WRITTEN)
-		{
-			suspect->verdict = verdict;
 			return false;
-		}
 		relay->unproven += !suspect->is_deferred;
 	}
 	if (!suspect->is_deferred)
 		relay->set_aside[relay->nset_aside++ % SET_ASIDE_MAX] = suspect->event_id;
+	suspect->verdict = VERDICT_NONE;
 	suspect->event_id = 0;
 	suspect->losses = 0;
 	if (relay->unproven <= UNPROVEN_MAX)

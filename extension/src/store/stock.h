@@ -86,8 +86,8 @@ typedef struct StockDemand
  * stock_lock_offers locks all rows of the products, with everything that their lanes have;
  * stock_lock_demand locks what the orders need: a row's lanes are left alone as long as there is
  * certainly enough without them, and for one order one lane may do in place of the row, or one
- * row, changed already (stock_take), with the product's others only read. Both are free to change
- * the order of what they are given, and take a product twice as once.
+ * row, changed already (stock_take), with the product's others only read. It is free to change the
+ * order of what it is given. Both take a product twice as once.
  *
  * stock_lock_rows locks the rows of the (product, vendor) pairs. "settled" is how many reserved
  * units of each are to be settled at most: those are brought in from the lanes; NULL: everything

@@ -178,14 +178,6 @@ fold(Locking *locking, StockRow *row)
 	stock_set_offer(locking->rows, row);
 }
 
-/* May an order find something in the row's lanes? Who settles looks for what they have reserved,
- * too. */
-static bool
-is_worth_folding(const StockRow *row, const StockDemand *demand)
-{
-	return row->in_lanes > 0 && (demand->quantity == PG_INT64_MAX || lanes_have_free(row));
-}
-
 /*
  * So that what the product's rows have is enough for the demand, and for none of them to fall to
  * its threshold; else all is told. Nothing is written for an order that will be refused all the
@@ -202,7 +194,7 @@ fold_what_is_needed(Locking *locking, int first, const StockDemand *demand)
 					 stock->rows[i].free - kept_in_row(&stock->rows[i]) < demand->quantity;
 	for (int i = first; i < stock->nrows && needs_all; i++)
 	{
-		if (is_worth_folding(&stock->rows[i], demand))
+		if (stock->rows[i].in_lanes > 0 && lanes_have_free(&stock->rows[i]))
 			fold(locking, &stock->rows[i]);
 	}
 }
@@ -307,17 +299,6 @@ stock_lock_demand(StockDemand *demands, int count, bool skip_locked)
 	return locking_end(&locking);
 }
 
-StockRows *
-stock_lock_offers(const char **product_ids, int count, bool skip_locked)
-{
-	StockDemand *demands =
-		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(StockDemand) * Max(count, 1));
-
-	for (int i = 0; i < count; i++)
-		demands[i] = (StockDemand){.product_id = product_ids[i], .quantity = PG_INT64_MAX};
-	return stock_lock_demand(demands, count, skip_locked);
-}
-
 /* ---------- pairs ---------- */
 
 /* Of a product at a vendor; NULL: at all of them, and then "settled" says nothing. */
@@ -333,13 +314,9 @@ compare_pairs(const void *a, const void *b)
 {
 	const StockKey *left = &((const StockPair *) a)->key;
 	const StockKey *right = &((const StockPair *) b)->key;
-	int             order = strcmp(left->product_id, right->product_id);
+	int             order = stock_compare_keys(left, right);
 
-	if (order != 0)
-		return order;
-	if (left->vendor_id == NULL || right->vendor_id == NULL)
-		return (left->vendor_id != NULL) - (right->vendor_id != NULL);
-	return strcmp(left->vendor_id, right->vendor_id);
+	return order != 0 ? order : (left->vendor_id != NULL) - (right->vendor_id != NULL);
 }
 
 /* The row that is found, with what is wanted of its lanes. */
@@ -453,4 +430,13 @@ stock_lock_rows(const char **product_ids, const char **vendor_ids, const int64 *
 	else
 		lock_pairs(&locking, pairs, npairs);
 	return locking_end(&locking);
+}
+
+StockRows *
+stock_lock_offers(const char **product_ids, int count, bool skip_locked)
+{
+	const char **all_vendors = MemoryContextAllocExtended(
+		CurrentMemoryContext, sizeof(char *) * Max(count, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+
+	return stock_lock_rows(product_ids, all_vendors, NULL, count, skip_locked);
 }

@@ -11,6 +11,8 @@ prefix ?= /usr/local
 BUILD = $(CURDIR)/build
 PYTHON = /usr/bin/python3
 RUN = .run
+# as many as there are processors, unless make was told
+JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$$(nproc))
 # of the tree, in which tests run: see ubsan, coverage and mutate
 COPIES = $(addprefix build/,ubsan coverage/tree mutants)
 ifneq ($(words $(CURDIR)),1)
@@ -44,8 +46,8 @@ packages:
 
 build:
 	@mkdir -p $(BUILD)
-	@$(MAKE) -s --no-print-directory -C extension all failing-calls
-	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)
+	@$(MAKE) -s $(JOBS) --no-print-directory -C extension all failing-calls
+	@$(MAKE) -s $(JOBS) --no-print-directory -C bridge BUILD=$(BUILD)
 
 up: packages build
 	@scripts/servers up $(RUN)

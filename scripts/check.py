@@ -26,6 +26,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 RUNS = [TOP / ".run" / name for name in ("check", "check2", "check3")]  # the daemon's tests run in all at a time, the extension's in two
 RUN = RUNS[0]
 BUILD = TOP / "build"
+MAKE = ["make", "-s", "--no-print-directory", *([] if "-j" in os.environ.get("MAKEFLAGS", "") else [f"-j{os.cpu_count()}"])]
 
 
 def run(words, **env):
@@ -99,7 +100,7 @@ def isolation():
 
 
 def unit():
-    code, text = run(["make", "-s", "--no-print-directory", "-C", "bridge", f"BUILD={os.environ.get('BRIDGE_BUILD', BUILD)}", "unit"])
+    code, text = run([*MAKE, "-C", "bridge", f"BUILD={os.environ.get('BRIDGE_BUILD', BUILD)}", "unit"])
     tests = {f"unit {name}": True for name in re.findall(r"^\[       OK \] (\S+)", text, re.M)}
     tests |= {f"unit {name}": False for name in re.findall(r"^\[  FAILED  \] (?!\d+ test)(\S+)", text, re.M)}
     return tests if code == 0 or not all(tests.values()) else {**tests, "unit": False}
@@ -107,11 +108,16 @@ def unit():
 
 def fuzz():
     """What parses a stranger's text, under sanitizers: the corpus and FUZZ_SECONDS of mutations, another seed each day."""
-    code, _ = run(["make", "-s", "--no-print-directory", "-C", "bridge", f"BUILD={BUILD}", "fuzz-programs"])
+    code, _ = run([*MAKE, "-C", "bridge", f"BUILD={BUILD}", "fuzz-programs"])
     if code != 0:
         return {"fuzz": False}
-    return {f"fuzz {target}": run([BUILD / "fuzz" / f"{target}_fuzz", os.environ.get("FUZZ_SECONDS", "5"), str(int(time.time()) // 86400),
-                                   *sorted((TOP / "bridge" / "fuzz" / f"{target}_corpus").iterdir())])[0] == 0 for target in ("order", "feed")}
+
+    def one(target):
+        return run([BUILD / "fuzz" / f"{target}_fuzz", os.environ.get("FUZZ_SECONDS", "5"), str(int(time.time()) // 86400),
+                    *sorted((TOP / "bridge" / "fuzz" / f"{target}_corpus").iterdir())])[0] == 0
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return {f"fuzz {target}": passed for target, passed in zip(FUZZED, pool.map(one, FUZZED))}
 
 
 def daemon():
@@ -122,8 +128,6 @@ def daemon():
     reports = [BUILD / f"daemon{number}.xml" for number in range(len(RUNS))]
     for report in reports:
         report.unlink(missing_ok=True)
-    for folder in RUNS:     # one after the other: each sees which ports are taken
-        servers("base", folder)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         codes = list(pool.map(lambda folder, report: run(
             ["/usr/bin/python3", "-m", "pytest", "-v", "--durations=10", "-p", "no:cacheprovider", f"--junitxml={report}", *os.environ.get("CHECK_TESTS", "bridge/test").split()],
@@ -144,14 +148,15 @@ def soak():
 
 def analysis():
     """What a compiler finds, also with the headers of the next Debian suites if they can be had: with what others leave of the processors."""
-    tests = {"analysis clang-tidy": run(["nice", "-n", "19", "make", "-s", "--no-print-directory", "tidy"])[0] == 0}
+    tests = {"analysis clang-tidy": run(["nice", "-n", "19", *MAKE, "tidy"])[0] == 0}
     code, _ = run(["nice", "-n", "19", "scripts/compile-against", "trixie", "forky"])
     return tests if code == 75 else {**tests, "analysis headers": code == 0}
 
 
 PARTS = {"lint": lint, "unit": unit, "regress": regress, "upgraded": upgraded, "isolation": isolation, "fuzz": fuzz, "daemon": daemon, "soak": soak, "analysis": analysis}
+FUZZED = ("order", "feed")
 EXTENSION = [["regress", "isolation"], ["upgraded"]]    # each keeps a core busy, and has a server of its own
-AT_A_TIME = [EXTENSION, [["daemon"], ["analysis"]]]
+AT_A_TIME = [EXTENSION, [["daemon"], ["soak"], ["analysis"]]]   # tests wait much, and so does the soak
 
 
 def grouped(wanted):
@@ -169,6 +174,17 @@ def parts_of(words):
     return list(PARTS) if words == ["all"] else words or [name for name in PARTS if name != "analysis"]
 
 
+def runs_of(wanted):
+    """The folders of the servers that these parts need."""
+    return RUNS if "daemon" in wanted else [folder for names, folder in zip(EXTENSION, RUNS) if set(names) & set(wanted)]
+
+
+def start(folders):
+    for folder in folders:      # one after the other: each sees which ports are taken
+        if not runs.is_ending:
+            servers("base", folder)
+
+
 def run_parts(names):
     return {test: passed for name in names for test, passed in (PARTS[name]() or {name: False}).items()}
 
@@ -180,18 +196,19 @@ def check(wanted):
     for folder in RUNS:
         servers("down", folder)
         shutil.rmtree(folder, ignore_errors=True)
+    pool = concurrent.futures.ThreadPoolExecutor()
+    starting = pool.submit(start, runs_of(wanted))
     try:
-        for names, folder in zip(EXTENSION, RUNS):
-            if set(names) & set(wanted):
-                servers("base", folder)
         for group in grouped(wanted):
             parts, began = ", ".join(name for names in group for name in names), time.monotonic()
             print(f"\n=== {parts}", flush=True)
-            with concurrent.futures.ThreadPoolExecutor() as pool:
-                for found in pool.map(run_parts, group):
-                    tests |= found
+            if runs_of(sum(group, [])):
+                starting.result()
+            for found in pool.map(run_parts, group):
+                tests |= found
             print(f"\n=== {parts}: {round(time.monotonic() - began)} s", flush=True)
     finally:
+        pool.shutdown()
         for folder in RUNS:
             servers("down", folder)
     failed = [name for name, passed in tests.items() if not passed]

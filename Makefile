@@ -1,6 +1,6 @@
 # order_aggregator: every command a person types. "make help" lists them.
 
-PG_CONFIG ?= pg_config
+export PG_CONFIG ?= pg_config
 PG_MAJOR := $(shell PG_CONFIG=$(PG_CONFIG) scripts/postgresql-major)
 PACKAGES = postgresql-$(PG_MAJOR) postgresql-client-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) rabbitmq-server \
 	librabbitmq-dev libpq-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev zlib1g-dev libyajl-dev libcsv-dev libsystemd-dev libcmocka-dev \
@@ -154,7 +154,7 @@ bench-sync: packages build
 install:
 	@command -v $(PG_CONFIG) >/dev/null || { echo "$(PG_CONFIG) is not installed: make packages installs all that building needs" >&2; exit 1; }
 	@# not the prefix: PGXS follows it since PostgreSQL 18, to where the server does not look
-	MAKEFLAGS='$(filter-out prefix=%,$(MAKEFLAGS))' $(MAKE) -C extension install DESTDIR=$(DESTDIR)
+	MAKEFLAGS='$(filter-out prefix=%,$(MAKEFLAGS))' $(MAKE) -C extension install DESTDIR=$(abspath $(DESTDIR))
 	$(MAKE) -C bridge BUILD=$(BUILD)
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/share/man/man1
 	install -m 755 $(BUILD)/order-bridge $(BUILD)/vendor-sim $(DESTDIR)$(prefix)/bin
@@ -179,7 +179,7 @@ tidy: packages build
 		-iquote bridge/sim $$(pkg-config --cflags libpq jansson))
 	@# the server's own macros multiply int
 	@git ls-files "extension/src/*.c" | $(call TIDY,--checks=-bugprone-implicit-widening-of-multiplication-result,-Iextension/src \
-		-I$$(pg_config --includedir-server))
+		-I$$($(PG_CONFIG) --includedir-server))
 
 # the code by itself, before a commit; .ci/run looks at all of it, too
 lint: format-check tidy

@@ -55,8 +55,9 @@ def server_env(run_folder):
 # Each part returns its tests: name -> passed. A part that broke off says so under its own name.
 
 def pg_regress(program, folder, output, tests, inputs=TOP, run_folder=RUN):
-    pgxs = pathlib.Path(subprocess.check_output(["pg_config", "--pgxs"], text=True).strip())
-    bindir = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
+    pg_config = os.environ.get("PG_CONFIG", "pg_config")
+    pgxs = pathlib.Path(subprocess.check_output([pg_config, "--pgxs"], text=True).strip())
+    bindir = subprocess.check_output([pg_config, "--bindir"], text=True).strip()
     password, port = server_env(run_folder)
     (BUILD / output).mkdir(parents=True, exist_ok=True)
     major = int(subprocess.check_output([TOP / "scripts" / "postgresql-major"], text=True))

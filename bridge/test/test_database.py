@@ -514,6 +514,21 @@ def test_another_primary_is_looked_for_while_one_hangs(world):
         bridge.kill()
 
 
+def test_another_primary_is_looked_for_while_the_earlier_one_answers(world):
+    """It has been replaced, and does not know: who only reads would learn nothing of later orders for as long as it lives."""
+    with two_hosts(world) as (url, hosts, _):
+        bridge = world.ready_bridge("--roles=http", DATABASE_URL=hosts)
+        wait_until(lambda: all_have_asked(world, bridge), what="connections of all threads")
+        with psycopg.connect(url, autocommit=True) as db:
+            assert db.execute("SELECT pg_promote()").fetchone()[0]
+            order = db.execute("""SELECT order_aggregator.place_order('late', '[{"productId": "x", "quantity": 1}]')""").fetchone()[0]
+        wait_until(lambda: requests.get(f"{bridge.url}/order/{order}", timeout=PATIENCE_S).status_code == 200, what="the later order")
+        assert ask_at_once(bridge, order, 16) == {200, 409}     # only one can cancel it
+        assert not bridge.logged("cannot connect"), "looking is no news"
+        bridge.kill()       # its connections to the old one
+    assert world.statuses() == {"pending": 1, "cancelled": 1}
+
+
 def test_what_a_session_has_prepared_may_change(world):
     """A function whose results are others than they were, and the whole extension made anew, under a bridge that goes on."""
     world.stock(a={"x": 100})

@@ -65,6 +65,7 @@ typedef struct Db
 	unsigned    timeline;      /* of the cluster; 0: a standby's, or not of the connection's */
 	bool        is_pooled;     /* a pooler may give each transaction another server process */
 	bool        lacks_session; /* and session_sql needs one: db_connect is in vain */
+	bool        is_quiet;      /* it connects again and again: that is no news in the log */
 	const char *prepared[DB_PREPARED_MAX]; /* what the session has, by the place: "0", "1", ... */
 	int         prepared_count;
 } Db;

@@ -223,14 +223,16 @@ hide_quoted(const char *error, char *hidden, size_t size)
 }
 
 static void
-log_connect_error(const char *error)
+log_connect_error(const Db *db)
 {
-	char hidden[512];
+	const char *error = PQerrorMessage(db->connection);
+	char        hidden[512];
 
 	if (strstr(error, "connection option") == NULL)
 	{
-		log_warning("cannot connect to PostgreSQL: %s",
-					*error != '\0' ? error : "it has not answered in time");
+		log_line(db->is_quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING,
+				 "cannot connect to PostgreSQL: %s",
+				 *error != '\0' ? error : "it has not answered in time");
 		return;
 	}
 	hide_quoted(error, hidden, sizeof(hidden));
@@ -247,7 +249,7 @@ reach_host(Db *db, const DbHost *host)
 	if (!ok && db->lacks_session)
 		log_error("%s " DB_LACKS_SESSION, db->name);
 	else if (!ok)
-		log_connect_error(PQerrorMessage(db->connection));
+		log_connect_error(db);
 	return ok;
 }
 
@@ -272,7 +274,8 @@ connect_to(Db *db, const DbHost *host)
 		return false;
 	}
 	backoff_reset(&db->backoff);
-	log_info("connected to PostgreSQL host=%s port=%s database=%s pid=%d", PQhost(db->connection),
+	log_line(db->is_quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
+			 "connected to PostgreSQL host=%s port=%s database=%s pid=%d", PQhost(db->connection),
 			 PQport(db->connection), PQdb(db->connection), PQbackendPID(db->connection));
 	return true;
 }

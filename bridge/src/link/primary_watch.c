@@ -1,13 +1,14 @@
 /*
  * primary_watch.c
- *		Looks for another primary while the one there was does not answer.
+ *		Looks for another primary beside the one there was.
  *
  * Whoever waits for a server that hangs finds out by a time-out, which is as long as a request may
  * take, and whoever asks then waits as long again. The other server may be primary long before.
- * So once somebody has waited for a second, a connection of our own is made anew every two seconds,
- * beginning with the next host, also if the one there was answers: a primary that has been replaced
- * may, and only commit nothing any more. When it comes to a later timeline, all that wait give up
- * (db_timeline.c).
+ * And a primary that has been replaced, and does not know, may answer from its past for as long as
+ * nobody tries to commit something there. So a connection of our own is made anew every five
+ * seconds, every two once somebody has waited for one, beginning with the next host, also if the
+ * one there was answers. When it comes to a later timeline, all that wait give up, and nobody asks
+ * the earlier one any more (db_timeline.c).
  */
 #include "link/primary_watch.h"
 
@@ -22,7 +23,8 @@
 #define ASK_MS       500
 #define CONNECT_S    "2"   /* the least that libpq knows */
 #define HOST_REST_MS 30000 /* for the one that hangs: it is another one that is looked for */
-#define AGAIN_MS     2000  /* how long one that is there is stayed with */
+#define AGAIN_MS     2000  /* how long one that is there is stayed with, while somebody waits */
+#define CALM_MS      5000  /* and while nobody does */
 
 static _Atomic(long long) noted_at_ms = -NOTED_MS;
 
@@ -51,21 +53,26 @@ void *
 primary_watch_run(void *url)
 {
 	Db        db;
-	long long look_ms = 0;
+	long long looked_ms;
 
 	log_set_role("primary");
 	db_init(&db, url, "order-bridge primary", NULL);
 	db.timeout_ms = db.lock_timeout_ms = db.grace_ms = ASK_MS;
 	db.connect_timeout_s = CONNECT_S;
 	db.hosts.rest_ms = HOST_REST_MS;
+	db.is_quiet = true;
 	/* now, while all is well: which hosts there are, and which of them hangs later */
 	look(&db);
+	looked_ms = monotonic_ms();
 	while (db.hosts.count > 1 && !stop_requested())
 	{
-		if (somebody_waits() && (monotonic_ms() >= look_ms || !db_is_alive(&db)))
+		bool is_urgent = somebody_waits();
+
+		if (monotonic_ms() - looked_ms >= (is_urgent ? AGAIN_MS : CALM_MS) ||
+			(is_urgent && !db_is_alive(&db)))
 		{
 			look(&db);
-			look_ms = monotonic_ms() + AGAIN_MS;
+			looked_ms = monotonic_ms();
 		}
 		stop_wait_ms(LOOK_MS);
 	}

@@ -1,6 +1,6 @@
 /*
  * primary_watch.h
- *		Looks for another primary while the one there was does not answer.
+ *		Looks for another primary beside the one there was.
  */
 #ifndef BRIDGE_PRIMARY_WATCH_H
 #define BRIDGE_PRIMARY_WATCH_H

@@ -7,6 +7,7 @@ def compare(db, ledger, vendors, auditor):
     """What was lost, done twice, oversold, or is otherwise not as it should be: {kind: [what]}."""
     found = {"lost": [], "twice": [], "oversold": [], "otherwise wrong": []}
     of_clients(db, ledger, found)
+    of_ends(db, ledger, vendors, found)
     of_broker(db, auditor, found)
     of_vendors(db, vendors, found)
     found["otherwise wrong"] += [f"check_consistency(): {row}" for row in db.execute("SELECT * FROM order_aggregator.check_consistency()").fetchall()]
@@ -28,11 +29,31 @@ def of_clients(db, ledger, found):
     found["twice"] += [f"order {order}: nobody was told of it" for order in stored.keys() - set(ledger.placed.values())]
     found["twice"] += [f"key {key}: refused, and there is an order" for key in ledger.refused if key in keys]
     found["lost"] += [f"order {order}: cancelled, and it is {stored.get(order)}" for order in ledger.cancelled if stored.get(order) != "cancelled"]
+    found["otherwise wrong"] += [f"order {order}: cancelled, and nobody has asked for it" for order, status in stored.items() if status == "cancelled" and order not in ledger.to_cancel]
     returns = dict(db.execute("SELECT return_id, order_id FROM order_aggregator.order_return").fetchall())
     found["lost"] += [f"return {number} of order {order}" for order, number in ledger.returned.items() if returns.get(number) != order]
+    found["twice"] += [f"return {number} of order {order}: nobody was told of it" for number, order in returns.items() if ledger.returned.get(order) != number]
     found["twice"] += [f"order {order}: returned {times} times" for order, times in collections.Counter(returns.values()).items() if times > 1]
     of_units(found, "order", ledger.units, units_of(db, "order_line"))
     of_units(found, "the return of order", {order: ledger.units[order] for order in ledger.returned}, units_of(db, "order_return"))
+
+
+def of_ends(db, ledger, vendors, found):
+    """An order ends because its time is over, or its vendors refuse: the clock, and the vendors, say the same."""
+    wrong = found["otherwise wrong"]
+    held = dict(db.execute("SELECT order_id, expires_at - placed_at FROM order_aggregator.orders").fetchall())
+    for hold_for in set(ledger.hold_for.values()):
+        asked = db.execute("SELECT %s::interval", [hold_for]).fetchone()[0]
+        wrong += [f"order {order} is held for {held[order]}, asked for was {asked}" for order, text in ledger.hold_for.items() if text == hold_for and held.get(order, asked) != asked]
+    # when its holds were let go: closed_at is when that transaction began, which may have waited for locks
+    wrong += [f"order {order}: expired at {at}, and it had until {until}" for order, until, at in db.execute(
+        """SELECT order_id, expires_at, min(settled_at) FILTER (WHERE hold.status IN ('released', 'returned'))
+           FROM order_aggregator.orders LEFT JOIN order_aggregator.hold USING (order_id) WHERE orders.status = 'expired' GROUP BY 1""").fetchall() if at is None or at < until]
+    refusals = {(order, attempt, name) for order, attempt, name in db.execute(
+        "SELECT order_id, attempt, vendor_id FROM order_aggregator.hold WHERE status = 'rejected' OR (status = 'released' AND reason LIKE 'rejected by the vendor%')").fetchall()}
+    wrong += [f"vendor {name}: has not refused {(order, attempt)}" for order, attempt, name in sorted(refusals) if vendors[name].decided.get((order, attempt)) != "rejected"]
+    rejected = {order for order, in db.execute("SELECT order_id FROM order_aggregator.orders WHERE status = 'rejected'").fetchall()}
+    wrong += [f"order {order}: rejected, and no vendor has refused it" for order in sorted(rejected - {order for order, _, _ in refusals})]
 
 
 def units_of(db, table):

@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 from vendors import PRODUCTS, SCARCE
 
 ANSWER_S = 5        # a connection that says nothing for so long is given up
+HOLD_FOR, HOLD_SHORT = "1800 seconds", "3 seconds"      # where nothing is asked for: the server's default; of some orders, which expire
 AGAIN = ("08", "40001", "40P01", "53", "55P03", "57", "25006")      # SQLSTATEs that may pass
 
 
@@ -28,7 +29,9 @@ class Ledger:
         self.lock = threading.Lock()
         self.placed = {}            # key -> order
         self.units = {}             # order -> {product: units} that were asked for
-        self.refused, self.cancelled = set(), set()
+        self.hold_for = {}          # order -> how long it was to be held
+        self.refused = set()
+        self.to_cancel, self.cancelled = set(), set()   # to_cancel: asked for, whatever became of it
         self.returned = {}          # order -> return
         self.answers = []           # (door, None where it was refused; asked at, answered at)
         self.unexpected = []
@@ -40,6 +43,7 @@ class Ledger:
             if self.placed.setdefault(request["idempotencyKey"], order) != order:
                 self.twice.append(request["idempotencyKey"])
             self.units[order] = {line["productId"]: line["quantity"] for line in request["products"]}
+            self.hold_for[order] = request.get("holdFor", HOLD_FOR)
             self.answers.append((door, asked_at, time.monotonic()))
 
     def refuse(self, request, asked_at):
@@ -89,7 +93,7 @@ class Client(threading.Thread):
         products = self.random.sample(PRODUCTS, self.random.choice([1, 1, 1, 2, 3]))
         request = {"customerId": "chaos", "products": [{"productId": p, "quantity": self.random.randint(1, 3)} for p in products], "idempotencyKey": str(uuid.UUID(int=self.random.getrandbits(128)))}
         if self.random.random() < 0.05:
-            request["holdFor"] = "3 seconds"
+            request["holdFor"] = HOLD_SHORT
         if self.random.random() < 0.3:
             request["strategy"] = self.random.choice(["cheapest", "priority", "most_stock", "fewest_vendors", "single_vendor"])
         return request
@@ -161,6 +165,7 @@ class SqlClient(Client):
         order = self.ledger.some_order(self.random)
         if order is None:
             return
+        self.ledger.to_cancel.add(order)
         answer = self.again(lambda: self.query("SELECT order_aggregator.cancel_order(%s, 'chaos')", [order]))
         if answer == [("cancelled",)]:
             self.ledger.cancelled.add(order)
@@ -208,6 +213,7 @@ class HttpClient(Client):
         order = self.ledger.some_order(self.random)
         if order is None:
             return
+        self.ledger.to_cancel.add(order)
         answer = self.again(lambda: self.send("POST", f"/order/{order}/cancel", json={"reason": "chaos"}, headers={"Idempotency-Key": f"cancel of {order}"}))
         if answer.status_code == 200:
             self.ledger.cancelled.add(order)

@@ -50,11 +50,14 @@ class Faults:
         }
         if len(stage.bridges) > 1:
             self.kinds["two leaders"] = (3, self.two_leaders)
+        if len(stage.brokers) > 1:
+            self.kinds["broker cut off"] = (1, self.broker_cut_off)
         if len(stage.databases) > 1:
             self.kinds |= {
                 "machine of the database killed": (1, self.machine_killed),
                 "standby killed": (1, self.standby_killed),
                 "standby frozen": (1, self.standby_frozen),
+                "replication silent": (1, self.replication_silent),
                 "switch-over": (1, self.switchover),
                 "etcd killed": (3, self.etcd_killed),
                 "etcd frozen": (1, self.etcd_frozen),
@@ -140,14 +143,11 @@ class Faults:
         self.frozen(self.stage.leader(), 4 if len(self.stage.databases) == 1 else 14)
 
     def disk_full(self):
-        """The server may crash over it, even for good; then it is started again."""
         def told():
             return self.stage.log(self.stage.leader()).count("No space left on device")
         before = told()
-        self.stage.set_disk_full(True)
-        self.while_(6)
-        self.stage.set_disk_full(False)
-        self.stage.run("start", self.stage.leader())
+        with self.stage.disk_full():
+            self.while_(6)
         return told() > before
 
     def machine_killed(self):
@@ -159,6 +159,18 @@ class Faults:
 
     def standby_frozen(self):
         self.frozen(self.stage.follower(), 6)
+
+    def replication_silent(self):
+        """The follower's server and its Patroni run, and what the leader sends it stays on the way."""
+        pid = self.stage.walreceiver()
+        if pid is None:
+            return False
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            self.while_(10)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def switchover(self):
         self.stage.run("switchover")
@@ -196,6 +208,17 @@ class Faults:
     def broker_closes(self):
         with concurrent.futures.ThreadPoolExecutor() as together:
             list(together.map(lambda name: self.stage.rabbitmqctl(name, "close_all_connections", "chaos"), self.stage.brokers))
+
+    def broker_cut_off(self):
+        """A node that all others refuse, and that refuses them: it pauses, being the minority, and is to come back by itself."""
+        name = self.some_broker()
+        others = self.stage.rabbitmqctl(name, "eval", "nodes().")
+        self.stage.rabbitmqctl(name, "eval", f"[{{erlang:set_cookie(N, 'not theirs'), erlang:disconnect_node(N)}} || N <- {others}].")
+        try:
+            assert self.stage.wait_until(lambda: "false" in self.stage.rabbitmqctl(name, "eval", "rabbit:is_running().")), f"{name} alone goes on"
+            self.while_(6)
+        finally:
+            self.stage.rabbitmqctl(name, "eval", f"[erlang:set_cookie(N, erlang:get_cookie()) || N <- {others}].")
 
     def network(self, mode, seconds):
         """Between all bridges and all servers."""
@@ -328,8 +351,8 @@ class Outages:
         return gaps
 
     def of_kinds(self, kinds, doors):
-        """All gaps at those doors under faults whose names begin with one of those."""
-        return [seconds for kind, gaps in self.times.items() if kind.startswith(kinds) for door in doors for seconds in gaps[door]]
+        """All gaps at those doors under faults whose names match."""
+        return [seconds for kind, gaps in self.times.items() if kinds.fullmatch(kind) for door in doors for seconds in gaps[door]]
 
 
 def percentile(values, share):

@@ -4,7 +4,8 @@
  *		is 1, no file on its disk grows.
  *
  * What is there already can be written to, as on a disk that is full. So can what goes by stdio
- * (the statistics' file, those of the relation cache): PostgreSQL does without these.
+ * (the statistics' file, those of the relation cache): PostgreSQL does without these. And what goes
+ * to the standard error: the log is on another disk, and tells what happens.
  */
 #include <errno.h>
 #include <sys/stat.h>
@@ -80,7 +81,8 @@ DEFINE_POSIX_FALLOCATE(posix_fallocate64)
 ssize_t
 write(int file, const void *bytes, size_t count)
 {
-	off_t place = is_full != NULL && *is_full ? lseek(file, 0, SEEK_CUR) : -1;
+	off_t place =
+		is_full != NULL && *is_full && file != STDERR_FILENO ? lseek(file, 0, SEEK_CUR) : -1;
 
 	return place >= 0 && has_no_room(file, place + (off_t) count) ? -1
 																  : REAL(write)(file, bytes, count);

@@ -33,6 +33,7 @@ class Stage:
 
     def __init__(self, folder):
         self.folder, self.network, self.program_env = pathlib.Path(folder), Network(), dict(PROGRAM_ENV)
+        self.without_space = []         # (log, from, to): the bytes in which its server may give itself up
 
     def run(self, command, *words):
         subprocess.run([TOP / "scripts" / self.script, command, self.folder, *words], check=True, env={**os.environ, **self.program_env}, stdout=subprocess.DEVNULL,
@@ -77,10 +78,20 @@ class Stage:
             return file.read().decode(errors="replace").rstrip().rsplit("\n", 1)[-1]
 
     def crashes(self):
-        """What the logs tell of crashes that were not ours; a server without space on its disk may give itself up."""
-        logs = {path.stem: self.log(path.stem) for path in sorted(self.folder.glob("*.log"))}
-        return [f"{name}: {line}" for name, text in logs.items() for line in text.splitlines()
-                if CRASHED.search(line) and not ("No space left on device" in text and WITHOUT_SPACE.search(line))]
+        """What the logs tell of crashes that were not ours."""
+        return [f"{path.stem}: {line}" for path in sorted(self.folder.glob("*.log")) for place, line in self.lines_of(path)
+                if CRASHED.search(line) and not (WITHOUT_SPACE.search(line) and self.was_without_space(path.stem, place))]
+
+    @staticmethod
+    def lines_of(path):
+        """The lines of a log, each with the byte where it begins."""
+        place = 0
+        for line in path.read_bytes().split(b"\n"):
+            yield place, line.decode(errors="replace")
+            place += len(line) + 1
+
+    def was_without_space(self, name, place):
+        return any(log == name and begin <= place < end for log, begin, end in self.without_space)
 
     def connect(self):
         return psycopg.connect(self.database_url, autocommit=True, connect_timeout=2)
@@ -90,6 +101,10 @@ class Stage:
         url = urllib.parse.urlsplit(self.database_url)
         login, hosts = url.netloc.rsplit("@", 1)
         return [url._replace(netloc=f"{login}@{host}").geturl() for host in hosts.split(",")]
+
+    def node_urls(self):
+        """Of each database by itself, whether it leads or not."""
+        return [url.replace("target_session_attrs=read-write", "target_session_attrs=any") for url in self.database_urls()]
 
     def rabbitmqctl(self, name, *words):
         return self.read("rabbitmqctl", *self.words_of_broker(name), *words)
@@ -147,6 +162,26 @@ class OneNode(Stage):
         self.set_disk_full(False)
         super().up()
 
+    @contextlib.contextmanager
+    def disk_full(self):
+        """The server may crash over it, even for good; then it is started again."""
+        name = self.leader()
+        log = self.folder / f"{name}.log"
+        began = log.stat().st_size
+        self.set_disk_full(True)
+        try:
+            yield
+        finally:
+            self.set_disk_full(False)
+            self.run("start", name)
+            self.wait_until(self.is_written)
+            self.without_space.append((name, began, log.stat().st_size))
+
+    def is_written(self):
+        """What the database is given to write is on its disk."""
+        with contextlib.suppress(psycopg.Error), self.connect() as db:
+            return db.execute("SELECT pg_logical_emit_message(true, 'chaos', 'written')").fetchone()
+
     def set_disk_full(self, is_full):
         """No file of PostgreSQL grows while it is; see full_disk.c."""
         with open(self.full_disk, "r+b" if self.full_disk.exists() else "wb") as file:
@@ -164,6 +199,15 @@ class Cluster(Stage):
         name = self.wait_until(lambda: self.read("leader").strip().replace("none", ""))
         assert name, f"no database led for {WHOLE_S} s"
         return name
+
+    def walreceiver(self):
+        """The process by which a database follows the leader; None if there is none."""
+        for url in self.node_urls():
+            with contextlib.suppress(psycopg.Error), psycopg.connect(url, autocommit=True, connect_timeout=2) as db:
+                found = db.execute("SELECT pid FROM pg_stat_wal_receiver").fetchone()
+                if found is not None:
+                    return found[0]
+        return None
 
     def follower(self):
         return next(name for name in self.databases if name != self.leader())

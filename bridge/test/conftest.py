@@ -23,7 +23,7 @@ import pytest
 import requests
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(TOP / "scripts"))
+sys.path[:0] = [str(TOP / "scripts"), str(TOP / "bridge" / "chaos")]
 import runs
 
 RUN = pathlib.Path(os.environ.get("CHECK_RUN", TOP / ".run" / "check"))

@@ -10,6 +10,7 @@ import threading
 import psycopg
 import pytest
 from conftest import TOP, wait_until
+from storage import damages
 from test_database import standby
 
 TABLES = ["orders", "order_line", "hold", "stock", "stock_lane", "outbox_0", "idempotency", "vendor"]
@@ -86,12 +87,7 @@ class Load:
 def indexes_agree(world):
     """Each row is in each index once, in order; each row can be read."""
     world.db.execute("CREATE EXTENSION IF NOT EXISTS amcheck")
-    for index, in world.db.execute("""SELECT i.indexrelid::regclass::text FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS a ON a.oid = c.relam
-                                      WHERE i.indrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'order_aggregator'::regnamespace AND relkind = 'r')
-                                      AND a.amname = 'btree' AND i.indisvalid""").fetchall():
-        world.db.execute("SELECT bt_index_check(%s::regclass, true)", [index])
-    for table, in world.db.execute("SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'order_aggregator'::regnamespace AND relkind = 'r'").fetchall():
-        assert world.db.execute("SELECT * FROM verify_heapam(%s::regclass)", [table]).fetchall() == [], table
+    assert damages(world.db) == []
     world.consistent()
 
 

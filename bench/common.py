@@ -89,7 +89,8 @@ SELECT order_aggregator.place_order('customer 7', ('[{{"productId": "product-' |
 
 
 def pgbench(script, clients, tag, core=None, seconds=SECONDS, mode="prepared", url=None):
-    """Runs a script for so many seconds and returns (transactions, seconds, p50 ms, p99 ms, longest time without a transaction in ms)."""
+    """Runs a script for so many seconds and returns (transactions, seconds, p50 ms, p99 ms, longest time without a transaction's end in ms,
+    from the beginning of the first one on)."""
     path = OUT / f"{tag}.sql"
     path.write_text(script)
     for old in OUT.glob("pgbench_log.*"):
@@ -100,8 +101,9 @@ def pgbench(script, clients, tag, core=None, seconds=SECONDS, mode="prepared", u
                           check=True, capture_output=True, text=True).stdout
     log = [[int(word) for word in line.split()[2:6]] for path in OUT.glob("pgbench_log.*") for line in path.read_text().splitlines()]
     latencies = [us / 1000 for us, _, _, _ in log]
-    ends = sorted(epoch * 1_000_000 + us for _, _, epoch, us in log)
-    gap = max((after - before for before, after in zip(ends, ends[1:])), default=0) / 1000
+    ends = sorted((epoch * 1_000_000 + us, took) for took, _, epoch, us in log)
+    moments = [min(end - took for end, took in ends), *(end for end, _ in ends)]
+    gap = max(after - before for before, after in zip(moments, moments[1:])) / 1000
     tps = next(float(line.split()[2]) for line in text.splitlines() if line.startswith("tps"))
     return len(latencies), len(latencies) / tps, percentile(latencies, 0.5), percentile(latencies, 0.99), gap
 

@@ -4,12 +4,12 @@
 PostgreSQL, RabbitMQ, the bridge, the simulator and the load share this machine.
 loop_orders: orders confirmed a second while batches of place_orders() keep a bounded number under way;
 longest_gap_ms: the longest time in which none was, as the bridge's counter says it, asked for every 10 ms by a thread of its own, whatever the load
-waits for; longest_disk_ms, longest_stolen_ms: what disk and host held up by themselves meanwhile (stalls.py);
-loop_slowest_second: the fewest in any second of that but the first, in which the way fills, its ratio to the mean; loop_cpu_us: who spends
-how much processor time for one order on its way, and loop_wal_bytes of WAL; loop_wal_bytes_of: the same orders' way one step after the other,
-and what each step writes but for the full pages after a checkpoint.
-loop_latency: LATENCY_ORDERS a round, 100 a second by place_order(), from before the call until its order.confirmed event
-is in the hands of a consumer, which is one hop more than the database's own "confirmed".
+waits for; longest_disk_ms, longest_stolen_ms: for how long the disk under this load, and the host, held up a small write meanwhile (stalls.py);
+loop_mean_second, loop_slowest_second: the mean and the fewest of all seconds of that but the first, in which the way fills, the one's ratio to the
+other; loop_cpu_us: who spends how much processor time for one order on its way, and loop_wal_bytes of WAL; loop_wal_bytes_of: the same orders' way
+one step after the other, and what each step writes but for the full pages after a checkpoint.
+loop_latency: LATENCY_ORDERS a round, 100 a second by place_order(), from when each was due, also if the one before it was late, until its
+order.confirmed event is in the hands of a consumer, which is one hop more than the database's own "confirmed".
 fsync_floor, insert_floor, raw_publish: what disk, PostgreSQL and RabbitMQ can do at all (floors.py), in each round.
 BENCH_ROUNDS rounds: medians with their range; what was spent is of all of them.
 
@@ -20,6 +20,7 @@ import contextlib
 import json
 import os
 import re
+import statistics
 import threading
 import time
 
@@ -81,7 +82,7 @@ class Confirmed(threading.Thread):
 
 
 def sustained(db):
-    """A round of loop_orders and one of loop_slowest_second, the orders confirmed, and what was spent as Spent tells it."""
+    """A round of loop_orders, of loop_mean_second and of loop_slowest_second, the orders confirmed, and what was spent as Spent tells it."""
     placed = 0
     spent = Spent(db)
     with Stalls() as stalls, Confirmed() as confirmed:
@@ -93,10 +94,11 @@ def sustained(db):
     used = spent.since()
     seconds, count = confirmed.samples[-1]
     by_second = [confirmed.at(second) for second in range(1, int(seconds) + 1)]
-    slowest = min(later - earlier for earlier, later in zip(by_second, by_second[1:]))
+    after_first = [later - earlier for earlier, later in zip(by_second, by_second[1:])]
     drain(db)
     check(db)
-    return {"value": count / seconds, "longest_gap_ms": longest_gap_ms(confirmed.samples), **stalls.longest}, {"value": slowest}, count, used
+    orders = {"value": count / seconds, "longest_gap_ms": longest_gap_ms(confirmed.samples), **stalls.longest}
+    return orders, {"value": statistics.mean(after_first)}, {"value": min(after_first)}, count, used
 
 
 def all_rounds(figures, db):
@@ -107,9 +109,10 @@ def all_rounds(figures, db):
         rounds.append(sustained(db))
     add_floors(figures, floors)
     figures.add_rounds("loop_orders", [r[0] for r in rounds], "orders/s")
-    figures.add_rounds("loop_slowest_second", [r[1] for r in rounds], "orders/s", {"ratio": "loop_orders"})
-    confirmed = sum(r[2] for r in rounds)
-    cpu, wal_bytes, wal_records, full_pages = (sum(parts, type(parts[0])()) for parts in zip(*(r[3] for r in rounds)))
+    figures.add_rounds("loop_mean_second", [r[1] for r in rounds], "orders/s")
+    figures.add_rounds("loop_slowest_second", [r[2] for r in rounds], "orders/s", {"ratio": "loop_mean_second"})
+    confirmed = sum(r[3] for r in rounds)
+    cpu, wal_bytes, wal_records, full_pages = (sum(parts, type(parts[0])()) for parts in zip(*(r[4] for r in rounds)))
     for who, seconds in sorted(cpu.items(), key=lambda item: -item[1]):
         if seconds * 1_000_000 >= confirmed:
             figures.add("loop_cpu_us", seconds * 1_000_000 / confirmed, "µs/order", places=1, who=who)
@@ -170,7 +173,7 @@ def wal_by_step(figures, db):
 
 
 def latency_round(db):
-    """How long each order of a round took, in ms."""
+    """How long each order of a round took from when it was due, in ms."""
     confirmed_at, ready = {}, threading.Event()
 
     def consume():
@@ -190,17 +193,16 @@ def latency_round(db):
     consumer = threading.Thread(target=consume)
     consumer.start()
     ready.wait()
-    placed_at = {}
+    due_at = {}
     due = time.monotonic()
     for n in range(LATENCY_ORDERS):
         due += 1 / LATENCY_RATE
         time.sleep(max(0, due - time.monotonic()))
-        start = time.monotonic()
         order_id = db.execute("SELECT order_aggregator.place_order('customer', %s::jsonb)",
                               [f'[{{"productId": "product-{n}", "quantity": 1}}]'], prepare=True).fetchone()[0]
-        placed_at[order_id] = start
+        due_at[order_id] = due
     consumer.join()
-    return [(confirmed_at[order_id] - start) * 1000 for order_id, start in placed_at.items()]
+    return [(confirmed_at[order_id] - due) * 1000 for order_id, due in due_at.items()]
 
 
 def latency(figures, db):

@@ -9,10 +9,11 @@ The loads come in turns, BENCH_ROUNDS times: a figure is the median of its round
 with their range, a ratio the median of the ratios within a round, longest_gap_ms
 the longest time of all rounds in which no transaction ended; fsync_floor and
 batch_flush_floor (as much as a batch's WAL) have the disk's own, longest_disk_ms and
-longest_stolen_ms what disk and host held up by themselves meanwhile (stalls.py).
+longest_stolen_ms for how long the disk under this load, and the host, held up a small write meanwhile (stalls.py).
 
 growth_10m: batches again, with 10 million orders stored and shared_buffers of a quarter of the memory; growth_10m_*: single calls
-and what bench/reads.py asks, against the same before (before_growth, before_growth_*).
+and what bench/reads.py asks, against the same before (before_growth, before_growth_*). All that is stored is pending; POST /order, the relay and
+the loop are not part of it.
 A virtual machine may have to ask its host for the memory that its page cache grows
 into, so each round of batches comes just after a large file was written and removed
 (file_floor, MB/s), before as after. lookup_floor: orders a second that PostgreSQL's own index scans find, with lines and holds, of all.

@@ -1,5 +1,6 @@
 -- The baseline: a plpgsql function such as one would write by hand, into tables of its own.
--- It writes the same facts as order_aggregator: order, line, hold, event, stock.
+-- It writes the same facts as order_aggregator: order, line, hold, event, stock. Its lines and holds have
+-- foreign keys, as one would write them; ours have none.
 DROP SCHEMA IF EXISTS bench CASCADE;
 CREATE SCHEMA bench;
 

@@ -1,4 +1,7 @@
-"""What holds a load up beside it: a disk that keeps a small write waiting, a host that takes the processors away."""
+"""What holds a load up beside it: a disk that keeps a small write waiting, a host that takes the processors away.
+
+The small write is to the load's own disk, and waits behind the load's: what it tells is of the disk under this load, not by itself.
+"""
 
 import multiprocessing
 import os

@@ -176,8 +176,9 @@ NEVER_ASKED(query_products)
 NEVER_ASKED(query_sync)
 
 void
-listeners_add(HttpExchange *exchange, long long last_event_id)
+listeners_add(HttpExchange *exchange, Scope scope, long long last_event_id)
 {
+	require(scope == SCOPE_READ, "another scope than the route's");
 	require(last_event_id >= -1, "no such event id");
 	exchange->replies++;
 }

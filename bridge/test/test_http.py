@@ -94,6 +94,30 @@ def test_tokens_and_scopes(world, tmp_path):
     assert status("GET", "/products", bearer("later")) == 200
 
 
+def test_a_revoked_token_hears_nothing_more(world, tmp_path):
+    world.stock(a={"x": 10})
+    tokens = tmp_path / "tokens"
+    tokens.write_text(TOKENS + "clerk-0123456789abcdef read\n")
+    bridge = world.ready_bridge("--roles=http", HTTP_TOKENS_FILE=str(tokens))
+    revoked, narrowed, kept = [EventSource(bridge, headers=bearer(name)) for name in ("reader", "clerk", "buyer")]
+    assert world.place(1) == 1
+    last = {source.next(1)[0][0] for source in (revoked, narrowed, kept)}
+    assert len(last) == 1
+
+    tokens.write_text("clerk-0123456789abcdef order\nbuyer-0123456789abcdef read\n")
+    bridge.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: bridge.logged("2 bearer tokens read"), what="the tokens to be read again")
+    assert world.place(1) == 1
+    assert kept.next(1)[0][1] == "order.placed.a"       # on the same stream
+    for source in (revoked, narrowed):
+        with pytest.raises((StopIteration, requests.RequestException)):
+            source.next(1)
+    wait_until(lambda: requests.get(f"{bridge.url}/metrics", headers=bearer("buyer"), timeout=PATIENCE_S).text.count("order_bridge_listeners 1\n") == 1,
+               what="their places to be free")
+    assert EventSource(bridge, *last, headers=bearer("reader")).answer.status_code == 401
+    assert EventSource(bridge, *last, headers=bearer("clerk")).answer.status_code == 403
+
+
 def test_beyond_loopback_only_with_tokens_or_by_name(world, tmp_path):
     result = world.command("run", "--roles=http", "--http-listen=0.0.0.0")
     assert result.returncode == 64 and "HTTP_TOKENS_FILE" in result.stderr
@@ -378,9 +402,9 @@ def test_events_that_nobody_has_ever_relayed_grow_old(world):
 class EventSource:
     """Reads GET /events as a browser would."""
 
-    def __init__(self, bridge, last_event_id=None):
-        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
-        self.answer = requests.get(f"{bridge.url}/events", headers=headers, stream=True, timeout=PATIENCE_S)
+    def __init__(self, bridge, last_event_id=None, headers=None):
+        resume = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+        self.answer = requests.get(f"{bridge.url}/events", headers={**resume, **(headers or {})}, stream=True, timeout=PATIENCE_S)
         self.lines = self.answer.iter_lines(chunk_size=65536)
         self.begins_after = next(self.lines) if self.answer.status_code == 200 else None
 

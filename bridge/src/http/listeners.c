@@ -11,13 +11,15 @@
  *
  * In each round a page is read for those who have most, and one for whoever has
  * least, so that one who catches up with a long history holds up nobody. Who does
- * not take what it was sent is fed no more, and let go after a while.
+ * not take what it was sent is fed no more, and let go after a while. Whose token is
+ * not there any more when the tokens are read again is sent nothing from then on.
  */
 #include "http/listeners.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/config.h"
@@ -25,6 +27,7 @@
 #include "base/metrics.h"
 #include "base/stop.h"
 #include "http/event_page.h"
+#include "http/tokens.h"
 #include "link/db.h"
 #include "link/statements.h"
 
@@ -46,6 +49,9 @@ typedef struct Listener
 	struct Listener *next;
 	HttpStream      *stream;
 	char             address[CLIENT_BYTES_MAX];
+	char            *authorization; /* as it came, if tokens are asked for */
+	Scope            scope;         /* that its token must have */
+	unsigned         generation;    /* of the tokens that it was held against last */
 	int64_t   after;      /* has all events up to this one; -1: begins with the next settled head */
 	bool      is_greeted; /* told where it begins */
 	bool      is_gone;
@@ -95,8 +101,38 @@ may_join_from(HttpExchange *exchange, Listener *listener)
 		   listening_from(listener->address) < config.listeners_per_address_max;
 }
 
+/* Its token was held against the tokens as they were then: they may be others by now. */
+static void
+note_token(HttpExchange *exchange, Listener *listener, Scope scope)
+{
+	const char *authorization = http_header(exchange, "Authorization");
+
+	listener->scope = scope;
+	if (tokens_are_required() && authorization != NULL)
+		listener->authorization = strdup(authorization);
+}
+
+static bool
+is_revoked(Listener *listener)
+{
+	unsigned generation = tokens_generation();
+
+	if (listener->generation == generation)
+		return false;
+	listener->generation = generation;
+	return tokens_check(listener->authorization, listener->scope) != TOKEN_ACCEPTED;
+}
+
+static void
+free_listener(Listener *listener)
+{
+	if (listener != NULL)
+		free(listener->authorization);
+	free(listener);
+}
+
 void
-listeners_add(HttpExchange *exchange, long long last_event_id)
+listeners_add(HttpExchange *exchange, Scope scope, long long last_event_id)
 {
 	Listener *listener = calloc(1, sizeof(Listener));
 	bool      may_join;
@@ -109,6 +145,7 @@ listeners_add(HttpExchange *exchange, long long last_event_id)
 	may_join = may_join && listener->stream != NULL;
 	if (may_join)
 	{
+		note_token(exchange, listener, scope);
 		listener->after = last_event_id;
 		listener->next = joined;
 		joined = listener;
@@ -118,7 +155,7 @@ listeners_add(HttpExchange *exchange, long long last_event_id)
 	pthread_mutex_unlock(&mutex);
 	if (may_join)
 		return;
-	free(listener);
+	free_listener(listener);
 	http_set_header(exchange, "Retry-After", "5");
 	http_problem(exchange, 503, "Service Unavailable", "there are too many listeners", NULL, NULL);
 }
@@ -132,7 +169,7 @@ let_go(Listener *listener, bool abort)
 		http_stream_release(listener->stream);
 	pthread_mutex_lock(&mutex);
 	count_address(listener->address, -1);
-	free(listener);
+	free_listener(listener);
 	metric_set(METRIC_LISTENERS, --nlisteners);
 	pthread_mutex_unlock(&mutex);
 }
@@ -143,11 +180,13 @@ is_fed(const Listener *listener)
 	return listener->is_greeted && !listener->is_gone && listener->behind_ms == 0;
 }
 
-/* Sends a text to one, or finds it gone; NULL: memory is short. */
+/* Sends a text to one, or finds it gone; NULL: memory is short. What was read after its token was
+ * revoked is not sent. */
 static void
 say(Listener *listener, HttpText *text, size_t from)
 {
-	listener->is_gone = text == NULL || !http_stream_send(listener->stream, text, from);
+	listener->is_gone |=
+		is_revoked(listener) || text == NULL || !http_stream_send(listener->stream, text, from);
 }
 
 /* Does what others do not take fill half of what memory there is for that? */
@@ -192,6 +231,7 @@ sort_out(Listener **listeners, bool is_heartbeat_due)
 		Listener *listener = *link;
 		bool      stuck = is_stuck(listener);
 
+		listener->is_gone |= is_revoked(listener);
 		/* also to those who have not been told anything yet: an old transaction may hold that up */
 		if (heartbeat != NULL && !listener->is_gone && listener->behind_ms == 0)
 			say(listener, heartbeat, 0);

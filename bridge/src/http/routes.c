@@ -201,7 +201,6 @@ get_events(HttpExchange *exchange, const Route *route, const char *parameter)
 	const char *last = http_header(exchange, "Last-Event-ID");
 	long long   number = -1;
 
-	(void) route;
 	(void) parameter;
 	if (last != NULL && !text_read_number(last, 0, INT64_MAX, &number))
 	{
@@ -211,7 +210,7 @@ get_events(HttpExchange *exchange, const Route *route, const char *parameter)
 	if (strcmp(http_method(exchange), "HEAD") == 0)
 		http_reply(exchange, 200, "text/event-stream", strdup(""));
 	else
-		listeners_add(exchange, number);
+		listeners_add(exchange, route->scope, number);
 }
 
 /* an entry's parts, a line each */

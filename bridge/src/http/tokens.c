@@ -23,7 +23,7 @@ typedef struct Token
 
 static Token           *tokens;
 static int              ntokens;
-static bool             is_required;
+static unsigned         generation; /* of the tokens; 0: none are asked for */
 static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
 
 static const struct
@@ -114,7 +114,7 @@ tokens_load(const char *path)
 	old = tokens;
 	tokens = reading.list;
 	ntokens = reading.count;
-	is_required = true;
+	generation++;
 	pthread_rwlock_unlock(&lock);
 	free(old);
 	log_info("%d bearer tokens read", reading.count);
@@ -157,7 +157,7 @@ tokens_check(const char *authorization, Scope scope)
 	unsigned    found;
 
 	pthread_rwlock_rdlock(&lock);
-	if (is_required && scope != SCOPE_NONE)
+	if (generation > 0 && scope != SCOPE_NONE)
 	{
 		bool has_token =
 			authorization != NULL && strncasecmp(authorization, "Bearer ", strlen("Bearer ")) == 0;
@@ -169,13 +169,19 @@ tokens_check(const char *authorization, Scope scope)
 	return answer;
 }
 
+unsigned
+tokens_generation(void)
+{
+	unsigned now;
+
+	pthread_rwlock_rdlock(&lock);
+	now = generation;
+	pthread_rwlock_unlock(&lock);
+	return now;
+}
+
 bool
 tokens_are_required(void)
 {
-	bool required;
-
-	pthread_rwlock_rdlock(&lock);
-	required = is_required;
-	pthread_rwlock_unlock(&lock);
-	return required;
+	return tokens_generation() > 0;
 }

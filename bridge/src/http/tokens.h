@@ -38,6 +38,10 @@ extern TokenAnswer tokens_check(const char *authorization, Scope scope);
 
 extern const char *scope_name(Scope scope);
 
+/* tokens_generation changes when other tokens are read; 0: none are asked for. Whoever was let in
+ * for longer than a request is looked at again then. */
+extern unsigned tokens_generation(void);
+
 /* tokens_are_required: requests without a token are refused. */
 extern bool tokens_are_required(void);
 

@@ -32,6 +32,41 @@ SELECT error->>'field' AS field, error->>'message' AS message FROM place_orders(
   jsonb_build_object('productId', 'x', 'quantity', 1, 'customerId', repeat('x', 129)),
   jsonb_build_object('productId', 'x', 'quantity', 1, 'idempotencyKey', repeat('x', 256)),
   jsonb_build_object('products', (SELECT jsonb_agg(jsonb_build_object('productId', 'x', 'quantity', 1)) FROM generate_series(1, 1001)))));
+-- what a stranger calls a thing comes back to 128 characters of it, whole ones
+SELECT char_length(error->>'field') AS field, right(error->>'field', 5) AS field_end, char_length(error->>'message') AS message, right(error->>'message', 28) AS message_end
+FROM place_orders(jsonb_build_array(
+  jsonb_build_object('productId', 'x', 'quantity', 1, repeat('x', 1000000), 1),
+  jsonb_build_object('productId', 'x', 'quantity', 1, repeat('ä', 129), 1), jsonb_build_object('productId', 'x', 'quantity', 1, repeat('😀', 128), 1),
+  jsonb_build_object('products', jsonb_build_array(jsonb_build_object('productId', 'x', 'quantity', 1, repeat('ä', 1000000), 1))))) ORDER BY request_no;
+BEGIN;
+DO $$
+DECLARE
+	statement text;
+	said text;
+	detail text;
+BEGIN
+	PERFORM order_aggregator.confirm_order(order_aggregator.place_order('c', '[{"productId": "x", "quantity": 1}]'));
+	FOREACH statement IN ARRAY ARRAY[
+		$s$ SELECT order_aggregator.return_order(1, jsonb_build_array(jsonb_build_object(repeat('ä', 100000), 1))) $s$,
+		$s$ SELECT order_aggregator.configure_vendor('a', feed_mapping => jsonb_build_object(repeat('ä', 100000), 'x')) $s$,
+		$s$ SELECT order_aggregator.configure_vendor('a', feed_mapping => jsonb_build_object(repeat('ä', 100000), 1)) $s$,
+		$s$ SELECT order_aggregator.sync_vendor_stock(repeat('ä', 100000), '[]') $s$,
+		$s$ SELECT order_aggregator.confirm_order(order_aggregator.place_order('c', '[{"productId": "x", "quantity": 1}]'), repeat('ä', 100000)) $s$]
+	LOOP
+		BEGIN
+			EXECUTE statement;
+			RAISE 'taken: %', statement;
+		EXCEPTION WHEN SQLSTATE '22023' OR SQLSTATE 'OA005' THEN
+			GET STACKED DIAGNOSTICS said = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+			RAISE NOTICE '% % %', SQLSTATE, char_length(said) < 300 AND char_length(detail) < 300 AND said ~ 'ä\.\.\.', regexp_replace(said, 'ä+', 'ä');
+		END;
+	END LOOP;
+END $$;
+SELECT order_id AS placed FROM orders LIMIT 1 \gset
+SELECT configure_vendor('a', amqp_user => 'wms');
+SELECT outcome, char_length(detail) < 300 AS is_short, regexp_replace(detail, 'ä+', 'ä') AS detail
+FROM apply_vendor_replies(jsonb_build_array(jsonb_build_object('orderId', :placed, 'vendorId', 'a', 'attempt', 1, 'status', 'confirmed')), ARRAY[repeat('ä', 100000)]);
+ROLLBACK;
 SELECT * FROM place_orders('{}');
 SELECT * FROM place_orders('7');
 SELECT * FROM place_orders(NULL);

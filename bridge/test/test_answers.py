@@ -76,6 +76,33 @@ def test_ids_that_are_numbers_in_other_ways(world, number):
             assert strict(answer).get("orderId", strict(answer).get("id")) == 7 == int(number)
 
 
+@pytest.mark.parametrize("letter", ["x", "ä", "😀"])
+def test_a_stranger_is_not_told_his_own_megabyte(world, letter):
+    world.stock(a={"x": 100})
+    assert world.place(1) == 1
+    world.db.execute("SELECT order_aggregator.confirm_order(1)")
+    bridge = world.ready_bridge("--roles=http", HTTP_HOSTS="*")
+    name = letter * (900_000 // len(letter.encode()))
+    long = {name: 1}
+    for path, body in (("/order", long), ("/order", {"products": [{"productId": "x", "quantity": 1, **long}]}), ("/order/1/cancel", long), ("/order/1/return", long),
+                       ("/order/1/return", {"lines": [long]}), ("/order/1/return", {"lines": [{"productId": name, "quantity": 7}]}),
+                       ("/order", {"productId": name, "quantity": 1}), ("/order", {"productId": "x", "quantity": 1, "strategy": name}),
+                       ("/order", {"productId": "x", "quantity": 1, "holdFor": name}), ("/order", {"productId": "x", "quantity": 1, "traceparent": name}),
+                       ("/order", {"productId": "x", "quantity": 1, "idempotencyKey": name}), ("/order/1/cancel", {"idempotencyKey": name})):
+        answer = requests.post(bridge.url + path, data=json.dumps(body, ensure_ascii=False).encode(), headers={"Content-Type": "application/json"}, timeout=PATIENCE_S)
+        assert answer.status_code in (201, 400, 404, 409), (path, answer.text[:300])
+        assert strict(answer) and len(answer.text) < 2000, path
+        if name in body:
+            assert answer.status_code == 400 and strict(answer)["field"] == letter * 128 + "...", path
+    duplicates = b'{"%s": 1, "%s": 1}' % (name.encode(), name.encode())
+    answer = requests.post(f"{bridge.url}/order", data=duplicates, headers={"Content-Type": "application/json"}, timeout=PATIENCE_S)
+    assert answer.status_code in (400, 413) and len(answer.text) < 2000
+    for path in ("/products?limit=" + "1" * 3000, "/readyz?role=" + "x" * 3000, "/products/" + "x" * 3000, "/order/" + "1" * 3000, "/" + "x" * 3000, "/vendors/" + "x" * 3000 + "/syncs"):
+        answer = requests.get(bridge.url + path, timeout=PATIENCE_S)
+        assert answer.status_code in (400, 404) and len(answer.text) < 2000, path
+    assert bridge.log_path.stat().st_size < 50_000
+
+
 # ---- keys ----
 
 def test_one_key_has_one_outcome_whatever_it_was_used_for(world):

@@ -196,6 +196,32 @@ a_whole_number_and_nothing_more(void **state)
 	assert_false(text_read_number("9223372036854775808", 0, INT64_MAX, &number));
 }
 
+static void
+an_excerpt_ends_with_a_whole_character(void **state)
+{
+	static const char *const characters[] = {"x", "\u00e4", "\u20ac", "\U0001f600"};
+	char                     text[1000];
+	char                     excerpt[TEXT_EXCERPT_BYTES];
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(characters) / sizeof(characters[0]); i++)
+	{
+		size_t kept = TEXT_EXCERPT_CHARS * strlen(characters[i]);
+
+		*text = '\0';
+		for (int chars = 0; chars < TEXT_EXCERPT_CHARS; chars++)
+			strcat(text, characters[i]);
+		text_excerpt(text, excerpt);
+		assert_string_equal(excerpt, text);
+		strcat(text, characters[i]);
+		text_excerpt(text, excerpt);
+		assert_memory_equal(excerpt, text, kept);
+		assert_string_equal(excerpt + kept, "...");
+	}
+	text_excerpt("", excerpt);
+	assert_string_equal(excerpt, "");
+}
+
 /* jansson takes as a string what is UTF-8, and nothing else. */
 static void
 utf_8_is_what_a_library_takes_for_it(void **state)
@@ -227,6 +253,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_excerpt_ends_with_a_whole_character),
 		cmocka_unit_test(utf_8_is_what_a_library_takes_for_it),
 		cmocka_unit_test(a_whole_number_and_nothing_more),
 		cmocka_unit_test(escaped_text_cannot_pretend),

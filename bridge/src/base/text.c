@@ -167,6 +167,20 @@ text_cut(char *text, size_t bytes)
 	text[bytes] = '\0';
 }
 
+void
+text_excerpt(const char *text, char excerpt[TEXT_EXCERPT_BYTES])
+{
+	size_t bytes = 0;
+
+	for (int chars = 0; chars < TEXT_EXCERPT_CHARS && text[bytes] != '\0'; chars++)
+	{
+		for (bytes++; ((unsigned char) text[bytes] & 0xc0) == 0x80; bytes++)
+			;
+	}
+	snprintf(excerpt, TEXT_EXCERPT_BYTES, "%.*s%s", (int) bytes, text,
+			 text[bytes] != '\0' ? "..." : "");
+}
+
 /*
  * Takes one character off the text, which has so many bytes at most; *code is -1 and the length 1
  * if the first byte begins none.

@@ -54,6 +54,13 @@ extern int text_hex_digit(char c);
 /* text_cut cuts the text, which is UTF-8, to at most so many bytes, between characters. */
 extern void text_cut(char *text, size_t bytes);
 
+/* text_excerpt copies what of a stranger's text, which is UTF-8, goes into an answer: the text, or its
+ * first 128 characters and "...". */
+#define TEXT_EXCERPT_CHARS 128
+#define TEXT_EXCERPT_BYTES (TEXT_EXCERPT_CHARS * 4 + sizeof("..."))
+
+extern void text_excerpt(const char *text, char excerpt[TEXT_EXCERPT_BYTES]);
+
 /* text_is_utf8: a stranger's text may be any bytes. */
 extern bool text_is_utf8(const char *text, size_t bytes);
 

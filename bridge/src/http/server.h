@@ -112,7 +112,8 @@ extern void      http_reply_text(HttpExchange *exchange, int status, const char 
 /*
  * http_problem replies with application/problem+json (RFC 9457): type, title,
  * status, detail, and "error" and "details" for older clients. "details_json"
- * is JSON, or NULL for the detail as a string; "field" may be NULL.
+ * is JSON, or NULL for the detail as a string; "field" may be NULL, and a stranger's: its excerpt is
+ * told.
  */
 extern void http_problem(HttpExchange *exchange, int status, const char *title, const char *detail,
 						 const char *field, const char *details_json);

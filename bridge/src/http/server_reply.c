@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/stop.h"
+#include "base/text.h"
 #include "http/server.h"
 #include "http/server_state.h"
 
@@ -129,6 +130,7 @@ void
 http_problem(HttpExchange *exchange, int status, const char *title, const char *detail,
 			 const char *field, const char *details_json)
 {
+	char    field_excerpt[TEXT_EXCERPT_BYTES];
 	json_t *details = details_json ? json_loads(details_json, JSON_DECODE_ANY, NULL) : NULL;
 	json_t *problem;
 	char   *body;
@@ -138,7 +140,10 @@ http_problem(HttpExchange *exchange, int status, const char *title, const char *
 	problem = json_pack("{s:s, s:s, s:i, s:s, s:s, s:o}", "type", "about:blank", "title", title,
 						"status", status, "detail", detail, "error", title, "details", details);
 	if (field != NULL && problem != NULL)
-		json_object_set_new(problem, "field", json_string(field));
+	{
+		text_excerpt(field, field_excerpt);
+		json_object_set_new(problem, "field", json_string(field_excerpt));
+	}
 	body = problem != NULL ? json_dumps(problem, JSON_COMPACT) : NULL;
 	json_decref(problem);
 	http_reply(exchange, status, "application/problem+json", body);

@@ -15,6 +15,7 @@
 
 #include "feed/feed.h"
 #include "outbox/events.h"
+#include "store/check.h"
 #include "store/errors.h"
 #include "store/plans.h"
 #include "store/rows.h"
@@ -85,7 +86,8 @@ is_true(int column)
 void
 feed_unknown_vendor(const char *vendor_id)
 {
-	ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT), errmsg("unknown vendor \"%s\"", vendor_id),
+	ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
+					errmsg("unknown vendor \"%s\"", excerpt(vendor_id)),
 					errdetail("No vendor is registered under that id."),
 					errhint("Call register_vendor() first.")));
 }

@@ -26,9 +26,10 @@
 static void
 malformed(OrderRequest *request, const char *field, const char *complaint)
 {
-	char *name = request->line_being_read > 0
-					 ? psprintf("products[%d].%s", request->line_being_read - 1, field)
-					 : pstrdup(field);
+	char *name =
+		pstrdup(excerpt(request->line_being_read > 0
+							? psprintf("products[%d].%s", request->line_being_read - 1, field)
+							: field));
 
 	request_error(request, ERRCODE_INVALID_PARAMETER_VALUE, psprintf("%s %s", name, complaint),
 				  NULL, name);

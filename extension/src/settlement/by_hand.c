@@ -92,7 +92,7 @@ settle_by_hand(FunctionCallInfo fcinfo, const char *vendor_id, HoldStatus new_st
 	if (matched == 0)
 		ereport(ERROR, (errcode(ERRCODE_OA_UNKNOWN_SUBJECT),
 						errmsg("vendor \"%s\" holds nothing open of order " INT64_FORMAT,
-							   vendor_id ? vendor_id : "", order_id),
+							   vendor_id ? excerpt(vendor_id) : "", order_id),
 						errdetail("It was not asked, or its part is decided already.")));
 	settlement_write(settlement);
 	status =

@@ -222,7 +222,7 @@ check_users(Reply *replies, int count, ArrayType *user_ids)
 		invalid(&replies[i],
 				psprintf("vendorId %s answers as another AMQP user; this reply came %s%s",
 						 replies[i].vendor_id, nulls[i] ? "without a user_id" : "from ",
-						 nulls[i] ? "" : TextDatumGetCString(users[i])));
+						 nulls[i] ? "" : excerpt(TextDatumGetCString(users[i]))));
 	}
 }
 

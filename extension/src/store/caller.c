@@ -12,6 +12,7 @@
 
 #include "catalog/pg_proc.h"
 #include "miscadmin.h"
+#include "store/check.h"
 #include "store/plans.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -82,7 +83,7 @@ require_answers_for(const Caller *caller, const char *vendor_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not answer for vendor \"%s\"",
-						GetUserNameFromId(role, false), vendor_id),
+						GetUserNameFromId(role, false), excerpt(vendor_id)),
 				 errdetail("It is not among the vendor's logins."),
 				 errhint("configure_vendor(vendor_id, logins => ...) says which roles may.")));
 	return true;

@@ -11,7 +11,8 @@
 #include "store/id_text.h"
 #include "utils/builtins.h"
 
-#define NUMBER_CHARS_MAX 400
+#define NUMBER_CHARS_MAX  400
+#define EXCERPT_CHARS_MAX 128
 
 /* ---------- values ---------- */
 
@@ -85,11 +86,21 @@ numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result)
 	return is_whole;
 }
 
+const char *
+excerpt(const char *text)
+{
+	int bytes = strlen(text);
+	int kept = pg_mbcharcliplen(text, bytes, EXCERPT_CHARS_MAX);
+
+	return kept < bytes ? psprintf("%.*s...", kept, text) : text;
+}
+
 /* ---------- arguments ---------- */
 
 void
 argument_error(const char *name, const char *complaint)
 {
+	name = excerpt(name);
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s %s", name, complaint),
 					errdetail_field(name)));
 }

@@ -38,10 +38,15 @@ extern bool numeric_to_whole(Numeric number, int64 min, int64 max, int64 *result
  * which is as much too large, and as little whole. */
 extern char *numeric_text(Numeric number);
 
+/* excerpt is what of a stranger's text may stand in an error: the text, or, palloc'd, its first 128
+ * characters and "..."; an error goes to the log and back to whoever sent it. */
+extern const char *excerpt(const char *text);
+
 /* The DETAIL of a malformed argument, for ereport(). */
 #define errdetail_field(name) errdetail("The field is \"%s\".", (name))
 
-/* argument_error raises 22023, "<name> <complaint>". */
+/* argument_error raises 22023, "<name> <complaint>", of a name that may be a stranger's its
+ * excerpt(). */
 pg_noreturn extern void argument_error(const char *name, const char *complaint);
 
 /* require_argument raises 22023 if the argument is null. */

@@ -102,6 +102,12 @@ http_body(const HttpExchange *exchange, size_t *bytes)
 }
 
 void
+http_ignore_body(HttpExchange *exchange)
+{
+	exchange->body_bytes = 0;
+}
+
+void
 http_set_note(HttpExchange *exchange, const void *note)
 {
 	exchange->note = note;

@@ -5,6 +5,7 @@ In make check each attack has a world of its own; `make attack` runs them all ag
 
 import contextlib
 import http.server
+import itertools
 import json
 import os
 import re
@@ -395,6 +396,49 @@ def test_bodies_have_a_budget_together(target):
     for s in clients:
         s.close()
     wait_until(lambda: requests.post(f"{bridge.url}/order", json=target.order, timeout=PATIENCE_S).status_code == 201, what="room again")
+
+
+def test_no_body_is_kept_that_nobody_asks_for(target, tmp_path):
+    """Who has no token has no part of the budget, whatever he asks for."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("buyer-0123456789abcdef read,order,admin\n")
+    tokens.chmod(0o600)
+    bridge = target.world.ready_bridge("--roles=http", BODIES_BYTES_MAX="4000000", BODY_BYTES_MAX="1000000", HTTP_TOKENS_FILE=str(tokens))
+    bearer = {"Authorization": "Bearer buyer-0123456789abcdef"}
+    ways = {"POST /nothing": 404, "PUT /order": 405, "DELETE /products": 405, "OPTIONS /order": 204, "OPTIONS *": 204, "GET /healthz": 200, "GET /readyz": 200,
+            "GET /openapi.json": 200, "HEAD /healthz": 200, "POST /healthz": 405, "GET /products": 401, "POST /order": 401}
+    clients = []
+    for size, way in itertools.product((900000, 500000, 250000, 120000, 60000, 16000), ways):      # which fill the budget up
+        s = socket.create_connection(("127.0.0.1", bridge.port), timeout=PATIENCE_S)
+        s.sendall(f"{way} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {size + 1}\r\n\r\n".encode())
+        with contextlib.suppress(OSError):      # 401 closes
+            s.sendall(b" " * size)
+        clients.append((s, way))
+        # as large as no order is that always has room
+        order = requests.post(f"{bridge.url}/order", data=json.dumps(target.order) + " " * 2000, headers={"Content-Type": "application/json", **bearer}, timeout=PATIENCE_S)
+        assert order.status_code == 201, (way, order.text)
+    for s, way in clients:
+        with contextlib.suppress(OSError):
+            s.sendall(b"x")
+        if ways[way] == 401:
+            continue
+        assert int(s.recv(12).split()[1]) == ways[way], way
+        # and the connection goes on, as without a body
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += s.recv(4096)
+        head, rest = answer.split(b"\r\n\r\n", 1)
+        length = 0 if way.startswith("HEAD") else int((re.search(rb"(?i)content-length: (\d+)", head) or [0, 0])[1])
+        while len(rest) < length:
+            rest += s.recv(65536)
+        s.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert s.recv(12) == b"HTTP/1.1 200", way
+    for s, _ in clients:
+        s.close()
+    # what is too long is so wherever it goes
+    for method, path in (("POST", "/nothing"), ("GET", "/healthz")):
+        for data in (b" " * 1000001, iter([b" " * 600000] * 2)):
+            assert requests.request(method, bridge.url + path, data=data, timeout=PATIENCE_S).status_code == 413
 
 
 def test_documents_that_nobody_takes_have_a_budget_together(world):

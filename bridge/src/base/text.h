@@ -54,8 +54,8 @@ extern int text_hex_digit(char c);
 /* text_cut cuts the text, which is UTF-8, to at most so many bytes, between characters. */
 extern void text_cut(char *text, size_t bytes);
 
-/* text_excerpt copies what of a stranger's text, which is UTF-8, goes into an answer: the text, or its
- * first 128 characters and "...". */
+/* text_excerpt copies what of a stranger's text, which is UTF-8, goes into an answer: the text, or
+ * its first 128 characters and "...". */
 #define TEXT_EXCERPT_CHARS 128
 #define TEXT_EXCERPT_BYTES (TEXT_EXCERPT_CHARS * 4 + sizeof("..."))
 

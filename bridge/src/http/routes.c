@@ -216,16 +216,16 @@ get_events(HttpExchange *exchange, const Route *route, const char *parameter)
 /* an entry's parts, a line each */
 /* clang-format off */
 static const Route routes[] = {
-	{"POST", "/order", SCOPE_ORDER, 0, routes_post_order, QUEUE_ORDERS,
+	{"POST", "/order", SCOPE_ORDER, ROUTE_BODY, routes_post_order, QUEUE_ORDERS,
 	 {0},
 	 "400 404 409 422", "placeOrder", "Place an order"},
 	{"GET", "/order/%", SCOPE_READ, ROUTE_SAFE, ask, QUEUE_READS,
 	 {query_orders, "order", "reading orders", SQL_GET_ORDERS, QUERY_ANY, PLAN_KEPT},
 	 "404", "getOrder", "An order with its lines, holds, returns and history"},
-	{"POST", "/order/%/cancel", SCOPE_ORDER, 0, routes_post_cancel, QUEUE_CHANGES,
+	{"POST", "/order/%/cancel", SCOPE_ORDER, ROUTE_BODY, routes_post_cancel, QUEUE_CHANGES,
 	 {query_change, "order", "cancelling an order", SQL_CANCEL_ORDER, QUERY_ALONE, PLAN_KEPT},
 	 "400 404 409 422", "cancelOrder", "Cancel a pending order"},
-	{"POST", "/order/%/return", SCOPE_ORDER, 0, routes_post_return, QUEUE_CHANGES,
+	{"POST", "/order/%/return", SCOPE_ORDER, ROUTE_BODY, routes_post_return, QUEUE_CHANGES,
 	 {query_change, "order", "returning units of an order", SQL_RETURN_ORDER, QUERY_ALONE,
 	  PLAN_KEPT},
 	 "400 404 409 422", "returnOrder", "Take units of a confirmed order back"},
@@ -341,6 +341,9 @@ api_admit(HttpExchange *exchange)
 
 	metric_add(METRIC_HTTP_REQUESTS, 1);
 	http_set_note(exchange, route);
+	/* of what is asked without a token, too */
+	if (route == NULL || !(route->flags & ROUTE_BODY))
+		http_ignore_body(exchange);
 	if (strcmp(http_method(exchange), "OPTIONS") == 0)
 		routing_list_methods(&table, exchange, methods, sizeof(methods));
 	if (!callers_admit(exchange, is_safe, route != NULL && route->scope == SCOPE_NONE, methods))

@@ -77,6 +77,10 @@ extern const char *
 http_host(const HttpExchange *exchange); /* whom the client thinks it asks: "host" or "host:port" */
 extern const char *http_body(const HttpExchange *exchange, size_t *bytes);
 
+/* http_ignore_body: nobody is going to ask for the body, and it is not to take memory. Before it is
+ * taken, that is, by "admit". */
+extern void http_ignore_body(HttpExchange *exchange);
+
 /* A note that "admit" may leave for the handler; NULL if it left none. */
 extern void        http_set_note(HttpExchange *exchange, const void *note);
 extern const void *http_note(const HttpExchange *exchange);
@@ -112,8 +116,8 @@ extern void      http_reply_text(HttpExchange *exchange, int status, const char 
 /*
  * http_problem replies with application/problem+json (RFC 9457): type, title,
  * status, detail, and "error" and "details" for older clients. "details_json"
- * is JSON, or NULL for the detail as a string; "field" may be NULL, and a stranger's: its excerpt is
- * told.
+ * is JSON, or NULL for the detail as a string; "field" may be NULL, and a stranger's: its excerpt
+ * is told.
  */
 extern void http_problem(HttpExchange *exchange, int status, const char *title, const char *detail,
 						 const char *field, const char *details_json);

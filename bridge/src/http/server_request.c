@@ -81,6 +81,12 @@ http_body(const HttpExchange *exchange, size_t *bytes)
 }
 
 void
+http_ignore_body(HttpExchange *exchange)
+{
+	exchange->ignores_body = true;
+}
+
+void
 http_set_note(HttpExchange *exchange, const void *note)
 {
 	exchange->note = note;
@@ -122,6 +128,11 @@ server_receive(HttpExchange *exchange, const char *data, size_t bytes)
 	if (needed > (size_t) exchange->server->limits.body_bytes_max + 1)
 	{
 		refuse_body(exchange, MHD_HTTP_CONTENT_TOO_LARGE);
+		return;
+	}
+	if (exchange->ignores_body)
+	{
+		exchange->body_bytes += bytes;
 		return;
 	}
 	if (needed > exchange->body_room)

@@ -93,6 +93,7 @@ struct HttpExchange
 	HttpHead               head;
 	HttpTarget             parsed;
 	char                  *body;
+	bool                   ignores_body; /* nobody asks for it: it is counted and not kept */
 	size_t                 body_bytes;
 	size_t                 body_room;
 	int                    refused;   /* status to answer with; 0: none */

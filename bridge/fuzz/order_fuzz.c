@@ -142,8 +142,14 @@ http_reply(HttpExchange *exchange, int status, const char *content_type, char *b
 	free(body);
 }
 
+void
+http_reply_constant(HttpExchange *exchange, int status, const char *content_type, const char *body)
+{
+	http_reply(exchange, status, content_type, strdup(body));
+}
+
 long
-http_texts_bytes(void)
+http_waiting_bytes(void)
 {
 	return 0;
 }

@@ -462,6 +462,45 @@ def test_documents_that_nobody_takes_have_a_budget_together(world):
     wait_until(lambda: requests.get(f"{bridge.url}/products/x", timeout=PATIENCE_S).status_code == 200, what="room again")
 
 
+@pytest.mark.skipif(SANITIZED, reason="memory under a sanitizer says nothing")
+def test_answers_that_nobody_takes_have_a_budget_together(world):
+    """Of orders, too: what is answered is bounded before it is made, whoever does not take it."""
+    names = [f"{n:03}{'p' * 125}" for n in range(1000)]
+    world.stock(a={"x": 1000, **{name: 1000 for name in names}})
+    bridge = world.ready_bridge("--roles=http", BODIES_BYTES_MAX="4000000", REQUEST_TIMEOUT_S=str(4 * PATIENCE_S))
+    body = json.dumps({"products": [{"productId": name, "quantity": 1} for name in names]}).encode()
+    taken = requests.post(f"{bridge.url}/order", data=body, headers={"Content-Type": "application/json"}, timeout=PATIENCE_S)
+    assert taken.status_code == 201 and len(taken.content) > 200_000
+    before = bridge.memory_kb("VmRSS")
+    clients, codes = [], []
+    for _ in range(300):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)       # else the system's buffers take megabytes
+        s.settimeout(PATIENCE_S)
+        s.connect(("127.0.0.1", bridge.port))
+        s.sendall(b"POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        codes.append(int(s.recv(12).split()[1]))
+        clients.append(s)
+    assert set(codes) == {201, 503} and codes.count(201) < 100, codes
+    assert bridge.memory_kb() - before < 40_000
+    assert world.statuses() == {"pending": 1 + codes.count(201)}        # what is refused is not done
+    # an ordinary order goes on; nothing else that keeps an answer is begun
+    ordinary = {"productId": "x", "quantity": 1}
+    order = requests.post(f"{bridge.url}/order", json=ordinary, timeout=PATIENCE_S)
+    assert order.status_code == 201
+    for method, path in (("GET", "/products/x"), ("GET", "/metrics"), ("POST", f"{order.headers['Location']}/cancel"), ("POST", "/vendors/sync")):
+        answer = requests.request(method, bridge.url + path, timeout=PATIENCE_S)
+        assert answer.status_code == 503 and answer.headers["Retry-After"], path
+    for path in ("/healthz", "/readyz", "/openapi.json"):
+        assert requests.get(bridge.url + path, timeout=PATIENCE_S).status_code == 200
+    for s in clients:
+        s.close()
+    wait_until(lambda: requests.get(f"{bridge.url}/products/x", timeout=PATIENCE_S).status_code == 200, what="room again")
+    assert requests.post(f"{bridge.url}{order.headers['Location']}/cancel", timeout=PATIENCE_S).status_code == 200
+    world.consistent()
+
+
 def test_refused_orders_leave_nothing_behind(target):
     def count():
         return target.world.value("SELECT count(*) FROM order_aggregator.idempotency WHERE error IS NOT NULL")

@@ -80,8 +80,8 @@ const Setting config_settings[] = {
 	 67108864, "largest request body"},
 	{"BODIES_BYTES_MAX", "bodies-bytes-max", SETTING_NUMBER, &config.bodies_bytes_max, "268435456",
 	 65536, 2147483647,
-	 "bytes of all request bodies at a time, and of all documents that wait for their clients; "
-	 "more are answered with 503"},
+	 "bytes of all request bodies at a time, and of all answers that wait for their clients; "
+	 "beyond that requests are answered with 503, but for orders of at most 1 kB"},
 	{"CONNECTIONS_MAX", "connections-max", SETTING_NUMBER, &config.connections_max, "20000", 1,
 	 100000, "open HTTP connections; more are answered with 503"},
 	{"CONNECTIONS_PER_ADDRESS_MAX", "connections-per-address-max", SETTING_NUMBER,

@@ -27,6 +27,7 @@
 #include "base/metrics.h"
 #include "base/stop.h"
 #include "http/event_page.h"
+#include "http/reply_room.h"
 #include "http/tokens.h"
 #include "link/db.h"
 #include "link/statements.h"
@@ -189,13 +190,6 @@ say(Listener *listener, HttpText *text, size_t from)
 		is_revoked(listener) || text == NULL || !http_stream_send(listener->stream, text, from);
 }
 
-/* Does what others do not take fill half of what memory there is for that? */
-static bool
-is_memory_short(void)
-{
-	return http_texts_bytes() > config.bodies_bytes_max / 2;
-}
-
 /* True if too much has been waiting for the listener for too long, and it has hardly taken of it,
  * or others need the memory. */
 static bool
@@ -216,7 +210,7 @@ is_stuck(Listener *listener)
 	}
 	if (listener->behind_ms == 0)
 		listener->behind_ms = now;
-	return now - (is_memory_short() ? listener->behind_ms : listener->stuck_ms) > STUCK_MS;
+	return now - (reply_room_is_short() ? listener->behind_ms : listener->stuck_ms) > STUCK_MS;
 }
 
 /* Notes who does not read, and lets go of those who are gone or have not read for long. */
@@ -409,7 +403,7 @@ send_settled(Db *db, Listener *listeners, int64_t settled, bool *is_behind)
 	bool    ok;
 
 	*is_behind = false;
-	if (most < 0 || is_memory_short())
+	if (most < 0 || reply_room_is_short())
 		return true;
 	ok = send_page(db, listeners, most, settled) &&
 		 (least == most || send_page(db, listeners, least, settled));

@@ -26,6 +26,7 @@
 #include "base/stop.h"
 #include "base/text.h"
 #include "http/problems.h"
+#include "http/reply_room.h"
 #include "link/db.h"
 #include "link/sqlstate.h"
 #include "link/statements.h"
@@ -35,11 +36,10 @@
 #define APART_MS        500  /* for such orders, before others have their turn */
 #define WARY_MS         2000 /* after a lock was met, batches do not wait for any that long */
 #define PASSING_MS_MAX  2000 /* a full disk and the like are waited for, then orders are refused */
+#define CHECK_MS        1000 /* an idle connection is looked at that often */
 
 /* so many bytes have fewer lines than the database takes at a time (200000) */
 #define BATCH_BYTES_MAX ((size_t) 4 << 20)
-
-#define CONNECTION_CHECK_MS 1000 /* an idle connection is looked at that often */
 
 typedef struct Placer
 {
@@ -105,7 +105,7 @@ reply_refused(Job *job, const char *code, const char *error_text)
 
 /* ---------- lists ---------- */
 
-/* Answers the jobs whose time is up and returns the others. A lane may not have connected yet. */
+/* Answers those without time or room and returns the others. A lane may not have connected yet. */
 static Job *
 drop_overdue(Placer *placer, Job *jobs)
 {
@@ -119,7 +119,7 @@ drop_overdue(Placer *placer, Job *jobs)
 		Job *job = jobs;
 
 		jobs = job->next;
-		if (now < job->deadline_ms && !is_over)
+		if (now < job->deadline_ms && !is_over && reply_room_for(job))
 		{
 			*end = job;
 			end = &job->next;
@@ -465,7 +465,7 @@ take(Placer *placer, int *count)
 				stop_wait_ms(db_pause_ms(&placer->db, began_ms));
 		}
 		note_readiness(placer);
-		is_waited_for = intake_wait(placer->lane->orders, CONNECTION_CHECK_MS);
+		is_waited_for = intake_wait(placer->lane->orders, CHECK_MS);
 	} while (!is_waited_for || (!db_is_alive(&placer->db) && !stop_requested()));
 	return intake_take(placer->lane->orders, config.place_batch_max, BATCH_BYTES_MAX, count);
 }

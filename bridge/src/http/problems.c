@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "http/queries.h"
+#include "http/reply_room.h"
 #include "link/db.h"
 #include "link/sqlstate.h"
 
@@ -71,9 +72,10 @@ problem_unavailable_all(Job *jobs, const char *why)
 void
 problem_give_up(Job *job)
 {
-	problem_unavailable(job, job->times_apart > 0 ? "the database cannot do it now"
-							 : job->tries > 0     ? "another transaction has locked what it needs"
-												  : "the database is away");
+	problem_unavailable(job, !reply_room_for(job)   ? REPLY_ROOM_SPENT
+							 : job->times_apart > 0 ? "the database cannot do it now"
+							 : job->tries > 0       ? "another transaction has locked what it needs"
+													: "the database is away");
 	job_free(job);
 }
 

@@ -20,6 +20,7 @@
 #include "base/text.h"
 #include "http/etag.h"
 #include "http/problems.h"
+#include "http/reply_room.h"
 #include "http/slow_queries.h"
 #include "http/standby.h"
 #include "sync/sync.h"
@@ -400,9 +401,7 @@ put_off(Intake *intake, Job *job)
 {
 	if (!stop_requested() && monotonic_ms() <= job->deadline_ms && intake_add_later(intake, job))
 		return;
-	problem_unavailable(job,
-						"the database is away, or another transaction has locked what it needs");
-	job_free(job);
+	problem_give_up(job);
 }
 
 /* Is a standby to be read from, and it only reads? */
@@ -491,7 +490,10 @@ queries_run(void *context)
 	db.timeout_ms = worker->takes_slow ? timeout_ms() : timeout_ms() / TIMEOUT_DIVISOR;
 	standby_init(&standby, timeout_ms() / TIMEOUT_DIVISOR, LOCK_TIMEOUT_MS);
 	while ((jobs = take(&db, worker->intake, &taker)) != NULL)
-		answer(&db, &standby, worker->intake, jobs);
+		if (reply_room_for(jobs))
+			answer(&db, &standby, worker->intake, jobs);
+		else
+			problem_unavailable_all(jobs, REPLY_ROOM_SPENT);
 	standby_close(&standby);
 	db_close(&db);
 	return NULL;

@@ -18,6 +18,7 @@
 #include "http/listeners.h"
 #include "http/openapi.h"
 #include "http/problems.h"
+#include "http/reply_room.h"
 #include "http/routes_state.h"
 #include "link/statements.h"
 
@@ -75,9 +76,9 @@ routes_hand_over(HttpExchange *exchange, const Route *route, Job *job)
 		routes_unavailable(exchange, "out of memory");
 		return;
 	}
-	if ((route->flags & ROUTE_SAFE) && http_texts_bytes() > config.bodies_bytes_max)
+	if (!reply_room_for(job))
 	{
-		routes_unavailable(exchange, "too much that was read waits for its clients");
+		routes_unavailable(exchange, REPLY_ROOM_SPENT);
 		job_free(job);
 		return;
 	}
@@ -183,6 +184,11 @@ get_metrics(HttpExchange *exchange, const Route *route, const char *parameter)
 {
 	(void) route;
 	(void) parameter;
+	if (reply_room_is_spent())
+	{
+		routes_unavailable(exchange, REPLY_ROOM_SPENT);
+		return;
+	}
 	metric_set(METRIC_INTAKE_DEPTH, intake_depth(routes_queue(QUEUE_ORDERS)));
 	http_reply(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", metrics_text());
 }
@@ -192,7 +198,7 @@ get_openapi(HttpExchange *exchange, const Route *route, const char *parameter)
 {
 	(void) route;
 	(void) parameter;
-	http_reply(exchange, 200, "application/json", strdup(openapi_json));
+	http_reply_constant(exchange, 200, "application/json", openapi_json);
 }
 
 static void

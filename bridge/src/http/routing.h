@@ -20,7 +20,7 @@ typedef void (*RouteHandler)(HttpExchange *exchange, const Route *route, const c
 
 typedef enum RouteFlag
 {
-	ROUTE_SAFE = 1, /* changes nothing, so that HEAD may be answered like it */
+	ROUTE_SAFE = 1,  /* changes nothing, so that HEAD may be answered like it */
 	ROUTE_OLDER = 2, /* of the older systems: HTTP_OLDER_ROUTES=no leaves it out */
 	ROUTE_BODY = 4   /* has a use for a body */
 } RouteFlag;

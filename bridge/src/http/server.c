@@ -219,6 +219,7 @@ on_completed(void *context, struct MHD_Connection *connection, void **state,
 	http_target_free(&exchange->parsed);
 	http_head_free(&exchange->head);
 	server_drop_body(exchange);
+	server_note_waiting(-(long) exchange->waiting_bytes);
 	atomic_fetch_sub(&exchange->server->exchanges, 1);
 	free(exchange);
 	*state = NULL;

@@ -98,15 +98,20 @@ extern void http_set_header(HttpExchange *exchange, const char *name, const char
  */
 extern void http_reply(HttpExchange *exchange, int status, const char *content_type, char *body);
 
+/* http_reply_constant is http_reply with a body that is there for ever. */
+extern void http_reply_constant(HttpExchange *exchange, int status, const char *content_type,
+								const char *body);
+
+/* http_waiting_bytes: what the bodies of all replies take, and of streams what was sent to them,
+ * that wait for their clients. */
+extern long http_waiting_bytes(void);
+
 /*
  * A text that several replies have in common. http_text_create copies it and is its first holder;
  * http_reply_text is http_reply with it, for as long as it takes to send; the last one that
  * releases it frees it. NULL if memory is short: the reply is then 503.
  */
 typedef struct HttpText HttpText;
-
-/* http_texts_bytes: what all of them take that wait for their clients. */
-extern long http_texts_bytes(void);
 
 extern HttpText *http_text_create(const char *text);
 extern void      http_text_release(HttpText *text);

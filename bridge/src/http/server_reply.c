@@ -27,12 +27,18 @@ http_set_header(HttpExchange *exchange, const char *name, const char *value)
 	exchange->nheaders++;
 }
 
-static atomic_long texts_bytes; /* of all that there are */
+static atomic_long waiting_bytes;
 
 long
-http_texts_bytes(void)
+http_waiting_bytes(void)
 {
-	return atomic_load(&texts_bytes);
+	return atomic_load(&waiting_bytes);
+}
+
+void
+server_note_waiting(long bytes)
+{
+	atomic_fetch_add(&waiting_bytes, bytes);
 }
 
 HttpText *
@@ -45,7 +51,7 @@ http_text_create(const char *text)
 		return NULL;
 	atomic_init(&copy->holders, 1);
 	copy->bytes = bytes;
-	atomic_fetch_add(&texts_bytes, (long) bytes);
+	server_note_waiting((long) bytes);
 	memcpy(copy->text, text, bytes + 1);
 	return copy;
 }
@@ -55,7 +61,7 @@ http_text_release(HttpText *text)
 {
 	if (text == NULL || atomic_fetch_sub(&text->holders, 1) > 1)
 		return;
-	atomic_fetch_sub(&texts_bytes, (long) text->bytes);
+	server_note_waiting(-(long) text->bytes);
 	free(text);
 }
 
@@ -110,8 +116,21 @@ http_reply(HttpExchange *exchange, int status, const char *content_type, char *b
 	/* of what only reads; whoever changes something has said that the outcome is unknown */
 	if (body == NULL && content_type != NULL && status < 400)
 		status = 503;
+	server_note_waiting((long) bytes);
+	exchange->waiting_bytes = bytes;
 	reply(exchange, status, body ? content_type : NULL,
 		  MHD_create_response_from_buffer(bytes, body, MHD_RESPMEM_MUST_FREE), bytes);
+}
+
+void
+http_reply_constant(HttpExchange *exchange, int status, const char *content_type, const char *body)
+{
+	size_t bytes = strlen(body);
+
+	/* which only reads it */
+	reply(exchange, status, content_type,
+		  MHD_create_response_from_buffer(bytes, (void *) (uintptr_t) body, MHD_RESPMEM_PERSISTENT),
+		  bytes);
 }
 
 void

@@ -110,6 +110,7 @@ struct HttpExchange
 	} headers[REPLY_HEADERS_MAX];
 	int         nheaders;
 	size_t      reply_bytes;
+	size_t      waiting_bytes; /* of the reply, if its body is nobody else's */
 	long long   began_us;
 	const void *note;
 };
@@ -128,6 +129,9 @@ extern void server_note_alive(HttpServer *server);
 extern void server_sweep(HttpServer *server);
 extern void server_on_connection(void *context, struct MHD_Connection *connection,
 								 void **socket_context, enum MHD_ConnectionNotificationCode code);
+
+/* server_note_waiting: so many bytes more, or fewer, wait for their clients. */
+extern void server_note_waiting(long bytes);
 
 extern void            server_resume(HttpServer *server, struct MHD_Connection *connection);
 extern enum MHD_Result server_send_response(HttpExchange *exchange);

@@ -1,6 +1,7 @@
 -- who may do what: nobody anything, but for the five groups; no trigger function works elsewhere
 SET client_min_messages = warning;
 DROP EXTENSION IF EXISTS order_aggregator;
+DROP SCHEMA IF EXISTS order_aggregator CASCADE; -- with what other tests have left in it
 CREATE EXTENSION order_aggregator;
 DROP ROLE IF EXISTS oa_nobody, oa_reader, oa_shop, oa_vendor_a, oa_vendor_b, oa_bridge, oa_admin;
 CREATE ROLE oa_nobody;

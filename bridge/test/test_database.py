@@ -231,6 +231,153 @@ def test_upgrading_keeps_every_row_and_goes_on(world):
     world.consistent()
 
 
+# ---- strangers in our schema, and what others have been given on it ----
+
+@pytest.fixture
+def clerk(world):
+    """A role that is nobody, but for what a test gives it; the world's database begins without the extension."""
+    name = f"clerk_of_{world.name}"
+    afresh(world)
+    world.connect()
+    world.db.execute(f"CREATE ROLE {name}")
+    yield name
+    world.connect()     # it may be another database by now
+    if world.value("SELECT count(*) FROM pg_roles WHERE rolname = %s", name):
+        world.db.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
+
+
+GREEDY = """
+CREATE FUNCTION order_aggregator.captured(numeric, int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'captured as %', current_user; END $$;
+CREATE OPERATOR order_aggregator.>= (LEFTARG = numeric, RIGHTARG = int, FUNCTION = order_aggregator.captured)"""
+TRAPS = {"schema": f"SET ROLE {{clerk}}; CREATE SCHEMA order_aggregator; {GREEDY}", "an empty schema": "SET ROLE {clerk}; CREATE SCHEMA order_aggregator",
+         "operator": f"CREATE SCHEMA order_aggregator; GRANT ALL ON SCHEMA order_aggregator TO {{clerk}}; SET ROLE {{clerk}}; {GREEDY}",
+         "type": "CREATE SCHEMA order_aggregator; GRANT ALL ON SCHEMA order_aggregator TO {clerk}; SET ROLE {clerk}; CREATE DOMAIN order_aggregator.money AS text"}
+
+
+@pytest.mark.parametrize("trap", TRAPS.values(), ids=TRAPS)
+def test_a_schema_that_may_be_a_trap_is_not_installed_into(world, clerk, trap):
+    """The scripts run as a superuser, with the schema on their path: an operator in it that fits exactly is taken before PostgreSQL's own."""
+    world.db.execute(f"GRANT CREATE ON DATABASE {world.name} TO {clerk}")
+    world.db.execute(trap.format(clerk=clerk))
+    world.db.execute("RESET ROLE")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="belongs to a role that is no superuser") as refused:
+        world.db.execute("CREATE EXTENSION order_aggregator")
+    assert refused.value.diag.message_hint
+    world.db.execute("DROP SCHEMA order_aggregator CASCADE")
+    world.db.execute("CREATE EXTENSION order_aggregator")
+
+
+def test_an_update_refuses_what_a_stranger_has_put_beside_our_functions(world, clerk):
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    world.db.execute("CREATE FUNCTION order_aggregator.ours() RETURNS int LANGUAGE sql AS 'SELECT 1'")      # a superuser's may stay
+    world.db.execute(f"GRANT ALL ON SCHEMA order_aggregator TO {clerk}; SET ROLE {clerk}; {GREEDY}; RESET ROLE")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="belongs to a role that is no superuser"):
+        world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    world.db.execute("DROP OPERATOR order_aggregator.>= (numeric, int)")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="captured"):
+        world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    world.db.execute("DROP FUNCTION order_aggregator.captured")
+    world.db.execute(f"ALTER SCHEMA order_aggregator OWNER TO {clerk}")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="schema order_aggregator belongs"):
+        world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    world.db.execute("ALTER SCHEMA order_aggregator OWNER TO CURRENT_USER")
+    world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+
+
+def test_the_extension_comes_into_the_schema_that_it_left(world, clerk):
+    """DROP EXTENSION keeps the schema, and whoever was let into it; but nobody can make anything there."""
+    world.db.execute("CREATE EXTENSION order_aggregator")
+    world.db.execute(f"GRANT CREATE, USAGE ON SCHEMA order_aggregator TO {clerk} WITH GRANT OPTION")
+    world.db.execute("CREATE FUNCTION order_aggregator.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    world.db.execute("DROP EXTENSION order_aggregator")
+    world.db.execute("CREATE EXTENSION order_aggregator")
+    assert world.db.execute("SELECT has_schema_privilege(%s, 'order_aggregator', 'USAGE'), has_schema_privilege(%s, 'order_aggregator', 'CREATE')", [clerk, clerk]).fetchone() == (True, False)
+
+
+GIVEN = """
+SELECT c.relname::text, a.privilege_type FROM pg_class AS c, aclexplode(c.relacl) AS a
+WHERE c.relnamespace = 'order_aggregator'::regnamespace AND a.grantee = %s::regrole
+UNION ALL
+SELECT p.proname, a.privilege_type FROM pg_proc AS p, aclexplode(p.proacl) AS a
+WHERE p.pronamespace = 'order_aggregator'::regnamespace AND a.grantee = %s::regrole"""
+
+
+def given(world, role):
+    """What the role has been given by name in our schema: pairs of object and privilege."""
+    return set(world.db.execute(GIVEN, [role, role]).fetchall())
+
+
+def give_by_default(world, role):
+    for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
+        world.db.execute(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO {role} WITH GRANT OPTION")
+
+
+def test_nobody_is_given_our_objects_by_default(world, clerk):
+    give_by_default(world, clerk)
+    world.db.execute("CREATE EXTENSION order_aggregator")
+    assert given(world, clerk) == set()
+    world.db.execute("SELECT order_aggregator.make_outbox_partitions(2)")
+    assert given(world, clerk) == set()
+    assert world.value("SELECT count(*) FROM pg_init_privs, aclexplode(initprivs) AS a WHERE a.grantee = %s::regrole", clerk) == 0
+
+
+def test_an_update_keeps_what_was_granted_and_gives_nothing_new(world, clerk):
+    """Also on what is no part of the extension, whoever has it."""
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    world.db.execute(f"GRANT SELECT ON order_aggregator.orders TO {clerk}")
+    world.db.execute("CREATE VIEW order_aggregator.mine AS SELECT 1; GRANT SELECT ON order_aggregator.mine TO PUBLIC")
+    world.db.execute("CREATE FUNCTION order_aggregator.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    give_by_default(world, clerk)
+    world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    assert given(world, clerk) == {("orders", "SELECT")}
+    assert world.value("SELECT has_table_privilege('public', 'order_aggregator.mine', 'SELECT') AND has_function_privilege('public', 'order_aggregator.mine()', 'EXECUTE')")
+    assert not world.value("SELECT has_table_privilege('public', 'order_aggregator.order_summary', 'SELECT') OR has_function_privilege('public', 'order_aggregator.cancel_order(bigint, text)', 'EXECUTE')")
+
+
+def restored(world, tmp_path):
+    """The world's database dumped, made anew, and restored without an error."""
+    shell("pg_dump", "-f", tmp_path / "dump", world.url)
+    afresh(world)
+    shell("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", tmp_path / "dump", world.url)
+    world.connect()
+
+
+def test_grants_of_before_an_update_are_in_its_dumps(world, clerk, tmp_path):
+    """PostgreSQL takes the privileges of an object that a script grants on for the extension's own, and leaves them out of dumps."""
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    world.db.execute(f"GRANT USAGE ON SCHEMA order_aggregator TO {clerk}; GRANT SELECT ON order_aggregator.orders, order_aggregator.order_summary TO {clerk}")
+    world.db.execute(f"GRANT UPDATE (name) ON order_aggregator.vendor TO {clerk}; GRANT EXECUTE ON FUNCTION order_aggregator.cancel_order TO {clerk}")
+    world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    before = given(world, clerk)
+    assert len(before) == 3
+    restored(world, tmp_path)
+    assert given(world, clerk) == before
+    assert world.db.execute("SELECT has_schema_privilege(%s, 'order_aggregator', 'USAGE'), has_column_privilege(%s, 'order_aggregator.vendor', 'name', 'UPDATE')", [clerk, clerk]).fetchone() == (True, True)
+
+
+def test_a_role_that_is_gone_is_in_no_dump_after_an_update(world, clerk, tmp_path):
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    world.db.execute(f"GRANT SELECT ON order_aggregator.orders TO {clerk}; GRANT UPDATE (name) ON order_aggregator.vendor TO {clerk}")
+    world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    world.db.execute(f"DROP OWNED BY {clerk}; DROP ROLE {clerk}")
+    restored(world, tmp_path)
+
+
+def test_an_updated_database_has_the_initial_privileges_of_a_new_one(world, clerk):
+    def initial():
+        return sorted(world.db.execute("""
+            SELECT pg_describe_object(classoid, objoid, objsubid), array_agg(concat(a.grantee::regrole, a.privilege_type, a.is_grantable) ORDER BY a.grantee, a.privilege_type)
+            FROM pg_init_privs, aclexplode(initprivs) AS a WHERE objoid >= 16384 GROUP BY 1""").fetchall())
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    world.db.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA order_aggregator TO {clerk}")
+    world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    updated = initial()
+    afresh(world)
+    world.connect()
+    world.db.execute("CREATE EXTENSION order_aggregator")
+    assert updated == initial() and len(updated) > 80
+
+
 def test_dump_and_restore_loses_nothing_and_repeats_under_the_same_message_id(world):
     """Restored elsewhere, transaction ids mean nothing any more. A second cluster is played by another system_identifier."""
     world.stock(a={"x": 100})

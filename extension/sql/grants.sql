@@ -1,5 +1,27 @@
 /* who may do what: what is not granted here is closed, whatever was open in 1.0 */
 
+-- the way back to the openness of 1.0, for those who upgrade and need it: SELECT
+-- order_aggregator.open_to_public()
+CREATE OR REPLACE FUNCTION open_to_public() RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+	GRANT USAGE ON SCHEMA order_aggregator TO PUBLIC;
+	GRANT SELECT ON order_aggregator.vendor_offer, order_aggregator.product_stock,
+		order_aggregator.order_summary, order_aggregator.unroutable_event TO PUBLIC;
+	GRANT EXECUTE ON FUNCTION order_aggregator.register_vendor,
+		order_aggregator.configure_vendor, order_aggregator.configure_product,
+		order_aggregator.map_product, order_aggregator.map_products,
+		order_aggregator.sync_vendor_stock, order_aggregator.place_order,
+		order_aggregator.place_orders, order_aggregator.confirm_order,
+		order_aggregator.reject_order, order_aggregator.cancel_order,
+		order_aggregator.apply_vendor_replies, order_aggregator.expire_orders,
+		order_aggregator.return_order, order_aggregator.publish_event,
+		order_aggregator.check_consistency TO PUBLIC
+$$;
+COMMENT ON FUNCTION open_to_public() IS
+'Gives everyone who may connect what 1.0 gave them: orders, settlement, vendors, events. Only the '
+'extension''s owner can; see docs/security.md before.';
+
 -- Roles belong to the cluster, the grants to this database. A role that is there is kept as it is:
 -- other databases may use it, and a restore finds it made already. Two databases may get the
 -- extension at the same moment.
@@ -23,10 +45,37 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON SCHEMA order_aggregator FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA order_aggregator FROM PUBLIC;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA order_aggregator FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA order_aggregator FROM PUBLIC;
+-- From PUBLIC everything, and what is new also from whoever has got it by ALTER DEFAULT PRIVILEGES.
+-- What the site has granted by name on what was here before stays; what is in the schema and is not
+-- ours, too.
+DO $$
+DECLARE
+	statement text;
+BEGIN
+	FOR statement IN
+		SELECT pg_catalog.format('REVOKE ALL ON %s %s FROM %s',
+			CASE WHEN i.type OPERATOR(pg_catalog.=) 'view' THEN 'table' ELSE i.type END, i.identity,
+			CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'
+				ELSE g.grantee::pg_catalog.regrole::pg_catalog.text END)
+		FROM pg_temp.ours AS o
+		CROSS JOIN LATERAL pg_catalog.pg_identify_object(o.classid, o.objid, 0) AS i
+		LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) o.objid
+			AND o.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+		LEFT JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) o.objid
+			AND o.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+		CROSS JOIN LATERAL (SELECT 0::pg_catalog.oid AS grantee
+			UNION
+			SELECT a.grantee
+			FROM pg_catalog.aclexplode(COALESCE(c.relacl, p.proacl)) AS a
+			WHERE a.grantee OPERATOR(pg_catalog.<>) a.grantor
+				AND NOT EXISTS (SELECT FROM pg_temp.ours_before AS b
+					WHERE b.classid OPERATOR(pg_catalog.=) o.classid
+						AND b.objid OPERATOR(pg_catalog.=) o.objid)) AS g
+	LOOP
+		EXECUTE statement;
+	END LOOP;
+END
+$$;
 
 GRANT USAGE ON SCHEMA order_aggregator TO order_aggregator_reader, order_aggregator_shop,
 	order_aggregator_vendor, order_aggregator_bridge, order_aggregator_admin;
@@ -95,25 +144,32 @@ GRANT EXECUTE ON FUNCTION register_vendor(text, text, text, int),
 	drop_outbox_partitions(interval), forget_idempotency_keys(interval),
 	forget_feed_syncs(interval), leave_order_ids() TO order_aggregator_admin;
 
--- the way back to the openness of 1.0, for those who upgrade and need it: SELECT
--- order_aggregator.open_to_public()
-CREATE OR REPLACE FUNCTION open_to_public() RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-	GRANT USAGE ON SCHEMA order_aggregator TO PUBLIC;
-	GRANT SELECT ON order_aggregator.vendor_offer, order_aggregator.product_stock,
-		order_aggregator.order_summary, order_aggregator.unroutable_event TO PUBLIC;
-	GRANT EXECUTE ON FUNCTION order_aggregator.register_vendor,
-		order_aggregator.configure_vendor, order_aggregator.configure_product,
-		order_aggregator.map_product, order_aggregator.map_products,
-		order_aggregator.sync_vendor_stock, order_aggregator.place_order,
-		order_aggregator.place_orders, order_aggregator.confirm_order,
-		order_aggregator.reject_order, order_aggregator.cancel_order,
-		order_aggregator.apply_vendor_replies, order_aggregator.expire_orders,
-		order_aggregator.return_order, order_aggregator.publish_event,
-		order_aggregator.check_consistency TO PUBLIC
-$$;
-REVOKE ALL ON FUNCTION open_to_public() FROM PUBLIC;
-COMMENT ON FUNCTION open_to_public() IS
-'Gives everyone who may connect what 1.0 gave them: orders, settlement, vendors, events. Only the '
-'extension''s owner can; see docs/security.md before.';
+-- Of an object on which a script grants something, PostgreSQL takes all privileges for the
+-- extension's own, which a dump leaves out: true of what we grant alone. Since 17 the roles among
+-- them cannot be dropped, either.
+DELETE FROM pg_catalog.pg_init_privs AS i USING pg_temp.ours AS o
+WHERE i.classoid OPERATOR(pg_catalog.=) o.classid AND i.objoid OPERATOR(pg_catalog.=) o.objid
+	AND i.objsubid OPERATOR(pg_catalog.<>) 0;
+UPDATE pg_catalog.pg_init_privs AS i
+SET initprivs = ARRAY(SELECT t.item
+	FROM pg_catalog.unnest(i.initprivs) AS t(item)
+	WHERE EXISTS (SELECT FROM pg_catalog.aclexplode(ARRAY[t.item]) AS a
+		WHERE a.grantee OPERATOR(pg_catalog.=) a.grantor
+			OR a.grantee OPERATOR(pg_catalog.=) ANY (ARRAY['order_aggregator_reader',
+				'order_aggregator_shop', 'order_aggregator_vendor', 'order_aggregator_bridge',
+				'order_aggregator_admin']::pg_catalog.regrole[]::pg_catalog.oid[])))
+FROM pg_temp.ours AS o
+WHERE i.classoid OPERATOR(pg_catalog.=) o.classid AND i.objoid OPERATOR(pg_catalog.=) o.objid;
+DELETE FROM pg_catalog.pg_shdepend AS d USING pg_temp.ours AS o, pg_catalog.pg_database AS b
+WHERE d.classid OPERATOR(pg_catalog.=) o.classid AND d.objid OPERATOR(pg_catalog.=) o.objid
+	AND b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+	AND d.dbid OPERATOR(pg_catalog.=) b.oid AND d.deptype OPERATOR(pg_catalog.=) 'i'
+	AND NOT EXISTS (SELECT
+		FROM pg_catalog.pg_init_privs AS i, pg_catalog.aclexplode(i.initprivs) AS a
+		WHERE i.classoid OPERATOR(pg_catalog.=) d.classid
+			AND i.objoid OPERATOR(pg_catalog.=) d.objid
+			AND i.objsubid OPERATOR(pg_catalog.=) d.objsubid
+			AND (a.grantee OPERATOR(pg_catalog.=) d.refobjid
+				OR a.grantor OPERATOR(pg_catalog.=) d.refobjid));
+DROP TABLE pg_temp.ours_before;
+DROP VIEW pg_temp.ours;

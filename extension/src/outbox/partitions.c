@@ -56,6 +56,19 @@ outbox_require_partition(Oid partition)
 							"Attach it again, or rename it.")));
 }
 
+/* Takes from all others what ALTER DEFAULT PRIVILEGES has given them. */
+static void
+close_partition(Oid partition, const char *name)
+{
+	Datum values[1] = {ObjectIdGetDatum(partition)};
+	char *grantees;
+
+	plan_execute(PLAN_GRANTEES, values, NULL, SPI_OK_SELECT);
+	grantees = spi_string(0, 1);
+	if (grantees != NULL)
+		sql_execute(psprintf(SQL_CLOSE_PARTITION, name, grantees), SPI_OK_UTILITY);
+}
+
 /*
  * Attached rather than made in place: that locks the outbox against other such
  * changes only, not against the transactions that write to it.
@@ -77,8 +90,9 @@ outbox_make_partition(int64 event_id)
 	sql_execute(psprintf(SQL_ATTACH_PARTITION, name, lower,
 						 lower + (INT64CONST(1) << OUTBOX_PARTITION_BITS)),
 				SPI_OK_UTILITY);
-	sql_execute(psprintf(SQL_CLOSE_PARTITION, name), SPI_OK_UTILITY);
-	return outbox_find_partition(event_id);
+	partition = outbox_find_partition(event_id);
+	close_partition(partition, name);
+	return partition;
 }
 
 /* The number in a partition's name; false if it is none of ours. */

@@ -629,6 +629,15 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 						   0,
 						   {0}},
 	/* by their numbers */
+	/* whom the database gives a new table by default, but for its owner */
+	[PLAN_GRANTEES] = {"SELECT pg_catalog.string_agg(DISTINCT CASE WHEN a.grantee "
+					   "  OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' "
+					   "  ELSE a.grantee::pg_catalog.regrole::pg_catalog.text END, ', ') "
+					   "FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a "
+					   "WHERE c.oid OPERATOR(pg_catalog.=) $1 "
+					   "AND a.grantee OPERATOR(pg_catalog.<>) c.relowner",
+					   1,
+					   {OIDOID}},
 	[PLAN_PARTITIONS] = {"SELECT c.relname FROM pg_catalog.pg_inherits AS i "
 						 "JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid "
 						 "WHERE i.inhparent OPERATOR(pg_catalog.=) $1 "

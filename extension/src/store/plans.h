@@ -80,6 +80,7 @@ typedef enum PlanId
 	PLAN_MARK_REDRIVEN,
 	PLAN_OUTBOX_HEAD,
 	PLAN_RELAYED_UPTO,
+	PLAN_GRANTEES,
 	PLAN_PARTITIONS,
 	PLAN_NOTE_DROPPED,
 	PLAN_FORGET_PARKED,
@@ -98,8 +99,8 @@ typedef enum PlanId
 #define SQL_ATTACH_PARTITION                                                                       \
 	"ALTER TABLE order_aggregator.outbox ATTACH PARTITION order_aggregator.%s "                    \
 	"FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")"
-/* whatever the database gives to everybody by default */
-#define SQL_CLOSE_PARTITION "REVOKE ALL ON order_aggregator.%s FROM PUBLIC"
+/* the second %s: roles, as identifiers */
+#define SQL_CLOSE_PARTITION "REVOKE ALL ON order_aggregator.%s FROM %s"
 #define SQL_DROP_PARTITION  "DROP TABLE order_aggregator.%s"
 #define SQL_FIRST_CREATED_AT                                                                       \
 	"SELECT o.created_at FROM order_aggregator.%s AS o ORDER BY o.event_id LIMIT 1"

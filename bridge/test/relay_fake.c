@@ -335,7 +335,6 @@ db_query(Db *db, const char *doing, const char *sql, int nparams, const char *co
 {
 	bool fails;
 
-	(void) db;
 	(void) doing;
 	if (fake.nqueries < 16)
 		fake.asked[fake.nqueries] = sql;
@@ -354,6 +353,7 @@ db_query(Db *db, const char *doing, const char *sql, int nparams, const char *co
 		memcpy(fake.checkpoint, fake.params, sizeof(fake.checkpoint));
 	}
 	*result = NULL;
+	db->has_rung |= fake.rings;
 	if (fake.outcome == DB_LOST)
 		return DB_LOST;
 	if (fake.outcome == DB_OK && !fails && fake.nanswers > 0)

@@ -78,6 +78,7 @@ typedef struct Fake
 	bool        are_null[7];
 	char        checkpoint[7][FAKE_TEXT_BYTES]; /* the last one's parameters */
 	int         ncheckpoints;
+	bool        rings; /* with each answer */
 
 	int64_t metrics[METRIC_COUNT];
 	double  observed[HISTOGRAM_COUNT];

@@ -130,20 +130,6 @@ PQsocket(const PGconn *connection)
 	return 41;
 }
 
-PGnotify *
-PQnotifies(PGconn *connection)
-{
-	PGnotify *bell = NULL;
-
-	(void) connection;
-	if (world.has_rung)
-	{
-		world.has_rung = false;
-		bell = calloc(1, sizeof(PGnotify));
-	}
-	return bell;
-}
-
 int
 PQconsumeInput(PGconn *connection)
 {
@@ -238,10 +224,19 @@ relay_execute(Relay *relay, const char *doing, const char *sql)
 {
 	(void) relay;
 	(void) doing;
+	if (sql == SQL_RELAY_LISTEN)
+		return does("hark");
 	if (sql == SQL_RELAY_MARK_IDLE)
 		return does("asleep");
 	assert_ptr_equal(sql, SQL_RELAY_UNMARK_IDLE);
 	return does("awake");
+}
+
+void
+db_hear_bells(Db *db)
+{
+	db->has_rung |= world.has_rung;
+	world.has_rung = false;
 }
 
 bool
@@ -305,6 +300,7 @@ bool
 relay_drain(Relay *relay, int *published)
 {
 	assert_true(world.leads && world.is_ready);
+	relay->db.has_rung = false; /* it looks for what has rung */
 	*published = world.published[world.drained % DRAINS_MAX];
 	world.published[world.drained++ % DRAINS_MAX] = 0;
 	snapshot_free(&relay->snapshot);

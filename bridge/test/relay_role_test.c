@@ -48,7 +48,7 @@ set_up(void **state)
 /* ---------- who leads ---------- */
 
 #define BEGINS                                                                                     \
-	"connect; look back; lease 30000; lead?; open 12000; ping; declare; acquire; verdict; "
+	"connect; look back; lease 30000; lead?; open 12000; ping; declare; hark; acquire; verdict; "
 #define ENDS "close; hang up; "
 
 static void
@@ -69,7 +69,7 @@ one_that_does_not_get_it_stands_by(void **state)
 	world.others_lead_for = 2;
 	assert_string_equal(run(3), "connect; look back; lease 30000; lead?; rests; ready; wait 1000; "
 								"lead?; rests; ready; wait 1000; "
-								"lead?; open 12000; ping; declare; acquire; verdict; "
+								"lead?; open 12000; ping; declare; hark; acquire; verdict; "
 								"ready; drain; asleep; drain; checkpoint; misplaced; wait 3000; "
 								"listen; awake; hang up; close; ");
 	assert_int_equal(world.ended_trials, 1);
@@ -97,7 +97,7 @@ a_publish_may_block_for_two_thirds_of_the_lease(void **state)
 static void
 what_fails_before_it_leads_gives_the_lock_back(void **state)
 {
-	const char *const steps[] = {"open 12000", "declare", "acquire", "verdict"};
+	const char *const steps[] = {"open 12000", "declare", "hark", "acquire", "verdict"};
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
 	{

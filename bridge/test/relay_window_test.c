@@ -477,6 +477,24 @@ what_is_still_running_then_is_looked_for_from_the_beginning_too(void **state)
 	assert_int_equal(relay->low, 0);
 }
 
+static void
+what_rings_before_a_look_is_seen_by_it(void **state)
+{
+	Relay *relay = leading("10:10:", "0");
+
+	(void) state;
+	relay->db.has_rung = true;
+	answer_horizon("0", "10", "10:10:");
+	assert_int_equal(drain(relay), 0);
+	assert_false(relay->db.has_rung);
+	/* what rings meanwhile may come too late for it */
+	fake.rings = true;
+	answer_horizon("1", "11", "11:11:");
+	answer_events(0, 0);
+	assert_int_equal(drain(relay), 0);
+	assert_true(relay->db.has_rung);
+}
+
 int
 main(void)
 {
@@ -498,6 +516,7 @@ main(void)
 		cmocka_unit_test(a_stop_ends_what_is_under_way),
 		cmocka_unit_test(a_sequence_that_was_set_back_is_begun_anew),
 		cmocka_unit_test(what_is_still_running_then_is_looked_for_from_the_beginning_too),
+		cmocka_unit_test(what_rings_before_a_look_is_seen_by_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

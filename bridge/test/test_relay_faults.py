@@ -238,6 +238,23 @@ def test_a_leader_that_is_replaced_over_its_broker_is_ready_again(world):
     proxy.close()
 
 
+def test_who_stands_by_hears_no_bell(world):
+    """libpq keeps each until somebody takes it, and only who leads has to."""
+    bridges = [world.ready_bridge("--roles=http,relay") for _ in range(2)]
+
+    def seen(bells):
+        world.db.execute("SELECT pg_notify('order_aggregator', n || repeat('x', 1000)) FROM generate_series(1, %s) AS n", [bells])
+        asked = """SELECT count(*) FROM pg_stat_activity WHERE application_name = 'order-bridge relay' AND datname = current_database()
+                   AND wait_event = 'ClientRead' AND query_start > %s"""
+        now = world.value("SELECT clock_timestamp()")
+        wait_until(lambda: world.value(asked, now) == 2, what="each to have had an answer since")
+    seen(1)
+    before = [bridge.memory_kb("VmRSS") for bridge in bridges]
+    seen(100_000)
+    grown = [bridge.memory_kb("VmRSS") - kb for bridge, kb in zip(bridges, before)]
+    assert SANITIZED or max(grown) < 30_000, f"{grown} kB"
+
+
 def test_a_stopped_leader_is_replaced_and_harms_nothing_when_it_wakes(world):
     world.stock(a={"x": 3000})
     queue = world.listen("order.placed.a", "order.confirmed")

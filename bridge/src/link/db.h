@@ -68,6 +68,7 @@ typedef struct Db
 	bool        is_quiet;      /* it connects again and again: that is no news in the log */
 	const char *prepared[DB_PREPARED_MAX]; /* what the session has, by the place: "0", "1", ... */
 	int         prepared_count;
+	bool        has_rung; /* a NOTIFY has come; who waits for one says when it is heard */
 } Db;
 
 typedef enum DbOutcome
@@ -105,6 +106,10 @@ extern bool db_set_timeout(Db *db, int timeout_ms) __attribute__((warn_unused_re
 extern bool db_adopt(Db *db, PGconn *connection) __attribute__((warn_unused_result));
 
 extern bool db_is_connected(const Db *db);
+
+/* db_hear_bells takes the NOTIFYs that were read, with an answer or by PQconsumeInput(): libpq
+ * keeps them until somebody does. While an answer is waited for they are taken as they come. */
+extern void db_hear_bells(Db *db);
 
 /* db_is_alive looks whether an idle connection has been closed by the other side, or is to a
  * primary that has been replaced, and closes it then; waits for nothing. */

@@ -43,7 +43,10 @@ const char SQL_APPLY_REPLIES_SKIP_LOCKED[] =
 /* ---------- relay ---------- */
 
 /* a checkpoint that is lost in a crash costs duplicates only */
-const char SQL_RELAY_SESSION[] = "SET synchronous_commit = off; LISTEN order_aggregator";
+const char SQL_RELAY_SESSION[] = "SET synchronous_commit = off";
+
+/* who listens and does not read keeps all of it */
+const char SQL_RELAY_LISTEN[] = "LISTEN order_aggregator";
 
 /* a leader that is stopped or cut off loses its session, and with it the lock, so that another can
  * take over */

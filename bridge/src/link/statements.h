@@ -29,6 +29,7 @@ extern const char SQL_APPLY_REPLIES[];
 extern const char SQL_APPLY_REPLIES_SKIP_LOCKED[];
 
 extern const char SQL_RELAY_SESSION[];
+extern const char SQL_RELAY_LISTEN[];
 extern const char SQL_RELAY_LEASE[];
 extern const char SQL_RELAY_TRY_LEAD[];
 extern const char SQL_RELAY_TIMELINE[];

@@ -39,20 +39,15 @@
 /* Waits for the bell, a stop, or the time; keeps the broker's heartbeat. False if a connection is
  * lost. */
 static bool
-wait_for_bell(Relay *relay, int timeout_ms, bool *rung)
+wait_for_bell(Relay *relay, int timeout_ms)
 {
 	struct pollfd waits[3] = {{.fd = PQsocket(relay->db.connection), .events = POLLIN},
 							  {.fd = broker_descriptor(relay->broker), .events = POLLIN},
 							  {.fd = stop_descriptor(), .events = POLLIN}};
-	PGnotify     *bell;
 
 	/* a bell may have come with the answer to an earlier query: then the socket is quiet */
-	while ((bell = PQnotifies(relay->db.connection)) != NULL)
-	{
-		*rung = true;
-		PQfreemem(bell);
-	}
-	if (!*rung && !broker_has_frames(relay->broker))
+	db_hear_bells(&relay->db);
+	if (!relay->db.has_rung && !broker_has_frames(relay->broker))
 		poll(waits, 3, timeout_ms);
 	if (!relay_listen(relay, 0))
 		return false;
@@ -62,11 +57,7 @@ wait_for_bell(Relay *relay, int timeout_ms, bool *rung)
 		db_close(&relay->db);
 		return false;
 	}
-	while ((bell = PQnotifies(relay->db.connection)) != NULL)
-	{
-		*rung = true;
-		PQfreemem(bell);
-	}
+	db_hear_bells(&relay->db);
 	return true;
 }
 
@@ -81,7 +72,6 @@ idle(Relay *relay)
 	uint64_t  unrung_below;
 	long long until;
 	int       nap_ms = NAP_MS_MIN;
-	bool      rung = false;
 	int       published;
 
 	if (!relay_execute(relay, "falling asleep", SQL_RELAY_MARK_IDLE) ||
@@ -98,7 +88,7 @@ idle(Relay *relay)
 	until = monotonic_ms() + config.relay_poll_ms;
 	if (relay->may_have_deferred && relay->deferred_due_ms < until)
 		until = relay->deferred_due_ms;
-	while (!rung && published == 0 && !stop_requested() && monotonic_ms() < until)
+	while (!relay->db.has_rung && published == 0 && !stop_requested() && monotonic_ms() < until)
 	{
 		bool      may_be_unrung = relay->snapshot.xmin < unrung_below;
 		long long left = until - monotonic_ms();
@@ -107,9 +97,9 @@ idle(Relay *relay)
 		if (relay_has_trials(relay) && wait_ms > TRIALS_POLL_MS)
 			wait_ms = TRIALS_POLL_MS;
 
-		if (!wait_for_bell(relay, may_be_unrung && nap_ms < wait_ms ? nap_ms : wait_ms, &rung))
+		if (!wait_for_bell(relay, may_be_unrung && nap_ms < wait_ms ? nap_ms : wait_ms))
 			return false;
-		if (may_be_unrung && !rung)
+		if (may_be_unrung && !relay->db.has_rung)
 		{
 			nap_ms = nap_ms * 2 < NAP_MS_MAX ? nap_ms * 2 : NAP_MS_MAX;
 			if (!relay_drain(relay, &published))
@@ -166,6 +156,13 @@ try_to_lead(Relay *relay)
 			*PQgetvalue(result, 0, 0) == 't';
 	PQclear(result);
 	return leads;
+}
+
+/* Before the first look at the outbox; nobody hears a bell before. */
+static bool
+listen_for_bells(Relay *relay)
+{
+	return relay_execute(relay, "listening for the bell", SQL_RELAY_LISTEN);
 }
 
 /* Drains and idles until a connection is lost or a stop is requested. */
@@ -240,7 +237,8 @@ relay_run(void *unused)
 			continue;
 		}
 		has_broker = connect_broker(relay);
-		if (has_broker && relay_acquire(relay) && relay_execute_verdict(relay))
+		if (has_broker && listen_for_bells(relay) && relay_acquire(relay) &&
+			relay_execute_verdict(relay))
 			lead(relay);
 		relay_end_trials(relay);
 		role_set_ready(ROLE_RELAY, false);

@@ -228,9 +228,10 @@ open_window(Relay *relay)
 {
 	PGresult *results[3];
 	int64_t   head;
-	bool      ok =
-		db_query_each(&relay->db, "looking for events", SQL_RELAY_HORIZON, 3, results) == DB_OK;
+	bool      ok;
 
+	relay->db.has_rung = false; /* whoever has rung until now has committed, and is seen */
+	ok = db_query_each(&relay->db, "looking for events", SQL_RELAY_HORIZON, 3, results) == DB_OK;
 	if (ok)
 	{
 		head = strtoll(PQgetvalue(results[0], 0, 0), NULL, 10);

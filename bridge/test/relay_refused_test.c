@@ -361,6 +361,98 @@ a_verdict_is_executed_once(void **state)
 }
 
 static void
+a_verdict_waits_for_somebody_s_lock_and_holds_up_its_page_alone(void **state)
+{
+	Relay *relay = fake_relay();
+	size_t bytes;
+
+	(void) state;
+	lose(relay, 1, 406, true);
+	relay_free_pages(relay);
+	fake.outcome = DB_ERROR;
+	fake.is_locked = true;
+	assert_true(relay_execute_verdict(relay));
+	assert_int_equal(fake.metrics[METRIC_EVENTS_REFUSED], 0);
+	assert_false(fake.is_disconnected);
+	assert_int_equal(relay->suspect.verdict, VERDICT_NONE); /* another may be found guilty */
+
+	fake.outcome = DB_OK;
+	assert_true(
+		relay_add_page(relay, fake_keys(39, 3, (const char *const[]){"a", "b", "c"}), false));
+	assert_int_equal(fake.nsent, 3); /* it alone, and now the others */
+	assert_string_equal(fake.sent[2].message_id, "m41");
+	relay->careful_left = 2;
+	assert_int_equal(relay_page_room(relay, &bytes), 0);
+	fake_confirm(relay, 2, true);
+	fake_confirm(relay, 3, true);
+	assert_int_equal(relay_page_room(relay, &bytes), 1); /* what waits is not under way */
+	assert_true(relay_add_page(relay, fake_keys(42, 1, TWO), false));
+	fake_confirm(relay, 4, true);
+	assert_int_equal(fake_take_answers(relay), 0);
+
+	fake.outcome = DB_ERROR;
+	fake.now_ms += 1000;
+	fake.nqueries = 0;
+	assert_true(relay_write_verdicts(relay));
+	assert_true(relay_write_verdicts(relay));
+	assert_int_equal(fake.nqueries, 1); /* not over and over */
+	assert_int_equal(fake_take_answers(relay), 0);
+	fake.outcome = DB_OK;
+	fake.now_ms += 1000;
+	assert_true(relay_write_verdicts(relay));
+	assert_ptr_equal(fake.sql, SQL_RELAY_PARK);
+	assert_string_equal(fake.params[0], "40");
+	assert_string_equal(fake.params[2], "words of 406");
+	assert_int_equal(fake.metrics[METRIC_EVENTS_REFUSED], 1);
+	assert_int_equal(fake_take_answers(relay), 4);
+	assert_true(relay_is_set_aside(relay, 40));
+	fake.nqueries = 0;
+	assert_true(relay_write_verdicts(relay));
+	assert_int_equal(fake.nqueries, 0);
+}
+
+static void
+a_verdict_on_a_deferred_event_that_waits_holds_up_nothing(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	relay->may_have_deferred = true;
+	fake_answer(fake_keys(40, 1, TWO));
+	assert_true(relay_send_deferred(relay));
+	lose(relay, 1, 403, true);
+	relay_free_pages(relay);
+	fake.outcome = DB_ERROR;
+	fake.is_locked = true;
+	assert_true(relay_execute_verdict(relay));
+	fake.outcome = DB_OK;
+	assert_true(relay_add_page(relay, fake_keys(40, 1, TWO), true));
+	assert_int_equal(fake.nsent, 1); /* when it was found guilty */
+	assert_int_equal(fake_take_answers(relay), 0);
+	assert_int_equal(relay->npages, 0);
+	fake.outcome = DB_LOST;
+	fake.now_ms += 1000;
+	assert_false(relay_write_verdicts(relay));
+	fake.outcome = DB_OK;
+	assert_true(relay_write_verdicts(relay));
+	assert_ptr_equal(fake.sql, SQL_RELAY_DEFER);
+	assert_true(relay_add_page(relay, fake_keys(40, 1, TWO), true));
+	assert_int_equal(fake.nsent, 2);
+
+	/* more than there is room for are too many; what another relay judges is its own to write */
+	fake.outcome = DB_ERROR;
+	for (int i = 0; i <= UNWRITTEN_MAX; i++)
+	{
+		relay->suspect = (Suspect){.event_id = 50 + i, .verdict = VERDICT_PARK};
+		assert_int_equal(relay_execute_verdict(relay), i < UNWRITTEN_MAX);
+	}
+	relay_forget_verdicts(relay);
+	fake.nqueries = 0;
+	assert_true(relay_write_verdicts(relay));
+	assert_int_equal(fake.nqueries, 0);
+}
+
+static void
 a_verdict_on_a_deferred_event_sets_nothing_aside(void **state)
 {
 	Relay *relay = fake_relay();
@@ -572,6 +664,8 @@ main(void)
 		cmocka_unit_test(of_several_events_each_is_sent_alone),
 		cmocka_unit_test(only_what_is_under_way_is_suspected),
 		cmocka_unit_test(a_verdict_is_executed_once),
+		cmocka_unit_test(a_verdict_waits_for_somebody_s_lock_and_holds_up_its_page_alone),
+		cmocka_unit_test(a_verdict_on_a_deferred_event_that_waits_holds_up_nothing),
 		cmocka_unit_test(a_verdict_on_a_deferred_event_sets_nothing_aside),
 		cmocka_unit_test(some_verdicts_in_a_row_slow_it_down),
 		cmocka_unit_test(deferred_events_are_not_read_again_while_they_are_under_way),

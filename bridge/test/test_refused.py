@@ -115,6 +115,37 @@ def test_somebody_s_lock_on_what_is_kept_aside_has_nothing_sent_twice(world):
     world.consistent()
 
 
+def test_somebody_s_lock_on_what_is_kept_aside_holds_up_what_the_broker_closes_over_alone(world):
+    """Two bridges: while it cannot be written down the one that leads goes on leading."""
+    queue = world.listen("big", "small")
+    was = limit_messages(world, 1000000)
+    try:
+        for _ in range(2):
+            world.ready_bridge("--roles=http,relay")
+        with psycopg.connect(world.url) as other:
+            other.execute("LOCK TABLE order_aggregator.parked_event IN EXCLUSIVE MODE")
+            with world.db.transaction():
+                for n, size in enumerate((10, 2_000_000, 11, 12)):
+                    world.db.execute("SELECT order_aggregator.publish_event(%s, to_jsonb(repeat('x', %s)))", ["big" if n == 1 else "small", size])
+            wait_until(lambda: any(bridge.logged("RabbitMQ refuses event 2:") for bridge in world.programs), what="the event to be found")
+            epoch = world.value("SELECT epoch FROM order_aggregator.relay_checkpoint")
+            taken = []
+
+            def come():
+                taken.extend(len(body) for _, body, _ in world.take(queue))
+                return {12, 13, 14} <= set(taken)
+            wait_until(come, what="the others")
+            wait_until(lambda: sum(bridge.log_path.read_text().count("parking an event: ERROR") for bridge in world.programs) >= 3, what="some tries")
+            assert world.value("SELECT epoch FROM order_aggregator.relay_checkpoint") == epoch
+            assert world.value("SELECT low_event_id FROM order_aggregator.relay_checkpoint") == 0 and world.take(queue) == []
+            other.rollback()
+        wait_until(lambda: [key for key, _, _ in parked(world)] == ["big"], what="it to be parked")
+        wait_until(lambda: world.value("SELECT low_event_id FROM order_aggregator.relay_checkpoint") == 4, what="the checkpoint")
+        assert world.value("SELECT epoch FROM order_aggregator.relay_checkpoint") == epoch and world.take(queue) == []
+    finally:
+        limit_messages(world, was)
+
+
 def test_one_full_queue_holds_up_no_other_key(world):
     world.stock(a={"x": 2000})
     orders = world.listen("order.placed.a")

@@ -3,7 +3,6 @@
  *		The relay: to the broker. Pages under way, and what the broker says of them.
  */
 #include <assert.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +18,6 @@
 #include "relay/relay_state.h"
 
 #define BIND_EVERY_MS   250
-#define HEADERS_MAX     32
 #define CAUTIOUS_EVENTS 64
 #define CAUTIOUS_BYTES  ((size_t) 65536)
 
@@ -49,6 +47,19 @@ int64_t
 page_last_event_id(const Page *page)
 {
 	return page_event_id(page, page->count - 1);
+}
+
+/* Has the broker anything of them, or is it to have it again? What waits to be written down, or for
+ * its turn, it has done with. */
+static bool
+is_under_way(Relay *relay)
+{
+	for (int n = 0; n < relay->npages; n++)
+	{
+		if (page_under_way(relay, n)->unanswered > 0 || page_under_way(relay, n)->refused > 0)
+			return true;
+	}
+	return false;
 }
 
 size_t
@@ -89,12 +100,12 @@ relay_page_room(Relay *relay, size_t *bytes)
 	if (relay->npages == PAGES_MAX || under_way >= (size_t) config.relay_window_bytes)
 		return 0;
 	if (relay->careful_left > 0)
-		return relay->npages == 0 ? 1 : 0;
+		return is_under_way(relay) ? 0 : 1;
 	events = config.relay_window / PAGES_MAX;
 	if (relay->cautious_left == 0)
 		return events;
 	*bytes = *bytes < CAUTIOUS_BYTES ? *bytes : CAUTIOUS_BYTES;
-	if (relay->npages > 0)
+	if (is_under_way(relay))
 		return 0;
 	return events < CAUTIOUS_EVENTS ? events : CAUTIOUS_EVENTS;
 }
@@ -196,89 +207,6 @@ relay_broker_events(Relay *relay)
 
 /* ---------- publishing a page ---------- */
 
-/* The event's headers as they are stored, an object; NULL if memory is short. */
-static json_t *
-parse_headers(const char *json)
-{
-	json_t *object = json_loads(json, 0, NULL);
-	char   *text = object == NULL ? text_readable_numbers(json, true) : NULL;
-
-	if (text != NULL)
-		object = json_loads(text, 0, NULL);
-	free(text);
-	return object;
-}
-
-/* Fills headers from the event's JSON object; returns how many. The object owns the strings. */
-static int
-read_headers(const json_t *object, BrokerHeader *headers)
-{
-	const char *name;
-	json_t     *value;
-	int         count = 0;
-
-	json_object_foreach((json_t *) object, name, value)
-	{
-		BrokerHeader *header = &headers[count];
-
-		if (count == HEADERS_MAX)
-			break;
-		*header = (BrokerHeader){.name = name};
-		if (json_is_string(value))
-		{
-			header->kind = AMQP_HEADER_TEXT;
-			header->text = json_string_value(value);
-		}
-		else if (json_is_integer(value))
-		{
-			header->kind = AMQP_HEADER_INTEGER;
-			header->integer = json_integer_value(value);
-		}
-		else if (json_is_real(value))
-		{
-			header->kind = AMQP_HEADER_REAL;
-			header->real = json_real_value(value);
-		}
-		else if (json_is_boolean(value))
-		{
-			header->kind = AMQP_HEADER_BOOLEAN;
-			header->boolean = json_is_true(value);
-		}
-		else
-			continue;
-		count++;
-	}
-	return count;
-}
-
-uint64_t
-relay_publish_to(Broker *broker, const Page *page, int event)
-{
-	BrokerHeader  headers[HEADERS_MAX];
-	json_t       *object = NULL;
-	uint64_t      tag;
-	BrokerMessage message = {
-		.exchange = EXCHANGE_ORDERS,
-		.routing_key = event_column(page, event, COLUMN_ROUTING_KEY),
-		.mandatory = *event_column(page, event, COLUMN_MANDATORY) == 't',
-		.message_id = event_column(page, event, COLUMN_MESSAGE_ID),
-		.type = event_column(page, event, COLUMN_ROUTING_KEY),
-		.timestamp = strtoull(event_column(page, event, COLUMN_CREATED_AT_US), NULL, 10) / 1000000,
-		.headers = headers,
-		.body = event_column(page, event, COLUMN_PAYLOAD),
-		.body_bytes = (size_t) PQgetlength(page->rows, event, COLUMN_PAYLOAD),
-	};
-
-	if (!PQgetisnull(page->rows, event, COLUMN_HEADERS))
-	{
-		object = parse_headers(event_column(page, event, COLUMN_HEADERS));
-		message.nheaders = read_headers(object, headers);
-	}
-	tag = broker_publish(broker, &message);
-	json_decref(object);
-	return tag;
-}
-
 static bool
 publish_event(Relay *relay, Page *page, int event)
 {
@@ -359,9 +287,9 @@ relay_add_page(Relay *relay, PGresult *rows, bool is_deferred)
 		free_page(page);
 		return false;
 	}
-	for (int i = 0; i < page->count && relay->nset_aside > 0 && !is_deferred; i++)
+	for (int i = 0; i < page->count; i++)
 	{
-		if (!relay_is_set_aside(relay, page_event_id(page, i)))
+		if (!relay_is_judged(relay, page, i))
 			continue;
 		page->events[i].state = EVENT_ASIDE;
 		page->skipped++;
@@ -480,7 +408,8 @@ relay_take_answers(Relay *relay, bool wait, int *published, bool *progressed)
 		Page *page = page_under_way(relay, 0);
 		Aside written;
 
-		if (page->unanswered > 0 || page->refused > 0 || page->to_write > 0)
+		if (page->unanswered > 0 || page->refused > 0 || page->to_write > 0 ||
+			relay_waits_for_verdict(relay, page))
 			break;
 		written = retire_page(relay, page, published);
 		if (written != ASIDE_WRITTEN)

@@ -5,17 +5,10 @@
  * RabbitMQ refuses in three ways. It returns what no queue takes: parked, with its
  * words, until it is redriven. It nacks what a queue has no room for: tried a few
  * times, then deferred, and sent again by itself after a while. And it closes the
- * channel over what it finds malformed, too large or not allowed, which takes
- * everything with it that was under way, and names no culprit:
+ * channel over what it finds malformed, too large or not allowed: relay_closed.c.
  *
- *		all at once --the channel closed over a publish, or lost three times--> one by one
- *		one by one  --as many taken as were under way--> all at once
- *
- * One by one, the event that was under way when the channel closed is the one. If
- * the broker's words are of the message itself it is parked. If they may be of us
- * (no such exchange, not allowed), or there are none, it is deferred, and the next
- * one shows whose fault it is: if some in a row fare like that, we go on slowly, one
- * every few seconds, instead of putting everything aside at once.
+ * While somebody's lock is in the way of what is to be written down, the events' pages
+ * wait, and with them the checkpoint; the broker is sent what there is room for.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -29,7 +22,6 @@
 #include "link/statements.h"
 #include "relay/relay_state.h"
 
-#define UNPROVEN_MAX      5
 #define FULL_MS           5000
 #define YOUNG_MS          10000 /* a connection is so long */
 #define RENEW_MS          500
@@ -64,8 +56,8 @@ write_aside(Relay *relay, const char *doing, const char *sql, int nparams,
 	return is_locked ? ASIDE_LOCKED : ASIDE_FAILED;
 }
 
-static Aside
-park(Relay *relay, int64_t event_id, int reply_code, const char *reply_text)
+Aside
+relay_park(Relay *relay, int64_t event_id, int reply_code, const char *reply_text)
 {
 	char        id[24];
 	char        code[12];
@@ -128,7 +120,7 @@ park_returned(Relay *relay, Page *page)
 
 		if (event->state != EVENT_TO_PARK)
 			continue;
-		written = park(relay, page_event_id(page, i), event->reply_code, event->reply_text);
+		written = relay_park(relay, page_event_id(page, i), event->reply_code, event->reply_text);
 		if (written != ASIDE_WRITTEN)
 			return written;
 		FAULT_POINT("relay.after_park");
@@ -291,151 +283,4 @@ relay_note_full(Relay *relay, const char *routing_key)
 	}
 	full->until_ms = monotonic_ms() + FULL_MS;
 	note_refused(relay);
-}
-
-/* ---------- closed channels ---------- */
-
-/* Is the message itself at fault, whoever sends it? */
-static bool
-is_fault_of_message(int code)
-{
-	/* content too large, precondition failed, malformed frame, syntax, invalid command, unexpected
-	 * frame, not implemented */
-	static const int codes[] = {311, 406, 501, 502, 503, 505, 540};
-
-	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
-	{
-		if (codes[i] == code)
-			return true;
-	}
-	return false;
-}
-
-/* Counts the events under way; *page and *event are the last of them. */
-static int
-count_under_way(Relay *relay, Page **page, int *event)
-{
-	int count = 0;
-
-	for (Waiting at = WAITING_FIRST; relay_next_waiting(relay, &at); count++)
-	{
-		*page = at.page;
-		*event = at.event;
-	}
-	return count;
-}
-
-/* It was alone under way: is it guilty? */
-static void
-judge_suspect(Relay *relay, const Page *page, int event, const BrokerRefusal *refusal)
-{
-	Suspect *suspect = &relay->suspect;
-	int64_t  event_id = page_event_id(page, event);
-
-	suspect->losses = suspect->event_id == event_id ? suspect->losses + 1 : 1;
-	suspect->event_id = event_id;
-	suspect->is_deferred = page->is_deferred;
-	suspect->code = refusal->code;
-	suspect->verdict = VERDICT_NONE;
-	if (refusal->is_of_publish && is_fault_of_message(refusal->code))
-		suspect->verdict = VERDICT_PARK;
-	else if (refusal->is_of_publish || suspect->losses >= LOSSES_MAX)
-		suspect->verdict = VERDICT_DEFER;
-	snprintf(suspect->text, sizeof(suspect->text), "%s",
-			 refusal->code != 0 ? refusal->text : "the connection was lost each time it was sent");
-}
-
-void
-relay_note_loss(Relay *relay)
-{
-	const BrokerRefusal *refusal =
-		relay->broker != NULL ? broker_refusal(relay->broker) : &(BrokerRefusal){0};
-	Page *page = NULL;
-	int   event = 0;
-	int   count = count_under_way(relay, &page, &event);
-
-	if (relay_waits_for_silent(relay)) /* nothing else is at fault */
-		return;
-	/* a database that is lost is no word of the broker's */
-	if (count == 0 || stop_requested() || !db_is_connected(&relay->db))
-		return;
-	if (count == 1)
-	{
-		judge_suspect(relay, page, event, refusal);
-		relay->careful_left = relay->careful_left > 0 ? relay->careful_left : 1;
-		return;
-	}
-	relay->losses++;
-	relay->cautious_left = count;
-	if (refusal->is_of_publish || relay->losses >= LOSSES_MAX)
-	{
-		log_warning(
-			"RabbitMQ has closed the channel over one of %d events: they are sent one by one",
-			count);
-		relay->careful_left = count;
-		relay->losses = 0;
-	}
-}
-
-bool
-relay_execute_verdict(Relay *relay)
-{
-	Suspect *suspect = &relay->suspect;
-	char     words[320];
-
-	if (suspect->verdict == VERDICT_NONE)
-		return true;
-	snprintf(words, sizeof(words), "%s", suspect->text);
-	if (suspect->verdict == VERDICT_PARK)
-	{
-		log_error("RabbitMQ refuses event %" PRId64 ": %d %s; parked", suspect->event_id,
-				  suspect->code, words);
-		if (park(relay, suspect->event_id, suspect->code, words) != ASIDE_WRITTEN)
-			return false;
-		metric_add(METRIC_EVENTS_REFUSED, 1);
-	}
-	else
-	{
-		log_warning("RabbitMQ does not take event %" PRId64 ": %d %s; deferred", suspect->event_id,
-					suspect->code, words);
-		if (relay_defer(relay, &suspect->event_id, 1, words, false) != ASIDE_WRITTEN)
-			return false;
-		relay->unproven += !suspect->is_deferred;
-	}
-	if (!suspect->is_deferred)
-		relay->set_aside[relay->nset_aside++ % SET_ASIDE_MAX] = suspect->event_id;
-	suspect->verdict = VERDICT_NONE;
-	suspect->event_id = 0;
-	suspect->losses = 0;
-	if (relay->unproven <= UNPROVEN_MAX)
-		backoff_reset(&relay->backoff);
-	relay->careful_left = relay->careful_left > 1 ? relay->careful_left - 1 : 0;
-	return true;
-}
-
-void
-relay_forget_verdicts(Relay *relay)
-{
-	relay->nset_aside = relay->nsilent = relay->losses = relay->unproven = 0;
-	relay->careful_left = relay->cautious_left = 0;
-	memset(&relay->suspect, 0, sizeof(relay->suspect));
-}
-
-bool
-relay_is_set_aside(const Relay *relay, int64_t event_id)
-{
-	for (int i = 0; i < SET_ASIDE_MAX && i < relay->nset_aside; i++)
-	{
-		if (relay->set_aside[i] == event_id)
-			return true;
-	}
-	return false;
-}
-
-void
-relay_note_taken(Relay *relay, int count)
-{
-	relay->losses = relay->unproven = 0;
-	relay->careful_left = relay->careful_left > count ? relay->careful_left - count : 0;
-	relay->cautious_left = relay->cautious_left > count ? relay->cautious_left - count : 0;
 }

@@ -5,7 +5,9 @@
  *		relay.c			the role: standing by, leading, sleeping
  *		relay_window.c	from the outbox: checkpoint, windows, pages of events
  *		relay_pages.c	to the broker: pages under way, and what it says of them
- *		relay_refused.c	what the broker does not take: parked, deferred, sent one by one
+ *		relay_message.c	an event as a message
+ *		relay_refused.c	what the broker does not take: parked, deferred
+ *		relay_closed.c	what it closes the channel over: sent one by one
  *		relay_silent.c	what it does not answer for: queues that hang
  *		relay_memory.c	what was sent, if the database has lost it since
  */
@@ -28,6 +30,7 @@
 #define SILENT_KEYS_MAX  256
 #define TRIALS_MAX       8
 #define LOSSES_MAX       3
+#define UNWRITTEN_MAX    8
 #define REPLY_TEXT_BYTES 48 /* NO_ROUTE, or the like */
 
 typedef struct RelayMemory RelayMemory;
@@ -162,6 +165,8 @@ typedef struct Relay
 	int unproven;      /* events of the window deferred in a row over a closed channel, and none
 						  taken since */
 	Suspect      suspect;
+	Suspect      unwritten[UNWRITTEN_MAX]; /* found guilty, and somebody's lock is in the way */
+	int          nunwritten;
 	FullKey      full_keys[FULL_KEYS_MAX];
 	SilentKey    silent[SILENT_KEYS_MAX];
 	int          nsilent;
@@ -297,6 +302,10 @@ typedef enum Aside
  * somebody's lock is in the way. */
 extern bool relay_write_aside(Relay *relay, Page *page) __attribute__((warn_unused_result));
 
+/* relay_park keeps the event aside until it is redriven. */
+extern Aside relay_park(Relay *relay, int64_t event_id, int reply_code, const char *reply_text)
+	__attribute__((warn_unused_result));
+
 /* relay_defer keeps the events aside; they are sent again later, or soon if the broker takes others
  * like them. */
 extern Aside relay_defer(Relay *relay, const int64_t *event_ids, int count, const char *why,
@@ -305,6 +314,9 @@ extern Aside relay_defer(Relay *relay, const int64_t *event_ids, int count, cons
 /* relay_deferred_sent: the broker has them now. */
 extern Aside relay_deferred_sent(Relay *relay, const int64_t *event_ids, int count)
 	__attribute__((warn_unused_result));
+
+/* relay_send_deferred publishes deferred events that are due, if there is room. */
+extern bool relay_send_deferred(Relay *relay) __attribute__((warn_unused_result));
 
 /* relay_note_full and relay_is_full: a queue that takes the key's events is, or was lately, full.
  */
@@ -318,13 +330,23 @@ extern void relay_note_connected(Relay *relay);
  * since it was connected to? For when nothing is under way. */
 extern bool relay_is_to_renew(const Relay *relay);
 
+/* ---------- relay_closed.c ---------- */
+
 /* relay_note_loss judges what a lost broker connection has to do with what was under way. Before
  * relay_free_pages. */
 extern void relay_note_loss(Relay *relay);
 
 /* relay_execute_verdict parks or defers the event that was found guilty; once there is a checkpoint
- * to move. */
+ * to move. False if the database is lost. */
 extern bool relay_execute_verdict(Relay *relay) __attribute__((warn_unused_result));
+
+/* relay_write_verdicts writes down those that somebody's lock was in the way of; false if the
+ * database is lost. */
+extern bool relay_write_verdicts(Relay *relay) __attribute__((warn_unused_result));
+
+/* relay_waits_for_verdict: is one on an event of the page still to be written down? Deferred events
+ * are kept as they are. */
+extern bool relay_waits_for_verdict(const Relay *relay, const Page *page);
 
 /* relay_forget_verdicts: what was found guilty, and set aside, is so no more: the ids are those of
  * other events now, or another relay has judged since. */
@@ -333,11 +355,11 @@ extern void relay_forget_verdicts(Relay *relay);
 /* relay_is_set_aside: has a verdict put the event aside, so that the window is done with it? */
 extern bool relay_is_set_aside(const Relay *relay, int64_t event_id);
 
+/* relay_is_judged: is the page's event not to be sent, for it was found guilty? */
+extern bool relay_is_judged(const Relay *relay, const Page *page, int event);
+
 /* relay_note_taken: the broker has taken events. */
 extern void relay_note_taken(Relay *relay, int count);
-
-/* relay_send_deferred publishes deferred events that are due, if there is room. */
-extern bool relay_send_deferred(Relay *relay) __attribute__((warn_unused_result));
 
 /* ---------- relay_silent.c ---------- */
 

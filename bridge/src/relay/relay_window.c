@@ -378,6 +378,8 @@ send_and_listen(Relay *relay, const char *finished, int64_t *after, bool *more, 
 	bool progressed = false;
 
 	*retired = 0;
+	if (!relay_write_verdicts(relay))
+		return false;
 	/* one by one: those of the window first, for the deferred ones may be what the broker closes
 	 * over */
 	if (!stop_requested() && relay->careful_left == 0 && !relay_send_deferred(relay))

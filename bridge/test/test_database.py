@@ -207,6 +207,67 @@ def test_upgraded_is_the_same_as_made_anew(world):
     assert catalogue(world.db) == anew
 
 
+SYMBOLS = "SELECT prosrc, probin FROM pg_proc JOIN pg_language AS l ON l.oid = prolang WHERE lanname = 'c' AND pronamespace = 'order_aggregator'::regnamespace"
+
+
+def test_a_session_that_has_the_library_of_before_an_update_runs_none_of_its_code(world, tmp_path):
+    """A session keeps the library it has loaded, and looks for functions there: it must find none of those that the update has made."""
+    world.db.execute("DROP EXTENSION order_aggregator CASCADE")
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    before = set(world.db.execute(SYMBOLS))
+    assert len(before) > 30
+    # a library that has what 1.0's has, and nothing else
+    source, library = tmp_path / "before.c", tmp_path / "before.so"
+    source.write_text('#include "postgres.h"\n#include "fmgr.h"\nPG_MODULE_MAGIC;\n' + "".join(
+        f"PG_FUNCTION_INFO_V1({symbol}); Datum {symbol}(PG_FUNCTION_ARGS) {{ elog(ERROR, \"old code runs\"); }}\n" for symbol, _ in before))
+    shell("gcc", "-shared", "-fPIC", f"-I{shell('pg_config', '--includedir-server').stdout.decode().strip()}", "-o", library, source)
+    for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    after = set(world.db.execute(SYMBOLS))
+    assert len(after) > len(before)
+    world.db.execute("UPDATE pg_proc SET probin = %s WHERE probin = '$libdir/order_aggregator'", [str(library)])
+    world.connect()
+    for sql in ("SELECT order_aggregator.cancel_order(1, 'x')", "INSERT INTO order_aggregator.vendor (vendor_id, name) VALUES ('a', 'A'); DELETE FROM order_aggregator.vendor"):
+        with pytest.raises(psycopg.errors.UndefinedFunction, match="could not find function"):
+            world.db.execute(sql)
+    assert not {symbol for symbol, _ in before} & {symbol for symbol, _ in after}
+
+
+def test_a_vendor_that_is_fed_by_hand_is_sold_after_an_update_as_before(world):
+    """A vendor with a URL has a day for its next feed, as every vendor of 1.1; 1.0 knew no such limit."""
+    world.db.execute("DROP EXTENSION order_aggregator CASCADE")
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    world.db.execute("SELECT order_aggregator.register_vendor('hand', 'H'), order_aggregator.register_vendor('url', 'U', 'http://127.0.0.1/')")
+    world.db.execute("UPDATE order_aggregator.vendor SET synced_as_of = now()")
+    world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    assert world.db.execute("SELECT vendor_id, stale_after::text, stale_at - confirmed_at = '1 day' FROM order_aggregator.vendor ORDER BY 1").fetchall() == [
+        ("hand", "00:00:00", None), ("url", "1 day", True)]
+    world.db.execute("SELECT order_aggregator.sync_vendor_stock('hand', '[{\"id\": \"x\", \"quantity\": 5, \"price\": 1}]')")
+    assert world.value("SELECT stale_at FROM order_aggregator.vendor WHERE vendor_id = 'hand'") is None
+
+
+def test_a_database_of_1_0_that_is_not_in_utf8_is_restored_into_one_that_is(world, tmp_path):
+    """It is updated all the same, and told that pg_restore -C would make a database where the extension is refused."""
+    def made(encoding):
+        world.db.close()
+        with psycopg.connect(world.servers.env["DATABASE_URL"], autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {world.name} WITH (FORCE)")
+            admin.execute(f"CREATE DATABASE {world.name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+        world.connect()
+    made("LATIN1")
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    world.db.execute("SELECT order_aggregator.register_vendor('a', 'Müller')")
+    warnings = []
+    world.db.add_notice_handler(lambda notice: warnings.append((notice.message_primary, notice.message_hint)))
+    world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
+    assert [hint for text, hint in warnings if "needs a database in UTF8" in text and "pg_restore -C" in hint]
+    shell("pg_dump", "-Fc", "-f", tmp_path / "dump", world.url)
+    made("UTF8")
+    shell("pg_restore", "--exit-on-error", "-d", world.url, tmp_path / "dump")
+    assert world.value("SELECT name FROM order_aggregator.vendor") == "Müller"
+
+
 def test_upgrading_keeps_every_row_and_goes_on(world):
     afresh(world)
     world.connect()

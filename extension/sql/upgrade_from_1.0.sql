@@ -36,9 +36,10 @@ ALTER TABLE vendor
 	ADD COLUMN feed_told_at		timestamptz,
 	ADD COLUMN held_offers		int,
 	ADD COLUMN feed_config_no	int NOT NULL DEFAULT 0;
--- whoever had a feed has its time from now on; what 1.0 made of it is not to be confirmed by a 304:
--- each is pulled anew
-UPDATE vendor SET confirmed_at = now(), stale_at = now() + stale_after
+-- whoever is fed by hand is fed when somebody has the time; whoever else had a feed has its time
+-- from now on; what 1.0 made of it is not to be confirmed by a 304: each is pulled anew
+UPDATE vendor SET stale_after = '0' WHERE stock_url IS NULL;
+UPDATE vendor SET confirmed_at = now(), stale_at = now() + nullif(stale_after, '0')
 	WHERE synced_as_of IS NOT NULL;
 UPDATE vendor SET feed_told_at = synced_as_of, feed_etag = NULL, feed_last_modified = NULL,
 	next_sync_at = '-infinity';

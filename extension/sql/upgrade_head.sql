@@ -9,7 +9,9 @@ BEGIN
 	IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8' THEN
 		RAISE WARNING
 			'order_aggregator needs a database in UTF8, not %: some names cannot be stored',
-			pg_catalog.getdatabaseencoding();
+			pg_catalog.getdatabaseencoding()
+			USING HINT = 'No dump of it can be restored by pg_restore -C. Restore into a database '
+				'that was made with ENCODING ''UTF8'' TEMPLATE template0.';
 	END IF;
 END
 $$;

@@ -13,16 +13,17 @@
 #include "store/json.h"
 #include "store/plans.h"
 #include "store/stock.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(oa_register_vendor);
-PG_FUNCTION_INFO_V1(oa_configure_vendor);
-PG_FUNCTION_INFO_V1(oa_accept_feed);
-PG_FUNCTION_INFO_V1(oa_map_product);
-PG_FUNCTION_INFO_V1(oa_map_products);
+OA_FUNCTION(oa_register_vendor);
+OA_FUNCTION(oa_configure_vendor);
+OA_FUNCTION(oa_accept_feed);
+OA_FUNCTION(oa_map_product);
+OA_FUNCTION(oa_map_products);
 
 #define VENDOR_NAME_CHARS_MAX 500
 #define URL_CHARS_MAX         2000

@@ -11,10 +11,11 @@
 #include "store/lanes.h"
 #include "store/plans.h"
 #include "store/stock.h"
+#include "store/symbols.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-PG_FUNCTION_INFO_V1(oa_configure_product);
+OA_FUNCTION(oa_configure_product);
 
 /*
  * lanes is of any type, so that a number and 'auto' may be given alike. Of a number all lanes are

@@ -21,13 +21,14 @@
 #include "store/errors.h"
 #include "store/json.h"
 #include "store/plans.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(oa_sync_vendor_stock);
-PG_FUNCTION_INFO_V1(oa_begin_feed);
-PG_FUNCTION_INFO_V1(oa_apply_feed_part);
-PG_FUNCTION_INFO_V1(oa_finish_feed);
+OA_FUNCTION(oa_sync_vendor_stock);
+OA_FUNCTION(oa_begin_feed);
+OA_FUNCTION(oa_apply_feed_part);
+OA_FUNCTION(oa_finish_feed);
 
 /* ---------- the history's row ---------- */
 

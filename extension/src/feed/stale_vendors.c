@@ -10,8 +10,9 @@
 #include "outbox/events.h"
 #include "store/check.h"
 #include "store/plans.h"
+#include "store/symbols.h"
 
-PG_FUNCTION_INFO_V1(oa_tell_stale_vendors);
+OA_FUNCTION(oa_tell_stale_vendors);
 
 /* Columns of the result of PLAN_TELL_STALE. */
 enum

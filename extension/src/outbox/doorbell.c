@@ -16,14 +16,15 @@
 
 #include "commands/async.h"
 #include "store/locks.h"
+#include "store/symbols.h"
 #include "store/trigger.h"
 #include "utils/xid8.h"
 
-PG_FUNCTION_INFO_V1(oa_ring_doorbell);
-PG_FUNCTION_INFO_V1(oa_relay_try_lead);
-PG_FUNCTION_INFO_V1(oa_relay_fall_asleep);
-PG_FUNCTION_INFO_V1(oa_relay_wake_up);
-PG_FUNCTION_INFO_V1(oa_next_xid);
+OA_FUNCTION(oa_ring_doorbell);
+OA_FUNCTION(oa_relay_try_lead);
+OA_FUNCTION(oa_relay_fall_asleep);
+OA_FUNCTION(oa_relay_wake_up);
+OA_FUNCTION(oa_next_xid);
 
 #define DOORBELL_CHANNEL "order_aggregator"
 

@@ -21,6 +21,7 @@
 #include "store/check.h"
 #include "store/json.h"
 #include "store/plans.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -32,9 +33,9 @@
 #define HEADERS_BYTES_MAX     32768    /* they must fit into one frame of 128 kB */
 #define PAYLOAD_BYTES_MAX     16777216 /* RabbitMQ 4 takes no more by default */
 
-PG_FUNCTION_INFO_V1(oa_publish_event);
-PG_FUNCTION_INFO_V1(oa_redrive_parked_events);
-PG_FUNCTION_INFO_V1(oa_event_bytes);
+OA_FUNCTION(oa_publish_event);
+OA_FUNCTION(oa_redrive_parked_events);
+OA_FUNCTION(oa_event_bytes);
 
 /* ---------- the batch ---------- */
 

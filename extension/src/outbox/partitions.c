@@ -16,6 +16,7 @@
 #include "storage/lmgr.h"
 #include "store/check.h"
 #include "store/plans.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -27,9 +28,9 @@
 #define SCANS_MAX   10
 #define DROPPED_MAX 4 /* in one call: each has to be read first */
 
-PG_FUNCTION_INFO_V1(oa_make_outbox_partitions);
-PG_FUNCTION_INFO_V1(oa_drop_outbox_partitions);
-PG_FUNCTION_INFO_V1(oa_outbox_dropped_until);
+OA_FUNCTION(oa_make_outbox_partitions);
+OA_FUNCTION(oa_drop_outbox_partitions);
+OA_FUNCTION(oa_outbox_dropped_until);
 
 static char *
 partition_name(int64 event_id)

@@ -35,11 +35,12 @@
 #include "store/locks.h"
 #include "store/plans.h"
 #include "store/settings.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "utils/fmgrprotos.h"
 
-PG_FUNCTION_INFO_V1(oa_begin_order_ids);
-PG_FUNCTION_INFO_V1(oa_leave_order_ids);
+OA_FUNCTION(oa_begin_order_ids);
+OA_FUNCTION(oa_leave_order_ids);
 
 #define IDS_JUMP  INT64CONST(1000000000)
 #define JUMPS_MAX 20000 /* 2^53, JSON's limit, is at 9 000 000 */

@@ -9,12 +9,13 @@
 #include "placement/placement.h"
 #include "store/check.h"
 #include "store/status.h"
+#include "store/symbols.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(oa_place_order);
-PG_FUNCTION_INFO_V1(oa_place_orders);
-PG_FUNCTION_INFO_V1(oa_place_order_documents);
-PG_FUNCTION_INFO_V1(oa_place_order_documents_skip_locked);
+OA_FUNCTION(oa_place_order);
+OA_FUNCTION(oa_place_orders);
+OA_FUNCTION(oa_place_order_documents);
+OA_FUNCTION(oa_place_order_documents_skip_locked);
 
 Datum
 oa_place_order(PG_FUNCTION_ARGS)

@@ -11,11 +11,12 @@
 #include "reading/documents.h"
 #include "store/array.h"
 #include "store/rows.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(oa_order_documents);
+OA_FUNCTION(oa_order_documents);
 
 typedef struct OrderReader
 {

@@ -11,12 +11,13 @@
 #include "reading/documents.h"
 #include "store/rows.h"
 #include "store/settings.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(oa_product_documents);
+OA_FUNCTION(oa_product_documents);
 
 typedef struct ProductReader
 {

@@ -10,9 +10,10 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "fmgr.h"
+#include "store/symbols.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(oa_replay_timeline);
+OA_FUNCTION(oa_replay_timeline);
 
 Datum
 oa_replay_timeline(PG_FUNCTION_ARGS)

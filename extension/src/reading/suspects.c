@@ -19,6 +19,7 @@
 #include "store/money.h"
 #include "store/rows.h"
 #include "store/status.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -26,7 +27,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(oa_suspect_orders);
+OA_FUNCTION(oa_suspect_orders);
 
 #define SUSPECTS_MAX   10000 /* so many are a problem by themselves: check_orders() */
 #define ORDERS_A_RESET 1000

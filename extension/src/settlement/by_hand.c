@@ -11,13 +11,14 @@
 #include "store/check.h"
 #include "store/errors.h"
 #include "store/plans.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(oa_confirm_order);
-PG_FUNCTION_INFO_V1(oa_reject_order);
-PG_FUNCTION_INFO_V1(oa_cancel_order);
-PG_FUNCTION_INFO_V1(oa_cancel_order_once);
+OA_FUNCTION(oa_confirm_order);
+OA_FUNCTION(oa_reject_order);
+OA_FUNCTION(oa_cancel_order);
+OA_FUNCTION(oa_cancel_order_once);
 
 static char *
 reason_argument(FunctionCallInfo fcinfo, int argument)

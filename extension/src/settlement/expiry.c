@@ -9,10 +9,11 @@
 #include "settlement/some_of_many.h"
 #include "store/check.h"
 #include "store/plans.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 
-PG_FUNCTION_INFO_V1(oa_expire_orders);
-PG_FUNCTION_INFO_V1(oa_expire_orders_skip_locked);
+OA_FUNCTION(oa_expire_orders);
+OA_FUNCTION(oa_expire_orders_skip_locked);
 
 /*
  * Closes the orders among those ids that are free, and returns how many. With

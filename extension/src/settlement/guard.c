@@ -18,16 +18,17 @@
 #include "store/errors.h"
 #include "store/plans.h"
 #include "store/status.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "store/trigger.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(oa_guard_order);
-PG_FUNCTION_INFO_V1(oa_guard_hold);
-PG_FUNCTION_INFO_V1(oa_guard_stock);
-PG_FUNCTION_INFO_V1(oa_guard_reference);
-PG_FUNCTION_INFO_V1(oa_guard_outbox);
+OA_FUNCTION(oa_guard_order);
+OA_FUNCTION(oa_guard_hold);
+OA_FUNCTION(oa_guard_stock);
+OA_FUNCTION(oa_guard_reference);
+OA_FUNCTION(oa_guard_outbox);
 
 /* The column as text; "null" if it is. */
 static char *

@@ -26,9 +26,10 @@
 #include "store/plans.h"
 #include "utils/builtins.h"
 #include "store/json.h"
+#include "store/symbols.h"
 
-PG_FUNCTION_INFO_V1(oa_apply_vendor_replies);
-PG_FUNCTION_INFO_V1(oa_apply_vendor_replies_skip_locked);
+OA_FUNCTION(oa_apply_vendor_replies);
+OA_FUNCTION(oa_apply_vendor_replies_skip_locked);
 
 #define REPLIES_MAX 10000
 

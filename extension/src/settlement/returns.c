@@ -21,8 +21,9 @@
 #include "store/tables.h"
 #include "utils/builtins.h"
 #include "store/json.h"
+#include "store/symbols.h"
 
-PG_FUNCTION_INFO_V1(oa_return_order);
+OA_FUNCTION(oa_return_order);
 
 /* Units of one hold that the customer still has, and sends back now. */
 typedef struct Kept

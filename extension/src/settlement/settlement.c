@@ -17,11 +17,12 @@
 #include "settlement/resourcing.h"
 #include "store/array.h"
 #include "store/rows.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "store/trigger.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(oa_settle_closed_orders);
+OA_FUNCTION(oa_settle_closed_orders);
 
 /* ---------- the stock of an order ---------- */
 

@@ -22,11 +22,12 @@
 #include "store/check.h"
 #include "store/locks.h"
 #include "store/plans.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(oa_settle_shortages);
-PG_FUNCTION_INFO_V1(oa_settle_shortages_skip_locked);
+OA_FUNCTION(oa_settle_shortages);
+OA_FUNCTION(oa_settle_shortages_skip_locked);
 
 #define SHORTAGES_MAX 100 /* in one call, which reads the pending orders once for all of them */
 #define REASON_SHORT  "the vendor's count is below what is held"

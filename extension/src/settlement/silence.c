@@ -12,10 +12,11 @@
 #include "outbox/events.h"
 #include "store/check.h"
 #include "store/plans.h"
+#include "store/symbols.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(oa_ask_silent_vendors);
+OA_FUNCTION(oa_ask_silent_vendors);
 
 /* The questions to be repeated: one an order, vendor and attempt. */
 typedef struct Questions

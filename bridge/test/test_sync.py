@@ -21,6 +21,7 @@ import requests
 from conftest import BUILD, PATIENCE_S, SANITIZED, wait_until
 
 HALF = b" " * 200_000
+TINY = b"id,quantity\n" + b"abcd,1\n" * 280_000
 GOOD = json.dumps([{"id": "x", "name": "X", "quantity": 5, "price": 2.5}]).encode()
 
 
@@ -119,6 +120,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             Handler.halves.release()
             Handler.is_over.wait()
             self.wfile.write(HALF[:-1] + b"]")
+        elif self.path.startswith("/tiny-"):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/csv")
+            self.send_header("Content-Length", str(len(TINY) + 1))
+            self.end_headers()
+            self.wfile.write(TINY)      # which may have to wait
+            Handler.is_over.wait()
         elif self.path == "/slow":
             Handler.is_over.wait()
         else:
@@ -556,6 +564,19 @@ def test_all_feeds_together_have_so_much_memory(world, feeds):
     wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.vendor WHERE last_sync_status IS NOT NULL") == 20, what="all feeds")
     assert dict(world.db.execute("SELECT last_sync_status, count(*) FROM order_aggregator.vendor GROUP BY 1").fetchall()) == {"applied": 20}
     wait_until(lambda: bridge.metric("feed_bytes") == 0, what="the memory to be free")
+
+
+@pytest.mark.skipif(SANITIZED, reason="memory under a sanitizer says nothing")
+def test_what_small_items_become_is_part_of_the_memory(world, feeds):
+    """Of a row of seven bytes an item of 48 is made."""
+    register(world, feeds, *(f"tiny-{n:02}" for n in range(20)))
+    bridge = world.ready_bridge("--roles=http,sync", FEED_BYTES_MAX="4000000", SYNC_TIMEOUT_S=str(2 * PATIENCE_S))
+    wait_until(lambda: bridge.metric("feed_bytes") >= 16_000_000, what="the memory to be full")
+    time.sleep(3)       # time for more to come
+    assert bridge.metric("feed_bytes") < 60_000_000     # one goes on to its end
+    assert bridge.memory_kb() < 90_000
+    Handler.is_over.set()
+    bridge.stop()
 
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer wants to be loaded first")

@@ -104,7 +104,7 @@ static const Description descriptions[METRIC_COUNT] = {
 								"Feeds that wait for a lock of someone's, without stopping others.",
 								"above 0 for minutes"},
 	[METRIC_FEED_BYTES] = {"feed_bytes", "gauge",
-						   "Text of feeds that are pulled or wait to be applied.", NULL},
+						   "Text and items of feeds that are pulled or wait to be applied.", NULL},
 	[METRIC_SYNCS] = {"vendor_syncs_total", "counter", "Vendors' feeds applied.", NULL},
 	[METRIC_SYNC_FAILURES] = {"vendor_sync_failures_total", "counter",
 							  "Vendors' feeds that could not be had or applied.",

@@ -127,6 +127,12 @@ feed_items(const Feed *feed, size_t *count)
 }
 
 size_t
+feed_items_bytes(const Feed *feed)
+{
+	return feed->room * sizeof(FeedItem);
+}
+
+size_t
 feed_count_offers(const Feed *feed, size_t *unreadable)
 {
 	size_t count = 0;

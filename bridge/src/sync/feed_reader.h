@@ -51,6 +51,10 @@ extern const char *feed_error(const Feed *feed);
  */
 extern const FeedItem *feed_items(const Feed *feed, size_t *count);
 
+/* feed_items_bytes: what the list of the items takes, beside their texts, which are part of the
+ * feed's. */
+extern size_t feed_items_bytes(const Feed *feed);
+
 /* feed_count_offers: how many different SKUs they have; *unreadable: how many items have a
  * complaint.
  */

@@ -28,14 +28,16 @@ struct Puller
 	bool   others_wait; /* feeds that were pulled, to be applied */
 };
 
-static _Atomic int64_t held_bytes; /* of the text of all feeds there are, whoever has pulled them */
+static _Atomic int64_t held_bytes; /* of all feeds there are, whoever has pulled them */
 
 void
-pull_hold(PullResult *result, int64_t bytes)
+pull_hold(PullResult *result, size_t bytes)
 {
-	result->bytes += (size_t) bytes;
-	atomic_fetch_add(&held_bytes, bytes);
-	metric_add(METRIC_FEED_BYTES, bytes);
+	int64_t more = (int64_t) bytes - (int64_t) result->held_bytes;
+
+	result->held_bytes = bytes;
+	atomic_fetch_add(&held_bytes, more);
+	metric_add(METRIC_FEED_BYTES, more);
 }
 
 void
@@ -43,7 +45,7 @@ pull_result_free(PullResult *result)
 {
 	if (result == NULL)
 		return;
-	pull_hold(result, -(int64_t) result->bytes);
+	pull_hold(result, 0);
 	feed_free(result->feed);
 	free(result->vendor_id);
 	free(result);
@@ -63,7 +65,7 @@ puller_lets_on(const Pull *pull)
 	bool is_last_hope = !pull->puller->others_wait;
 
 	for (const Pull *other = pull->puller->pulls; other != NULL; other = other->next)
-		is_last_hope &= !other->is_done && other->result->bytes <= pull->result->bytes;
+		is_last_hope &= !other->is_done && other->result->held_bytes <= pull->result->held_bytes;
 	return is_last_hope || pull_has_room();
 }
 

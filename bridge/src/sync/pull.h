@@ -31,6 +31,7 @@ typedef struct PullResult
 	char        error[PULL_ERROR_BYTES_MAX];
 	Feed       *feed;          /* PULL_BROUGHT only */
 	size_t      bytes;         /* of its text */
+	size_t      held_bytes;    /* of memory: these, and the list of its items */
 	double      as_of_latest;  /* seconds since 1970: the feed was counted then or before */
 	const char *as_of_rule;    /* who says so: Last-Modified, Date, request */
 	const char *told;          /* that time as the vendor wrote it; NULL: request */

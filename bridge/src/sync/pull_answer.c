@@ -74,13 +74,15 @@ take_text(void *context, const char *text, size_t bytes)
 {
 	Pull       *pull = context;
 	PullResult *result = pull->result;
+	bool        is_feed = feed_add(result->feed, text, bytes);
 
-	pull_hold(result, (int64_t) bytes);
+	result->bytes += bytes;
+	pull_hold(result, result->bytes + feed_items_bytes(result->feed));
 	if (result->bytes > (size_t) config.feed_bytes_max)
 		pull_fail(result, "the feed is larger than FEED_BYTES_MAX");
 	else if (monotonic_us() >= pull->deadline_us)
 		pull_fail(result, "the feed did not come whole within SYNC_TIMEOUT_S");
-	else if (!feed_add(result->feed, text, bytes))
+	else if (!is_feed)
 		pull_fail(result, feed_error(result->feed));
 	else
 		return true;

@@ -44,8 +44,8 @@ extern void pull_fail(PullResult *result, const char *why);
  * one that is furthest. */
 extern bool puller_lets_on(const Pull *pull);
 
-/* pull_hold: so many bytes more of its text, or less, are in memory. */
-extern void pull_hold(PullResult *result, int64_t bytes);
+/* pull_hold: its feed takes that much memory by now. */
+extern void pull_hold(PullResult *result, size_t bytes);
 
 /* libcurl's callbacks; context is the Pull. */
 extern size_t pull_on_header(char *data, size_t size, size_t count, void *context);

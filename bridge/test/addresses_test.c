@@ -107,6 +107,15 @@ what_is_allowed_and_no_more(void **state)
 	assert_true(may_connect("192.168.1.1") && may_connect("172.20.0.1") && may_connect("fe80::1") &&
 				may_connect("169.254.1.1"));
 	assert_false(may_connect("127.0.0.1"));
+	/* where clouds tell a machine its secrets is no vendor's, unless by name */
+	assert_true(may_connect("fd00:ec2::253") && may_connect("fd20:ce::255"));
+	assert_false(may_connect("fd00:ec2::254") || may_connect("fd20:ce::254") ||
+				 may_connect("168.63.129.16"));
+	assert_null(addresses_allow("private,fd00:ec2::254,168.63.129.16"));
+	assert_true(may_connect("fd00:ec2::254") && may_connect("168.63.129.16"));
+	assert_false(may_connect("fd20:ce::254"));
+	assert_null(addresses_allow("fd20::/16"));
+	assert_true(may_connect("fd20:ce::254"));
 	assert_null(addresses_allow("10.0.0.0/9"));
 	assert_true(may_connect("10.127.255.255"));
 	assert_false(may_connect("10.128.0.0"));

@@ -126,8 +126,8 @@ const Setting config_settings[] = {
 	 "SIGHUP"},
 	{"FEED_ALLOW_ADDRESSES", "feed-allow-addresses", SETTING_TEXT, &config.feed_allow_addresses, "",
 	 0, 0,
-	 "addresses that feeds may be pulled from beside public ones: loopback, private, link-local, "
-	 "any, networks; comma-separated"},
+	 "addresses that feeds may be pulled from beside public ones: loopback, private (but not where "
+	 "clouds tell secrets), link-local, any, networks; comma-separated"},
 	{"FEED_CA_FILE", "feed-ca-file", SETTING_TEXT, &config.feed_ca_file, "", 0, 0,
 	 "certificates to trust for feeds, in place of the system's"},
 	{"CIRCUIT_FAILURES", "circuit-failures", SETTING_NUMBER, &config.circuit_failures, "5", 1, 1000,

@@ -26,8 +26,17 @@ typedef struct Network
 	int     bits;
 } Network;
 
-static Network allowed[NETWORKS_MAX];
+typedef struct Allowed
+{
+	Network network;
+	bool    but_metadata; /* is not meant by it */
+} Allowed;
+
+static Allowed allowed[NETWORKS_MAX];
 static int     nallowed;
+
+/* Where clouds, AWS and Google's, tell a machine its secrets: in a network of their customers'. */
+static const char *const metadata[] = {"fd00:ec2::254/128", "fd20:ce::254/128"};
 
 /* What is not the public internet. */
 static const char *const special[] = {
@@ -42,10 +51,11 @@ static const struct
 {
 	const char *word;
 	const char *networks[4];
-} words[] = {{"loopback", {"127.0.0.0/8", "::1/128"}},
-			 {"private", {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"}},
-			 {"link-local", {"169.254.0.0/16", "fe80::/10"}},
-			 {"any", {"::/0"}}};
+	bool        but_metadata;
+} words[] = {{"loopback", {"127.0.0.0/8", "::1/128"}, false},
+			 {"private", {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"}, true},
+			 {"link-local", {"169.254.0.0/16", "fe80::/10"}, false},
+			 {"any", {"::/0"}, false}};
 
 static void
 map_ipv4(uint8_t *bytes, const void *ipv4)
@@ -105,9 +115,12 @@ is_in_text(const uint8_t *address, const char *text)
 /* ---------- the setting ---------- */
 
 static bool
-allow(const char *text)
+allow(const char *text, bool but_metadata)
 {
-	return nallowed < NETWORKS_MAX && parse_network(text, &allowed[nallowed]) && ++nallowed > 0;
+	if (nallowed == NETWORKS_MAX || !parse_network(text, &allowed[nallowed].network))
+		return false;
+	allowed[nallowed++].but_metadata = but_metadata;
+	return true;
 }
 
 static bool
@@ -120,10 +133,10 @@ allow_word(const char *word)
 		if (strcmp(words[i].word, word) != 0)
 			continue;
 		for (int n = 0; n < 4 && words[i].networks[n] != NULL; n++)
-			ok = ok && allow(words[i].networks[n]);
+			ok = ok && allow(words[i].networks[n], words[i].but_metadata);
 		return ok;
 	}
-	return allow(word);
+	return allow(word, false);
 }
 
 const char *
@@ -166,10 +179,22 @@ unwrap(uint8_t *bytes)
 	map_ipv4(bytes, ipv4);
 }
 
+static bool
+is_in_any(const uint8_t *address, const char *const *networks, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+	{
+		if (is_in_text(address, networks[i]))
+			return true;
+	}
+	return false;
+}
+
 bool
 addresses_may_connect(const struct sockaddr *address)
 {
 	uint8_t bytes[16];
+	bool    is_metadata;
 
 	if (address->sa_family == AF_INET)
 		map_ipv4(bytes, &((const struct sockaddr_in *) address)->sin_addr);
@@ -178,15 +203,11 @@ addresses_may_connect(const struct sockaddr *address)
 	else
 		return false;
 	unwrap(bytes);
+	is_metadata = is_in_any(bytes, metadata, sizeof(metadata) / sizeof(metadata[0]));
 	for (int i = 0; i < nallowed; i++)
 	{
-		if (is_in(bytes, &allowed[i]))
+		if (is_in(bytes, &allowed[i].network) && !(is_metadata && allowed[i].but_metadata))
 			return true;
 	}
-	for (size_t i = 0; i < sizeof(special) / sizeof(special[0]); i++)
-	{
-		if (is_in_text(bytes, special[i]))
-			return false;
-	}
-	return true;
+	return !is_in_any(bytes, special, sizeof(special) / sizeof(special[0]));
 }

@@ -67,11 +67,14 @@ def metrics_page():
 
 
 def default_file():
-    """debian/order-bridge.default: every setting with its meaning, commented out."""
+    """debian/order-bridge.default: every setting with its meaning, commented out, but for what must not stand in a file that everybody can read."""
     lines = ["# Settings of order-bridge, made by `make docs`. What stands here without a # holds; the environment and",
              "# flags go before it. Secrets have files of their own in /etc/order-bridge (README.Debian): the service",
-             "# reads DATABASE_URL, RABBITMQ_URL and HTTP_TOKENS_FILE from there, whatever this file says.", ""]
+             "# reads DATABASE_URL, RABBITMQ_URL and HTTP_TOKENS_FILE from there, whatever this file says, which",
+             "# everybody can read: no passwords, not in a URL either.", ""]
     for env, _, kind, default, low, high, text in settings("bridge/src/base/config.c"):
+        if env == "DB_PASSWORD":
+            continue
         limits = f" ({low} to {high})" if kind == "NUMBER" else ""
         lines += textwrap.wrap(text[0].upper() + text[1:] + limits, 98, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
         lines += [f"#{env}={default}", ""]

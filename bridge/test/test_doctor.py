@@ -131,6 +131,21 @@ def test_the_older_system_s_settings(world, tmp_path):
     world.db.execute(f"DROP ROLE {role}")
 
 
+def test_a_file_of_settings_with_a_password_is_its_owner_s_alone(world, tmp_path):
+    words = [("DB_PASSWORD=s3cret", "DB_PASSWORD"), ("DATABASE_URL=postgres://u:s3cret@h/x", "DATABASE_URL"), ("DATABASE_URL='host=h password=s3cret'", "DATABASE_URL"),
+             ("RABBITMQ_URL=amqp://u:s3cret@h", "RABBITMQ_URL"), ("DB_PASSWORD=", None), ("DATABASE_URL=postgres://u@h:5432/x", None), ("RABBITMQ_URL=amqp://h:5672", None),
+             ("HTTP_ORIGINS=https://shop.example:8443", None)]
+    for text, setting in words:
+        for mode in (0o644, 0o640, 0o600):
+            path = tmp_path / "bridge.conf"
+            path.write_text(text + "\n")
+            path.chmod(mode)
+            said = world.command("check-config", f"--config={path}").stderr
+            assert ("can be read by others than its owner" in said) == (setting is not None and mode != 0o600), (text, oct(mode), said)
+            assert setting is None or mode == 0o600 or f"{setting}: {path}" in said
+            assert "s3cret" not in said
+
+
 def with_url(world, **parts):
     url = urllib.parse.urlsplit(world.env["DATABASE_URL"])
     user, password, port = parts.get("user", url.username), parts.get("password", url.password), parts.get("port", url.port)

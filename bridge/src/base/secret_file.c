@@ -22,17 +22,25 @@ is_credential(const char *path)
 	return folder != NULL && strncmp(path, folder, strlen(folder)) == 0;
 }
 
+void
+secret_file_warn(const char *setting, const char *path, FILE *file)
+{
+	struct stat status;
+
+	if (!is_credential(path) && fstat(fileno(file), &status) == 0 &&
+		(status.st_mode & (S_IRGRP | S_IROTH)) != 0)
+		log_warning("%s: %s can be read by others than its owner: chmod 600", setting, path);
+}
+
 FILE *
 secret_file_open(const char *setting, const char *path)
 {
-	FILE       *file = fopen(path, "re");
-	struct stat status;
+	FILE *file = fopen(path, "re");
 
 	if (file == NULL)
 		log_error("%s: cannot read %s: %s", setting, path, strerror(errno));
-	else if (!is_credential(path) && fstat(fileno(file), &status) == 0 &&
-			 (status.st_mode & (S_IRGRP | S_IROTH)) != 0)
-		log_warning("%s: %s can be read by others than its owner: chmod 600", setting, path);
+	else
+		secret_file_warn(setting, path, file);
 	return file;
 }
 

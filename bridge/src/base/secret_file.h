@@ -14,6 +14,10 @@
  */
 extern FILE *secret_file_open(const char *setting, const char *path);
 
+/* secret_file_warn says in the log if others than its owner may read the file, which has the
+ * setting's value in it. */
+extern void secret_file_warn(const char *setting, const char *path, FILE *file);
+
 /*
  * secret_file_read_lines calls "take" for each line of such a file, which it may change, until that
  * has returned false; false then, or, after a line in the log, if the file cannot be read to its

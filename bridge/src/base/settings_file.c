@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret_file.h"
+
 #define BLANKS " \t\r\n"
 
 static char *
@@ -73,6 +75,30 @@ read_line(char *line, const Setting *table, char **values)
 	return "names no setting; --help lists them";
 }
 
+/* Is it a password, or a connection string or URL that has one in it, as far as one can see? */
+static bool
+has_password(const char *env, const char *value)
+{
+	const char *scheme_end = strstr(value, "://");
+	const char *login = scheme_end != NULL ? scheme_end + strlen("://") : NULL;
+	const char *login_end = login != NULL ? strchr(login, '@') : NULL;
+
+	return (strcmp(env, "DB_PASSWORD") == 0 && *value != '\0') ||
+		   strstr(value, "password=") != NULL ||
+		   (login_end != NULL && memchr(login, ':', (size_t) (login_end - login)) != NULL);
+}
+
+/* The file may hold no secret: then everybody may read it. */
+static void
+warn_of_secrets(const char *path, FILE *file, const Setting *table, char *const *values)
+{
+	for (int i = 0; table[i].env != NULL; i++)
+	{
+		if (values[i] != NULL && has_password(table[i].env, values[i]))
+			secret_file_warn(table[i].env, path, file);
+	}
+}
+
 bool
 settings_file_read(const char *path, const Setting *table, char **values)
 {
@@ -99,6 +125,9 @@ settings_file_read(const char *path, const Setting *table, char **values)
 	}
 	free(line);
 	if (file != NULL)
+	{
+		warn_of_secrets(path, file, table, values);
 		fclose(file);
+	}
 	return ok;
 }

@@ -160,11 +160,18 @@ class Program:
         wait_until(answers, what=f"{self.url}{path}")
         return self
 
+    def metrics(self):
+        """All of one answer: {name: value}."""
+        lines = [line.rsplit(" ", 1) for line in requests.get(f"{self.url}/metrics", timeout=PATIENCE_S).text.splitlines() if not line.startswith("#")]
+        return {name.removeprefix("order_bridge_"): float(value) for name, value in lines}
+
     def metric(self, name):
-        for line in requests.get(f"{self.url}/metrics", timeout=PATIENCE_S).text.splitlines():
-            if line.startswith(f"order_bridge_{name} "):
-                return float(line.split()[1])
-        raise KeyError(name)
+        return self.metrics()[name]
+
+    def unanswered(self):
+        """How many requests it has received and not answered, but for the one that asks; each that has come counts, whatever was asked meanwhile."""
+        found = self.metrics()
+        return found["http_requests_total"] - found["http_request_seconds_count"] - 1
 
     def memory_kb(self, which="VmHWM"):
         """What it takes of memory: the most that it ever had, or now (VmRSS)."""

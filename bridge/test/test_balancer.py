@@ -13,6 +13,7 @@ import pytest
 import requests
 from conftest import PATIENCE_S, TOP, free_port, runs, wait_until
 from nginx import nginx
+from test_locks import in_threads, lock_stock, locked
 
 HAPROXY = shutil.which("haproxy") or "/usr/sbin/haproxy"
 
@@ -104,7 +105,7 @@ def test_bridges_are_started_anew_without_one_failed_request(world, balanced):
         for thread in threads:
             thread.join()
     assert failed == []
-    wait_until(lambda: set(world.statuses()) == {"confirmed"}, what="all to be confirmed")
+    wait_until(lambda: world.statuses() == {"confirmed": sum(done)}, what="all to be confirmed")
     world.consistent()
 
 
@@ -112,11 +113,23 @@ def test_a_bridge_that_is_killed_is_left_out(world, balanced):
     """What it was asked and has not answered is a 502; asked again with its key, it is placed once."""
     world.stock(a={"x": 1_000_000})
     balancer, bridges = balanced
-    port = next(iter(bridges))
-    bridges[port].kill()
-    wait_until(lambda: balancer.up() == set(bridges) - {port}, what="the balancer to see it gone")
-    for n in range(20):
-        assert requests.post(f"{balancer.url}/order", json={"productId": "x", "quantity": 1}, timeout=PATIENCE_S).status_code == 201
+    port, statuses = next(iter(bridges)), [None] * 8
+
+    def post(n):
+        return requests.post(f"{balancer.url}/order", json={"productId": "x", "quantity": 1}, headers={"Idempotency-Key": f"key {n}"}, timeout=PATIENCE_S).status_code
+
+    with locked(world, lock_stock("x")):
+        waiting = in_threads(len(statuses), lambda n: statuses.__setitem__(n, post(n)))
+        wait_until(lambda: sum(bridge.metric("orders_set_aside") for bridge in bridges.values()) == len(statuses), what="all orders to wait")
+        dying = bridges[port].metric("orders_set_aside")
+        assert 0 < dying < len(statuses)
+        bridges[port].kill()
+        wait_until(lambda: balancer.up() == set(bridges) - {port}, what="the balancer to see it gone")
+    for thread in waiting:
+        thread.join()
+    assert sorted(statuses) == [201] * (len(statuses) - int(dying)) + [502] * int(dying)
+    assert [post(n) for n in range(20)] == [201] * 20
+    assert world.statuses() == {"pending": 20}
     world.consistent()
 
 

@@ -311,6 +311,42 @@ def test_replies_that_come_back_again_and_again_are_not_lost(world, queues):
         channel.queue_delete(queue)
 
 
+def worn(world, bodies, times):
+    """Replies that have come back so often."""
+    world.reply(*bodies)
+    channel = world.channel()
+    for _ in range(times):
+        for _ in bodies:
+            wait_until(lambda: channel.basic_get("orders.replies")[0], what="it to be back")
+        channel.basic_nack(0, multiple=True, requeue=True)
+    channel.connection.close()
+
+
+def test_dead_replies_that_their_queue_does_not_take_are_not_lost(world):
+    """Each attempt has them come back once more: a broker that drops what does so too often must not get there."""
+    bridge = world.ready_bridge("--roles=http,replies")     # its queues
+    bridge.stop()
+    bodies = ["not json 1", "not json 2", "not json 3", "x" * 5000]
+    world.reply(*(f"dead {n}" for n in range(110)), queue="orders.replies.dead")
+    worn(world, bodies, 9)
+    world.servers.rabbitmqctl("set_policy", "limit", "^orders.replies$", '{"delivery-limit": 11}', "--apply-to", "queues")
+    world.servers.rabbitmqctl("set_policy", "full", "^orders.replies.dead$", '{"max-length": 100, "overflow": "reject-publish"}', "--apply-to", "queues")
+    try:
+        bridge = world.ready_bridge("--roles=http,replies", REPLY_BYTES_MAX="1024")
+        wait_until(lambda: bridge.metric("replies_renewed_total") >= 4, what="each to begin anew")
+        wait_until(lambda: bridge.log_path.read_text().count("reply test can never be applied") >= 5 * 4, what="them to have come back after that")
+        dead = set()
+
+        def come():
+            dead.update(body.decode() for _, body, _ in world.take("orders.replies.dead"))
+            return set(bodies) <= dead
+        wait_until(come, what="all of them, once there is room")
+        wait_until(lambda: world.depth("orders.replies") == 0, what="nothing to be left")
+    finally:
+        for policy in ("limit", "full"):
+            world.servers.rabbitmqctl("clear_policy", policy)
+
+
 def test_a_row_locked_by_someone_else_holds_up_no_other_request_for_ever(world):
     world.stock(a={"x": 10, "y": 10})
     bridge = world.ready_bridge(REQUEST_TIMEOUT_S="2")

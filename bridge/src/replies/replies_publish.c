@@ -7,6 +7,7 @@
  * queue is full, hangs or is gone, or of an alarm, ends the connection, and is not published again
  * for a while.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/config.h"
@@ -128,6 +129,53 @@ replies_note_loss(Replies *replies)
 	metric_set(METRIC_REPLIES_SET_ASIDE, 0); /* the broker has them */
 }
 
+/* ---------- the worn ---------- */
+
+/* It becomes a new message at the end of the queue. */
+static bool
+publish_anew(Replies *replies, Delivery *delivery, const void *body)
+{
+	return publish_copy(replies, delivery, QUEUE_REPLIES, body);
+}
+
+static bool
+is_worn(const Delivery *delivery)
+{
+	return delivery->redeliveries >= REDELIVERIES_MAX && delivery->publish_tag == 0;
+}
+
+/* One that is dead is found so once more when it comes as a new message: until the queue of the
+ * dead takes it, nobody else has it. */
+static bool
+renew(Replies *replies, Delivery *delivery, const void *body)
+{
+	free(delivery->dead_reason);
+	delivery->dead_reason = NULL;
+	delivery->is_dead = false;
+	metric_add(METRIC_REPLIES_RENEWED, 1);
+	return publish_anew(replies, delivery, body);
+}
+
+bool
+replies_renew_worn(Replies *replies)
+{
+	/* those that can be applied go first */
+	if (!may_publish(replies) || replies_are_unconfirmed(replies))
+		return true;
+	for (int i = 0; i < replies->count; i++)
+	{
+		Delivery *delivery = &replies->deliveries[i];
+
+		/* one that is too large we do not have */
+		if (!is_worn(delivery) || replies_is_too_large(delivery->bytes) ||
+			(delivery->is_done && !delivery->is_dead))
+			continue;
+		if (!renew(replies, delivery, delivery->body))
+			return false;
+	}
+	return true;
+}
+
 /* ---------- the dead ---------- */
 
 /* The reason becomes a header, and headers must fit into one frame. */
@@ -155,11 +203,16 @@ void
 replies_bury_large(Replies *replies, Delivery *delivery, const BrokerMessage *message)
 {
 	char reason[128];
+	bool ok = true;
 
 	snprintf(reason, sizeof(reason), "the reply is %zu bytes long, more than REPLY_BYTES_MAX",
 			 message->body_bytes);
 	replies_mark_dead(delivery, reason);
-	if (may_publish(replies) && !publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, message->body))
+	if (may_publish(replies) && is_worn(delivery))
+		ok = renew(replies, delivery, message->body);
+	else if (may_publish(replies) && !are_unconfirmed(replies, false)) /* as in replies_bury() */
+		ok = publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, message->body);
+	if (!ok)
 		log_warning("it will be delivered again");
 }
 
@@ -169,8 +222,9 @@ bool
 replies_bury(Replies *replies)
 {
 	bool are_others_first = are_unconfirmed(replies, false);
+	bool is_well = true;
 
-	for (int i = 0; i < replies->count; i++)
+	for (int i = 0; i < replies->count && is_well; i++)
 	{
 		Delivery *delivery = &replies->deliveries[i];
 
@@ -180,13 +234,16 @@ replies_bury(Replies *replies)
 			delivery->due_ms = replies->publish_due_ms;
 		else if (are_others_first)
 			delivery->due_ms = monotonic_ms() + WAIT_MS; /* unless a confirm comes before */
-		/* of one that is too large we have no body: it is delivered again with the next connection
-		 */
-		else if (replies_is_too_large(delivery->bytes) ||
-				 !publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, delivery->body))
-			return false;
+		else if (!replies_is_too_large(delivery->bytes))
+			is_well = publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, delivery->body);
+		/* we have no body: it is delivered again with the next connection, once this one has
+		 * brought to an end what it has under way */
+		else if (replies_are_unconfirmed(replies))
+			delivery->due_ms = monotonic_ms() + WAIT_MS;
+		else
+			is_well = false;
 	}
-	return true;
+	return is_well;
 }
 
 /* ---------- to the end of the queue ---------- */
@@ -199,32 +256,6 @@ replies_count_aside(const Replies *replies)
 	for (int i = 0; i < replies->count; i++)
 		count += replies->deliveries[i].due_ms != 0 && !replies->deliveries[i].is_done;
 	return count;
-}
-
-/* Its body becomes a new message at the end of the queue. */
-static bool
-publish_anew(Replies *replies, Delivery *delivery)
-{
-	return publish_copy(replies, delivery, QUEUE_REPLIES, delivery->body);
-}
-
-bool
-replies_renew_worn(Replies *replies)
-{
-	/* those that can be applied go first */
-	if (!may_publish(replies) || replies_are_unconfirmed(replies))
-		return true;
-	for (int i = 0; i < replies->count; i++)
-	{
-		Delivery *delivery = &replies->deliveries[i];
-
-		if (delivery->redeliveries < REDELIVERIES_MAX || delivery->is_done)
-			continue;
-		if (!publish_anew(replies, delivery))
-			return false;
-		metric_add(METRIC_REPLIES_RENEWED, 1);
-	}
-	return true;
 }
 
 bool
@@ -240,7 +271,8 @@ replies_put_back(Replies *replies)
 	{
 		Delivery *delivery = &replies->deliveries[i];
 
-		if (delivery->due_ms != 0 && !delivery->is_done && !publish_anew(replies, delivery))
+		if (delivery->due_ms != 0 && !delivery->is_done &&
+			!publish_anew(replies, delivery, delivery->body))
 			return false;
 	}
 	return true;

@@ -102,8 +102,9 @@ extern void replies_bury_large(Replies *replies, Delivery *delivery, const Broke
 /* replies_count_aside: of those that are held, how many wait for somebody's lock, or longer? */
 extern int replies_count_aside(const Replies *replies);
 
-/* replies_renew_worn: what has come back often, because bridges died with it in their hands,
- * becomes a new message: the broker may drop one that comes back too often, without a word. */
+/* replies_renew_worn: what has come back often, because bridges died with it in their hands or the
+ * queue of the dead does not take it, becomes a new message: the broker may drop one that comes
+ * back too often, without a word. */
 extern bool replies_renew_worn(Replies *replies);
 
 /* replies_put_back: if much of what we may hold is set aside, it goes to the end of the queue, and

@@ -537,6 +537,28 @@ delays_are_observed(void **state)
 	assert_true(fake.observed[HISTOGRAM_CONFIRMED_SECONDS] == 2.25);
 }
 
+static void
+nothing_is_published_while_others_think_that_we_sleep(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	relay->is_asleep = true;
+	fake.outcome = DB_LOST;
+	assert_false(relay_add_page(relay, fake_keys(1, 1, (const char *const[]){"a"}), false));
+	assert_ptr_equal(fake.sql, SQL_RELAY_UNMARK_IDLE);
+	assert_int_equal(fake.nsent, 0);
+
+	relay = fake_relay();
+	assert_true(relay_fall_asleep(relay));
+	assert_ptr_equal(fake.sql, SQL_RELAY_MARK_IDLE);
+	assert_true(relay_add_page(relay, fake_keys(1, 1, (const char *const[]){"a"}), false));
+	assert_ptr_equal(fake.sql, SQL_RELAY_UNMARK_IDLE);
+	assert_int_equal(fake.nsent, 1);
+	assert_true(relay_add_page(relay, fake_keys(2, 1, (const char *const[]){"a"}), false));
+	assert_int_equal(fake.nqueries, 2); /* once */
+}
+
 int
 main(void)
 {
@@ -558,6 +580,7 @@ main(void)
 		cmocka_unit_test(an_alarm_costs_the_pages_before_no_time),
 		cmocka_unit_test(a_stop_waits_for_the_broker_for_a_while),
 		cmocka_unit_test(delays_are_observed),
+		cmocka_unit_test(nothing_is_published_while_others_think_that_we_sleep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -224,12 +224,25 @@ relay_execute(Relay *relay, const char *doing, const char *sql)
 {
 	(void) relay;
 	(void) doing;
-	if (sql == SQL_RELAY_LISTEN)
-		return does("hark");
-	if (sql == SQL_RELAY_MARK_IDLE)
-		return does("asleep");
-	assert_ptr_equal(sql, SQL_RELAY_UNMARK_IDLE);
-	return does("awake");
+	assert_ptr_equal(sql, SQL_RELAY_LISTEN);
+	return does("hark");
+}
+
+bool
+relay_fall_asleep(Relay *relay)
+{
+	assert_false(relay->is_asleep);
+	relay->is_asleep = true;
+	return does("asleep");
+}
+
+bool
+relay_wake_up(Relay *relay)
+{
+	bool was_asleep = relay->is_asleep;
+
+	relay->is_asleep = false;
+	return !was_asleep || does("awake");
 }
 
 void
@@ -299,9 +312,12 @@ relay_write_checkpoint(Relay *relay, int published)
 bool
 relay_drain(Relay *relay, int *published)
 {
+	int sent;
+
 	assert_true(world.leads && world.is_ready);
 	relay->db.has_rung = false; /* it looks for what has rung */
-	*published = world.published[world.drained % DRAINS_MAX];
+	sent = world.published[world.drained % DRAINS_MAX];
+	*published = sent > 0 ? sent : 0;
 	world.published[world.drained++ % DRAINS_MAX] = 0;
 	snapshot_free(&relay->snapshot);
 	snapshot_free(&relay->window);
@@ -314,7 +330,7 @@ relay_drain(Relay *relay, int *published)
 	world.is_new_leader = false;
 	relay->may_have_deferred = world.deferred_ms != 0;
 	relay->deferred_due_ms = world.deferred_ms;
-	return does("drain");
+	return does("drain") && (sent == 0 || relay_wake_up(relay));
 }
 
 bool

@@ -27,7 +27,7 @@ typedef struct World
 	bool        has_frames;
 	bool        is_new_leader; /* nothing is drained yet */
 	int         drained;
-	int         published[DRAINS_MAX]; /* of each drain; the next one's */
+	int         published[DRAINS_MAX]; /* of each drain; -1: deferred events alone */
 	uint64_t    oldest, next;          /* transactions that run, and the next one */
 	long long   deferred_ms;           /* 0, or when deferred events are due */
 	bool        has_told, is_ready, leads;

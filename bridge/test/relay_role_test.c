@@ -170,8 +170,22 @@ it_goes_on_at_once_after_events_were_drained(void **state)
 	world.published[1] = 3; /* by the look after it had said that it sleeps */
 	run(1);
 	assert_string_equal(world.done + strlen(BEGINS),
-						"ready; drain; asleep; drain; checkpoint; misplaced; awake; "
+						"ready; drain; asleep; drain; awake; checkpoint; misplaced; "
 						"drain; asleep; drain; wait 3000; listen; awake; hang up; close; ");
+}
+
+/* The mark is taken off as something is published: nobody would ring. */
+static void
+it_does_not_wait_for_a_bell_after_deferred_events_were_sent(void **state)
+{
+	(void) state;
+	world.published[1] = world.published[3] = -1;
+	world.oldest = 7;
+	world.next = 8;
+	run(2);
+	assert_non_null(strstr(world.done, "drain; asleep; drain; awake; checkpoint; misplaced; "
+									   "drain; asleep; drain; awake; drain; asleep; drain; wait 2; "
+									   "listen; drain; "));
 }
 
 static void
@@ -340,6 +354,7 @@ main(void)
 		TEST(a_lock_that_cannot_be_asked_for_is_not_ours),
 		TEST(whoever_is_lost_while_it_leads_is_found_again),
 		TEST(it_goes_on_at_once_after_events_were_drained),
+		TEST(it_does_not_wait_for_a_bell_after_deferred_events_were_sent),
 		TEST(how_far_it_is_is_written_now_and_then),
 		TEST(the_bell_wakes_it),
 		TEST(a_bell_that_came_with_an_answer_is_heard),

@@ -63,8 +63,8 @@ wait_for_bell(Relay *relay, int timeout_ms)
 
 /*
  * Says that we sleep, looks once more, and sleeps until the bell or the poll
- * interval. A transaction that looked for a sleeper before we said so rings no
- * bell; until all that ran then have ended we only nap.
+ * interval; what is found wakes us before it is published. A transaction that looked for a sleeper
+ * before we said so rings no bell; until all that ran then have ended we only nap.
  */
 static bool
 idle(Relay *relay)
@@ -74,8 +74,7 @@ idle(Relay *relay)
 	int       nap_ms = NAP_MS_MIN;
 	int       published;
 
-	if (!relay_execute(relay, "falling asleep", SQL_RELAY_MARK_IDLE) ||
-		!relay_drain(relay, &published))
+	if (!relay_fall_asleep(relay) || !relay_drain(relay, &published))
 		return false;
 	/* tells how far we are also when nothing comes */
 	if (monotonic_ms() >= relay->note_due_ms)
@@ -88,7 +87,7 @@ idle(Relay *relay)
 	until = monotonic_ms() + config.relay_poll_ms;
 	if (relay->may_have_deferred && relay->deferred_due_ms < until)
 		until = relay->deferred_due_ms;
-	while (!relay->db.has_rung && published == 0 && !stop_requested() && monotonic_ms() < until)
+	while (relay->is_asleep && !relay->db.has_rung && !stop_requested() && monotonic_ms() < until)
 	{
 		bool      may_be_unrung = relay->snapshot.xmin < unrung_below;
 		long long left = until - monotonic_ms();
@@ -106,7 +105,7 @@ idle(Relay *relay)
 				return false;
 		}
 	}
-	return relay_execute(relay, "waking up", SQL_RELAY_UNMARK_IDLE);
+	return relay_wake_up(relay);
 }
 
 /* ---------- leading ---------- */
@@ -175,6 +174,7 @@ lead(Relay *relay)
 	metric_set(METRIC_RELAY_LEADS, 1);
 	relay->may_have_deferred = true;
 	relay->deferred_due_ms = 0;
+	relay->is_asleep = false;
 	role_set_ready(ROLE_RELAY, true);
 	while (!stop_requested() && relay_drain(relay, &published) && idle(relay))
 		backoff_reset(&relay->backoff);

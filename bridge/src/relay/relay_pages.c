@@ -296,7 +296,9 @@ relay_add_page(Relay *relay, PGresult *rows, bool is_deferred)
 	}
 	relay->npages++;
 	role_begins(ROLE_RELAY);
-	return relay_defer_silent(relay, page) && relay_publish_page(relay, page);
+	/* the broker may take long, or raise an alarm; we look for more before we sleep again */
+	return relay_wake_up(relay) && relay_defer_silent(relay, page) &&
+		   relay_publish_page(relay, page);
 }
 
 /* ---------- what is done ---------- */

@@ -157,6 +157,7 @@ typedef struct Relay
 	long long note_due_ms;  /* when the checkpoint is to be written though no event came */
 	long long stop_due_ms;  /* 0: no stop was requested yet */
 	long long lease_due_ms; /* when the database must hear of us again */
+	bool      is_asleep;    /* who commits an event rings the bell */
 
 	int losses;        /* connections lost in a row with events under way */
 	int careful_left;  /* so many events are sent one by one, each waited for */
@@ -240,6 +241,11 @@ extern void relay_renew_lease(Relay *relay);
 
 /* relay_execute runs a statement without parameters or result. */
 extern bool relay_execute(Relay *relay, const char *doing, const char *sql);
+
+/* relay_fall_asleep and relay_wake_up: whoever commits an event meanwhile rings the bell, which
+ * costs them all. False if the database is lost. */
+extern bool relay_fall_asleep(Relay *relay) __attribute__((warn_unused_result));
+extern bool relay_wake_up(Relay *relay) __attribute__((warn_unused_result));
 
 /* relay_acquire reads where the last relay was and fences it off. */
 extern bool relay_acquire(Relay *relay);

@@ -79,6 +79,24 @@ relay_keep_lease(Relay *relay)
 	return relay_execute(relay, "keeping the relay's lease", SQL_PING);
 }
 
+/* ---------- sleep ---------- */
+
+bool
+relay_fall_asleep(Relay *relay)
+{
+	relay->is_asleep = relay_execute(relay, "falling asleep", SQL_RELAY_MARK_IDLE);
+	return relay->is_asleep;
+}
+
+bool
+relay_wake_up(Relay *relay)
+{
+	if (!relay->is_asleep)
+		return true;
+	relay->is_asleep = false;
+	return relay_execute(relay, "waking up", SQL_RELAY_UNMARK_IDLE);
+}
+
 /* ---------- the checkpoint ---------- */
 
 static bool

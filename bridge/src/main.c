@@ -152,8 +152,8 @@ watch_signals(void *set)
 		}
 		service_extend_stop(config.drain_s + config.request_timeout_s + STOP_S);
 		drain();
-		log_info("told to stop: finishing what is under way");
 		stop_request();
+		log_info("told to stop: finishing what is under way");
 	}
 	return NULL;
 }
@@ -287,7 +287,7 @@ wait_watched(HttpServer *server)
 }
 
 /* False, after a complaint, if the relay could never work as the settings are. What is away may be
- * all right later. */
+ * all right later; whoever is told to stop meanwhile need not know. */
 static bool
 can_relay(void)
 {
@@ -300,7 +300,7 @@ can_relay(void)
 	db_init(&other, config.database_url, "order-bridge relay", NULL);
 	if (db_connect(&own))
 	{
-		if (has_own && db_connect(&other) && !db_is_same(&own, &other, true))
+		if (has_own && !stop_requested() && db_connect(&other) && !db_is_same(&own, &other, true))
 			complaint = "would relay the events of another database than DATABASE_URL is";
 	}
 	else if (own.lacks_session)
@@ -327,16 +327,19 @@ run(void)
 	HttpRole        http = {.server = NULL};
 	bool            ok = true;
 
-	if (!check_roles(wanted) || (wanted[ROLE_HTTP] && !load_http_files()) ||
-		(wanted[ROLE_RELAY] && !can_relay()))
-		return EX_USAGE;
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	if (!check_roles(wanted) || (wanted[ROLE_HTTP] && !load_http_files()))
+		return EX_USAGE;
 	if (pthread_create(&watcher, NULL, watch_signals, &signals) != 0)
 		return EX_OSERR;
+	if (wanted[ROLE_RELAY] && !can_relay())
+		return EX_USAGE;
+	if (stop_requested())
+		return EX_OK;
 
 	if (wanted[ROLE_HTTP])
 		ok = start_http(&http);
@@ -447,8 +450,11 @@ main(int argc, char **argv)
 {
 	char *words[1];
 	int   nwords;
-	bool  ok = settings_load(config_settings, synopsis, about, argc, argv, words, 1, &nwords);
+	bool  ok;
 
+	if (!log_hold_descriptors())
+		return EX_OSERR;
+	ok = settings_load(config_settings, synopsis, about, argc, argv, words, 1, &nwords);
 	ok &= check_settings();
 	if (nwords == 1 && strcmp(words[0], "check-config") == 0)
 		return check_config(ok);

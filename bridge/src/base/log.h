@@ -5,6 +5,8 @@
 #ifndef BRIDGE_LOG_H
 #define BRIDGE_LOG_H
 
+#include <stdbool.h>
+
 typedef enum LogLevel
 {
 	LOG_LEVEL_DEBUG,
@@ -20,7 +22,12 @@ extern void log_set_level(LogLevel level);
  * as the thread. */
 extern void log_set_role(const char *role);
 
-/* log_line writes one line; safe from any thread. Never give it a password. */
+/* log_hold_descriptors has what is opened later not be taken for standard input, output or error
+ * because that was closed. Call first; false if the system refuses. */
+extern bool log_hold_descriptors(void) __attribute__((warn_unused_result));
+
+/* log_line writes one line; safe from any thread, and none waits long for whoever reads it. Never
+ * give it a password. */
 extern void log_line(LogLevel level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_debug(...)   log_line(LOG_LEVEL_DEBUG, __VA_ARGS__)

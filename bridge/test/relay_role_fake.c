@@ -116,6 +116,8 @@ db_query(Db *db, const char *doing, const char *sql, int nparams, const char *co
 	}
 	assert_ptr_equal(sql, SQL_RELAY_TRY_LEAD);
 	ok = does("lead?");
+	if (!ok && world.is_refused)
+		return DB_ERROR;
 	if (ok)
 		PQsetvalue(*result, 0, 0, (char *) (world.others_lead_for-- > 0 ? "f" : "t"), 1);
 	else

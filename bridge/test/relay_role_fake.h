@@ -21,6 +21,7 @@ typedef struct World
 	const char *fails;  /* what fails, once */
 	int         spares; /* so often it succeeds before */
 	int         others_lead_for;
+	bool        is_refused; /* what fails: the database is there, and does not take it */
 	bool        has_database, is_connected;
 	long long   bell_ms;  /* when it rings; 0: never */
 	bool        has_rung; /* and nobody has heard it */

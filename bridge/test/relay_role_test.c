@@ -149,6 +149,17 @@ a_lock_that_cannot_be_asked_for_is_not_ours(void **state)
 }
 
 static void
+one_that_may_not_ask_is_not_ready(void **state)
+{
+	(void) state;
+	world.fails = "lead?";
+	world.is_refused = true;
+	world.others_lead_for = 1;
+	assert_string_equal(run(2), "connect; look back; lease 30000; lead? fails; rests; wait 1000; "
+								"lead?; rests; ready; wait 1000; hang up; ");
+}
+
+static void
 whoever_is_lost_while_it_leads_is_found_again(void **state)
 {
 	(void) state;
@@ -352,6 +363,7 @@ main(void)
 		TEST(a_database_that_cannot_tell_what_it_has_lost_is_asked_again),
 		TEST(nobody_asks_for_the_lock_without_a_lease),
 		TEST(a_lock_that_cannot_be_asked_for_is_not_ours),
+		TEST(one_that_may_not_ask_is_not_ready),
 		TEST(whoever_is_lost_while_it_leads_is_found_again),
 		TEST(it_goes_on_at_once_after_events_were_drained),
 		TEST(it_does_not_wait_for_a_bell_after_deferred_events_were_sent),

@@ -42,6 +42,24 @@ def test_signals_are_heard_while_the_database_hangs(world):
         connection.close()
 
 
+def test_a_relay_whose_login_may_nothing_is_not_ready(world):
+    """It neither leads nor does another: a grant was forgotten."""
+    login = f"{world.name}_login"
+    world.db.execute(f"CREATE ROLE {login} LOGIN PASSWORD '{world.db.info.password}'")
+    try:
+        bridge = world.bridge("--roles=http,relay", DATABASE_URL=world.servers.url_of(world.name, login))
+
+        def relay():
+            return requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).json()["roles"]["relay"]
+        wait_until(lambda: bridge.log_path.read_text().count("asking for the relay's lock: ERROR") >= 2, what="it to have asked again")
+        assert relay() == "not ready"
+        world.db.execute(f"GRANT order_aggregator_bridge TO {login}")
+        wait_until(lambda: relay() == "ready", what="it to lead")
+        bridge.stop()
+    finally:
+        world.db.execute(f"DROP ROLE {login}")
+
+
 def test_a_log_that_nobody_reads_stops_nothing(world):
     port, (reader, writer) = free_port(), os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)

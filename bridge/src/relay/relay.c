@@ -143,18 +143,25 @@ take_lease(Relay *relay)
 	return ok;
 }
 
-/* True if the lock that makes a relay the leader is ours. */
-static bool
+/* Whose is the lock that makes a relay the leader? */
+typedef enum Lead
+{
+	LEAD_IS_OURS,
+	LEAD_IS_ANOTHERS,
+	LEAD_UNKNOWN /* the database is lost, or refuses to tell: then perhaps nobody leads */
+} Lead;
+
+static Lead
 try_to_lead(Relay *relay)
 {
 	PGresult *result;
-	bool      leads;
+	Lead      lead = LEAD_UNKNOWN;
 
-	leads = db_query(&relay->db, "asking for the relay's lock", SQL_RELAY_TRY_LEAD, 0, NULL,
-					 &result) == DB_OK &&
-			*PQgetvalue(result, 0, 0) == 't';
+	if (db_query(&relay->db, "asking for the relay's lock", SQL_RELAY_TRY_LEAD, 0, NULL, &result) ==
+		DB_OK)
+		lead = *PQgetvalue(result, 0, 0) == 't' ? LEAD_IS_OURS : LEAD_IS_ANOTHERS;
 	PQclear(result);
-	return leads;
+	return lead;
 }
 
 /* Before the first look at the outbox; nobody hears a bell before. */
@@ -207,10 +214,23 @@ pause_ms(Relay *relay, bool has_broker)
 	return has_broker || pause > ALL_HAVE_LOOKED_MS ? pause : ALL_HAVE_LOOKED_MS;
 }
 
+/* Another relay works: we stand by, which is our work, and what we had begun is its; of the broker
+ * nobody would hear anything meanwhile. */
+static void
+stand_by(Relay *relay, bool another_leads)
+{
+	broker_close(relay->broker);
+	relay->broker = NULL;
+	role_rests(ROLE_RELAY);
+	role_set_ready(ROLE_RELAY, another_leads);
+	stop_wait_ms(STANDBY_POLL_MS);
+}
+
 void *
 relay_run(void *unused)
 {
 	Relay *relay = calloc(1, sizeof(Relay));
+	Lead   lead_is;
 	bool   has_broker;
 
 	(void) unused;
@@ -225,15 +245,10 @@ relay_run(void *unused)
 
 	while (connect_database(relay))
 	{
-		if (!try_to_lead(relay))
+		lead_is = try_to_lead(relay);
+		if (lead_is != LEAD_IS_OURS)
 		{
-			/* another relay works: we stand by, which is our work, and what we had begun is its; of
-			 * the broker nobody would hear anything meanwhile */
-			broker_close(relay->broker);
-			relay->broker = NULL;
-			role_rests(ROLE_RELAY);
-			role_set_ready(ROLE_RELAY, db_is_connected(&relay->db));
-			stop_wait_ms(STANDBY_POLL_MS);
+			stand_by(relay, lead_is == LEAD_IS_ANOTHERS);
 			continue;
 		}
 		has_broker = connect_broker(relay);

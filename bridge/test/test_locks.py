@@ -160,6 +160,23 @@ def test_what_is_done_once_a_minute_is_tried_again_soon_if_it_failed(world):
     wait_until(lambda: ready(bridge) == 200, what="readiness")
 
 
+def test_whoever_reads_the_outbox_for_long_leaves_bridges_that_are_ready(world):
+    """A dump: what is old is dropped after it, and nothing waits for that."""
+    world.db.execute("SELECT order_aggregator.make_outbox_partitions(1), order_aggregator.relay_acquire('test')")
+    world.db.execute("SELECT order_aggregator.relay_advance(1, pg_current_snapshot(), 1 << 20, NULL, NULL, 0, now())")
+    with locked(world, "SELECT count(*) FROM order_aggregator.outbox"):
+        bridge = world.ready_bridge("--roles=http,housekeeping", STUCK_AFTER_S="1")
+        wait_until(lambda: bridge.logged("dropping outbox partitions: ERROR"), what="the lock to be met")
+        now = world.value("SELECT clock_timestamp()")
+        wait_until(lambda: world.value("""SELECT count(*) FROM pg_stat_activity WHERE application_name = 'order-bridge housekeeping'
+                                          AND datname = current_database() AND query_start > %s::timestamptz + interval '2 s'""", now), what="more of its rounds")
+        assert ready(bridge) == 200
+        assert world.value("SELECT to_regclass('order_aggregator.outbox_0') IS NOT NULL")
+    world.programs[0].stop()
+    world.ready_bridge("--roles=http,housekeeping")
+    wait_until(lambda: world.value("SELECT to_regclass('order_aggregator.outbox_0') IS NULL"), what="it to be dropped")
+
+
 def test_what_is_done_every_second_is_tried_again_every_second(world):
     """However long it has failed: what has expired is to be free soon after the lock is."""
     for name, arguments in (("expire_orders", "int"), ("make_outbox_partitions", "int")):

@@ -85,6 +85,19 @@ run_statement(const Task *task, Db *db)
 	return run_once(task, db, &rows);
 }
 
+/* What somebody reads, be it for hours (pg_dump), is dropped a minute or more later: nothing
+ * depends on it soon. The log tells of it each time. */
+static bool
+run_unless_locked(const Task *task, Db *db)
+{
+	bool is_locked_out;
+	int  rows = count(db, task->doing, task->sql, task->argument, &is_locked_out);
+
+	if (rows > 0)
+		task->done(rows);
+	return rows >= 0 || is_locked_out;
+}
+
 /* Again and again as long as there is a whole batch, or more, for a while: others wait for their
  * turn. */
 static bool
@@ -251,7 +264,7 @@ static const Task tasks[] = {
 	 &config.idempotency_retention_hours, tell_dropped},
 	{"forgetting the history of feeds", every_minute, run_batches, SQL_FORGET_SYNCS, NULL,
 	 &config.sync_retention_hours, tell_dropped},
-	{"dropping outbox partitions", every_minute, run_statement, SQL_DROP_PARTITIONS, NULL,
+	{"dropping outbox partitions", every_minute, run_unless_locked, SQL_DROP_PARTITIONS, NULL,
 	 &config.outbox_retention_hours, tell_dropped},
 };
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 
+import pytest
 import requests
 from conftest import BUILD, PATIENCE_S, die_with_the_test, free_port, wait_until
 
@@ -42,19 +43,28 @@ def test_signals_are_heard_while_the_database_hangs(world):
         connection.close()
 
 
-def test_a_relay_whose_login_may_nothing_is_not_ready(world):
-    """It neither leads nor does another: a grant was forgotten."""
+FORGOTTEN = {
+    "everything": (None, "may not use order_aggregator: run GRANT order_aggregator_bridge TO", {"http": False, "relay": False, "replies": False}),
+    "all but orders": ("order_aggregator_shop", "asking for the relay's lock: ERROR", {"http": True, "relay": False})}
+
+
+@pytest.mark.parametrize("group, told, ready", FORGOTTEN.values(), ids=FORGOTTEN)
+def test_a_role_whose_login_may_not_do_its_work_is_not_ready(world, group, told, ready):
+    """A grant was forgotten: a balancer must not send anybody there, and a relay that may not lead stands by for none."""
     login = f"{world.name}_login"
     world.db.execute(f"CREATE ROLE {login} LOGIN PASSWORD '{world.db.info.password}'")
     try:
-        bridge = world.bridge("--roles=http,relay", DATABASE_URL=world.servers.url_of(world.name, login))
+        if group is not None:
+            world.db.execute(f"GRANT {group} TO {login}")
+        bridge = world.bridge(DATABASE_URL=world.servers.url_of(world.name, login))
 
-        def relay():
-            return requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).json()["roles"]["relay"]
-        wait_until(lambda: bridge.log_path.read_text().count("asking for the relay's lock: ERROR") >= 2, what="it to have asked again")
-        assert relay() == "not ready"
+        def roles():
+            found = requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).json()["roles"]
+            return {role: found[role] == "ready" for role in ready}
+        wait_until(lambda: bridge.log_path.read_text().count(told) >= 6, what="all to have asked again")
+        wait_until(lambda: roles() == ready, what="what they tell")
         world.db.execute(f"GRANT order_aggregator_bridge TO {login}")
-        wait_until(lambda: relay() == "ready", what="it to lead")
+        wait_until(lambda: all(roles().values()), what="all to work")
         bridge.stop()
     finally:
         world.db.execute(f"DROP ROLE {login}")

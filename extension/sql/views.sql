@@ -119,7 +119,8 @@ SELECT h.vendor_id, h.order_id, h.attempt, h.line_no, h.product_id,
 		o.status AS order_status, o.placed_at,
 	o.expires_at
 FROM hold AS h JOIN orders AS o USING (order_id)
-WHERE h.vendor_id IN (SELECT l.vendor_id FROM vendor_login AS l WHERE l.login = current_user);
+WHERE h.vendor_id = ANY (ARRAY(
+	SELECT l.vendor_id FROM vendor_login AS l WHERE l.login = current_user));
 COMMENT ON VIEW vendor_order IS
 'The caller''s own parts of orders, one row a hold: what the vendors that vendor_login gives it '
 'were asked for, and what became of it.';
@@ -131,6 +132,7 @@ SELECT s.vendor_id, s.product_id, s.vendor_sku, CASE WHEN s.is_priced THEN s.pri
 			WHERE n.product_id = s.product_id AND n.vendor_id = s.vendor_id) ELSE 0 END AS reserved,
 	s.buffer, s.is_active, s.as_of, s.is_priced
 FROM stock AS s
-WHERE s.vendor_id IN (SELECT l.vendor_id FROM vendor_login AS l WHERE l.login = current_user);
+WHERE s.vendor_id = ANY (ARRAY(
+	SELECT l.vendor_id FROM vendor_login AS l WHERE l.login = current_user));
 COMMENT ON VIEW vendor_stock IS
 'The caller''s own offers: those of the vendors that vendor_login gives it.';

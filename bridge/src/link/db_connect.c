@@ -164,11 +164,12 @@ db_is_version_enough(const char *version)
 		   (major > EXTENSION_MAJOR || (major == EXTENSION_MAJOR && minor >= EXTENSION_MINOR));
 }
 
-/* Is the extension there, and new enough? Says what to do if not. */
+/* Is the extension there, new enough, and are we let in? Says what to do if not. */
 static bool
-check_extension(const Db *db, const char *version)
+check_extension(const Db *db, const char *version, const char *may_use)
 {
 	bool is_enough = version != NULL && db_is_version_enough(version);
+	bool is_let_in = may_use != NULL && *may_use == 't';
 
 	if (version == NULL)
 		log_warning(
@@ -178,7 +179,10 @@ check_extension(const Db *db, const char *version)
 		log_warning("database %s has order_aggregator %s, and this bridge needs %d.%d: run ALTER "
 					"EXTENSION order_aggregator UPDATE",
 					PQdb(db->connection), version, EXTENSION_MAJOR, EXTENSION_MINOR);
-	return is_enough;
+	else if (!is_let_in)
+		log_warning("%s may not use order_aggregator: run GRANT order_aggregator_bridge TO %s",
+					PQuser(db->connection), PQuser(db->connection));
+	return is_enough && is_let_in;
 }
 
 /* Is it a database to work with? */
@@ -192,7 +196,7 @@ check_database(Db *db)
 	if (ok)
 	{
 		db_see_timeline(db, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1));
-		ok = check_extension(db, db_value(result, 0, 2));
+		ok = check_extension(db, db_value(result, 0, 2), db_value(result, 0, 3));
 	}
 	PQclear(result);
 	if (ok && db_is_of_the_past(db))

@@ -20,7 +20,10 @@ const char SQL_BACKEND_PID[] = "SELECT pg_catalog.pg_backend_pid()";
 const char SQL_DATABASE[] = "SELECT c.system_identifier, "
 							"  " TIMELINE_OR_NONE ", "
 							"  (SELECT e.extversion FROM pg_catalog.pg_extension AS e "
-							"   WHERE e.extname = 'order_aggregator') "
+							"   WHERE e.extname = 'order_aggregator'), "
+							"  (SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') "
+							"   FROM pg_catalog.pg_namespace AS n "
+							"   WHERE n.nspname = 'order_aggregator') "
 							"FROM pg_catalog.pg_control_system() AS c";
 
 const char SQL_PLACE[] = "SELECT order_id, document, error->>'code', error FROM "

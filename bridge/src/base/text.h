@@ -57,7 +57,7 @@ extern void text_cut(char *text, size_t bytes);
 /* text_excerpt copies what of a stranger's text, which is UTF-8, goes into an answer: the text, or
  * its first 128 characters and "...". */
 #define TEXT_EXCERPT_CHARS 128
-#define TEXT_EXCERPT_BYTES (TEXT_EXCERPT_CHARS * 4 + sizeof("..."))
+#define TEXT_EXCERPT_BYTES ((size_t) TEXT_EXCERPT_CHARS * 4 + sizeof("..."))
 
 extern void text_excerpt(const char *text, char excerpt[TEXT_EXCERPT_BYTES]);
 

@@ -227,21 +227,19 @@ replies_bury(Replies *replies)
 	for (int i = 0; i < replies->count && is_well; i++)
 	{
 		Delivery *delivery = &replies->deliveries[i];
+		bool      is_too_large = replies_is_too_large(delivery->bytes);
 
 		if (!delivery->is_dead || delivery->publish_tag != 0)
 			continue;
+		/* of one that is too large we have no body: it is delivered again with the next connection,
+		 * once this one has brought to an end what it has under way */
 		if (!may_publish(replies))
 			delivery->due_ms = replies->publish_due_ms;
-		else if (are_others_first)
+		else if (are_others_first || (is_too_large && replies_are_unconfirmed(replies)))
 			delivery->due_ms = monotonic_ms() + WAIT_MS; /* unless a confirm comes before */
-		else if (!replies_is_too_large(delivery->bytes))
-			is_well = publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, delivery->body);
-		/* we have no body: it is delivered again with the next connection, once this one has
-		 * brought to an end what it has under way */
-		else if (replies_are_unconfirmed(replies))
-			delivery->due_ms = monotonic_ms() + WAIT_MS;
 		else
-			is_well = false;
+			is_well = !is_too_large &&
+					  publish_copy(replies, delivery, QUEUE_REPLIES_DEAD, delivery->body);
 	}
 	return is_well;
 }

@@ -3,10 +3,13 @@
  *		Loaded before the bridge (LD_PRELOAD): of one kind of call the nth fails, and all after it
  *		work again.
  *
- * The file that NTH_CALL names says which (test_nth_call.py writes it).
+ * The file that NTH_CALL names says which (test_nth_call.py writes it). A crash tells where it is,
+ *and which call had failed, on standard error.
  */
 #include <errno.h>
+#include <execinfo.h>
 #include <libpq-fe.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
@@ -25,12 +28,40 @@ extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *memory, size_t size);
 
+#define FRAMES_MAX 48
+
 static Control *control;
+static void    *failed_at[FRAMES_MAX];
+static int      failed_depth;
+
+static void
+tell_frames(const char *what, void *const *frames, int depth)
+{
+	if (write(STDERR_FILENO, what, strlen(what)) >= 0)
+		backtrace_symbols_fd(frames, depth, STDERR_FILENO);
+}
+
+/* Its action is the default again by now. */
+static void
+on_crash(int number)
+{
+	void *frames[FRAMES_MAX];
+
+	tell_frames("crashed at\n", frames, backtrace(frames, FRAMES_MAX));
+	tell_frames("the call that had failed\n", failed_at, failed_depth);
+	(void) raise(number);
+}
 
 __attribute__((constructor)) static void
 open_control(void)
 {
+	static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+	struct sigaction action = {.sa_handler = on_crash, .sa_flags = SA_RESETHAND};
+
+	(void) backtrace(failed_at, FRAMES_MAX); /* the first one allocates memory */
 	control = map_control("NTH_CALL", sizeof(Control), true);
+	for (size_t i = 0; i < sizeof(crashes) / sizeof(crashes[0]); i++)
+		sigaction(crashes[i], &action, NULL);
 }
 
 static bool
@@ -39,6 +70,7 @@ fails(int kind)
 	if (control == NULL || atomic_load(&control->kind) != kind ||
 		atomic_fetch_sub(&control->left, 1) != 1)
 		return false;
+	failed_depth = backtrace(failed_at, FRAMES_MAX);
 	atomic_store(&control->has_failed, 1);
 	return true;
 }

@@ -181,7 +181,7 @@ lead(Relay *relay)
 	metric_set(METRIC_RELAY_LEADS, 1);
 	relay->may_have_deferred = true;
 	relay->deferred_due_ms = 0;
-	relay->is_asleep = false;
+	relay->is_asleep = relay->is_renewing = false;
 	role_set_ready(ROLE_RELAY, true);
 	while (!stop_requested() && relay_drain(relay, &published) && idle(relay))
 		backoff_reset(&relay->backoff);
@@ -256,7 +256,8 @@ relay_run(void *unused)
 			relay_execute_verdict(relay))
 			lead(relay);
 		relay_end_trials(relay);
-		role_set_ready(ROLE_RELAY, false);
+		role_set_ready(ROLE_RELAY, relay->is_renewing);
+		relay->is_renewing = false;
 		db_close(&relay->db); /* gives back the lock */
 		if (!stop_requested())
 		{

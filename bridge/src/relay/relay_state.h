@@ -158,6 +158,7 @@ typedef struct Relay
 	long long stop_due_ms;  /* 0: no stop was requested yet */
 	long long lease_due_ms; /* when the database must hear of us again */
 	bool      is_asleep;    /* who commits an event rings the bell */
+	bool      is_renewing;  /* it leads on over a new connection to the broker: nothing is amiss */
 
 	int losses;        /* connections lost in a row with events under way */
 	int careful_left;  /* so many events are sent one by one, each waited for */

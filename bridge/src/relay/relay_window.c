@@ -467,6 +467,7 @@ relay_drain(Relay *relay, int *published)
 		{
 			log_warning("RabbitMQ refuses events since it was connected to: connecting anew");
 			broker_give_up(relay->broker); /* another node is tried first */
+			relay->is_renewing = true;
 			return false;
 		}
 		if (relay->window_text[0] == '\0')

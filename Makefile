@@ -11,8 +11,8 @@ prefix ?= /usr/local
 BUILD = $(CURDIR)/build
 PYTHON = /usr/bin/python3
 RUN = .run
-# as many as there are processors, unless make was told
-JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$$(nproc))
+# a make below this one has as many jobs as there are processors, unless make was told
+BELOW = -s --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$$(nproc))
 # of the tree, in which tests run: see ubsan, coverage and mutate
 COPIES = $(addprefix build/,ubsan coverage/tree mutants)
 ifneq ($(words $(CURDIR)),1)
@@ -46,8 +46,8 @@ packages:
 
 build:
 	@mkdir -p $(BUILD)
-	@$(MAKE) -s $(JOBS) --no-print-directory -C extension all failing-calls
-	@$(MAKE) -s $(JOBS) --no-print-directory -C bridge BUILD=$(BUILD)
+	@$(MAKE) $(BELOW) -C extension all failing-calls
+	@$(MAKE) $(BELOW) -C bridge BUILD=$(BUILD)
 
 up: packages build
 	@scripts/servers up $(RUN)
@@ -219,20 +219,20 @@ dist:
 
 # the unit tests and the daemon under AddressSanitizer and UBSan
 asan:
-	@$(MAKE) -s --no-print-directory -C extension all failing-calls
-	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' all unit
+	@$(MAKE) $(BELOW) -C extension all failing-calls
+	@$(MAKE) $(BELOW) -C bridge BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' all unit
 	@BRIDGE_BUILD=$(BUILD)/asan $(PYTHON) scripts/check.py unit daemon
 
 # the bridge under ThreadSanitizer: a race ends it, and a test fails
 tsan:
-	@$(MAKE) -s --no-print-directory -C extension all failing-calls
-	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread -fno-omit-frame-pointer' all unit
+	@$(MAKE) $(BELOW) -C extension all failing-calls
+	@$(MAKE) $(BELOW) -C bridge BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread -fno-omit-frame-pointer' all unit
 	@TSAN_OPTIONS='halt_on_error=1 abort_on_error=1' BRIDGE_BUILD=$(BUILD)/tsan $(PYTHON) scripts/check.py daemon
 
 # the extension's tests under UBSan, in a copy of the committed tree: what is undefined ends the server, and a test fails
 ubsan: packages
 	@scripts/forget $(BUILD)/ubsan && git clone -q . $(BUILD)/ubsan
-	@$(MAKE) -s --no-print-directory -C $(BUILD)/ubsan build COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
+	@$(MAKE) $(BELOW) -C $(BUILD)/ubsan build COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 	@cd $(BUILD)/ubsan && $(PYTHON) scripts/check.py regress upgraded isolation
 
 # lines and branches that the check runs, in build/coverage; a quarter of an hour
@@ -245,13 +245,13 @@ mutate: packages
 
 valgrind: build
 	@scripts/install-packages valgrind
-	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) unit-programs
+	@$(MAKE) $(BELOW) -C bridge BUILD=$(BUILD) unit-programs
 	@for program in $(BUILD)/unit/*_test; do valgrind -q --error-exitcode=1 --leak-check=full --suppressions=bridge/test/valgrind.supp $$program || exit 1; done
 
 # libFuzzer on what parses a stranger's text; FUZZ_SECONDS (300) each. New inputs are kept in build/fuzz/
 fuzz: build
 	@scripts/install-packages clang libclang-rt-14-dev
-	@$(MAKE) -s --no-print-directory -C bridge BUILD=$(BUILD) libfuzzer-programs
+	@$(MAKE) $(BELOW) -C bridge BUILD=$(BUILD) libfuzzer-programs
 	@for target in order feed; do mkdir -p $(BUILD)/fuzz/$${target}_corpus && (cd $(BUILD)/fuzz && \
 	  ./$${target}_libfuzzer -max_total_time=$${FUZZ_SECONDS:-300} $${target}_corpus $(CURDIR)/bridge/fuzz/$${target}_corpus) || exit 1; done
 

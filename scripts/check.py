@@ -26,7 +26,8 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 RUNS = [TOP / ".run" / name for name in ("check", "check2", "check3")]  # the daemon's tests run in all at a time, the extension's in two
 RUN = RUNS[0]
 BUILD = TOP / "build"
-MAKE = ["make", "-s", "--no-print-directory", *([] if "-j" in os.environ.get("MAKEFLAGS", "") else [f"-j{os.cpu_count()}"])]
+MAKE = ["make", "-s", "--no-print-directory"]
+COMPILE = [*MAKE, "-C", "bridge", *([] if "-j" in os.environ.get("MAKEFLAGS", "") else [f"-j{os.cpu_count()}"])]
 
 
 def run(words, **env):
@@ -101,7 +102,7 @@ def isolation():
 
 
 def unit():
-    code, text = run([*MAKE, "-C", "bridge", f"BUILD={os.environ.get('BRIDGE_BUILD', BUILD)}", "unit"])
+    code, text = run([*COMPILE, f"BUILD={os.environ.get('BRIDGE_BUILD', BUILD)}", "unit"])
     tests = {f"unit {name}": True for name in re.findall(r"^\[       OK \] (\S+)", text, re.M)}
     tests |= {f"unit {name}": False for name in re.findall(r"^\[  FAILED  \] (?!\d+ test)(\S+)", text, re.M)}
     return tests if code == 0 or not all(tests.values()) else {**tests, "unit": False}
@@ -109,7 +110,7 @@ def unit():
 
 def fuzz():
     """What parses a stranger's text, under sanitizers: the corpus and FUZZ_SECONDS of mutations, another seed each day."""
-    code, _ = run([*MAKE, "-C", "bridge", f"BUILD={BUILD}", "fuzz-programs"])
+    code, _ = run([*COMPILE, f"BUILD={BUILD}", "fuzz-programs"])
     if code != 0:
         return {"fuzz": False}
 

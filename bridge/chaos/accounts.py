@@ -42,9 +42,8 @@ def of_ends(db, ledger, vendors, found):
     """An order ends because its time is over, or its vendors refuse: the clock, and the vendors, say the same."""
     wrong = found["otherwise wrong"]
     held = dict(db.execute("SELECT order_id, expires_at - placed_at FROM order_aggregator.orders").fetchall())
-    for hold_for in set(ledger.hold_for.values()):
-        asked = db.execute("SELECT %s::interval", [hold_for]).fetchone()[0]
-        wrong += [f"order {order} is held for {held[order]}, asked for was {asked}" for order, text in ledger.hold_for.items() if text == hold_for and held.get(order, asked) != asked]
+    asked = {text: db.execute("SELECT %s::interval", [text]).fetchone()[0] for text in set(ledger.hold_for.values())}
+    wrong += [f"order {order} is held for {held[order]}, asked for was {asked[text]}" for order, text in ledger.hold_for.items() if held.get(order, asked[text]) != asked[text]]
     # when its holds were let go: closed_at is when that transaction began, which may have waited for locks
     wrong += [f"order {order}: expired at {at}, and it had until {until}" for order, until, at in db.execute(
         """SELECT order_id, expires_at, min(settled_at) FILTER (WHERE hold.status IN ('released', 'returned'))

@@ -155,12 +155,12 @@ class Soak:
 
     def damages(self):
         """Of any database's tables and indexes; the one that follows is looked at when it has all that the leader has."""
-        with self.stage.connect() as db:
+        with self.stage.connect(timeout_s=PATIENCE_S) as db:
             db.execute("CREATE EXTENSION IF NOT EXISTS amcheck")
             end = db.execute("SELECT pg_current_wal_lsn()").fetchone()[0]
         found = []
         for url in self.stage.node_urls():
-            with psycopg.connect(url, autocommit=True, connect_timeout=2) as db:
+            with self.stage.connect(url, PATIENCE_S) as db:
                 if self.stage.wait_until(lambda: db.execute("SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= %s::pg_lsn", [end]).fetchone()[0], PATIENCE_S):
                     found += [f"{db.info.host}: {what}" for what in damages(db)]
                 else:
@@ -168,7 +168,7 @@ class Soak:
         return found
 
     def report(self):
-        with self.stage.connect() as db:
+        with self.stage.connect(timeout_s=PATIENCE_S) as db:
             statuses = dict(db.execute("SELECT status, count(*) FROM order_aggregator.orders GROUP BY 1 ORDER BY 1").fetchall())
             ends = statuses | {"refused": len(self.ledger.refused), "returned": len(self.ledger.returned)}
             if self.minutes >= MINUTES_FOR_ALL:

@@ -93,8 +93,9 @@ class Stage:
     def was_without_space(self, name, place):
         return any(log == name and begin <= place < end for log, begin, end in self.without_space)
 
-    def connect(self):
-        return psycopg.connect(self.database_url, autocommit=True, connect_timeout=2)
+    def connect(self, url=None, timeout_s=2):
+        """To the database that leads, or to that of the URL."""
+        return psycopg.connect(url or self.database_url, autocommit=True, connect_timeout=timeout_s)
 
     def database_urls(self):
         """The same database by each of its hosts."""
@@ -203,7 +204,7 @@ class Cluster(Stage):
     def walreceiver(self):
         """The process by which a database follows the leader; None if there is none."""
         for url in self.node_urls():
-            with contextlib.suppress(psycopg.Error), psycopg.connect(url, autocommit=True, connect_timeout=2) as db:
+            with contextlib.suppress(psycopg.Error), self.connect(url) as db:
                 found = db.execute("SELECT pid FROM pg_stat_wal_receiver").fetchone()
                 if found is not None:
                     return found[0]

@@ -3,8 +3,8 @@
  *		Loaded before the bridge (LD_PRELOAD): of one kind of call the nth fails, and all after it
  *		work again.
  *
- * The file that NTH_CALL names says which (test_nth_call.py writes it). A crash tells where it is,
- *and which call had failed, on standard error.
+ * The file that NTH_CALL names says which (test_nth_call.py writes it). A crash tells, on standard
+ * error, where it is and which call had failed.
  */
 #include <errno.h>
 #include <execinfo.h>

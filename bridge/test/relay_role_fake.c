@@ -332,7 +332,10 @@ relay_drain(Relay *relay, int *published)
 	world.is_new_leader = false;
 	relay->may_have_deferred = world.deferred_ms != 0;
 	relay->deferred_due_ms = world.deferred_ms;
-	return does("drain") && (sent == 0 || relay_wake_up(relay));
+	if (does("drain"))
+		return sent == 0 || relay_wake_up(relay);
+	relay->is_renewing = world.is_renewed;
+	return false;
 }
 
 bool
@@ -413,6 +416,7 @@ role_set_ready(Role role, bool ready)
 	assert_int_equal(role, ROLE_RELAY);
 	if (ready && !world.is_ready)
 		note("ready; ");
+	world.times_not_ready += !ready;
 	world.is_ready = ready && world.leads;
 	world.has_told = true;
 }

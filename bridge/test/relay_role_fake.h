@@ -22,6 +22,7 @@ typedef struct World
 	int         spares; /* so often it succeeds before */
 	int         others_lead_for;
 	bool        is_refused; /* what fails: the database is there, and does not take it */
+	bool        is_renewed; /* what fails: the broker's connection, which it gave up itself */
 	bool        has_database, is_connected;
 	long long   bell_ms;  /* when it rings; 0: never */
 	bool        has_rung; /* and nobody has heard it */
@@ -32,6 +33,7 @@ typedef struct World
 	uint64_t    oldest, next;          /* transactions that run, and the next one */
 	long long   deferred_ms;           /* 0, or when deferred events are due */
 	bool        has_told, is_ready, leads;
+	int         times_not_ready; /* that it has told so */
 	int         resets, reconnects;
 	bool        has_forgotten;
 	int         ended_trials;

@@ -169,7 +169,20 @@ whoever_is_lost_while_it_leads_is_found_again(void **state)
 	assert_non_null(strstr(world.done, "ready; drain fails; hang up; wait 77; connect; look back; "
 									   "lease 30000; lead?; close; open 12000; "));
 	assert_int_equal(world.reconnects, 1);
-	assert_int_equal(world.resets, 1); /* of the second time */
+	assert_int_equal(world.resets, 1);          /* of the second time */
+	assert_int_equal(world.times_not_ready, 3); /* before it leads, then, and in the end */
+}
+
+static void
+whoever_connects_anew_by_itself_stays_ready(void **state)
+{
+	(void) state;
+	world.fails = "drain";
+	world.is_renewed = true;
+	run(2);
+	assert_non_null(strstr(world.done, "ready; drain fails; hang up; wait 77; connect; look back; "
+									   "lease 30000; lead?; close; open 12000; "));
+	assert_int_equal(world.times_not_ready, 2);
 }
 
 /* ---------- sleeping ---------- */
@@ -365,6 +378,7 @@ main(void)
 		TEST(a_lock_that_cannot_be_asked_for_is_not_ours),
 		TEST(one_that_may_not_ask_is_not_ready),
 		TEST(whoever_is_lost_while_it_leads_is_found_again),
+		TEST(whoever_connects_anew_by_itself_stays_ready),
 		TEST(it_goes_on_at_once_after_events_were_drained),
 		TEST(it_does_not_wait_for_a_bell_after_deferred_events_were_sent),
 		TEST(how_far_it_is_is_written_now_and_then),

@@ -478,6 +478,19 @@ what_is_still_running_then_is_looked_for_from_the_beginning_too(void **state)
 }
 
 static void
+it_connects_anew_by_itself(void **state)
+{
+	Relay *relay = leading("10:10:", "0");
+	int    published;
+
+	(void) state;
+	relay->renew_ms = fake.now_ms;
+	assert_false(relay_drain(relay, &published));
+	assert_true(relay->is_renewing);
+	assert_int_equal(published, 0);
+}
+
+static void
 what_rings_before_a_look_is_seen_by_it(void **state)
 {
 	Relay *relay = leading("10:10:", "0");
@@ -516,6 +529,7 @@ main(void)
 		cmocka_unit_test(a_stop_ends_what_is_under_way),
 		cmocka_unit_test(a_sequence_that_was_set_back_is_begun_anew),
 		cmocka_unit_test(what_is_still_running_then_is_looked_for_from_the_beginning_too),
+		cmocka_unit_test(it_connects_anew_by_itself),
 		cmocka_unit_test(what_rings_before_a_look_is_seen_by_it),
 	};
 

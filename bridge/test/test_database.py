@@ -55,12 +55,18 @@ def catalogue(db):
     return sorted(rows)
 
 
-def afresh(world):
+def afresh(world, options=""):
     """Drops the test's database and makes it again, empty."""
     world.db.close()
     with psycopg.connect(world.servers.env["DATABASE_URL"], autocommit=True) as admin:
         admin.execute(f"DROP DATABASE {world.name} WITH (FORCE)")
-        admin.execute(f"CREATE DATABASE {world.name}")
+        admin.execute(f"CREATE DATABASE {world.name} {options}")
+
+
+def as_released(world):
+    """The test's database has the extension as it was in 1.0."""
+    world.db.execute("DROP EXTENSION IF EXISTS order_aggregator CASCADE")
+    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
 
 
 def shell(*words, **more):
@@ -173,8 +179,7 @@ def test_a_dump_of_the_schema_alone_fails_loudly(world, tmp_path):
 @pytest.mark.parametrize("is_dropped", [False, True])
 def test_an_upgrade_puts_its_columns_behind_a_user_s(world, before, is_dropped):
     """So ours have other numbers than in a fresh installation, and the library finds them by name."""
-    world.db.execute("DROP EXTENSION order_aggregator CASCADE")
-    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    as_released(world)
     for table in ("vendor", "product", "stock"):
         world.db.execute(f"ALTER TABLE order_aggregator.{table} {before}")
         if is_dropped:
@@ -201,7 +206,7 @@ def test_upgraded_is_the_same_as_made_anew(world):
     anew = catalogue(world.db)
     afresh(world)
     world.connect()
-    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    as_released(world)
     assert catalogue(world.db) != anew
     world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
     assert catalogue(world.db) == anew
@@ -212,8 +217,7 @@ SYMBOLS = "SELECT prosrc, probin FROM pg_proc JOIN pg_language AS l ON l.oid = p
 
 def test_a_session_that_has_the_library_of_before_an_update_runs_none_of_its_code(world, tmp_path):
     """A session keeps the library it has loaded, and looks for functions there: it must find none of those that the update has made."""
-    world.db.execute("DROP EXTENSION order_aggregator CASCADE")
-    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    as_released(world)
     before = set(world.db.execute(SYMBOLS))
     assert len(before) > 30
     # a library that has what 1.0's has, and nothing else
@@ -236,8 +240,7 @@ def test_a_session_that_has_the_library_of_before_an_update_runs_none_of_its_cod
 
 def test_a_vendor_that_is_fed_by_hand_is_sold_after_an_update_as_before(world):
     """A vendor with a URL has a day for its next feed, as every vendor of 1.1; 1.0 knew no such limit."""
-    world.db.execute("DROP EXTENSION order_aggregator CASCADE")
-    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    as_released(world)
     world.db.execute("SELECT order_aggregator.register_vendor('hand', 'H'), order_aggregator.register_vendor('url', 'U', 'http://127.0.0.1/')")
     world.db.execute("UPDATE order_aggregator.vendor SET synced_as_of = now()")
     world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
@@ -249,21 +252,17 @@ def test_a_vendor_that_is_fed_by_hand_is_sold_after_an_update_as_before(world):
 
 def test_a_database_of_1_0_that_is_not_in_utf8_is_restored_into_one_that_is(world, tmp_path):
     """It is updated all the same, and told that pg_restore -C would make a database where the extension is refused."""
-    def made(encoding):
-        world.db.close()
-        with psycopg.connect(world.servers.env["DATABASE_URL"], autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE {world.name} WITH (FORCE)")
-            admin.execute(f"CREATE DATABASE {world.name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
-        world.connect()
-    made("LATIN1")
-    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    afresh(world, "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    world.connect()
+    as_released(world)
     world.db.execute("SELECT order_aggregator.register_vendor('a', 'Müller')")
     warnings = []
     world.db.add_notice_handler(lambda notice: warnings.append((notice.message_primary, notice.message_hint)))
     world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
     assert [hint for text, hint in warnings if "needs a database in UTF8" in text and "pg_restore -C" in hint]
     shell("pg_dump", "-Fc", "-f", tmp_path / "dump", world.url)
-    made("UTF8")
+    afresh(world)
+    world.connect()
     shell("pg_restore", "--exit-on-error", "-d", world.url, tmp_path / "dump")
     assert world.value("SELECT name FROM order_aggregator.vendor") == "Müller"
 
@@ -271,7 +270,7 @@ def test_a_database_of_1_0_that_is_not_in_utf8_is_restored_into_one_that_is(worl
 def test_upgrading_keeps_every_row_and_goes_on(world):
     afresh(world)
     world.connect()
-    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    as_released(world)
     busy_world(world, "NULL", stock_by_hand)      # the new library with the old schema, as between installing and updating
     world.db.execute("INSERT INTO order_aggregator.stock (product_id, vendor_id, vendor_sku, price, on_hand) VALUES ('y', 'a', 'y', 0, 7)")
     old = {table: world.value(f"SELECT count(*) FROM order_aggregator.{table}") for table in TABLES}
@@ -329,7 +328,7 @@ def test_a_schema_that_may_be_a_trap_is_not_installed_into(world, clerk, trap):
 
 
 def test_an_update_refuses_what_a_stranger_has_put_beside_our_functions(world, clerk):
-    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    as_released(world)
     world.db.execute("CREATE FUNCTION order_aggregator.ours() RETURNS int LANGUAGE sql AS 'SELECT 1'")      # a superuser's may stay
     world.db.execute(f"GRANT ALL ON SCHEMA order_aggregator TO {clerk}; SET ROLE {clerk}; {GREEDY}; RESET ROLE")
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="belongs to a role that is no superuser"):
@@ -384,7 +383,7 @@ def test_nobody_is_given_our_objects_by_default(world, clerk):
 
 def test_an_update_keeps_what_was_granted_and_gives_nothing_new(world, clerk):
     """Also on what is no part of the extension, whoever has it."""
-    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    as_released(world)
     world.db.execute(f"GRANT SELECT ON order_aggregator.orders TO {clerk}")
     world.db.execute("CREATE VIEW order_aggregator.mine AS SELECT 1; GRANT SELECT ON order_aggregator.mine TO PUBLIC")
     world.db.execute("CREATE FUNCTION order_aggregator.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'")
@@ -405,7 +404,7 @@ def restored(world, tmp_path):
 
 def test_grants_of_before_an_update_are_in_its_dumps(world, clerk, tmp_path):
     """PostgreSQL takes the privileges of an object that a script grants on for the extension's own, and leaves them out of dumps."""
-    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    as_released(world)
     world.db.execute(f"GRANT USAGE ON SCHEMA order_aggregator TO {clerk}; GRANT SELECT ON order_aggregator.orders, order_aggregator.order_summary TO {clerk}")
     world.db.execute(f"GRANT UPDATE (name) ON order_aggregator.vendor TO {clerk}; GRANT EXECUTE ON FUNCTION order_aggregator.cancel_order TO {clerk}")
     world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
@@ -417,7 +416,7 @@ def test_grants_of_before_an_update_are_in_its_dumps(world, clerk, tmp_path):
 
 
 def test_a_role_that_is_gone_is_in_no_dump_after_an_update(world, clerk, tmp_path):
-    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    as_released(world)
     world.db.execute(f"GRANT SELECT ON order_aggregator.orders TO {clerk}; GRANT UPDATE (name) ON order_aggregator.vendor TO {clerk}")
     world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
     world.db.execute(f"DROP OWNED BY {clerk}; DROP ROLE {clerk}")
@@ -429,7 +428,7 @@ def test_an_updated_database_has_the_initial_privileges_of_a_new_one(world, cler
         return sorted(world.db.execute("""
             SELECT pg_describe_object(classoid, objoid, objsubid), array_agg(concat(a.grantee::regrole, a.privilege_type, a.is_grantable) ORDER BY a.grantee, a.privilege_type)
             FROM pg_init_privs, aclexplode(initprivs) AS a WHERE objoid >= 16384 GROUP BY 1""").fetchall())
-    world.db.execute("CREATE EXTENSION order_aggregator VERSION '1.0'")
+    as_released(world)
     world.db.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA order_aggregator TO {clerk}")
     world.db.execute("ALTER EXTENSION order_aggregator UPDATE")
     updated = initial()

@@ -167,20 +167,6 @@ text_cut(char *text, size_t bytes)
 	text[bytes] = '\0';
 }
 
-void
-text_excerpt(const char *text, char excerpt[TEXT_EXCERPT_BYTES])
-{
-	size_t bytes = 0;
-
-	for (int chars = 0; chars < TEXT_EXCERPT_CHARS && text[bytes] != '\0'; chars++)
-	{
-		for (bytes++; ((unsigned char) text[bytes] & 0xc0) == 0x80; bytes++)
-			;
-	}
-	snprintf(excerpt, TEXT_EXCERPT_BYTES, "%.*s%s", (int) bytes, text,
-			 text[bytes] != '\0' ? "..." : "");
-}
-
 /*
  * Takes one character off the text, which has so many bytes at most; *code is -1 and the length 1
  * if the first byte begins none.
@@ -226,6 +212,19 @@ text_is_utf8(const char *text, size_t bytes)
 			return false;
 	}
 	return true;
+}
+
+void
+text_excerpt(const char *text, char excerpt[TEXT_EXCERPT_BYTES])
+{
+	size_t length = strlen(text);
+	size_t bytes = 0;
+	int    code;
+
+	for (int chars = 0; chars < TEXT_EXCERPT_CHARS && bytes < length; chars++)
+		bytes +=
+			(size_t) next_character((const unsigned char *) text + bytes, length - bytes, &code);
+	snprintf(excerpt, TEXT_EXCERPT_BYTES, "%.*s%s", (int) bytes, text, bytes < length ? "..." : "");
 }
 
 /* ---------- digits and numbers ---------- */

@@ -181,7 +181,7 @@ lead(Relay *relay)
 	metric_set(METRIC_RELAY_LEADS, 1);
 	relay->may_have_deferred = true;
 	relay->deferred_due_ms = 0;
-	relay->is_asleep = relay->is_renewing = false;
+	relay->is_asleep = false;
 	role_set_ready(ROLE_RELAY, true);
 	while (!stop_requested() && relay_drain(relay, &published) && idle(relay))
 		backoff_reset(&relay->backoff);
@@ -214,8 +214,8 @@ pause_ms(Relay *relay, bool has_broker)
 	return has_broker || pause > ALL_HAVE_LOOKED_MS ? pause : ALL_HAVE_LOOKED_MS;
 }
 
-/* Another relay works: we stand by, which is our work, and what we had begun is its; of the broker
- * nobody would hear anything meanwhile. */
+/* Another relay works, or nobody can tell: we stand by, which is our work, and what we had begun is
+ * its; of the broker nobody would hear anything meanwhile. */
 static void
 stand_by(Relay *relay, bool another_leads)
 {

@@ -152,8 +152,10 @@ renew(Replies *replies, Delivery *delivery, const void *body)
 	free(delivery->dead_reason);
 	delivery->dead_reason = NULL;
 	delivery->is_dead = false;
+	if (!publish_anew(replies, delivery, body))
+		return false;
 	metric_add(METRIC_REPLIES_RENEWED, 1);
-	return publish_anew(replies, delivery, body);
+	return true;
 }
 
 bool

@@ -628,7 +628,6 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 	[PLAN_RELAYED_UPTO] = {"SELECT c.low_event_id FROM order_aggregator.relay_checkpoint AS c",
 						   0,
 						   {0}},
-	/* by their numbers */
 	/* whom the database gives a new table by default, but for its owner */
 	[PLAN_GRANTEES] = {"SELECT pg_catalog.string_agg(DISTINCT CASE WHEN a.grantee "
 					   "  OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' "
@@ -638,6 +637,7 @@ static const PlanText plan_texts[PLAN_COUNT] = {
 					   "AND a.grantee OPERATOR(pg_catalog.<>) c.relowner",
 					   1,
 					   {OIDOID}},
+	/* by their numbers */
 	[PLAN_PARTITIONS] = {"SELECT c.relname FROM pg_catalog.pg_inherits AS i "
 						 "JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid "
 						 "WHERE i.inhparent OPERATOR(pg_catalog.=) $1 "

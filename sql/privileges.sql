@@ -82,10 +82,11 @@ CREATE FUNCTION oa_less(oa_pair, oa_pair) RETURNS boolean IMMUTABLE LANGUAGE sql
 CREATE FUNCTION oa_equal(oa_pair, oa_pair) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT ($1).a = ($2).a';
 CREATE OPERATOR <<<< (LEFTARG = oa_pair, RIGHTARG = oa_pair, FUNCTION = oa_less);
 CREATE OPERATOR ==== (LEFTARG = oa_pair, RIGHTARG = oa_pair, FUNCTION = oa_equal);
-CREATE FUNCTION oa_compare(oa_pair, oa_pair) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM helper('x'); RETURN ($1).a - ($2).a; END $$;
+CREATE FUNCTION oa_compare(oa_pair, oa_pair) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN ($1).a - ($2).a; END $$;
 CREATE OPERATOR CLASS oa_pair_ops DEFAULT FOR TYPE oa_pair USING btree AS OPERATOR 1 <<<<, OPERATOR 3 ====, FUNCTION 1 oa_compare(oa_pair, oa_pair);
 ALTER TABLE order_aggregator.orders ADD COLUMN pairs oa_pair[] DEFAULT ARRAY[ROW(1, 1)::oa_pair];
 CREATE INDEX oa_pairs ON order_aggregator.orders (pairs);
+CREATE OR REPLACE FUNCTION oa_compare(oa_pair, oa_pair) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM helper('x'); RETURN ($1).a - ($2).a; END $$;
 SET ROLE oa_shopper;
 SET search_path = hostile, pg_catalog;
 SELECT order_aggregator.place_order('c', '[{"productId": "x", "quantity": 2}]');

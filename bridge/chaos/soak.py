@@ -23,8 +23,11 @@ from accounts import compare
 from clients import HttpClient, Ledger, Restocker, SqlClient
 from faults import Faults, Outages, percentile
 from storage import damages
-from stage import TOP, WHOLE_S, Cluster, OneNode, runs
+from stage import TOP, WHOLE_S, Cluster, OneNode
 from vendors import Auditor, Feeds, Vendor, Worker, PRODUCTS, VENDORS
+
+sys.path.insert(0, str(TOP / "scripts"))
+import runs     # noqa: E402
 
 PATIENCE_S = 90     # in the end, for each thing that is waited for
 PAUSE_S = float(os.environ.get("SOAK_PAUSE_S", 0.03))       # of a client between two orders

@@ -6,7 +6,6 @@ import re
 import pathlib
 import shutil
 import subprocess
-import sys
 import time
 import urllib.parse
 
@@ -15,8 +14,6 @@ import requests
 from network import Network
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(TOP / "scripts"))
-import runs
 
 WHOLE_S = 120       # after a fault everything is there again within that
 COMMAND_S = 300     # a script's command, of which each wait has a bound of its own

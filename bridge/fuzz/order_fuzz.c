@@ -171,6 +171,13 @@ db_sqlstate(const PGresult *result)
 	return "";
 }
 
+const char *
+db_message(const PGresult *result)
+{
+	(void) result;
+	return "refused";
+}
+
 /* the ways to answer are not gone */
 #define NEVER_ASKED(name)                                                                          \
 	Answered name(Db *db, Job *jobs)                                                               \

@@ -19,7 +19,7 @@
 
 typedef struct Control
 {
-	_Atomic int64_t kind; /* 'a'llocations, 's'ends, 'r'eceives, 'q'ueries; 0: none */
+	_Atomic int64_t kind; /* 'a'llocations, 's'ends, 'r'eceives, 'q'ueries, 't'ickets; 0: none */
 	_Atomic int64_t left; /* calls of that kind until one fails */
 	_Atomic int64_t has_failed;
 } Control;
@@ -132,6 +132,20 @@ ssize_t
 recv(int socket, void *bytes, size_t count, int flags)
 {
 	return is_cut('r', socket) ? -1 : REAL(recv)(socket, bytes, count, flags);
+}
+
+/* ---------- tickets of Kerberos ---------- */
+
+extern uint32_t gss_acquire_cred(uint32_t *code, void *name, uint32_t seconds, void *wanted,
+								 int usage, void **ticket, void **found, uint32_t *left);
+
+uint32_t
+gss_acquire_cred(uint32_t *code, void *name, uint32_t seconds, void *wanted, int usage,
+				 void **ticket, void **found, uint32_t *left)
+{
+	if (fails('t'))
+		return 13U << 16; /* GSS_S_FAILURE */
+	return REAL(gss_acquire_cred)(code, name, seconds, wanted, usage, ticket, found, left);
 }
 
 /* ---------- queries ---------- */

@@ -19,7 +19,7 @@ import pika
 import psycopg
 import pytest
 import requests
-from conftest import BUILD, PATIENCE_S, RUN, SANITIZED, TOP, Servers, World, wait_until
+from conftest import BUILD, PATIENCE_S, SANITIZED, TOP, Servers, World, wait_until
 
 ATTACK = "ATTACK" in os.environ
 EVIL = {"Origin": "https://evil.example"}
@@ -189,7 +189,7 @@ def test_a_vendors_login_has_its_own_parts_alone(target):
                     f"SELECT order_aggregator.reject_order({order}, '{target.vendor}', 'x')", f"SELECT order_aggregator.sync_vendor_stock('{target.vendor}', '[]')",
                     f"SELECT order_aggregator.cancel_order({order}, 'x')", "SELECT * FROM order_aggregator.order_summary", "SELECT * FROM order_aggregator.vendor_login",
                     f"SELECT order_aggregator.configure_vendor('{target.vendor}', logins => '{{{name}}}')", "SELECT order_aggregator.apply_vendor_replies('[]')",
-                    f"SET ROLE order_aggregator_admin", "SELECT order_aggregator.place_orders('[]')"):
+                    "SET ROLE order_aggregator_admin", "SELECT order_aggregator.place_orders('[]')"):
             assert refused(db, sql) == "42501", sql
         # an order that is another's looks as one that is not there
         assert refused(db, f"SELECT order_aggregator.confirm_order({order}, '{other}')") == "OA005"

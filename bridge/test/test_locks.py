@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import threading
-import time
 
 import psycopg
 import pytest

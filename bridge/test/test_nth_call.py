@@ -41,7 +41,7 @@ class Order:
     """Goes its way by HTTP, one step after the other, each asked for again until it is done."""
 
     def __init__(self, n):
-        self.n, self.id, self.steps = n, None, [self.place, self.place_without_key, self.is_confirmed, self.look, self.send_back]
+        self.n, self.id, self.steps = n, None, [self.place, self.place_without_key, self.is_confirmed, self.look, self.send_back, self.pull]
         self.told_key, self.others, self.unanswered = None, 0, 0
         self.trace = {"traceparent": f"00-{n:032x}-{n:016x}-01"}
 
@@ -84,6 +84,11 @@ class Order:
     def send_back(self, bridge, world):
         return self.ask("POST", bridge, f"/order/{self.id}/return", json={"restock": False}, headers={"Idempotency-Key": f"return {self.n}"}) is not None
 
+    def pull(self, bridge, world):
+        """A feed, which is JSON."""
+        answer = self.ask("POST", bridge, "/vendors/fed/sync")
+        return answer is not None and answer["results"][0]["status"] in ("applied", "unchanged")
+
     def goes_on(self, bridge, world):
         while self.steps and self.steps[0](bridge, world):
             self.steps.pop(0)
@@ -95,7 +100,8 @@ class Order:
 def test_the_nth_call_fails(world, tmp_path, kind):
     world.stock(a={"x": 1_000_000})
     queue, nth = world.listen("order.confirmed"), NthCall(tmp_path / "nth_call")
-    world.vendors()
+    feed = f"{world.vendors().url}/vendorA/stock"
+    world.db.execute("SELECT order_aggregator.register_vendor('fed', 'F', %s); UPDATE order_aggregator.vendor SET next_sync_at = 'infinity' WHERE vendor_id = 'fed'".replace("%s", f"'{feed}'"))
     settings = {**nth.settings, "ASK_AGAIN_S": "1", "RELAY_LEASE_S": "3"}
     bridge = world.ready_bridge(**settings)
     n, orders, deaths = 1, [], []
@@ -129,3 +135,14 @@ def test_the_nth_call_fails(world, tmp_path, kind):
     assert {json.loads(body)["orderId"] for _, body, _ in told} >= set(ids)
     assert all(properties.headers["traceparent"].startswith("00-") for properties, _, _ in told)
     world.consistent()
+
+
+@pytest.mark.skipif(not LIBRARY.exists(), reason="not with a sanitizer")
+@pytest.mark.parametrize("wanted", [None, "variable", "url"])
+def test_a_ticket_is_looked_for_only_if_it_is_wanted(world, tmp_path, wanted):
+    """Kerberos' library reads through NULL where memory is short, and libpq asks it at each connection by TCP."""
+    nth = NthCall(tmp_path / "nth_call")
+    settings = {"variable": {"PGGSSENCMODE": "prefer"}, "url": {"DATABASE_URL": f"{world.url}?gssencmode=prefer"}}.get(wanted, {})
+    nth.arm("t", 1)
+    found = world.command("status", **nth.settings, **settings)
+    assert (found.returncode, nth.disarm()) == (0, wanted is not None), found.stderr

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import json
-import threading
 import time
 
 import psycopg

@@ -330,6 +330,11 @@ http_target_parse(HttpTarget *target, const char *text, const char **complaint)
 	if (strcmp(text, "*") == 0)
 		return 0;
 	path = skip_origin(target);
+	if (path != target->text && target->authority == NULL)
+	{
+		*complaint = "out of memory";
+		return 503;
+	}
 	query = strchr(path, '?');
 	if (query != NULL)
 		*query++ = '\0';

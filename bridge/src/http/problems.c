@@ -15,17 +15,14 @@ void
 problem_reply(Job *job, const PGresult *result)
 {
 	const Sqlstate *sqlstate = sqlstate_find(db_sqlstate(result));
-	const char     *message =
-        result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 
 	/* what is refused when it is repeated may have been done all the same */
 	if (sqlstate->http_status == 503 || (sqlstate->http_status == 500 && job->is_outcome_unknown))
 		problem_unavailable(job, "the database cannot do it now");
 	else
 		http_problem(job->exchange, sqlstate->http_status, sqlstate->title,
-					 sqlstate->http_status == 500 || message == NULL
-						 ? "the database refused the request"
-						 : message,
+					 sqlstate->http_status == 500 ? "the database refused the request"
+												  : db_message(result),
 					 NULL, NULL);
 }
 

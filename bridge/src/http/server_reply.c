@@ -111,15 +111,18 @@ reply(HttpExchange *exchange, int status, const char *content_type, struct MHD_R
 void
 http_reply(HttpExchange *exchange, int status, const char *content_type, char *body)
 {
-	size_t bytes = body ? strlen(body) : 0;
+	size_t               bytes = body ? strlen(body) : 0;
+	struct MHD_Response *response;
 
 	/* of what only reads; whoever changes something has said that the outcome is unknown */
 	if (body == NULL && content_type != NULL && status < 400)
 		status = 503;
 	server_note_waiting((long) bytes);
 	exchange->waiting_bytes = bytes;
-	reply(exchange, status, body ? content_type : NULL,
-		  MHD_create_response_from_buffer(bytes, body, MHD_RESPMEM_MUST_FREE), bytes);
+	response = MHD_create_response_from_buffer(bytes, body, MHD_RESPMEM_MUST_FREE);
+	reply(exchange, status, body ? content_type : NULL, response, bytes);
+	if (response == NULL)
+		free(body);
 }
 
 void

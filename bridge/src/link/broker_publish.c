@@ -53,6 +53,8 @@ check_publish(Broker *broker, int status)
 				 amqp_error_string2(status));
 		return false;
 	}
+	if (status == AMQP_STATUS_NO_MEMORY) /* the library has lost its place in what has come */
+		return false;
 	while (broker->refusal.code == 0 &&
 		   amqp_simple_wait_frame_noblock(broker->connection, &frame, &no_wait) == AMQP_STATUS_OK)
 	{

@@ -83,6 +83,16 @@ db_sqlstate(const PGresult *result)
 	return sqlstate != NULL ? sqlstate : "";
 }
 
+const char *
+db_message(const PGresult *result)
+{
+	const char *message =
+		result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+
+	/* where memory is short libpq leaves it out */
+	return message != NULL ? message : "the database refused the request";
+}
+
 static SqlstateKind
 kind_of(const PGresult *result)
 {

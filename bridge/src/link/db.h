@@ -164,6 +164,9 @@ extern DbOutcome db_query_each(Db *db, const char *doing, const char *sql, int c
 /* db_sqlstate returns the SQLSTATE of a result that was an error; "" of any other, or of none. */
 extern const char *db_sqlstate(const PGresult *result);
 
+/* db_message returns the message of a result that was an error, without its detail; never NULL. */
+extern const char *db_message(const PGresult *result);
+
 /* db_is_locked_out: did it fail because someone else holds a lock (55P03)? */
 extern bool db_is_locked_out(const PGresult *result);
 

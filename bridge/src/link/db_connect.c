@@ -71,6 +71,17 @@ execute(Db *db, const char *sql, int *number)
 	return false;
 }
 
+/*
+ * Whoever wants the encryption of GSSAPI says so, in the URL or by libpq's variable. By itself
+ * libpq looks for a ticket at each connection, and the library that does (MIT's, 1.20) reads
+ * through NULL where memory is short.
+ */
+static const char *
+gss_encryption(void)
+{
+	return getenv("PGGSSENCMODE") != NULL ? "" : "disable";
+}
+
 static PGconn *
 open_connection(const Db *db, const DbHost *host)
 {
@@ -87,6 +98,7 @@ open_connection(const Db *db, const DbHost *host)
 				   {"tcp_user_timeout", "20000"},
 				   {"target_session_attrs", db->target},
 				   {"client_encoding", "UTF8"},
+				   {"gssencmode", gss_encryption()},
 				   {"dbname", db->url},
 				   {"host", host->host},
 				   {"hostaddr", host->hostaddr},

@@ -130,6 +130,8 @@ db_learn_hosts(Db *db)
 	if (hosts->count > 0)
 		return;
 	options = PQconninfo(db->connection);
+	if (options == NULL)
+		return; /* memory was short: the next time */
 	if (copy_lists(hosts, options))
 		count = count_of(*hosts->host != '\0' ? hosts->host : hosts->hostaddr);
 	PQconninfoFree(options);

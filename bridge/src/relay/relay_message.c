@@ -4,21 +4,27 @@
  */
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/json_memory.h"
 #include "base/text.h"
 #include "relay/relay_state.h"
 
 #define HEADERS_MAX 32
 
-/* The event's headers as they are stored, an object; NULL if memory is short. */
+/* The event's headers as they are stored, an object. */
 static json_t *
 parse_headers(const char *json)
 {
 	json_t *object = json_loads(json, 0, NULL);
-	char   *text = object == NULL ? text_readable_numbers(json, true) : NULL;
+	char   *text;
 
-	if (text != NULL)
-		object = json_loads(text, 0, NULL);
+	if (object != NULL)
+		return object;
+	text = text_readable_numbers(json, true);
+	if (text == NULL) /* an event without its headers is another one */
+		json_memory_give_up(strlen(json));
+	object = json_loads(text, 0, NULL);
 	free(text);
 	return object;
 }

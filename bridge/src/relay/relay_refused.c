@@ -134,25 +134,34 @@ park_returned(Relay *relay, Page *page)
 static Aside
 defer_silent(Relay *relay, Page *page)
 {
-	int64_t *event_ids = calloc((size_t) page->count, sizeof(int64_t));
+	int64_t *event_ids;
+	int      silent = 0;
 	int      count = 0;
-	Aside    written = event_ids == NULL ? ASIDE_FAILED : ASIDE_WRITTEN;
+	Aside    written;
 
-	for (int i = 0; event_ids != NULL && i < page->count; i++)
+	for (int i = 0; i < page->count; i++)
+		silent += page->events[i].state == EVENT_TO_DEFER;
+	if (silent == 0)
+		return ASIDE_WRITTEN;
+	event_ids = calloc((size_t) silent, sizeof(int64_t));
+	if (event_ids == NULL)
+		return ASIDE_FAILED;
+	for (int i = 0; i < page->count; i++)
 	{
 		if (page->events[i].state == EVENT_TO_DEFER)
 			event_ids[count++] = page_event_id(page, i);
 	}
-	if (count > 0)
-		written = relay_defer(relay, event_ids, count, SILENT_WORDS, false);
-	for (int i = 0; i < page->count && written == ASIDE_WRITTEN; i++)
+	written = relay_defer(relay, event_ids, count, SILENT_WORDS, false);
+	free(event_ids);
+	if (written != ASIDE_WRITTEN)
+		return written;
+	for (int i = 0; i < page->count; i++)
 	{
 		if (page->events[i].state == EVENT_TO_DEFER)
 			page->events[i].state = EVENT_ASIDE;
 	}
-	page->to_write -= written == ASIDE_WRITTEN ? count : 0;
-	free(event_ids);
-	return written;
+	page->to_write -= count;
+	return ASIDE_WRITTEN;
 }
 
 bool

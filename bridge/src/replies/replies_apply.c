@@ -209,8 +209,7 @@ apply(Replies *replies, const int *which, int count)
 		}
 		refusal = judge_refusal(replies, outcome, result, count);
 		if (refusal == REFUSAL_OF_ONE)
-			replies_mark_dead(&replies->deliveries[which[0]],
-							  PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+			replies_mark_dead(&replies->deliveries[which[0]], db_message(result));
 		else if (refusal == REFUSAL_ASIDE)
 			replies_set_aside(&replies->deliveries[which[0]]);
 		else if (refusal == REFUSAL_WARY)

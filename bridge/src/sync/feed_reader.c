@@ -9,8 +9,10 @@
 #include "sync/feed_reader.h"
 
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/json_memory.h"
 #include "base/text.h"
 #include "sync/feed_reader_state.h"
 
@@ -278,6 +280,29 @@ read_mapping(Feed *feed, const char *text)
 
 /* ---------- the whole ---------- */
 
+static void *
+allocate(void *context, size_t bytes)
+{
+	(void) context;
+	return json_memory_allocate(bytes);
+}
+
+static void *
+reallocate(void *context, void *memory, size_t bytes)
+{
+	(void) context;
+	return json_memory_reallocate(memory, bytes);
+}
+
+static void
+release(void *context, void *memory)
+{
+	(void) context;
+	free(memory);
+}
+
+static yajl_alloc_funcs json_memory = {allocate, reallocate, release, NULL};
+
 Feed *
 feed_create(const char *mapping, bool is_csv, const char *charset, int items_max)
 {
@@ -297,7 +322,7 @@ feed_create(const char *mapping, bool is_csv, const char *charset, int items_max
 		ok = feed->csv_open = csv_init(&feed->csv, 0) == 0;
 	else if (ok)
 	{
-		ok = (feed->json = yajl_alloc(&feed_reader_json_callbacks, NULL, feed)) != NULL;
+		ok = (feed->json = yajl_alloc(&feed_reader_json_callbacks, &json_memory, feed)) != NULL;
 		/* a byte that is none in a field that nobody asks for is nobody's trouble */
 		ok = ok && yajl_config(feed->json, yajl_dont_validate_strings, 1) != 0;
 	}

@@ -98,6 +98,14 @@ add_header(void *context, const char *header)
 
 	if (longer != NULL)
 		pull->headers = longer;
+	else
+		pull->lacks_memory = true;
+}
+
+static void
+set_text(Pull *pull, CURLoption option, const char *text)
+{
+	pull->lacks_memory |= curl_easy_setopt(pull->curl, option, text) != CURLE_OK;
 }
 
 static void
@@ -138,7 +146,7 @@ set_options(Pull *pull, const char *url)
 
 	add_header(pull, "Accept-Encoding: gzip, deflate");
 
-	curl_easy_setopt(curl, CURLOPT_URL, url);
+	set_text(pull, CURLOPT_URL, url);
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, pull->headers);
 	curl_easy_setopt(curl, CURLOPT_PRIVATE, pull);
 	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, pull->reason);
@@ -154,12 +162,12 @@ set_options(Pull *pull, const char *url)
 	curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR,
 					 strncasecmp(url, "https:", strlen("https:")) == 0 ? "https" : "http,https");
 	if (*config.feed_ca_file != '\0')
-		curl_easy_setopt(curl, CURLOPT_CAINFO, config.feed_ca_file);
+		set_text(pull, CURLOPT_CAINFO, config.feed_ca_file);
 	/* decoded by us, who see whether all of it has come */
 	curl_easy_setopt(curl, CURLOPT_HTTP_CONTENT_DECODING, 0L);
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L); /* not to wait for a resolver that hangs */
-	curl_easy_setopt(curl, CURLOPT_USERAGENT, "order-bridge");
+	set_text(pull, CURLOPT_USERAGENT, "order-bridge");
 	curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, pull);
 	if (nkeys >= 0)
@@ -190,6 +198,7 @@ puller_add(Puller *puller, const char *vendor_id, const char *url, const char *m
 		   const char *etag, const char *last_modified, const char *config_no)
 {
 	Pull *pull = calloc(1, sizeof(Pull));
+	bool  may_begin;
 
 	if (pull == NULL)
 		return false;
@@ -212,9 +221,15 @@ puller_add(Puller *puller, const char *vendor_id, const char *url, const char *m
 	pull->deadline_us = monotonic_us() + config.sync_timeout_s * 1000000LL;
 	add_condition(pull, "If-None-Match", etag);
 	add_condition(pull, "If-Modified-Since", last_modified);
+	may_begin = set_options(pull, url);
+	if (pull->lacks_memory)
+	{
+		free_pull(puller, pull);
+		return false;
+	}
 	pull->next = puller->pulls;
 	puller->pulls = pull;
-	if (!set_options(pull, url))
+	if (!may_begin)
 		pull->is_done = true;
 	else if (curl_multi_add_handle(puller->multi, pull->curl) != CURLM_OK)
 	{

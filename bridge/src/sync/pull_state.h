@@ -32,6 +32,7 @@ typedef struct Pull
 	bool               has_next_page;
 	bool               has_waited; /* for memory */
 	bool               is_done;
+	bool               lacks_memory; /* for what it is to ask */
 	bool               is_address_refused;
 	bool               has_connected; /* or tried to, at another address */
 	char               reason[CURL_ERROR_SIZE];

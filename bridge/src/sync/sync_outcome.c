@@ -146,10 +146,6 @@ bool
 sync_succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id, DbOutcome outcome,
 			   const PGresult *result)
 {
-	const char *sqlstate = outcome == DB_ERROR ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : "";
-	const char *message =
-		outcome == DB_ERROR ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : "";
-
 	if (outcome == DB_OK)
 		return true;
 	if (outcome == DB_LOST)
@@ -157,11 +153,11 @@ sync_succeeded(Syncer *syncer, const char *vendor_id, const char *sync_id, DbOut
 		sync_note_given_up(syncer, vendor_id, NULL);
 		sync_tell(syncer, vendor_id, "failed", NULL, "the database is away");
 	}
-	else if (strcmp(sqlstate, "OA004") == 0)
+	else if (strcmp(db_sqlstate(result), "OA004") == 0)
 		pull_again(syncer, vendor_id); /* whoever did so records what became of it */
 	else if (db_is_passing(result))
-		sync_postpone(syncer, vendor_id, sync_id, message);
+		sync_postpone(syncer, vendor_id, sync_id, db_message(result));
 	else
-		sync_record(syncer, vendor_id, sync_id, "failed", message, 0, NULL);
+		sync_record(syncer, vendor_id, sync_id, "failed", db_message(result), 0, NULL);
 	return false;
 }

@@ -88,6 +88,23 @@ each_host_is_given_whole(void **state)
 	}
 }
 
+/* As where memory is short: it must not be taken for one of one host for ever. */
+static void
+nothing_is_learned_of_a_connection_that_was_given_nothing(void **state)
+{
+	Db db = {.url = "postgresql://127.0.0.1:1,127.0.0.2:2/x"};
+
+	(void) state;
+	db.connection = begin("nonsense=1", &the_url);
+	db_learn_hosts(&db);
+	PQfinish(db.connection);
+	assert_int_equal(db.hosts.count, 0);
+	db.connection = begin(db.url, &the_url);
+	db_learn_hosts(&db);
+	PQfinish(db.connection);
+	assert_int_equal(db.hosts.count, 2);
+}
+
 static void
 one_that_hangs_is_left_alone(void **state)
 {
@@ -176,6 +193,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_host_is_given_whole),
+		cmocka_unit_test(nothing_is_learned_of_a_connection_that_was_given_nothing),
 		cmocka_unit_test(one_that_hangs_is_left_alone),
 		cmocka_unit_test(one_that_hangs_for_the_first_time_is_tried_again_sooner),
 		cmocka_unit_test(the_next_attempt_begins_elsewhere),

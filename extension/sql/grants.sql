@@ -71,7 +71,7 @@ BEGIN
 				AND NOT EXISTS (SELECT FROM pg_temp.ours_before AS b
 					WHERE b.classid OPERATOR(pg_catalog.=) o.classid
 						AND b.objid OPERATOR(pg_catalog.=) o.objid)) AS g
-		-- those of rows, which 18 counts as an extension's own, go with their tables
+		-- those of rows, which 17 and later count as an extension's own, go with their tables
 		WHERE i.type OPERATOR(pg_catalog.<>) 'type'
 	LOOP
 		EXECUTE statement;

@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-/* As malloc and realloc, and never NULL: they try for some 200 ms. */
+/* As malloc and realloc, and never NULL for one byte and more: they try for some 200 ms. */
 extern void *json_memory_allocate(size_t bytes);
 extern void *json_memory_reallocate(void *memory, size_t bytes);
 

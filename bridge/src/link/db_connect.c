@@ -72,14 +72,17 @@ execute(Db *db, const char *sql, int *number)
 }
 
 /*
- * Whoever wants the encryption of GSSAPI says so, in the URL or by libpq's variable. By itself
- * libpq looks for a ticket at each connection, and the library that does (MIT's, 1.20) reads
- * through NULL where memory is short.
+ * Whoever wants the encryption of GSSAPI says so, in the URL, by libpq's variable or in a service
+ * file. By itself libpq looks for a ticket at each connection, and the library that does (MIT's,
+ * 1.20) reads through NULL where memory is short.
  */
 static const char *
-gss_encryption(void)
+gss_encryption(const char *url)
 {
-	return getenv("PGGSSENCMODE") != NULL ? "" : "disable";
+	bool may_be_said = getenv("PGGSSENCMODE") != NULL || getenv("PGSERVICE") != NULL ||
+					   strstr(url, "service=") != NULL;
+
+	return may_be_said ? "" : "disable";
 }
 
 static PGconn *
@@ -98,7 +101,7 @@ open_connection(const Db *db, const DbHost *host)
 				   {"tcp_user_timeout", "20000"},
 				   {"target_session_attrs", db->target},
 				   {"client_encoding", "UTF8"},
-				   {"gssencmode", gss_encryption()},
+				   {"gssencmode", gss_encryption(db->url)},
 				   {"dbname", db->url},
 				   {"host", host->host},
 				   {"hostaddr", host->hostaddr},

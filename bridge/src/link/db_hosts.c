@@ -123,15 +123,21 @@ find_host(const Db *db)
 void
 db_learn_hosts(Db *db)
 {
-	DbHosts          *hosts = &db->hosts;
-	PQconninfoOption *options;
-	int               count = 1;
+	DbHosts                *hosts = &db->hosts;
+	PQconninfoOption       *options;
+	const PQconninfoOption *port;
+	int                     count = 1;
 
 	if (hosts->count > 0)
 		return;
 	options = PQconninfo(db->connection);
-	if (options == NULL)
-		return; /* memory was short: the next time */
+	port = find_option(options, "port");
+	if (port == NULL || port->val == NULL)
+	{
+		/* it has been given none of them, memory was short: the next time */
+		PQconninfoFree(options);
+		return;
+	}
 	if (copy_lists(hosts, options))
 		count = count_of(*hosts->host != '\0' ? hosts->host : hosts->hostaddr);
 	PQconninfoFree(options);

@@ -64,7 +64,7 @@ primary_watch_run(void *url)
 	/* now, while all is well: which hosts there are, and which of them hangs later */
 	look(&db);
 	looked_ms = monotonic_ms();
-	while (db.hosts.count > 1 && !stop_requested())
+	while (db.hosts.count != 1 && !stop_requested()) /* 0: that is not known yet */
 	{
 		bool is_urgent = somebody_waits();
 

@@ -12,7 +12,7 @@
 
 #define HEADERS_MAX 32
 
-/* The event's headers as they are stored, an object. */
+/* The event's headers as they are stored, an object; NULL if jansson cannot read them. */
 static json_t *
 parse_headers(const char *json)
 {

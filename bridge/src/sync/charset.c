@@ -109,8 +109,10 @@ open_encoding(Charset *charset, const char *name)
 																							  : 1;
 	if (is_name(name))
 		charset->iconv = iconv_open("UTF-8", name);
-	charset->is_unknown = charset->iconv == (iconv_t) -1;
-	return !charset->is_unknown;
+	if (charset->iconv != (iconv_t) -1)
+		return true;
+	charset->is_unknown = !is_name(name) || errno == EINVAL;
+	return false;
 }
 
 /* The encoding that the first bytes show, and how many of them are its mark; NULL: none. */

@@ -23,8 +23,8 @@ extern void     charset_free(Charset *charset);
 
 /*
  * charset_add takes the next bytes, charset_finish their end. What is no character becomes U+FFFD.
- * False if the sink wants no more, or the encoding is not known: charset_unknown() is then its
- * name.
+ * False if the sink wants no more, memory is short, or the encoding is not known:
+ * charset_unknown() is then its name.
  */
 extern bool charset_add(Charset *charset, const char *data, size_t bytes)
 	__attribute__((warn_unused_result));

@@ -385,9 +385,9 @@ check_charset(Feed *feed, bool is_decoded)
 	{
 		snprintf(why, sizeof(why), "the feed's charset \"%s\" is not known",
 				 charset_unknown(feed->charset));
-		feed_reader_fail(feed, why);
+		return feed_reader_fail(feed, why);
 	}
-	return false;
+	return feed_reader_fail(feed, "out of memory"); /* unless there was a reason before */
 }
 
 bool

@@ -73,9 +73,9 @@ step(Inflate *body, bool *is_wanted)
 }
 
 bool
-inflate_add(Inflate *inflate, const char *data, size_t bytes, bool *is_corrupt)
+inflate_add(Inflate *inflate, const char *data, size_t bytes, const char **complaint)
 {
-	*is_corrupt = false;
+	*complaint = NULL;
 	inflate->stream.next_in = (Bytef *) data;
 	inflate->stream.avail_in = (uInt) bytes;
 	for (;; inflate->has_text |= inflate->stream.total_in > HEAD_BYTES)
@@ -114,7 +114,8 @@ inflate_add(Inflate *inflate, const char *data, size_t bytes, bool *is_corrupt)
 		}
 		else if (status != Z_OK)
 		{
-			*is_corrupt = true;
+			*complaint = status == Z_MEM_ERROR ? "out of memory"
+											   : "the feed is not what its Content-Encoding says";
 			return false;
 		}
 	}

@@ -23,9 +23,9 @@ extern bool inflate_knows(const char *encoding);
 extern Inflate *inflate_create(const char *encoding, InflateSink sink, void *context);
 extern void     inflate_free(Inflate *inflate);
 
-/* inflate_add takes the next bytes. False if they are no such text (*is_corrupt), or the sink wants
- * no more. */
-extern bool inflate_add(Inflate *inflate, const char *data, size_t bytes, bool *is_corrupt)
+/* inflate_add takes the next bytes. False if they are no such text or memory is short (*complaint
+ * says which, else it is NULL), or the sink wants no more. */
+extern bool inflate_add(Inflate *inflate, const char *data, size_t bytes, const char **complaint)
 	__attribute__((warn_unused_result));
 
 /* inflate_is_whole: its end, with the check of it, has come. */

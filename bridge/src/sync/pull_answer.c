@@ -126,10 +126,10 @@ begin_body(Pull *pull)
 size_t
 pull_on_body(char *data, size_t size, size_t count, void *context)
 {
-	Pull  *pull = context;
-	size_t bytes = size * count;
-	long   status = 0;
-	bool   is_corrupt = false;
+	Pull       *pull = context;
+	size_t      bytes = size * count;
+	long        status = 0;
+	const char *complaint = NULL;
 
 	(void) sched_yield(); /* what customers wait for goes first */
 	curl_easy_getinfo(pull->curl, CURLINFO_RESPONSE_CODE, &status);
@@ -150,10 +150,10 @@ pull_on_body(char *data, size_t size, size_t count, void *context)
 	if (pull->result->feed == NULL && !begin_body(pull))
 		return CURL_WRITEFUNC_ERROR;
 	if (pull->inflate == NULL ? take_text(pull, data, bytes)
-							  : inflate_add(pull->inflate, data, bytes, &is_corrupt))
+							  : inflate_add(pull->inflate, data, bytes, &complaint))
 		return bytes;
-	if (is_corrupt)
-		pull_fail(pull->result, "the feed is not what its Content-Encoding says");
+	if (complaint != NULL)
+		pull_fail(pull->result, complaint);
 	return CURL_WRITEFUNC_ERROR;
 }
 

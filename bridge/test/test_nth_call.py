@@ -10,6 +10,7 @@ import os
 import signal
 import struct
 
+import psycopg
 import pytest
 import requests
 from conftest import BUILD, PATIENCE_S, wait_until
@@ -101,7 +102,7 @@ def test_the_nth_call_fails(world, tmp_path, kind):
     world.stock(a={"x": 1_000_000})
     queue, nth = world.listen("order.confirmed"), NthCall(tmp_path / "nth_call")
     feed = f"{world.vendors().url}/vendorA/stock"
-    world.db.execute("SELECT order_aggregator.register_vendor('fed', 'F', %s); UPDATE order_aggregator.vendor SET next_sync_at = 'infinity' WHERE vendor_id = 'fed'".replace("%s", f"'{feed}'"))
+    world.db.execute(f"SELECT order_aggregator.register_vendor('fed', 'F', '{feed}'); UPDATE order_aggregator.vendor SET next_sync_at = 'infinity' WHERE vendor_id = 'fed'")
     settings = {**nth.settings, "ASK_AGAIN_S": "1", "RELAY_LEASE_S": "3"}
     bridge = world.ready_bridge(**settings)
     n, orders, deaths = 1, [], []
@@ -138,11 +139,13 @@ def test_the_nth_call_fails(world, tmp_path, kind):
 
 
 @pytest.mark.skipif(not LIBRARY.exists(), reason="not with a sanitizer")
-@pytest.mark.parametrize("wanted", [None, "variable", "url"])
+@pytest.mark.parametrize("wanted", [None, "variable", "url", "service"])
 def test_a_ticket_is_looked_for_only_if_it_is_wanted(world, tmp_path, wanted):
     """Kerberos' library reads through NULL where memory is short, and libpq asks it at each connection by TCP."""
     nth = NthCall(tmp_path / "nth_call")
-    settings = {"variable": {"PGGSSENCMODE": "prefer"}, "url": {"DATABASE_URL": f"{world.url}?gssencmode=prefer"}}.get(wanted, {})
+    (tmp_path / "services").write_text("\n".join(["[shop]", "gssencmode=prefer", *(f"{name}={value}" for name, value in psycopg.conninfo.conninfo_to_dict(world.url).items())]))
+    settings = {"variable": {"PGGSSENCMODE": "prefer"}, "url": {"DATABASE_URL": f"{world.url}?gssencmode=prefer"},
+                "service": {"DATABASE_URL": "service = shop", "PGSERVICEFILE": str(tmp_path / "services")}}.get(wanted, {})
     nth.arm("t", 1)
     found = world.command("status", **nth.settings, **settings)
     assert (found.returncode, nth.disarm()) == (0, wanted is not None), found.stderr

@@ -41,7 +41,7 @@ json_memory_reallocate(void *memory, size_t bytes)
 void *
 json_memory_allocate(size_t bytes)
 {
-	return json_memory_reallocate(NULL, bytes > 0 ? bytes : 1);
+	return json_memory_reallocate(NULL, bytes);
 }
 
 /* Before any thread is there. */

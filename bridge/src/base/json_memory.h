@@ -2,8 +2,8 @@
  * json_memory.h
  *		Memory for JSON, which is there or the program ends; jansson has it, and yajl is given it.
  */
-#ifndef BASE_JSON_MEMORY_H
-#define BASE_JSON_MEMORY_H
+#ifndef BRIDGE_JSON_MEMORY_H
+#define BRIDGE_JSON_MEMORY_H
 
 #include <stddef.h>
 
@@ -14,4 +14,4 @@ extern void *json_memory_reallocate(void *memory, size_t bytes);
 /* Ends the program: there are no so many bytes. */
 extern void json_memory_give_up(size_t bytes) __attribute__((noreturn));
 
-#endif
+#endif /* BRIDGE_JSON_MEMORY_H */

@@ -294,7 +294,8 @@ parse_query(HttpTarget *target, char *query)
 	return NULL;
 }
 
-/* "http://host/path" is "/path" of that host, whatever the field Host says (RFC 9112, 3.2.2). */
+/* "http://host/path" is "/path" of that host, whatever the field Host says (RFC 9112, 3.2.2). NULL
+ * if memory is short. */
 static char *
 skip_origin(HttpTarget *target)
 {
@@ -309,7 +310,7 @@ skip_origin(HttpTarget *target)
 			continue;
 		length = strcspn(host, "/?#");
 		target->authority = strndup(host, length);
-		return host + length;
+		return target->authority != NULL ? host + length : NULL;
 	}
 	return target->text;
 }
@@ -322,19 +323,14 @@ http_target_parse(HttpTarget *target, const char *text, const char **complaint)
 
 	*target = (HttpTarget){.text = strdup(text)};
 	*complaint = NULL;
-	if (target->text == NULL)
+	path = target->text != NULL ? skip_origin(target) : NULL;
+	if (path == NULL)
 	{
 		*complaint = "out of memory";
 		return 503;
 	}
 	if (strcmp(text, "*") == 0)
 		return 0;
-	path = skip_origin(target);
-	if (path != target->text && target->authority == NULL)
-	{
-		*complaint = "out of memory";
-		return 503;
-	}
 	query = strchr(path, '?');
 	if (query != NULL)
 		*query++ = '\0';

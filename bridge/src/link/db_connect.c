@@ -80,7 +80,7 @@ static const char *
 gss_encryption(const char *url)
 {
 	bool may_be_said = getenv("PGGSSENCMODE") != NULL || getenv("PGSERVICE") != NULL ||
-					   strstr(url, "service=") != NULL;
+					   strstr(url, "service") != NULL;
 
 	return may_be_said ? "" : "disable";
 }

@@ -246,11 +246,11 @@ def test_no_answer_of_a_standby_that_the_pooler_leads_to_is_taken(world, pooler)
         db.execute("SELECT pg_wal_replay_pause()")
         wait_until(lambda: db.execute("SELECT pg_get_wal_replay_pause_state()").fetchone()[0] == "paused", what="the pause")
         pooler.lead_to(psycopg.conninfo.conninfo_to_dict(url)["port"])
-        wait_until(lambda: requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 503, what="no answer")
+        # a pooler that could not log in at once says so for some seconds, and nobody has seen the standby yet
+        wait_until(lambda: requests.get(f"{bridge.url}/order/1", timeout=PATIENCE_S).status_code == 503 and bridge.logged("behind the pooler there is a standby now"), what="no answer of the standby")
         assert world.place(1) == 1
         assert ask_at_once(bridge, 2, 8) == {503}       # 404 would be wrong
         assert requests.post(f"{bridge.url}/order", json=ORDER, timeout=PATIENCE_S).status_code == 503
-        assert bridge.logged("behind the pooler there is a standby now")
         pooler.lead_to(psycopg.conninfo.conninfo_to_dict(world.url)["port"])
         wait_until(lambda: requests.get(f"{bridge.url}/order/2", timeout=PATIENCE_S).status_code == 200, what="the primary")
         db.execute("SELECT pg_wal_replay_resume()")

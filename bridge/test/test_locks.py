@@ -381,6 +381,27 @@ def test_stuck_cancels_and_returns_hold_up_no_reads_and_no_other_cancels(world):
     world.consistent()
 
 
+@pytest.mark.parametrize("what", ["order", "cancel"])
+def test_what_is_ended_before_its_time_is_tried_again(world, what):
+    """By somebody; or by PostgreSQL itself, when a lock is granted just as the time to wait for it is up."""
+    world.stock(a={"x": 10})
+    assert world.place(1, "x") == 1
+    bridge = world.ready_bridge("--roles=http")
+    end_it = """SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+                AND application_name ~ '^order-bridge (queries|placer)' AND state = 'active' AND wait_event_type = 'Lock'"""
+
+    def has_been_ended():
+        world.db.execute(end_it)
+        return bridge.log_path.read_text().count("sqlstate=57014") >= 5
+    with locked(world, lock_stock("x")):
+        statuses = []
+        thread, = in_threads(1, lambda n: statuses.append(post(bridge).status_code if what == "order" else requests.post(f"{bridge.url}/order/1/cancel", timeout=PATIENCE_S).status_code))
+        wait_until(has_been_ended, what="it to be ended several times")
+    thread.join()
+    assert statuses == [201 if what == "order" else 200]
+    world.consistent()
+
+
 def test_reads_that_wait_together_are_answered_each_with_its_own(world):
     """While orders are locked they gather, and are then read by few statements; whatever was asked for, nobody gets another's answer."""
     world.stock(a={"x": 1000, "y": 1000, "{\"w\\,}": 5, "NULL": 6})

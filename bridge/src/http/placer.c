@@ -253,7 +253,7 @@ static Job *
 handle_passing(Placer *placer, Job *jobs, const PGresult *result, long long began_ms)
 {
 	bool are_many = jobs->next != NULL;
-	bool is_timed_out = db_is_timed_out(result);
+	bool is_timed_out = db_is_timed_out(&placer->db, result);
 
 	if (is_timed_out && are_many)
 	{

@@ -67,7 +67,7 @@ run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result
 	DbOutcome outcome = query(db, jobs->query->doing, jobs->query->sql, nparams, params, result);
 	bool      is_standby = strcmp(db->target, DB_TARGET_PRIMARY) != 0;
 	/* what is wrong with a standby, such as a damaged page, need not be so with the primary */
-	bool is_passing = outcome == DB_ERROR && !db_is_timed_out(*result) &&
+	bool is_passing = outcome == DB_ERROR && !db_is_timed_out(db, *result) &&
 					  (db_is_passing(*result) || (is_standby && !db_is_fault_of_input(*result)));
 
 	*answered = ANSWERED;
@@ -81,9 +81,9 @@ run(Db *db, Job *jobs, int nparams, const char *const *params, PGresult **result
 		*answered = ANSWER_LATER;
 	else
 	{
-		if (db_is_timed_out(*result))
+		if (db_is_timed_out(db, *result))
 			slow_remember(jobs);
-		if (db_is_timed_out(*result) && db->timeout_ms < timeout_ms())
+		if (db_is_timed_out(db, *result) && db->timeout_ms < timeout_ms())
 			*answered = ANSWER_LATER; /* by one who has more time */
 		else
 			problem_reply_all(jobs, *result);

@@ -41,6 +41,7 @@ static bool
 can_send(Db *db)
 {
 	leave_replaced(db);
+	db->asked_ms = monotonic_ms();
 	if (db_is_connected(db))
 		return true;
 	db_close(db);
@@ -106,9 +107,10 @@ db_is_locked_out(const PGresult *result)
 }
 
 bool
-db_is_timed_out(const PGresult *result)
+db_is_timed_out(const Db *db, const PGresult *result)
 {
-	return strcmp(db_sqlstate(result), "57014") == 0;
+	return strcmp(db_sqlstate(result), "57014") == 0 &&
+		   monotonic_ms() - db->asked_ms >= db->timeout_ms;
 }
 
 bool

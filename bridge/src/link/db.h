@@ -58,6 +58,7 @@ typedef struct Db
 					 */
 	int         grace_ms;
 	int         lock_timeout_ms; /* and sooner if it waits that long for a lock of someone's */
+	long long   asked_ms;        /* when the last statement was */
 	PGconn     *connection;
 	DbHosts     hosts;
 	Backoff     backoff;
@@ -170,8 +171,10 @@ extern const char *db_message(const PGresult *result);
 /* db_is_locked_out: did it fail because someone else holds a lock (55P03)? */
 extern bool db_is_locked_out(const PGresult *result);
 
-/* db_is_timed_out: was it ended because it took too long, or by somebody (57014)? */
-extern bool db_is_timed_out(const PGresult *result);
+/* db_is_timed_out: was it ended because it took too long? Asked of the last statement. What has had
+ * less than its time was ended by somebody, though PostgreSQL has one SQLSTATE for both (57014); it
+ * says so, too, when a lock is granted just as the time to wait for it is up. */
+extern bool db_is_timed_out(const Db *db, const PGresult *result);
 
 /* db_is_conflict: did another transaction come between (class 40: serialization, deadlock)? */
 extern bool db_is_conflict(const PGresult *result);

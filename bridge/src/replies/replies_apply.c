@@ -154,7 +154,7 @@ judge_refusal(Replies *replies, DbOutcome outcome, const PGresult *result, int c
 	if (db_is_fault_of_input(result))
 		return count == 1 ? REFUSAL_OF_ONE : REFUSAL_HALVE;
 	/* because of one of them, or of how many they are */
-	if (db_is_timed_out(result))
+	if (db_is_timed_out(&replies->db, result))
 		return count == 1 ? REFUSAL_ASIDE : REFUSAL_HALVE;
 	/* a lock that even a batch that waits for none meets is one of a whole table */
 	if (result == NULL || (db_is_passing(result) && !db_is_locked_out(result)) ||

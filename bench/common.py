@@ -49,11 +49,12 @@ def check(db):
 
 
 def make_wal_files(db):
-    """A server that has run for a while has its WAL files, as many as a load needs; making one holds up all commits for some 10 ms."""
-    db.execute("ALTER SYSTEM SET min_wal_size = '2GB'")
+    """A server that has run for a while has its WAL files, as many as a load needs from one checkpoint's end to the next's, which is max_wal_size;
+    making one holds up all commits for some 10 ms, or some 100 on a slow disk."""
+    db.execute("ALTER SYSTEM SET min_wal_size = '4GB'")
     db.execute("SELECT pg_reload_conf()")
     db.execute("CREATE SCHEMA IF NOT EXISTS bench; CREATE TABLE IF NOT EXISTS bench.filler (n int)")
-    for n in range(min(130, 30 * SECONDS)):
+    for n in range(min(260, 30 * SECONDS)):
         db.execute("INSERT INTO bench.filler VALUES (%s)", [n])
         db.execute("SELECT pg_switch_wal()")
     for n in range(2):

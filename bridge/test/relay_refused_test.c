@@ -436,6 +436,7 @@ a_verdict_on_a_deferred_event_that_waits_holds_up_nothing(void **state)
 	fake.outcome = DB_OK;
 	assert_true(relay_write_verdicts(relay));
 	assert_ptr_equal(fake.sql, SQL_RELAY_DEFER);
+	relay->nsilent = 0; /* the broker has taken its key since */
 	assert_true(relay_add_page(relay, fake_keys(40, 1, TWO), true));
 	assert_int_equal(fake.nsent, 2);
 
@@ -511,6 +512,33 @@ some_verdicts_in_a_row_slow_it_down(void **state)
 	assert_int_equal(fake_take_answers(relay), 2);
 	assert_int_equal(relay->unproven, 0);
 	assert_int_equal(relay->careful_left, 2);
+}
+
+static void
+only_one_event_of_each_key_says_that_all_may_be_refused(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	for (int i = 0; i < 9; i++)
+	{
+		relay_free_pages(relay);
+		assert_true(relay_add_page(relay, fake_keys(40 + i, 1, TWO), false));
+		lose(relay, 1, 403, true);
+		assert_true(relay_execute_verdict(relay));
+		assert_string_equal(fake.params[1], "words of 403");
+		assert_int_equal(relay->unproven, 1);
+		assert_int_equal(fake.nbackoffs, i + 1);
+	}
+	assert_int_equal(fake.nsent, 9);
+	/* a connection that is lost each time says nothing of its key */
+	relay_free_pages(relay);
+	assert_true(relay_add_page(relay, fake_keys(50, 1, &TWO[1]), false));
+	for (int i = 0; i < LOSSES_MAX; i++)
+		lose(relay, 1, 0, false);
+	assert_true(relay_execute_verdict(relay));
+	assert_int_equal(relay->unproven, 2);
+	assert_int_equal(relay->nsilent, 1);
 }
 
 static void
@@ -668,6 +696,7 @@ main(void)
 		cmocka_unit_test(a_verdict_on_a_deferred_event_that_waits_holds_up_nothing),
 		cmocka_unit_test(a_verdict_on_a_deferred_event_sets_nothing_aside),
 		cmocka_unit_test(some_verdicts_in_a_row_slow_it_down),
+		cmocka_unit_test(only_one_event_of_each_key_says_that_all_may_be_refused),
 		cmocka_unit_test(deferred_events_are_not_read_again_while_they_are_under_way),
 		cmocka_unit_test(the_last_that_were_set_aside_are_remembered),
 		cmocka_unit_test(as_much_is_under_way_as_is_allowed),

@@ -466,6 +466,85 @@ a_key_that_answers_again_is_like_all_others(void **state)
 	assert_string_equal(fake.trials[3].message_id, "m3");
 }
 
+/* ---------- keys over which the channel is closed ---------- */
+
+static void
+what_is_refused_is_sent_until_others_are_taken(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	assert_true(relay_note_refused(relay, "a", "not allowed"));
+	assert_false(relay_note_refused(relay, "a", "not allowed"));
+	assert_true(relay_add_page(relay, fake_keys(1, 2, KEYS("a", "b")), false));
+	assert_int_equal(fake.nsent, 2);
+	assert_false(relay_waits_for_silent(relay)); /* there is an answer, if it is none that helps */
+	fake_confirm(relay, 2, true);
+	relay_free_pages(relay); /* the channel was closed over the other one */
+	assert_true(relay_add_page(relay, fake_keys(2, 1, KEYS("b")), false));
+	fake_confirm(relay, 1, true);
+	assert_int_equal(fake_take_answers(relay), 1);
+
+	fake.nsent = 0;
+	assert_true(relay_add_page(relay, fake_keys(3, 3, KEYS("a", "b", "a")), false));
+	assert_int_equal(fake.nsent, 1);
+	assert_string_equal(fake.sent[0].message_id, "m4");
+	assert_ptr_equal(fake.sql, SQL_RELAY_DEFER);
+	assert_string_equal(fake.params[0], "{3,5}");
+	assert_string_equal(fake.params[1], "not allowed");
+	assert_int_equal(fake.ntrials, 0); /* it has just been tried */
+}
+
+static void
+what_was_deferred_of_a_refused_key_is_tried_by_itself(void **state)
+{
+	Relay     *relay = relay_that_waits(2, KEYS("s", "b"));
+	FakeTrial *trial;
+
+	(void) state;
+	find_the_first_silent(relay);
+	trial = &fake.trials[fake.ntrials];
+	assert_true(relay_note_refused(relay, "a", "not allowed"));
+	fake.nqueries = 0;
+	assert_true(send_deferred(relay, 1, 4, KEYS("a", "s", "a", "b")));
+	assert_int_equal(relay->pages[relay->first_page].skipped, 3);
+	assert_string_equal(fake.params[0], "{2}"); /* those that hang, for a reason of their own */
+	relay_free_pages(relay);
+	fake.nsent = 0;
+
+	/* one closes its channel, and it stays so; the next one is taken, and was sent */
+	for (int i = 0; i < 2; i++, trial++)
+	{
+		fake.now_ms += 4000;
+		assert_true(send_deferred(relay, 1 + i, 2, KEYS("a", "a")));
+		assert_ptr_equal(trial, &fake.trials[fake.ntrials - 1]);
+		assert_int_equal(fake.nsent, 0);
+		trial->acks = i == 1;
+		trial->refusal = (BrokerRefusal){.code = 403, .is_of_publish = i == 0};
+		assert_true(goes_on(relay));
+		assert_true(trial->is_closed);
+		assert_int_equal(relay->nsilent, i == 0 ? 2 : 1);
+	}
+	assert_ptr_equal(fake.sql, SQL_RELAY_DEFERRED_SENT);
+	assert_string_equal(fake.params[0], "{2}");
+	assert_true(send_deferred(relay, 3, 1, KEYS("a")));
+	assert_int_equal(fake.nsent, 1);
+}
+
+static void
+a_refused_key_that_is_taken_is_like_all_others(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	relay_note_refused(relay, "a", "");
+	assert_string_equal(relay_silent_words(relay, "a"), "RabbitMQ closes the channel over it");
+	assert_true(relay_add_page(relay, fake_keys(1, 1, KEYS("a")), false));
+	fake_confirm(relay, 1, true);
+	assert_int_equal(fake_take_answers(relay), 1);
+	assert_int_equal(relay->nsilent, 0);
+}
+
 static void
 one_that_answers_late_stays_by_itself(void **state)
 {
@@ -697,6 +776,9 @@ main(void)
 		cmocka_unit_test(so_many_keys_can_be_silent),
 		cmocka_unit_test(a_silent_key_is_tried_now_and_then),
 		cmocka_unit_test(a_key_that_answers_again_is_like_all_others),
+		cmocka_unit_test(what_is_refused_is_sent_until_others_are_taken),
+		cmocka_unit_test(what_was_deferred_of_a_refused_key_is_tried_by_itself),
+		cmocka_unit_test(a_refused_key_that_is_taken_is_like_all_others),
 		cmocka_unit_test(one_that_answers_late_stays_by_itself),
 		cmocka_unit_test(connections_lost_each_time_are_an_answer),
 		cmocka_unit_test(a_trial_that_is_lost_is_not_repeated_at_once),

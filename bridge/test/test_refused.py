@@ -71,7 +71,8 @@ def test_an_event_larger_than_the_broker_takes_is_parked(world):
 
 @pytest.mark.parametrize("forbidden", [1, 12])
 def test_what_may_be_our_fault_is_sent_again_when_it_is_allowed(world, forbidden):
-    """A topic permission that one key lacks: it is deferred, not parked, and the others go on, however often it is due again meanwhile."""
+    """A topic permission that one key lacks: it is deferred, not parked, and the others go on, however often it is due again meanwhile, and
+    however much of it there is: once it is known the channel is closed over none of it."""
     world.stock(a={"x": 100})
     queue = world.listen("order.placed.a", "mine.secret")
     bridge = world.ready_bridge("--roles=http,relay")
@@ -83,9 +84,14 @@ def test_what_may_be_our_fault_is_sent_again_when_it_is_allowed(world, forbidden
         wait_until(lambda: world.depth(queue) == 10, what="the orders")
         wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event WHERE reply_text LIKE 'ACCESS_REFUSED%%'") == forbidden, what="the deferral")
         assert parked(world) == []
-        wait_until(lambda: world.value("SELECT min(tries) FROM order_aggregator.deferred_event") >= 5, what="each of them to be due some more times, while nothing else comes")
+        reconnects = bridge.metric("reconnects_total")
+        world.db.execute("SELECT order_aggregator.publish_event('mine.secret', to_jsonb(n)) FROM generate_series(1, 500) AS n")
+        forbidden += 500
+        wait_until(lambda: world.value("SELECT count(*) = %s AND min(tries) >= 5 FROM order_aggregator.deferred_event", forbidden),
+                   what="each of them to be due some more times, while nothing else comes")
         assert world.place(10) == 10
         wait_until(lambda: world.depth(queue) == 20, what="later orders")
+        assert bridge.metric("reconnects_total") == reconnects
         bridge.stop()
         world.db.execute("UPDATE order_aggregator.parked_event SET retry_at = now() WHERE retry_at IS NOT NULL")
         assert world.place(10) == 10

@@ -10,8 +10,10 @@
  * One by one, the event that was under way when the channel closed is the one. If
  * the broker's words are of the message itself it is parked. If they may be of us
  * (no such exchange, not allowed), or there are none, it is deferred, and the next
- * one shows whose fault it is: if some in a row fare like that, we go on slowly, one
- * every few seconds, instead of putting everything aside at once.
+ * one of another key shows whose fault it is: if some keys in a row fare like that, we
+ * go on slowly, one event every few seconds, instead of putting everything aside at
+ * once. If it is taken the key is at fault, and what else is of it is deferred unsent,
+ * as that of a key whose queue hangs: relay_silent.c.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -64,6 +66,7 @@ judge_suspect(Relay *relay, const Page *page, int event, const BrokerRefusal *re
 	suspect->losses = suspect->event_id == event_id ? suspect->losses + 1 : 1;
 	suspect->event_id = event_id;
 	suspect->is_deferred = page->is_deferred;
+	suspect->is_known = false;
 	suspect->code = refusal->code;
 	suspect->verdict = VERDICT_NONE;
 	if (refusal->is_of_publish && is_fault_of_message(refusal->code))
@@ -72,6 +75,9 @@ judge_suspect(Relay *relay, const Page *page, int event, const BrokerRefusal *re
 		suspect->verdict = VERDICT_DEFER;
 	snprintf(suspect->text, sizeof(suspect->text), "%s",
 			 refusal->code != 0 ? refusal->text : "the connection was lost each time it was sent");
+	if (suspect->verdict == VERDICT_DEFER && refusal->is_of_publish)
+		suspect->is_known = !relay_note_refused(
+			relay, event_column(page, event, COLUMN_ROUTING_KEY), suspect->text);
 }
 
 void
@@ -143,7 +149,8 @@ relay_execute_verdict(Relay *relay)
 	if (written == ASIDE_LOCKED)
 		relay->unwritten[relay->nunwritten++] = *suspect;
 	tell_verdict(suspect);
-	relay->unproven += suspect->verdict == VERDICT_DEFER && !suspect->is_deferred;
+	relay->unproven +=
+		suspect->verdict == VERDICT_DEFER && !suspect->is_deferred && !suspect->is_known;
 	if (!suspect->is_deferred)
 		relay->set_aside[relay->nset_aside++ % SET_ASIDE_MAX] = suspect->event_id;
 	suspect->verdict = VERDICT_NONE;

@@ -29,7 +29,6 @@
 #define DEFERRED_EVERY_MS 1000
 #define DEFERRED_SOON_MS  100
 #define LOCKED_AGAIN_MS   1000
-#define SILENT_WORDS      "RabbitMQ does not answer for it: a queue hangs"
 
 /* ---------- kept aside ---------- */
 
@@ -131,37 +130,55 @@ park_returned(Relay *relay, Page *page)
 	return ASIDE_WRITTEN;
 }
 
+/* Is it an event that is to be deferred, and for the same reason? */
+static bool
+is_to_defer(Relay *relay, const Page *page, int event, const char *words)
+{
+	return page->events[event].state == EVENT_TO_DEFER &&
+		   strcmp(relay_silent_words(relay, event_column(page, event, COLUMN_ROUTING_KEY)),
+				  words) == 0;
+}
+
+/* Defers an event, and those after it for the same reason. */
+static Aside
+defer_like(Relay *relay, Page *page, int first)
+{
+	const char *words = relay_silent_words(relay, event_column(page, first, COLUMN_ROUTING_KEY));
+	int64_t    *event_ids = calloc((size_t) (page->count - first), sizeof(int64_t));
+	int         count = 0;
+	Aside       written;
+
+	if (event_ids == NULL)
+		return ASIDE_FAILED;
+	for (int i = first; i < page->count; i++)
+	{
+		if (is_to_defer(relay, page, i, words))
+			event_ids[count++] = page_event_id(page, i);
+	}
+	written = relay_defer(relay, event_ids, count, words, false);
+	free(event_ids);
+	for (int i = first; i < page->count && written == ASIDE_WRITTEN; i++)
+	{
+		if (is_to_defer(relay, page, i, words))
+		{
+			page->events[i].state = EVENT_ASIDE;
+			page->to_write--;
+		}
+	}
+	return written;
+}
+
 static Aside
 defer_silent(Relay *relay, Page *page)
 {
-	int64_t *event_ids;
-	int      silent = 0;
-	int      count = 0;
-	Aside    written;
+	Aside written = ASIDE_WRITTEN;
 
-	for (int i = 0; i < page->count; i++)
-		silent += page->events[i].state == EVENT_TO_DEFER;
-	if (silent == 0)
-		return ASIDE_WRITTEN;
-	event_ids = calloc((size_t) silent, sizeof(int64_t));
-	if (event_ids == NULL)
-		return ASIDE_FAILED;
-	for (int i = 0; i < page->count; i++)
+	for (int i = 0; i < page->count && written == ASIDE_WRITTEN; i++)
 	{
 		if (page->events[i].state == EVENT_TO_DEFER)
-			event_ids[count++] = page_event_id(page, i);
+			written = defer_like(relay, page, i);
 	}
-	written = relay_defer(relay, event_ids, count, SILENT_WORDS, false);
-	free(event_ids);
-	if (written != ASIDE_WRITTEN)
-		return written;
-	for (int i = 0; i < page->count; i++)
-	{
-		if (page->events[i].state == EVENT_TO_DEFER)
-			page->events[i].state = EVENT_ASIDE;
-	}
-	page->to_write -= count;
-	return ASIDE_WRITTEN;
+	return written;
 }
 
 bool

@@ -1,6 +1,6 @@
 /*
  * relay_silent.c
- *		The relay: queues that hang.
+ *		The relay: queues that hang, and keys over which the broker closes the channel.
  *
  * A quorum queue without its majority confirms nothing, and RabbitMQ lets what is published to it
  * over a channel that has not met it before wait for over a minute: and with it all that comes
@@ -16,6 +16,10 @@
  * may take all of the broker's time, for nobody waits for it; once one is answered soon the key is
  * like the others, and what was deferred, that event, too, is sent like theirs.
  *
+ * A key over which the broker closes the channel, and only over that (relay_closed.c), is treated
+ * alike: our channel is closed over none of its events again, and one is tried now and then. What
+ * the broker takes of it there has been sent.
+ *
  * A broker that does not even let us connect is waited for, as one that hangs.
  */
 #include <stdlib.h>
@@ -28,6 +32,8 @@
 
 #define TRIED_EVERY_MS   4000
 #define DEFERRED_NEXT_MS 250
+#define SILENT_WORDS     "RabbitMQ does not answer for it: a queue hangs"
+#define REFUSED_WORDS    "RabbitMQ closes the channel over it"
 
 /* How long a trial may take while others wait for it. */
 static int
@@ -37,7 +43,7 @@ trial_ms(void)
 }
 
 static SilentKey *
-find_silent(Relay *relay, const char *routing_key)
+find_key(Relay *relay, const char *routing_key)
 {
 	for (int i = 0; i < relay->nsilent; i++)
 	{
@@ -45,6 +51,21 @@ find_silent(Relay *relay, const char *routing_key)
 			return &relay->silent[i];
 	}
 	return NULL;
+}
+
+static bool
+is_refused(const SilentKey *silent)
+{
+	return *silent->words != '\0';
+}
+
+/* One that hangs: of what is refused there is an answer. */
+static SilentKey *
+find_silent(Relay *relay, const char *routing_key)
+{
+	SilentKey *silent = find_key(relay, routing_key);
+
+	return silent != NULL && !is_refused(silent) ? silent : NULL;
 }
 
 static void
@@ -241,7 +262,7 @@ new_silent(Relay *relay)
 static void
 note_silence(Relay *relay, const Trial *trial)
 {
-	SilentKey *silent = find_silent(relay, trial->key);
+	SilentKey *silent = find_key(relay, trial->key);
 
 	if (silent != NULL)
 	{
@@ -269,22 +290,31 @@ note_silence(Relay *relay, const Trial *trial)
 static bool
 note_answer(Relay *relay, const Trial *trial)
 {
-	SilentKey *silent = find_silent(relay, trial->key);
+	SilentKey *silent = find_key(relay, trial->key);
+	bool       is_late = monotonic_ms() - trial->began_ms > trial_ms();
+	bool       ok = true;
 
 	if (silent == NULL)
 		return true;
+	if (trial->is_taken && (is_late || is_refused(silent)))
+		ok = relay_deferred_sent(relay, &trial->event_id, 1) != ASIDE_FAILED;
+	if (is_refused(silent) && !trial->is_answered)
+	{
+		silent->try_ms = monotonic_ms() + TRIED_EVERY_MS;
+		return ok;
+	}
 	/* over our own connection all would wait so long */
-	if (monotonic_ms() - trial->began_ms > trial_ms())
+	if (is_late)
 	{
 		silent->try_ms = monotonic_ms();
 		silent->losses = 0;
-		return !trial->is_taken || relay_deferred_sent(relay, &trial->event_id, 1) != ASIDE_FAILED;
+		return ok;
 	}
 	log_info("RabbitMQ answers for key %s again", trial->key);
 	forget_silent(relay, silent);
 	for (int i = 0; i < relay->nsilent; i++)
 		relay->silent[i].try_ms = 0; /* perhaps it was the same queue, or node */
-	return true;
+	return ok;
 }
 
 /* The connection was lost, or the broker is blocked: that may be of anything, unless it is lost
@@ -292,7 +322,7 @@ note_answer(Relay *relay, const Trial *trial)
 static void
 note_nothing(Relay *relay, const Trial *trial, bool is_lost)
 {
-	SilentKey *silent = find_silent(relay, trial->key);
+	SilentKey *silent = find_key(relay, trial->key);
 
 	relay->trials_due_ms = monotonic_ms() + trial_ms();
 	set_tried(relay, trial->key, false);
@@ -329,6 +359,58 @@ relay_attend_trials(Relay *relay)
 
 /* ---------- silent keys ---------- */
 
+bool
+relay_note_refused(Relay *relay, const char *routing_key, const char *words)
+{
+	SilentKey *silent = find_key(relay, routing_key);
+	bool       is_news = silent == NULL;
+
+	if (is_news)
+	{
+		silent = new_silent(relay);
+		*silent = (SilentKey){.try_ms = 0};
+		snprintf(silent->key, sizeof(silent->key), "%s", routing_key);
+	}
+	silent->try_ms = monotonic_ms() + TRIED_EVERY_MS;
+	snprintf(silent->words, sizeof(silent->words), "%s", *words != '\0' ? words : REFUSED_WORDS);
+	return is_news;
+}
+
+void
+relay_note_others_taken(Relay *relay, const Page *page)
+{
+	bool is_one_taken = false;
+
+	for (int i = 0; i < page->count && relay->nsilent > 0; i++)
+	{
+		SilentKey *silent = find_key(relay, event_column(page, i, COLUMN_ROUTING_KEY));
+
+		if (page->events[i].state != EVENT_DONE)
+			continue;
+		if (silent != NULL && is_refused(silent))
+			forget_silent(relay, silent);
+		is_one_taken = true;
+	}
+	for (int i = 0; i < relay->nsilent; i++)
+		relay->silent[i].others_are_taken |= is_one_taken;
+}
+
+const char *
+relay_silent_words(Relay *relay, const char *routing_key)
+{
+	const SilentKey *silent = find_key(relay, routing_key);
+
+	return silent != NULL && is_refused(silent) ? silent->words : SILENT_WORDS;
+}
+
+/* Is what is of that key to be deferred unsent? Of the window only once it is known that not all
+ * are refused. */
+static bool
+is_to_wait(const SilentKey *silent, const Page *page)
+{
+	return silent != NULL && (!is_refused(silent) || silent->others_are_taken || page->is_deferred);
+}
+
 static bool
 is_on_trial(const Relay *relay, const char *routing_key)
 {
@@ -359,9 +441,9 @@ relay_defer_silent(Relay *relay, Page *page)
 		return true;
 	for (int i = 0; i < page->count; i++)
 	{
-		SilentKey *silent = find_silent(relay, event_column(page, i, COLUMN_ROUTING_KEY));
+		SilentKey *silent = find_key(relay, event_column(page, i, COLUMN_ROUTING_KEY));
 
-		if (page->events[i].state != EVENT_TO_SEND || silent == NULL)
+		if (page->events[i].state != EVENT_TO_SEND || !is_to_wait(silent, page))
 			continue;
 		page->events[i].state = EVENT_TO_DEFER;
 		page->skipped++;

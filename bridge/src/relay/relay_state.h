@@ -87,12 +87,14 @@ typedef struct FullKey
 	long long until_ms;
 } FullKey;
 
-/* A routing key of which a queue hangs. */
+/* A routing key of which a queue hangs, or over which the broker closes the channel. */
 typedef struct SilentKey
 {
 	char      key[KEY_BYTES_MAX];
-	long long try_ms; /* then one of its events may be tried */
-	int       losses; /* connections lost over that */
+	long long try_ms;           /* then one of its events may be tried */
+	int       losses;           /* connections lost over that */
+	char      words[256];       /* the broker's, if it closes the channel; else empty */
+	bool      others_are_taken; /* since it did: it is the key that is at fault */
 } SilentKey;
 
 /* An event on its way over a connection of its own. */
@@ -120,7 +122,8 @@ typedef struct Suspect
 {
 	int64_t event_id; /* 0: none */
 	bool    is_deferred;
-	int     losses; /* connections lost in a row while it alone was under way */
+	bool    is_known; /* another of its key has fared like that */
+	int     losses;   /* connections lost in a row while it alone was under way */
 	Verdict verdict;
 	int     code;
 	char    text[256];
@@ -164,7 +167,7 @@ typedef struct Relay
 	int careful_left;  /* so many events are sent one by one, each waited for */
 	int cautious_left; /* so many are sent a few at a time: then a socket does not fill up before
 						  we know why there is no answer */
-	int unproven;      /* events of the window deferred in a row over a closed channel, and none
+	int unproven;      /* keys of the window over which the channel was closed in a row, and nothing
 						  taken since */
 	Suspect      suspect;
 	Suspect      unwritten[UNWRITTEN_MAX]; /* found guilty, and somebody's lock is in the way */
@@ -381,6 +384,16 @@ extern bool relay_waits_for_silent(Relay *relay);
 extern bool relay_attend_trials(Relay *relay) __attribute__((warn_unused_result));
 extern bool relay_has_trials(const Relay *relay);
 extern void relay_end_trials(Relay *relay);
+
+/* relay_note_refused: the broker has closed the channel over an event of that key, with those
+ * words, and may not over others. False if that is known. */
+extern bool relay_note_refused(Relay *relay, const char *routing_key, const char *words);
+
+/* relay_note_others_taken: of the page the broker has taken what is done. */
+extern void relay_note_others_taken(Relay *relay, const Page *page);
+
+/* relay_silent_words says why an event of that key is deferred. */
+extern const char *relay_silent_words(Relay *relay, const char *routing_key);
 
 /* relay_defer_silent defers what is of silent keys, before the page is published; of each whose
  * time has come it tries one. False if the database is lost. */

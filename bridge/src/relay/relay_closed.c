@@ -10,9 +10,9 @@
  * One by one, the event that was under way when the channel closed is the one. If
  * the broker's words are of the message itself it is parked. If they may be of us
  * (no such exchange, not allowed), or there are none, it is deferred, and the next
- * one of another key shows whose fault it is: if some keys in a row fare like that, we
- * go on slowly, one event every few seconds, instead of putting everything aside at
- * once. If it is taken the key is at fault, and what else is of it is deferred unsent,
+ * one of another key shows whose fault it is: if some keys in a row fare like that, or
+ * many events, we go on slowly, one every few seconds, instead of putting everything
+ * aside at once. If it is taken the key is at fault, and what else is of it is deferred unsent,
  * as that of a key whose queue hangs: relay_silent.c.
  */
 #include <inttypes.h>
@@ -25,6 +25,7 @@
 #include "relay/relay_state.h"
 
 #define UNPROVEN_MAX 5
+#define REPEATS_MAX  100
 
 /* Is the message itself at fault, whoever sends it? */
 static bool
@@ -149,14 +150,17 @@ relay_execute_verdict(Relay *relay)
 	if (written == ASIDE_LOCKED)
 		relay->unwritten[relay->nunwritten++] = *suspect;
 	tell_verdict(suspect);
-	relay->unproven +=
-		suspect->verdict == VERDICT_DEFER && !suspect->is_deferred && !suspect->is_known;
+	if (suspect->verdict == VERDICT_DEFER && !suspect->is_deferred)
+	{
+		relay->unproven += !suspect->is_known;
+		relay->repeats += suspect->is_known;
+	}
 	if (!suspect->is_deferred)
 		relay->set_aside[relay->nset_aside++ % SET_ASIDE_MAX] = suspect->event_id;
 	suspect->verdict = VERDICT_NONE;
 	suspect->event_id = 0;
 	suspect->losses = 0;
-	if (relay->unproven <= UNPROVEN_MAX)
+	if (relay->unproven <= UNPROVEN_MAX && relay->repeats <= REPEATS_MAX)
 		backoff_reset(&relay->backoff);
 	relay->careful_left = relay->careful_left > 1 ? relay->careful_left - 1 : 0;
 	return true;
@@ -210,7 +214,7 @@ void
 relay_forget_verdicts(Relay *relay)
 {
 	relay->nset_aside = relay->nunwritten = relay->nsilent = relay->losses = relay->unproven = 0;
-	relay->careful_left = relay->cautious_left = 0;
+	relay->careful_left = relay->cautious_left = relay->repeats = 0;
 	memset(&relay->suspect, 0, sizeof(relay->suspect));
 }
 
@@ -228,7 +232,7 @@ relay_is_set_aside(const Relay *relay, int64_t event_id)
 void
 relay_note_taken(Relay *relay, int count)
 {
-	relay->losses = relay->unproven = 0;
+	relay->losses = relay->unproven = relay->repeats = 0;
 	relay->careful_left = relay->careful_left > count ? relay->careful_left - count : 0;
 	relay->cautious_left = relay->cautious_left > count ? relay->cautious_left - count : 0;
 }

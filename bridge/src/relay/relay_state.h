@@ -169,6 +169,7 @@ typedef struct Relay
 						  we know why there is no answer */
 	int unproven;      /* keys of the window over which the channel was closed in a row, and nothing
 						  taken since */
+	int          repeats; /* more events of such keys, in the same row */
 	Suspect      suspect;
 	Suspect      unwritten[UNWRITTEN_MAX]; /* found guilty, and somebody's lock is in the way */
 	int          nunwritten;

@@ -474,8 +474,8 @@ what_is_refused_is_sent_until_others_are_taken(void **state)
 	Relay *relay = fake_relay();
 
 	(void) state;
-	assert_true(relay_note_refused(relay, "a", "not allowed"));
-	assert_false(relay_note_refused(relay, "a", "not allowed"));
+	assert_true(relay_note_refused_key(relay, "a", "not allowed"));
+	assert_false(relay_note_refused_key(relay, "a", "not allowed"));
 	assert_true(relay_add_page(relay, fake_keys(1, 2, KEYS("a", "b")), false));
 	assert_int_equal(fake.nsent, 2);
 	assert_false(relay_waits_for_silent(relay)); /* there is an answer, if it is none that helps */
@@ -504,7 +504,7 @@ what_was_deferred_of_a_refused_key_is_tried_by_itself(void **state)
 	(void) state;
 	find_the_first_silent(relay);
 	trial = &fake.trials[fake.ntrials];
-	assert_true(relay_note_refused(relay, "a", "not allowed"));
+	assert_true(relay_note_refused_key(relay, "a", "not allowed"));
 	fake.nqueries = 0;
 	assert_true(send_deferred(relay, 1, 4, KEYS("a", "s", "a", "b")));
 	assert_int_equal(relay->pages[relay->first_page].skipped, 3);
@@ -537,7 +537,7 @@ a_refused_key_that_is_taken_is_like_all_others(void **state)
 	Relay *relay = fake_relay();
 
 	(void) state;
-	relay_note_refused(relay, "a", "");
+	relay_note_refused_key(relay, "a", "");
 	assert_string_equal(relay_silent_words(relay, "a"), "RabbitMQ closes the channel over it");
 	assert_true(relay_add_page(relay, fake_keys(1, 1, KEYS("a")), false));
 	fake_confirm(relay, 1, true);

@@ -36,7 +36,7 @@ leave_replaced(Db *db)
 	db_leave(db);
 }
 
-/* True if there is a connection to send something on. */
+/* True if there is a connection to send something on, at once: its time begins. */
 static bool
 can_send(Db *db)
 {

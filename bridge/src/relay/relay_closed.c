@@ -12,8 +12,8 @@
  * (no such exchange, not allowed), or there are none, it is deferred, and the next
  * one of another key shows whose fault it is: if some keys in a row fare like that, or
  * many events, we go on slowly, one every few seconds, instead of putting everything
- * aside at once. If it is taken the key is at fault, and what else is of it is deferred unsent,
- * as that of a key whose queue hangs: relay_silent.c.
+ * aside at once. If it is taken the key is at fault, and what else is of it is
+ * deferred unsent, as that of a key whose queue hangs: relay_silent.c.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -77,7 +77,7 @@ judge_suspect(Relay *relay, const Page *page, int event, const BrokerRefusal *re
 	snprintf(suspect->text, sizeof(suspect->text), "%s",
 			 refusal->code != 0 ? refusal->text : "the connection was lost each time it was sent");
 	if (suspect->verdict == VERDICT_DEFER && refusal->is_of_publish)
-		suspect->is_known = !relay_note_refused(
+		suspect->is_known = !relay_note_refused_key(
 			relay, event_column(page, event, COLUMN_ROUTING_KEY), suspect->text);
 }
 

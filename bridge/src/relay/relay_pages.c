@@ -381,7 +381,7 @@ retire_page(Relay *relay, Page *page, int *published)
 		return written;
 	if (page->count > page->skipped)
 		relay_note_taken(relay, page->count - page->skipped);
-	relay_note_others_taken(relay, page);
+	relay_note_taken_keys(relay, page);
 	observe(page);
 	if (!page->is_deferred)
 	{

@@ -245,7 +245,7 @@ is_waiting(Relay *relay, int64_t event_id)
 
 /* In place of the one whose turn is over longest, if there are too many. */
 static SilentKey *
-new_silent(Relay *relay)
+room_for_silent(Relay *relay)
 {
 	SilentKey *oldest = &relay->silent[0];
 
@@ -257,6 +257,17 @@ new_silent(Relay *relay)
 			oldest = &relay->silent[i];
 	}
 	return oldest;
+}
+
+/* One that has just been tried. */
+static SilentKey *
+add_silent(Relay *relay, const char *routing_key)
+{
+	SilentKey *silent = room_for_silent(relay);
+
+	*silent = (SilentKey){.try_ms = monotonic_ms() + TRIED_EVERY_MS};
+	snprintf(silent->key, sizeof(silent->key), "%s", routing_key);
+	return silent;
 }
 
 static void
@@ -277,9 +288,7 @@ note_silence(Relay *relay, const Trial *trial)
 		set_tried(relay, trial->key, false);
 		return;
 	}
-	silent = new_silent(relay);
-	*silent = (SilentKey){.try_ms = monotonic_ms() + TRIED_EVERY_MS};
-	memcpy(silent->key, trial->key, sizeof(silent->key));
+	add_silent(relay, trial->key);
 	backoff_reset(&relay->backoff);
 	log_warning("RabbitMQ does not answer for key %s: a queue hangs; its events are sent again "
 				"later, the others over a new connection",
@@ -360,33 +369,30 @@ relay_attend_trials(Relay *relay)
 /* ---------- silent keys ---------- */
 
 bool
-relay_note_refused(Relay *relay, const char *routing_key, const char *words)
+relay_note_refused_key(Relay *relay, const char *routing_key, const char *words)
 {
 	SilentKey *silent = find_key(relay, routing_key);
 	bool       is_news = silent == NULL;
 
 	if (is_news)
-	{
-		silent = new_silent(relay);
-		*silent = (SilentKey){.try_ms = 0};
-		snprintf(silent->key, sizeof(silent->key), "%s", routing_key);
-	}
+		silent = add_silent(relay, routing_key);
 	silent->try_ms = monotonic_ms() + TRIED_EVERY_MS;
 	snprintf(silent->words, sizeof(silent->words), "%s", *words != '\0' ? words : REFUSED_WORDS);
 	return is_news;
 }
 
 void
-relay_note_others_taken(Relay *relay, const Page *page)
+relay_note_taken_keys(Relay *relay, const Page *page)
 {
 	bool is_one_taken = false;
 
 	for (int i = 0; i < page->count && relay->nsilent > 0; i++)
 	{
-		SilentKey *silent = find_key(relay, event_column(page, i, COLUMN_ROUTING_KEY));
+		SilentKey *silent;
 
 		if (page->events[i].state != EVENT_DONE)
 			continue;
+		silent = find_key(relay, event_column(page, i, COLUMN_ROUTING_KEY));
 		if (silent != NULL && is_refused(silent))
 			forget_silent(relay, silent);
 		is_one_taken = true;

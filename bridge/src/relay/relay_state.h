@@ -386,12 +386,13 @@ extern bool relay_attend_trials(Relay *relay) __attribute__((warn_unused_result)
 extern bool relay_has_trials(const Relay *relay);
 extern void relay_end_trials(Relay *relay);
 
-/* relay_note_refused: the broker has closed the channel over an event of that key, with those
+/* relay_note_refused_key: the broker has closed the channel over an event of that key, with those
  * words, and may not over others. False if that is known. */
-extern bool relay_note_refused(Relay *relay, const char *routing_key, const char *words);
+extern bool relay_note_refused_key(Relay *relay, const char *routing_key, const char *words);
 
-/* relay_note_others_taken: of the page the broker has taken what is done. */
-extern void relay_note_others_taken(Relay *relay, const Page *page);
+/* relay_note_taken_keys: what is done of the page the broker has taken, so it does not refuse all,
+ * nor any of those keys. */
+extern void relay_note_taken_keys(Relay *relay, const Page *page);
 
 /* relay_silent_words says why an event of that key is deferred. */
 extern const char *relay_silent_words(Relay *relay, const char *routing_key);

@@ -511,36 +511,60 @@ some_verdicts_in_a_row_slow_it_down(void **state)
 	relay->careful_left = 3;
 	assert_int_equal(fake_take_answers(relay), 2);
 	assert_int_equal(relay->unproven, 0);
-	assert_int_equal(relay->careful_left, 2);
+	assert_int_equal(relay->careful_left, 1);
 }
 
 static void
-only_one_event_of_each_key_says_that_all_may_be_refused(void **state)
+what_is_refused_is_not_sent_again_unless_it_was_the_exchange_s_fault(void **state)
 {
-	Relay *relay = fake_relay();
+	static const struct
+	{
+		int  code;
+		bool is_of_publish;
+		bool is_noted;
+	} cases[] = {
+		{403, true, true},
+		{405, true, true},
+		{404, true, false}, /* the exchange is declared anew as we connect */
+		{0, false, false},  /* a connection that is lost each time says nothing of its key */
+	};
 
 	(void) state;
-	for (int i = 0; i < 104; i++)
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
-		relay_free_pages(relay);
-		assert_true(relay_add_page(relay, fake_keys(40 + i, 1, TWO), false));
-		lose(relay, 1, 403, true);
+		Relay *relay = fake_relay();
+
+		for (int n = 0; n < LOSSES_MAX; n++)
+			lose(relay, 1, cases[i].code, cases[i].is_of_publish);
+		assert_int_equal(relay->suspect.verdict, VERDICT_DEFER);
 		assert_true(relay_execute_verdict(relay));
-		assert_string_equal(fake.params[1], "words of 403");
 		assert_int_equal(relay->unproven, 1);
-		assert_int_equal(fake.nbackoffs, i < 101 ? i + 1 : 101); /* unless they are many */
+		assert_int_equal(relay->nsilent, cases[i].is_noted);
+		relay_free_pages(relay);
+		fake.nsent = 0;
+		assert_true(relay_add_page(relay, fake_keys(41, 1, TWO), false));
+		assert_int_equal(fake.nsent, !cases[i].is_noted);
 	}
-	assert_int_equal(fake.nsent, 104);
-	/* a connection that is lost each time says nothing of its key */
-	relay_free_pages(relay);
-	assert_true(relay_add_page(relay, fake_keys(500, 1, &TWO[1]), false));
-	for (int i = 0; i < LOSSES_MAX; i++)
-		lose(relay, 1, 0, false);
-	assert_true(relay_execute_verdict(relay));
-	assert_int_equal(relay->unproven, 2);
-	assert_int_equal(relay->nsilent, 1);
-	relay_note_taken(relay, 1);
-	assert_int_equal(relay->repeats, 0);
+}
+
+static void
+whoever_looks_for_the_culprit_says_so(void **state)
+{
+	(void) state;
+	for (int unproven = 5; unproven <= 6; unproven++)
+	{
+		for (int count = 0; count <= 2; count++)
+		{
+			Relay *relay = fake_relay();
+
+			relay->unproven = unproven;
+			if (count > 0)
+				lose(relay, count, 0, false);
+			else
+				relay_note_loss(relay);
+			assert_int_equal(relay->is_judging, count > 0 && unproven == 5);
+		}
+	}
 }
 
 static void
@@ -698,7 +722,8 @@ main(void)
 		cmocka_unit_test(a_verdict_on_a_deferred_event_that_waits_holds_up_nothing),
 		cmocka_unit_test(a_verdict_on_a_deferred_event_sets_nothing_aside),
 		cmocka_unit_test(some_verdicts_in_a_row_slow_it_down),
-		cmocka_unit_test(only_one_event_of_each_key_says_that_all_may_be_refused),
+		cmocka_unit_test(what_is_refused_is_not_sent_again_unless_it_was_the_exchange_s_fault),
+		cmocka_unit_test(whoever_looks_for_the_culprit_says_so),
 		cmocka_unit_test(deferred_events_are_not_read_again_while_they_are_under_way),
 		cmocka_unit_test(the_last_that_were_set_aside_are_remembered),
 		cmocka_unit_test(as_much_is_under_way_as_is_allowed),

@@ -335,6 +335,7 @@ relay_drain(Relay *relay, int *published)
 	if (does("drain"))
 		return sent == 0 || relay_wake_up(relay);
 	relay->is_renewing = world.is_renewed;
+	relay->is_judging = world.is_judging;
 	return false;
 }
 
@@ -400,7 +401,7 @@ backoff_next(Backoff *backoff)
 {
 	assert_true(backoff->delay_ms_min >= 1 && backoff->delay_ms_min <= 1000);
 	assert_true(backoff->delay_ms_max >= 1000 && backoff->delay_ms_max <= 10000);
-	return 77;
+	return world.pause_ms != 0 ? world.pause_ms : 77;
 }
 
 void

@@ -35,6 +35,8 @@ typedef struct World
 	bool        has_told, is_ready, leads;
 	int         times_not_ready; /* that it has told so */
 	int         resets, reconnects;
+	bool        is_judging; /* what fails, while it is drained, is looked for */
+	int         pause_ms;   /* of the next waits, if not 77 */
 	bool        has_forgotten;
 	int         ended_trials;
 	bool        has_trials;

@@ -173,6 +173,31 @@ whoever_is_lost_while_it_leads_is_found_again(void **state)
 	assert_int_equal(world.times_not_ready, 3); /* before it leads, then, and in the end */
 }
 
+/* Another relay, which looks at the lock every second, would begin to look for it anew. */
+static void
+whoever_looks_for_the_culprit_waits_shortly(void **state)
+{
+	static const struct
+	{
+		int pause_ms;
+		int waits_ms;
+	} cases[] = {{100, 100}, {200, 200}, {201, 200}, {4000, 200}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		char expected[64];
+
+		set_up(state);
+		world.fails = "drain";
+		world.is_judging = true;
+		world.pause_ms = cases[i].pause_ms;
+		run(2);
+		snprintf(expected, sizeof(expected), "drain fails; hang up; wait %d; connect",
+				 cases[i].waits_ms);
+		assert_non_null(strstr(world.done, expected));
+	}
+}
+
 static void
 whoever_connects_anew_by_itself_stays_ready(void **state)
 {
@@ -378,6 +403,7 @@ main(void)
 		TEST(a_lock_that_cannot_be_asked_for_is_not_ours),
 		TEST(one_that_may_not_ask_is_not_ready),
 		TEST(whoever_is_lost_while_it_leads_is_found_again),
+		TEST(whoever_looks_for_the_culprit_waits_shortly),
 		TEST(whoever_connects_anew_by_itself_stays_ready),
 		TEST(it_goes_on_at_once_after_events_were_drained),
 		TEST(it_does_not_wait_for_a_bell_after_deferred_events_were_sent),

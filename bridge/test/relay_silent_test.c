@@ -468,31 +468,120 @@ a_key_that_answers_again_is_like_all_others(void **state)
 
 /* ---------- keys over which the channel is closed ---------- */
 
+/* Adds a page of so many events of the key "a", of which none is sent. */
 static void
-what_is_refused_is_sent_until_others_are_taken(void **state)
+add_refused(Relay *relay, int count, bool is_deferred)
+{
+	const char *keys[300];
+
+	assert_true(count <= 300);
+	for (int i = 0; i < count; i++)
+		keys[i] = "a";
+	fake.nsent = 0;
+	assert_true(relay_add_page(relay, fake_keys(1000, count, keys), is_deferred));
+	assert_int_equal(fake.nsent, 0);
+	assert_ptr_equal(fake.sql, SQL_RELAY_DEFER);
+	relay_free_pages(relay);
+}
+
+static void
+what_is_refused_is_put_aside_unsent(void **state)
 {
 	Relay *relay = fake_relay();
 
 	(void) state;
-	assert_true(relay_note_refused_key(relay, "a", "not allowed"));
-	assert_false(relay_note_refused_key(relay, "a", "not allowed"));
-	assert_true(relay_add_page(relay, fake_keys(1, 2, KEYS("a", "b")), false));
-	assert_int_equal(fake.nsent, 2);
-	assert_false(relay_waits_for_silent(relay)); /* there is an answer, if it is none that helps */
-	fake_confirm(relay, 2, true);
-	relay_free_pages(relay); /* the channel was closed over the other one */
-	assert_true(relay_add_page(relay, fake_keys(2, 1, KEYS("b")), false));
-	fake_confirm(relay, 1, true);
-	assert_int_equal(fake_take_answers(relay), 1);
-
-	fake.nsent = 0;
+	relay_note_refused_key(relay, "a", "not allowed");
 	assert_true(relay_add_page(relay, fake_keys(3, 3, KEYS("a", "b", "a")), false));
 	assert_int_equal(fake.nsent, 1);
 	assert_string_equal(fake.sent[0].message_id, "m4");
 	assert_ptr_equal(fake.sql, SQL_RELAY_DEFER);
 	assert_string_equal(fake.params[0], "{3,5}");
 	assert_string_equal(fake.params[1], "not allowed");
-	assert_int_equal(fake.ntrials, 0); /* it has just been tried */
+	assert_int_equal(fake.ntrials, 0);           /* it has just been tried */
+	assert_false(relay_waits_for_silent(relay)); /* there was an answer */
+}
+
+static void
+it_is_put_aside_slowly_until_others_are_taken(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	relay_note_refused_key(relay, "a", "not allowed");
+	add_refused(relay, 249, false);
+	add_refused(relay, 300, true); /* these were put aside before */
+	assert_false(relay_is_in_doubt(relay));
+	fake.now_ms += 999;
+	add_refused(relay, 1, false);
+	assert_true(relay_is_in_doubt(relay));
+	fake.now_ms += 1;
+	assert_false(relay_is_in_doubt(relay));
+	add_refused(relay, 250, false);
+	fake.now_ms += 999;
+	assert_true(relay_is_in_doubt(relay));
+	fake.now_ms += 1;
+	assert_false(relay_is_in_doubt(relay));
+
+	add_refused(relay, 250, false);
+	assert_true(relay_add_page(relay, fake_keys(1, 1, KEYS("b")), false));
+	assert_true(relay_is_in_doubt(relay));
+	fake_confirm(relay, 1, true);
+	assert_int_equal(fake_take_answers(relay), 1);
+	assert_false(relay_is_in_doubt(relay));
+	add_refused(relay, 300, false); /* it is the key's fault */
+	assert_false(relay_is_in_doubt(relay));
+	relay_note_refused_key(relay, "c", "not allowed"); /* and that one's? */
+	add_refused(relay, 300, false);
+	assert_false(relay_is_in_doubt(relay));
+}
+
+static void
+a_trial_that_is_taken_tells_of_all(void **state)
+{
+	(void) state;
+	for (int is_taken = 0; is_taken < 2; is_taken++)
+	{
+		Relay *relay = fake_relay();
+
+		relay_note_refused_key(relay, "a", "not allowed");
+		relay_note_refused_key(relay, "b", "not allowed");
+		fake.now_ms += 4000;
+		assert_true(send_deferred(relay, 1, 1, KEYS("b")));
+		relay_free_pages(relay);
+		add_refused(relay, 250, false); /* one of them is tried, too */
+		assert_int_equal(fake.ntrials, 2);
+		assert_true(relay_is_in_doubt(relay));
+		fake.trials[0].acks = is_taken;
+		fake.trials[0].refusal = (BrokerRefusal){.code = 403, .is_of_publish = !is_taken};
+		assert_true(goes_on(relay));
+		assert_int_equal(relay_is_in_doubt(relay), !is_taken);
+		assert_int_equal(relay->nsilent, is_taken ? 1 : 2);
+	}
+}
+
+static void
+one_for_which_there_is_no_room_is_tried_before_the_others(void **state)
+{
+	Relay      *relay = fake_relay();
+	const char *keys[TRIALS_MAX + 1];
+	char        names[TRIALS_MAX + 1][8];
+
+	(void) state;
+	for (int i = 0; i <= TRIALS_MAX; i++)
+	{
+		snprintf(names[i], sizeof(names[i]), "k%d", i);
+		keys[i] = names[i];
+		relay_note_refused_key(relay, keys[i], "not allowed");
+	}
+	fake.now_ms += 4000;
+	assert_true(send_deferred(relay, 1, TRIALS_MAX + 1, keys));
+	assert_int_equal(fake.ntrials, TRIALS_MAX);
+	for (int i = 0; i < TRIALS_MAX; i++)
+		fake.trials[i].refusal = (BrokerRefusal){.code = 403, .is_of_publish = true};
+	assert_true(goes_on(relay));
+	assert_true(send_deferred(relay, 1, TRIALS_MAX + 1, keys));
+	assert_int_equal(fake.ntrials, TRIALS_MAX + 1);
+	assert_string_equal(fake.trials[TRIALS_MAX].message_id, "m9");
 }
 
 static void
@@ -504,7 +593,7 @@ what_was_deferred_of_a_refused_key_is_tried_by_itself(void **state)
 	(void) state;
 	find_the_first_silent(relay);
 	trial = &fake.trials[fake.ntrials];
-	assert_true(relay_note_refused_key(relay, "a", "not allowed"));
+	relay_note_refused_key(relay, "a", "not allowed");
 	fake.nqueries = 0;
 	assert_true(send_deferred(relay, 1, 4, KEYS("a", "s", "a", "b")));
 	assert_int_equal(relay->pages[relay->first_page].skipped, 3);
@@ -537,9 +626,9 @@ a_refused_key_that_is_taken_is_like_all_others(void **state)
 	Relay *relay = fake_relay();
 
 	(void) state;
+	assert_true(relay_add_page(relay, fake_keys(1, 1, KEYS("a")), false));
 	relay_note_refused_key(relay, "a", "");
 	assert_string_equal(relay_silent_words(relay, "a"), "RabbitMQ closes the channel over it");
-	assert_true(relay_add_page(relay, fake_keys(1, 1, KEYS("a")), false));
 	fake_confirm(relay, 1, true);
 	assert_int_equal(fake_take_answers(relay), 1);
 	assert_int_equal(relay->nsilent, 0);
@@ -644,13 +733,18 @@ what_is_of_a_silent_key_counts_for_nothing_taken(void **state)
 
 	(void) state;
 	find_the_first_silent(relay);
-	relay->careful_left = 2;
+	relay->unproven = relay->losses = 1;
+	relay->careful_left = 3; /* so many were under way when the channel was closed, these first */
 	relay->nset_aside = 1;
 	relay->set_aside[0] = 1; /* parked before: it stays so */
 	assert_true(relay_add_page(relay, fake_keys(1, 2, KEYS("a", "a")), false));
 	assert_string_equal(fake.params[0], "{2}");
 	assert_int_equal(fake_take_answers(relay), 2);
-	assert_int_equal(relay->careful_left, 2);
+	assert_int_equal(relay->unproven + relay->losses, 2);
+	assert_int_equal(relay->careful_left, 1);
+	assert_true(send_deferred(relay, 1, 1, KEYS("a"))); /* others */
+	assert_int_equal(fake_take_answers(relay), 0);
+	assert_int_equal(relay->careful_left, 1);
 }
 
 static void
@@ -776,7 +870,10 @@ main(void)
 		cmocka_unit_test(so_many_keys_can_be_silent),
 		cmocka_unit_test(a_silent_key_is_tried_now_and_then),
 		cmocka_unit_test(a_key_that_answers_again_is_like_all_others),
-		cmocka_unit_test(what_is_refused_is_sent_until_others_are_taken),
+		cmocka_unit_test(what_is_refused_is_put_aside_unsent),
+		cmocka_unit_test(it_is_put_aside_slowly_until_others_are_taken),
+		cmocka_unit_test(a_trial_that_is_taken_tells_of_all),
+		cmocka_unit_test(one_for_which_there_is_no_room_is_tried_before_the_others),
 		cmocka_unit_test(what_was_deferred_of_a_refused_key_is_tried_by_itself),
 		cmocka_unit_test(a_refused_key_that_is_taken_is_like_all_others),
 		cmocka_unit_test(one_that_answers_late_stays_by_itself),

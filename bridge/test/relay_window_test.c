@@ -372,6 +372,30 @@ one_by_one_the_window_goes_first(void **state)
 }
 
 static void
+nothing_of_the_window_is_read_while_it_may_be_us_whom_the_broker_refuses(void **state)
+{
+	(void) state;
+	for (int doubts = 0; doubts < 2; doubts++)
+	{
+		Relay    *relay = leading("10:10:", "0");
+		long long began_ms = fake.now_ms;
+
+		relay->ndoubted = doubts * 1000;
+		relay->doubted_until_ms = began_ms + 250;
+		answer_horizon("1", "20", "20:20:");
+		answer_events(1, 1);
+		fake_answer(TEXT("t"));
+		answer_horizon("1", "20", "20:20:");
+		fake.processed = 0;
+		assert_int_equal(drain(relay), 1);
+		assert_ptr_equal(fake.asked[1], SQL_RELAY_EVENTS);
+		/* the broker and the database hear of us meanwhile */
+		assert_int_equal(fake.processed, doubts ? 4 : 1);
+		assert_true(doubts ? fake.now_ms >= began_ms + 250 : fake.now_ms < began_ms + 250);
+	}
+}
+
+static void
 checkpoints_within_a_window_tell_of_it(void **state)
 {
 	Relay *relay = leading("10:10:", "0");
@@ -524,6 +548,7 @@ main(void)
 		cmocka_unit_test(one_statement_looks_at_so_many_events_only),
 		cmocka_unit_test(a_window_that_was_begun_is_read_in_as_small_steps),
 		cmocka_unit_test(one_by_one_the_window_goes_first),
+		cmocka_unit_test(nothing_of_the_window_is_read_while_it_may_be_us_whom_the_broker_refuses),
 		cmocka_unit_test(checkpoints_within_a_window_tell_of_it),
 		cmocka_unit_test(few_events_let_others_gather),
 		cmocka_unit_test(a_stop_ends_what_is_under_way),

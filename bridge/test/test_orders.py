@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import psycopg
 import pytest
 import requests
 from conftest import PATIENCE_S, TOP, die_with_the_test, wait_until
@@ -231,6 +232,35 @@ def test_bad_bodies_get_an_error_that_names_the_field_and_change_nothing(world):
     assert requests.get(f"{bridge.url}/products?limit=0", timeout=PATIENCE_S).json()["field"] == "limit"
     assert world.statuses() == {} and world.value("SELECT reserved FROM order_aggregator.stock") == 0
     assert requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 200
+
+
+BAD_ACTIONS = [
+    ("cancel", {"reason": "x" * 2000}, 400, "reason"), ("cancel", {"reason": 7}, 400, "reason"), ("cancel", {"colour": 1}, 400, "colour"),
+    ("cancel", {"reason": "again", "idempotencyKey": "k"}, 422, "idempotencyKey"),
+    ("return", {"idempotencyKey": "k"}, 422, "idempotencyKey"), ("return", {"idempotencyKey": "k" * 300}, 400, "idempotencyKey"), ("cancel", {"idempotencyKey": "k\n"}, 400, "idempotencyKey"),
+    ("return", {"lines": []}, 400, "lines"), ("return", {"lines": {}}, 400, "lines"), ("return", {"restock": 1}, 400, "restock"),
+    ("return", {"lines": ["x"]}, 400, "lines[0]"), ("return", {"lines": [{"quantity": 1}]}, 400, "lines[0].productId"),
+    ("return", {"lines": [{"productId": "x", "quantity": 1}, {"productId": "x", "quantity": 0}]}, 400, "lines[1].quantity"),
+    ("return", {"lines": [{"productId": "x", "quantity": 1.5}]}, 400, "lines[0].quantity"), ("return", {"lines": [{"productId": 7, "quantity": 1}]}, 400, "lines[0].productId"),
+    ("return", {"lines": [{"productId": "x", "quantity": 1, "size": 2}]}, 400, "lines[0].size"),
+]
+
+
+def test_bad_cancels_and_returns_get_an_error_that_names_the_field_and_change_nothing(world):
+    world.stock(a={"x": 100})
+    bridge = world.ready_bridge("--roles=http")
+    assert world.place(2) == 2
+    world.db.execute("SELECT order_aggregator.confirm_order(1)")
+    assert requests.post(f"{bridge.url}/order/2/cancel", json={"reason": "once", "idempotencyKey": "k"}, timeout=PATIENCE_S).status_code == 200
+    for action, body, status, field in BAD_ACTIONS:
+        answer = requests.post(f"{bridge.url}/order/{1 if action == 'return' else 2}/{action}", json=body, timeout=PATIENCE_S)
+        assert (answer.status_code, answer.json().get("field")) == (status, field), (action, body, answer.text)
+    # and in SQL it is the error's column
+    with pytest.raises(psycopg.errors.InvalidParameterValue) as error:
+        world.db.execute("""SELECT order_aggregator.return_order(1, '[{"productId": "x", "quantity": 0}]')""")
+    assert error.value.diag.column_name == "lines[0].quantity"
+    assert world.statuses() == {"confirmed": 1, "cancelled": 1} and world.value("SELECT count(*) FROM order_aggregator.order_return") == 0
+    world.consistent()
 
 
 def test_products_come_in_pages(world):

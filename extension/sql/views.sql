@@ -93,8 +93,8 @@ SELECT event_id, message_id, routing_key, created_at, reply_text, parked_at, tri
 FROM parked_event
 WHERE retry_at IS NOT NULL;
 COMMENT ON VIEW deferred_event IS
-'Events that the broker did not take because a queue was full or hung; the relay sends them '
-'again at retry_at.';
+'Events that the broker did not take because a queue was full or hung, or that it forbids; the '
+'relay sends them again at retry_at.';
 
 CREATE OR REPLACE VIEW vendor_sync AS
 SELECT vendor_id, name, priority, is_active,

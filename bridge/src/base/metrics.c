@@ -19,7 +19,9 @@ typedef struct Description
 } Description;
 
 static const Description descriptions[METRIC_COUNT] = {
-	[METRIC_HTTP_REQUESTS] = {"http_requests_total", "counter", "HTTP requests received.", NULL},
+	[METRIC_HTTP_REQUESTS] = {"http_requests_total", "counter",
+							  "HTTP requests, but those that are malformed or beyond a limit.",
+							  NULL},
 	[METRIC_HTTP_REFUSED] = {"http_refused_total", "counter",
 							 "HTTP requests answered with 503, but /readyz.", "rising for minutes"},
 	[METRIC_HTTP_SERVER_ERRORS] = {"http_server_errors_total", "counter",
@@ -34,9 +36,10 @@ static const Description descriptions[METRIC_COUNT] = {
 								 "GET requests that a standby could have answered, had the one of "
 								 "READ_DATABASE_URL been there and up to date.",
 								 "rising faster than reads_on_standby_total"},
-	[METRIC_ORDERS_PLACED] = {"orders_placed_total", "counter", "Orders placed over HTTP.", NULL},
+	[METRIC_ORDERS_PLACED] = {"orders_placed_total", "counter",
+							  "Orders placed over HTTP, or told again under their key.", NULL},
 	[METRIC_ORDERS_REFUSED] = {"orders_refused_total", "counter",
-							   "Order requests over HTTP that were not served.", NULL},
+							   "Order requests over HTTP that the database refused.", NULL},
 	[METRIC_EVENTS_PUBLISHED] = {"events_published_total", "counter",
 								 "Events confirmed by the broker.", NULL},
 	[METRIC_EVENTS_RETURNED] = {"events_returned_total", "counter",
@@ -58,10 +61,10 @@ static const Description descriptions[METRIC_COUNT] = {
 							  "Events that no queue took, not redriven yet.", "above 0"},
 	[METRIC_EVENTS_REFUSED] = {"events_refused_total", "counter",
 							   "Events that the broker refused by closing, parked.", "rising"},
-	[METRIC_EVENTS_DEFERRED] = {"events_deferred_total", "counter",
-								"Events kept aside because a queue was full or hung.", NULL},
-	[METRIC_DEFERRED_EVENTS] = {"deferred_events", "gauge",
-								"Events kept aside because a queue was full or hung, not sent yet.",
+	[METRIC_EVENTS_DEFERRED] =
+		{"events_deferred_total", "counter",
+		 "Events kept aside because a queue was full or hung, or the broker forbids them.", NULL},
+	[METRIC_DEFERRED_EVENTS] = {"deferred_events", "gauge", "Events kept aside, not sent yet.",
 								"above 0 for minutes"},
 	[METRIC_EVENTS_MISPLACED] =
 		{"outbox_events_misplaced", "gauge",
@@ -105,7 +108,10 @@ static const Description descriptions[METRIC_COUNT] = {
 								"above 0 for minutes"},
 	[METRIC_FEED_BYTES] = {"feed_bytes", "gauge",
 						   "Text and items of feeds that are pulled or wait to be applied.", NULL},
-	[METRIC_SYNCS] = {"vendor_syncs_total", "counter", "Vendors' feeds applied.", NULL},
+	[METRIC_SYNCS] =
+		{"vendor_syncs_total", "counter",
+		 "Pulls of vendors' feeds that went well: applied, unchanged or older than what is known.",
+		 NULL},
 	[METRIC_SYNC_FAILURES] = {"vendor_sync_failures_total", "counter",
 							  "Vendors' feeds that could not be had or applied.",
 							  "rising for minutes"},

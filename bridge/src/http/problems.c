@@ -5,25 +5,35 @@
 #include "http/problems.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "http/queries.h"
 #include "http/reply_room.h"
 #include "link/db.h"
 #include "link/sqlstate.h"
 
+/* The field at fault as the HTTP API names it; NULL if none is. */
+static const char *
+field_of(const PGresult *result)
+{
+	const char *field = db_field(result);
+
+	return field != NULL && strcmp(field, "idempotency_key") == 0 ? "idempotencyKey" : field;
+}
+
 void
 problem_reply(Job *job, const PGresult *result)
 {
 	const Sqlstate *sqlstate = sqlstate_find(db_sqlstate(result));
+	bool            is_ours = sqlstate->http_status < 500; /* else it is a column of a table */
 
 	/* what is refused when it is repeated may have been done all the same */
 	if (sqlstate->http_status == 503 || (sqlstate->http_status == 500 && job->is_outcome_unknown))
 		problem_unavailable(job, "the database cannot do it now");
 	else
 		http_problem(job->exchange, sqlstate->http_status, sqlstate->title,
-					 sqlstate->http_status == 500 ? "the database refused the request"
-												  : db_message(result),
-					 NULL, NULL);
+					 is_ours ? db_message(result) : "the database refused the request",
+					 is_ours ? field_of(result) : NULL, NULL);
 }
 
 void

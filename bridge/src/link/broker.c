@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/stop.h"
+#include "base/text.h"
 #include "link/broker_state.h"
 
 /* 3.10 takes no larger one for endless: -1 would drop a message at its first redelivery there. */
@@ -48,8 +49,12 @@ broker_find_value(const amqp_table_t *table, const char *name)
 static void
 note_refusal(Broker *broker, int code, amqp_bytes_t text, int class_id, int method_id)
 {
+	char words[SHORT_STRING_MAX + 1];
+
+	/* RabbitMQ quotes what we have sent, and cuts it anywhere: inside a character, too */
+	broker_copy_bytes(words, sizeof(words), text);
+	text_escape(words, broker->refusal.text, sizeof(broker->refusal.text));
 	broker->refusal.code = code;
-	broker_copy_bytes(broker->refusal.text, sizeof(broker->refusal.text), text);
 	broker->refusal.is_of_publish = class_id == CLASS_BASIC && method_id == METHOD_PUBLISH;
 }
 

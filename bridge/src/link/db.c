@@ -94,6 +94,12 @@ db_message(const PGresult *result)
 	return message != NULL ? message : "the database refused the request";
 }
 
+const char *
+db_field(const PGresult *result)
+{
+	return result != NULL ? PQresultErrorField(result, PG_DIAG_COLUMN_NAME) : NULL;
+}
+
 static SqlstateKind
 kind_of(const PGresult *result)
 {

@@ -168,6 +168,9 @@ extern const char *db_sqlstate(const PGresult *result);
 /* db_message returns the message of a result that was an error, without its detail; never NULL. */
 extern const char *db_message(const PGresult *result);
 
+/* db_field names the argument that was at fault; NULL if none was. */
+extern const char *db_field(const PGresult *result);
+
 /* db_is_locked_out: did it fail because someone else holds a lock (55P03)? */
 extern bool db_is_locked_out(const PGresult *result);
 

@@ -26,6 +26,7 @@
 
 #define STANDBY_POLL_MS    1000
 #define ALL_HAVE_LOOKED_MS (STANDBY_POLL_MS * 3 / 2)
+#define JUDGING_MS_MAX     (STANDBY_POLL_MS / 5)
 #define TRIALS_POLL_MS     100
 #define NAP_MS_MIN         2
 #define NAP_MS_MAX         200
@@ -205,12 +206,18 @@ connect_database(Relay *relay)
 	return !stop_requested();
 }
 
-/* Without a broker so long that another relay, which may reach it, finds the lock free. */
+/* Without a broker so long that another relay, which may reach it, finds the lock free; while we
+ * look for the event that costs us our connections so short that hardly any other does, which would
+ * begin to look anew. */
 static int
 pause_ms(Relay *relay, bool has_broker)
 {
-	int pause = backoff_next(&relay->backoff);
+	int  pause = backoff_next(&relay->backoff);
+	bool is_judging = relay->is_judging;
 
+	relay->is_judging = false;
+	if (is_judging && pause > JUDGING_MS_MAX)
+		return JUDGING_MS_MAX;
 	return has_broker || pause > ALL_HAVE_LOOKED_MS ? pause : ALL_HAVE_LOOKED_MS;
 }
 

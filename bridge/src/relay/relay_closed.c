@@ -5,14 +5,13 @@
  * It takes everything with it that was under way, and names no culprit:
  *
  *		all at once --the channel closed over a publish, or lost three times--> one by one
- *		one by one  --as many taken as were under way--> all at once
+ *		one by one  --as many taken, or passed over, as were under way--> all at once
  *
  * One by one, the event that was under way when the channel closed is the one. If
  * the broker's words are of the message itself it is parked. If they may be of us
- * (no such exchange, not allowed), or there are none, it is deferred, and the next
- * one of another key shows whose fault it is: if some keys in a row fare like that, or
- * many events, we go on slowly, one every few seconds, instead of putting everything
- * aside at once. If it is taken the key is at fault, and what else is of it is
+ * (no such exchange, not allowed), or there are none, it is deferred, and if some
+ * keys in a row fare like that we go on slowly, one every few seconds, instead of
+ * putting everything aside at once. What else is of a key that is not allowed is
  * deferred unsent, as that of a key whose queue hangs: relay_silent.c.
  */
 #include <inttypes.h>
@@ -25,7 +24,7 @@
 #include "relay/relay_state.h"
 
 #define UNPROVEN_MAX 5
-#define REPEATS_MAX  100
+#define NOT_FOUND    404 /* an exchange, which is declared anew as we connect */
 
 /* Is the message itself at fault, whoever sends it? */
 static bool
@@ -67,7 +66,6 @@ judge_suspect(Relay *relay, const Page *page, int event, const BrokerRefusal *re
 	suspect->losses = suspect->event_id == event_id ? suspect->losses + 1 : 1;
 	suspect->event_id = event_id;
 	suspect->is_deferred = page->is_deferred;
-	suspect->is_known = false;
 	suspect->code = refusal->code;
 	suspect->verdict = VERDICT_NONE;
 	if (refusal->is_of_publish && is_fault_of_message(refusal->code))
@@ -76,9 +74,8 @@ judge_suspect(Relay *relay, const Page *page, int event, const BrokerRefusal *re
 		suspect->verdict = VERDICT_DEFER;
 	snprintf(suspect->text, sizeof(suspect->text), "%s",
 			 refusal->code != 0 ? refusal->text : "the connection was lost each time it was sent");
-	if (suspect->verdict == VERDICT_DEFER && refusal->is_of_publish)
-		suspect->is_known = !relay_note_refused_key(
-			relay, event_column(page, event, COLUMN_ROUTING_KEY), suspect->text);
+	if (suspect->verdict == VERDICT_DEFER && refusal->is_of_publish && refusal->code != NOT_FOUND)
+		relay_note_refused_key(relay, event_column(page, event, COLUMN_ROUTING_KEY), suspect->text);
 }
 
 void
@@ -95,6 +92,7 @@ relay_note_loss(Relay *relay)
 	/* a database that is lost is no word of the broker's */
 	if (count == 0 || stop_requested() || !db_is_connected(&relay->db))
 		return;
+	relay->is_judging = relay->unproven <= UNPROVEN_MAX;
 	if (count == 1)
 	{
 		judge_suspect(relay, page, event, refusal);
@@ -150,17 +148,13 @@ relay_execute_verdict(Relay *relay)
 	if (written == ASIDE_LOCKED)
 		relay->unwritten[relay->nunwritten++] = *suspect;
 	tell_verdict(suspect);
-	if (suspect->verdict == VERDICT_DEFER && !suspect->is_deferred)
-	{
-		relay->unproven += !suspect->is_known;
-		relay->repeats += suspect->is_known;
-	}
+	relay->unproven += suspect->verdict == VERDICT_DEFER && !suspect->is_deferred;
 	if (!suspect->is_deferred)
 		relay->set_aside[relay->nset_aside++ % SET_ASIDE_MAX] = suspect->event_id;
 	suspect->verdict = VERDICT_NONE;
 	suspect->event_id = 0;
 	suspect->losses = 0;
-	if (relay->unproven <= UNPROVEN_MAX && relay->repeats <= REPEATS_MAX)
+	if (relay->unproven <= UNPROVEN_MAX)
 		backoff_reset(&relay->backoff);
 	relay->careful_left = relay->careful_left > 1 ? relay->careful_left - 1 : 0;
 	return true;
@@ -214,7 +208,7 @@ void
 relay_forget_verdicts(Relay *relay)
 {
 	relay->nset_aside = relay->nunwritten = relay->nsilent = relay->losses = relay->unproven = 0;
-	relay->careful_left = relay->cautious_left = relay->repeats = 0;
+	relay->careful_left = relay->cautious_left = relay->ndoubted = 0;
 	memset(&relay->suspect, 0, sizeof(relay->suspect));
 }
 
@@ -230,9 +224,15 @@ relay_is_set_aside(const Relay *relay, int64_t event_id)
 }
 
 void
-relay_note_taken(Relay *relay, int count)
+relay_note_passed(Relay *relay, int count)
 {
-	relay->losses = relay->unproven = relay->repeats = 0;
 	relay->careful_left = relay->careful_left > count ? relay->careful_left - count : 0;
 	relay->cautious_left = relay->cautious_left > count ? relay->cautious_left - count : 0;
+}
+
+void
+relay_note_taken(Relay *relay, int count)
+{
+	relay->losses = relay->unproven = 0;
+	relay_note_passed(relay, count);
 }

@@ -171,7 +171,7 @@ note_returned(const Page *page, int number, int reply_code, const char *reply_te
 				event_column(page, number, COLUMN_ROUTING_KEY), reply_code, reply_text);
 	event->state = EVENT_RETURNED;
 	event->reply_code = reply_code;
-	snprintf(event->reply_text, sizeof(event->reply_text), "%s", reply_text);
+	text_escape(reply_text, event->reply_text, sizeof(event->reply_text));
 }
 
 static void
@@ -381,6 +381,8 @@ retire_page(Relay *relay, Page *page, int *published)
 		return written;
 	if (page->count > page->skipped)
 		relay_note_taken(relay, page->count - page->skipped);
+	if (!page->is_deferred)
+		relay_note_passed(relay, page->skipped);
 	relay_note_taken_keys(relay, page);
 	observe(page);
 	if (!page->is_deferred)

@@ -16,9 +16,11 @@
  * may take all of the broker's time, for nobody waits for it; once one is answered soon the key is
  * like the others, and what was deferred, that event, too, is sent like theirs.
  *
- * A key over which the broker closes the channel, and only over that (relay_closed.c), is treated
- * alike: our channel is closed over none of its events again, and one is tried now and then. What
- * the broker takes of it there has been sent.
+ * A key over which the broker closes the channel (relay_closed.c) is treated alike: our channel is
+ * closed over none of its events again, and one is tried now and then. What the broker takes of it
+ * there has been sent. Until any other is taken it may be us whom it refuses: then what waits in
+ * the window is put aside a few hundred events a second, no faster, so that what comes behind them
+ * is reached and tells.
  *
  * A broker that does not even let us connect is waited for, as one that hangs.
  */
@@ -32,6 +34,8 @@
 
 #define TRIED_EVERY_MS   4000
 #define DEFERRED_NEXT_MS 250
+#define DOUBTED_MAX      250
+#define DOUBTED_EVERY_MS 1000
 #define SILENT_WORDS     "RabbitMQ does not answer for it: a queue hangs"
 #define REFUSED_WORDS    "RabbitMQ closes the channel over it"
 
@@ -295,6 +299,15 @@ note_silence(Relay *relay, const Trial *trial)
 				trial->key);
 }
 
+/* The broker does not refuse everything. */
+static void
+note_one_taken(Relay *relay)
+{
+	relay->ndoubted = 0;
+	for (int i = 0; i < relay->nsilent; i++)
+		relay->silent[i].others_are_taken = true;
+}
+
 /* False if the database is lost. */
 static bool
 note_answer(Relay *relay, const Trial *trial)
@@ -303,6 +316,8 @@ note_answer(Relay *relay, const Trial *trial)
 	bool       is_late = monotonic_ms() - trial->began_ms > trial_ms();
 	bool       ok = true;
 
+	if (trial->is_taken)
+		note_one_taken(relay);
 	if (silent == NULL)
 		return true;
 	if (trial->is_taken && (is_late || is_refused(silent)))
@@ -368,17 +383,15 @@ relay_attend_trials(Relay *relay)
 
 /* ---------- silent keys ---------- */
 
-bool
+void
 relay_note_refused_key(Relay *relay, const char *routing_key, const char *words)
 {
 	SilentKey *silent = find_key(relay, routing_key);
-	bool       is_news = silent == NULL;
 
-	if (is_news)
+	if (silent == NULL)
 		silent = add_silent(relay, routing_key);
 	silent->try_ms = monotonic_ms() + TRIED_EVERY_MS;
 	snprintf(silent->words, sizeof(silent->words), "%s", *words != '\0' ? words : REFUSED_WORDS);
-	return is_news;
 }
 
 void
@@ -397,8 +410,8 @@ relay_note_taken_keys(Relay *relay, const Page *page)
 			forget_silent(relay, silent);
 		is_one_taken = true;
 	}
-	for (int i = 0; i < relay->nsilent; i++)
-		relay->silent[i].others_are_taken |= is_one_taken;
+	if (is_one_taken)
+		note_one_taken(relay);
 }
 
 const char *
@@ -409,12 +422,21 @@ relay_silent_words(Relay *relay, const char *routing_key)
 	return silent != NULL && is_refused(silent) ? silent->words : SILENT_WORDS;
 }
 
-/* Is what is of that key to be deferred unsent? Of the window only once it is known that not all
- * are refused. */
-static bool
-is_to_wait(const SilentKey *silent, const Page *page)
+static void
+count_doubted(Relay *relay)
 {
-	return silent != NULL && (!is_refused(silent) || silent->others_are_taken || page->is_deferred);
+	if (monotonic_ms() >= relay->doubted_until_ms)
+	{
+		relay->doubted_until_ms = monotonic_ms() + DOUBTED_EVERY_MS;
+		relay->ndoubted = 0;
+	}
+	relay->ndoubted++;
+}
+
+bool
+relay_is_in_doubt(const Relay *relay)
+{
+	return relay->ndoubted >= DOUBTED_MAX && monotonic_ms() < relay->doubted_until_ms;
 }
 
 static bool
@@ -434,8 +456,9 @@ try_silent(Relay *relay, SilentKey *silent, const Page *page, int event)
 {
 	if (monotonic_ms() < silent->try_ms || is_on_trial(relay, silent->key))
 		return;
-	silent->try_ms = monotonic_ms() + TRIED_EVERY_MS;
-	begin_trial(relay, page, event, true);
+	/* one for which there is no room now is tried before those that were tried just now */
+	if (begin_trial(relay, page, event, true))
+		silent->try_ms = monotonic_ms() + TRIED_EVERY_MS;
 }
 
 bool
@@ -449,8 +472,10 @@ relay_defer_silent(Relay *relay, Page *page)
 	{
 		SilentKey *silent = find_key(relay, event_column(page, i, COLUMN_ROUTING_KEY));
 
-		if (page->events[i].state != EVENT_TO_SEND || !is_to_wait(silent, page))
+		if (page->events[i].state != EVENT_TO_SEND || silent == NULL)
 			continue;
+		if (is_refused(silent) && !silent->others_are_taken && !page->is_deferred)
+			count_doubted(relay);
 		page->events[i].state = EVENT_TO_DEFER;
 		page->skipped++;
 		page->to_write++;

@@ -94,7 +94,7 @@ typedef struct SilentKey
 	long long try_ms;           /* then one of its events may be tried */
 	int       losses;           /* connections lost over that */
 	char      words[256];       /* the broker's, if it closes the channel; else empty */
-	bool      others_are_taken; /* since it did: it is the key that is at fault */
+	bool      others_are_taken; /* since it did: it is the key that is at fault, not we */
 } SilentKey;
 
 /* An event on its way over a connection of its own. */
@@ -122,8 +122,7 @@ typedef struct Suspect
 {
 	int64_t event_id; /* 0: none */
 	bool    is_deferred;
-	bool    is_known; /* another of its key has fared like that */
-	int     losses;   /* connections lost in a row while it alone was under way */
+	int     losses; /* connections lost in a row while it alone was under way */
 	Verdict verdict;
 	int     code;
 	char    text[256];
@@ -167,15 +166,17 @@ typedef struct Relay
 	int careful_left;  /* so many events are sent one by one, each waited for */
 	int cautious_left; /* so many are sent a few at a time: then a socket does not fill up before
 						  we know why there is no answer */
-	int unproven;      /* keys of the window over which the channel was closed in a row, and nothing
-						  taken since */
-	int          repeats; /* more events of such keys, in the same row */
+	int unproven;      /* events of the window over which the channel was closed in a row, and
+						  nothing taken since */
+	bool         is_judging; /* the connection was just lost with events under way */
 	Suspect      suspect;
 	Suspect      unwritten[UNWRITTEN_MAX]; /* found guilty, and somebody's lock is in the way */
 	int          nunwritten;
 	FullKey      full_keys[FULL_KEYS_MAX];
 	SilentKey    silent[SILENT_KEYS_MAX];
 	int          nsilent;
+	int          ndoubted; /* events put aside unsent within this while, though it may be us */
+	long long    doubted_until_ms;
 	Trial        trials[2 * TRIALS_MAX]; /* of what waits, and of silent keys */
 	long long    trials_due_ms;          /* none before then */
 	long long    connected_ms;           /* to the broker */
@@ -369,8 +370,9 @@ extern bool relay_is_set_aside(const Relay *relay, int64_t event_id);
 /* relay_is_judged: is the page's event not to be sent, for it was found guilty? */
 extern bool relay_is_judged(const Relay *relay, const Page *page, int event);
 
-/* relay_note_taken: the broker has taken events. */
+/* relay_note_taken: the broker has taken events; relay_note_passed: they are not sent. */
 extern void relay_note_taken(Relay *relay, int count);
+extern void relay_note_passed(Relay *relay, int count);
 
 /* ---------- relay_silent.c ---------- */
 
@@ -387,8 +389,8 @@ extern bool relay_has_trials(const Relay *relay);
 extern void relay_end_trials(Relay *relay);
 
 /* relay_note_refused_key: the broker has closed the channel over an event of that key, with those
- * words, and may not over others. False if that is known. */
-extern bool relay_note_refused_key(Relay *relay, const char *routing_key, const char *words);
+ * words, and may not over others. */
+extern void relay_note_refused_key(Relay *relay, const char *routing_key, const char *words);
 
 /* relay_note_taken_keys: what is done of the page the broker has taken, so it does not refuse all,
  * nor any of those keys. */
@@ -396,6 +398,10 @@ extern void relay_note_taken_keys(Relay *relay, const Page *page);
 
 /* relay_silent_words says why an event of that key is deferred. */
 extern const char *relay_silent_words(Relay *relay, const char *routing_key);
+
+/* relay_is_in_doubt: are so many events put aside unsent of keys that the broker refuses, and
+ * nothing taken since, that more of the window are to wait? It may be us. */
+extern bool relay_is_in_doubt(const Relay *relay);
 
 /* relay_defer_silent defers what is of silent keys, before the page is published; of each whose
  * time has come it tries one. False if the database is lost. */

@@ -43,6 +43,7 @@
 
 #define BUSY_EVENTS_MIN 8               /* a round that brings so many is not one order's */
 #define LOOKED_AT_MAX   INT64_C(262144) /* events, by one statement */
+#define IN_DOUBT_MS     100
 
 /* ---------- the lease ---------- */
 
@@ -402,12 +403,13 @@ send_and_listen(Relay *relay, const char *finished, int64_t *after, bool *more, 
 	 * over */
 	if (!stop_requested() && relay->careful_left == 0 && !relay_send_deferred(relay))
 		return false;
-	if (!stop_requested() && *more && !send_next_page(relay, finished, after, more))
+	if (!stop_requested() && *more && !relay_is_in_doubt(relay) &&
+		!send_next_page(relay, finished, after, more))
 		return false;
 	if (!stop_requested() && relay->careful_left > 0 && !relay_send_deferred(relay))
 		return false;
 	if (relay->npages == 0)
-		return true;
+		return !*more || !relay_is_in_doubt(relay) || relay_listen(relay, IN_DOUBT_MS);
 	if (!relay_take_answers(relay, relay->npages == under_way, retired, &progressed))
 		return false;
 	if (progressed)

@@ -52,12 +52,9 @@ sync_record(Syncer *syncer, const char *vendor_id, const char *sync_id, const ch
 	PGresult   *result;
 	DbOutcome   outcome;
 
+	/* a message may quote what the vendor sent: a name in its certificate, or a part of its feed */
 	if (error != NULL)
-	{
-		/* a message may quote what the vendor sent */
-		snprintf(short_error, sizeof(short_error), "%s", error);
-		text_cut(short_error, sizeof(short_error) - 4);
-	}
+		text_escape(error, short_error, sizeof(short_error));
 	snprintf(failures, sizeof(failures), "%d", config.circuit_failures);
 	snprintf(open_s, sizeof(open_s), "%d", config.circuit_open_s);
 	snprintf(retry_after, sizeof(retry_after), "%.0f", retry_after_s);

@@ -15,6 +15,7 @@
 #include "commands/sequence.h"
 #include "common/hashfn.h"
 #include "placement/order_ids.h"
+#include "store/check.h"
 #include "store/errors.h"
 #include "store/plans.h"
 #include "store/rows.h"
@@ -276,5 +277,6 @@ idempotency_key_reused(const char *key)
 {
 	ereport(ERROR, (errcode(ERRCODE_OA_KEY_REUSED),
 					errmsg("idempotency key \"%s\" was used with another request", key),
-					errdetail("The same key must come with the same request.")));
+					errdetail("The same key must come with the same request."),
+					err_field("idempotencyKey")));
 }

@@ -216,7 +216,7 @@ what_is_refused_over_and_over_is_deferred(void **state)
 	assert_string_equal(fake.params[0], "{3}");
 	assert_int_equal(fake.metrics[METRIC_EVENTS_DEFERRED], 2);
 	assert_int_equal(relay->pages[relay->first_page].refused, 1);
-	fake.outcome = DB_ERROR; /* what cannot be deferred is not lost sight of */
+	fake.outcome = DB_LOST; /* what cannot be deferred is not lost sight of */
 	fake.now_ms += 50;
 	assert_int_equal(fake_take_answers(relay), 0);
 	assert_int_equal(fake.nsent, 7); /* the one that was deferred is not sent again */
@@ -260,7 +260,7 @@ what_no_queue_takes_is_parked(void **state)
 	fake_return(relay, "m9");
 	for (uint64_t tag = 9; tag <= 12; tag++)
 		fake_confirm(relay, tag, true);
-	fake.outcome = DB_ERROR;
+	fake.outcome = DB_LOST;
 	assert_false(relay_take_answers(relay, false, &(int){0}, &(bool){false}));
 	assert_true(fake.is_disconnected); /* its page is not done, whatever is acknowledged */
 	assert_int_equal(relay->npages, 1);

@@ -99,7 +99,7 @@ deferred_events_are_sent_and_written_down(void **state)
 	fake_answer(fake_keys(7, 1, TWO));
 	assert_true(relay_send_deferred(relay));
 	fake_confirm(relay, (uint64_t) fake.nsent, true);
-	fake.outcome = DB_ERROR;
+	fake.outcome = DB_LOST;
 	assert_false(relay_take_answers(relay, false, &(int){0}, &(bool){false}));
 }
 
@@ -361,7 +361,7 @@ a_verdict_is_executed_once(void **state)
 }
 
 static void
-a_verdict_waits_for_somebody_s_lock_and_holds_up_its_page_alone(void **state)
+a_verdict_that_cannot_be_written_holds_up_its_page_alone(void **state)
 {
 	Relay *relay = fake_relay();
 	size_t bytes;
@@ -370,7 +370,6 @@ a_verdict_waits_for_somebody_s_lock_and_holds_up_its_page_alone(void **state)
 	lose(relay, 1, 406, true);
 	relay_free_pages(relay);
 	fake.outcome = DB_ERROR;
-	fake.is_locked = true;
 	assert_true(relay_execute_verdict(relay));
 	assert_int_equal(fake.metrics[METRIC_EVENTS_REFUSED], 0);
 	assert_false(fake.is_disconnected);
@@ -718,7 +717,7 @@ main(void)
 		cmocka_unit_test(of_several_events_each_is_sent_alone),
 		cmocka_unit_test(only_what_is_under_way_is_suspected),
 		cmocka_unit_test(a_verdict_is_executed_once),
-		cmocka_unit_test(a_verdict_waits_for_somebody_s_lock_and_holds_up_its_page_alone),
+		cmocka_unit_test(a_verdict_that_cannot_be_written_holds_up_its_page_alone),
 		cmocka_unit_test(a_verdict_on_a_deferred_event_that_waits_holds_up_nothing),
 		cmocka_unit_test(a_verdict_on_a_deferred_event_sets_nothing_aside),
 		cmocka_unit_test(some_verdicts_in_a_row_slow_it_down),

@@ -96,12 +96,13 @@ def test_a_table_that_is_locked_makes_the_role_not_ready_until_it_goes_on(world)
     wait_until(lambda: world.statuses() == {"confirmed": 5} and ready(bridge) == 200, what="the role to go on")
 
 
-def test_a_reply_that_ends_its_server_process_each_time_holds_up_no_other(world):
+@pytest.mark.parametrize("what", ["PERFORM pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()), pg_catalog.pg_sleep(60)",
+                                  "RAISE 'again' USING ERRCODE = '40001'"], ids=["ends its session", "conflicts"])
+def test_a_reply_that_cannot_be_applied_however_often_holds_up_no_other(world, what):
     world.stock(a={"x": 100})
     assert world.place(20) == 20
-    world.db.execute("""CREATE FUNCTION public.ends(bigint, text) RETURNS boolean LANGUAGE plpgsql AS
-                        $$ BEGIN PERFORM pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()), pg_catalog.pg_sleep(60) WHERE $1 = 7 AND $2 <> 'pending';
-                        RETURN true; END $$""")
+    world.db.execute(f"""CREATE FUNCTION public.ends(bigint, text) RETURNS boolean LANGUAGE plpgsql AS
+                         $$ BEGIN IF $1 = 7 AND $2 <> 'pending' THEN {what}; END IF; RETURN true; END $$""")
     world.db.execute("ALTER TABLE order_aggregator.orders ADD CONSTRAINT culprit CHECK (public.ends(order_id, status))")
     world.ready_bridge("--roles=http,replies")
     world.reply(*(answer(n) for n in range(1, 21)))

@@ -80,6 +80,25 @@ def test_parking_that_fails_is_tried_again(world):
     wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.unroutable_event") == 1, what="the event to be parked")
 
 
+def test_an_event_that_cannot_be_parked_is_tried_again_and_has_nothing_sent_twice(world):
+    """A rule of the user's on parked_event: the relay says so, over and over; what came with it goes on, and is not sent anew each time."""
+    world.stock(a={"x": 1000})
+    queue = world.listen("order.placed.a")
+    world.db.execute("ALTER TABLE order_aggregator.parked_event ADD CONSTRAINT rule CHECK (routing_key NOT LIKE 'nobody.%')")
+    world.db.execute("SELECT order_aggregator.publish_event('nobody.listens', '{}', mandatory => true)")
+    assert world.place(50) == 50
+    bridge = world.ready_bridge("--roles=http,relay", STUCK_AFTER_S="2")
+    wait_until(lambda: bridge.log_path.read_text().count("violates check constraint") >= 3, what="some tries")
+    wait_until(lambda: requests.get(f"{bridge.url}/readyz", timeout=PATIENCE_S).status_code == 503, what="readiness to tell of it")
+    assert world.depth(queue) == 50 and world.value("SELECT low_event_id FROM order_aggregator.relay_checkpoint") == 0
+    assert world.place(5) == 5
+    world.db.execute("ALTER TABLE order_aggregator.parked_event DROP CONSTRAINT rule")
+    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.parked_event") == 1, what="the event to be parked")
+    wait_until(world.relayed_all, what="the rest")
+    assert world.depth(queue) == 55 and bridge.metric("reconnects_total") == 0
+    world.consistent()
+
+
 def test_the_network_is_cut_inside_a_frame(world):
     world.stock(a={"x": 1000})
     queue = world.listen("order.placed.a", "order.confirmed")

@@ -85,23 +85,29 @@ run_statement(const Task *task, Db *db)
 	return run_once(task, db, &rows);
 }
 
-/* What somebody reads, be it for hours (pg_dump), is dropped a minute or more later: nothing
- * depends on it soon. The log tells of it each time. */
+/* As long as there are any, for a while: one call drops few, for it has to read them. What somebody
+ * reads, be it for hours (pg_dump), is dropped a minute or more later: nothing depends on it soon.
+ * The log tells of it each time. */
 static bool
-run_unless_locked(const Task *task, Db *db)
+drop_partitions(const Task *task, Db *db)
 {
-	bool is_locked_out;
-	int  rows = count(db, task->doing, task->sql, task->argument, &is_locked_out);
+	long long until_ms = monotonic_ms() + BATCHES_MS;
+	bool      is_locked_out;
+	int       rows;
 
-	if (rows > 0)
-		task->done(rows);
+	do
+	{
+		rows = count(db, task->doing, task->sql, task->argument, &is_locked_out);
+		if (rows > 0)
+			task->done(rows);
+	} while (rows > 0 && !stop_requested() && monotonic_ms() < until_ms);
 	return rows >= 0 || is_locked_out;
 }
 
 /* Again and again as long as there is a whole batch, or more, for a while: others wait for their
  * turn. */
 static bool
-run_batches(const Task *task, Db *db)
+run_batches_of(const Task *task, Db *db, int size)
 {
 	long long until_ms = monotonic_ms() + BATCHES_MS;
 	int       rows;
@@ -110,8 +116,29 @@ run_batches(const Task *task, Db *db)
 	{
 		if (!run_once(task, db, &rows))
 			return false;
-	} while (rows >= BATCH && !stop_requested() && monotonic_ms() < until_ms);
+	} while (rows >= size && !stop_requested() && monotonic_ms() < until_ms);
 	return true;
+}
+
+static bool
+run_batches(const Task *task, Db *db)
+{
+	return run_batches_of(task, db, BATCH);
+}
+
+static int expired_at_once = BATCH;
+
+/* What fails is half as large the next time: so many lines may be too much for their time. */
+static bool
+expire(const Task *task, Db *db)
+{
+	bool ok = run_batches_of(task, db, expired_at_once);
+
+	if (ok)
+		expired_at_once = expired_at_once < BATCH / 2 ? expired_at_once * 2 : BATCH;
+	else
+		expired_at_once = expired_at_once > 1 ? expired_at_once / 2 : 1;
+	return ok;
 }
 
 /* ---------- what they do ---------- */
@@ -249,8 +276,8 @@ measure(const Task *task, Db *db)
 static const int batch = BATCH;
 
 static const Task tasks[] = {
-	{"expiring orders", every_expire_interval, run_batches, SQL_EXPIRE, SQL_EXPIRE_SKIP_LOCKED,
-	 &batch, tell_expired},
+	{"expiring orders", every_expire_interval, expire, SQL_EXPIRE, SQL_EXPIRE_SKIP_LOCKED,
+	 &expired_at_once, tell_expired},
 	{"settling shortages", every_expire_interval, run_statement, SQL_SETTLE_SHORTAGES,
 	 SQL_SETTLE_SHORTAGES_SKIP_LOCKED, &batch, tell_shortages},
 	{"asking silent vendors again", every_tenth_of_silence, ask_again, SQL_ASK_SILENT, NULL,
@@ -264,7 +291,7 @@ static const Task tasks[] = {
 	 &config.idempotency_retention_hours, tell_dropped},
 	{"forgetting the history of feeds", every_minute, run_batches, SQL_FORGET_SYNCS, NULL,
 	 &config.sync_retention_hours, tell_dropped},
-	{"dropping outbox partitions", every_minute, run_unless_locked, SQL_DROP_PARTITIONS, NULL,
+	{"dropping outbox partitions", every_minute, drop_partitions, SQL_DROP_PARTITIONS, NULL,
 	 &config.outbox_retention_hours, tell_dropped},
 };
 

@@ -143,9 +143,9 @@ relay_execute_verdict(Relay *relay)
 	if (suspect->verdict == VERDICT_NONE)
 		return true;
 	written = write_verdict(relay, suspect);
-	if (written == ASIDE_FAILED || (written == ASIDE_LOCKED && relay->nunwritten == UNWRITTEN_MAX))
+	if (written == ASIDE_FAILED || (written == ASIDE_LATER && relay->nunwritten == UNWRITTEN_MAX))
 		return false;
-	if (written == ASIDE_LOCKED)
+	if (written == ASIDE_LATER)
 		relay->unwritten[relay->nunwritten++] = *suspect;
 	tell_verdict(suspect);
 	relay->unproven += suspect->verdict == VERDICT_DEFER && !suspect->is_deferred;

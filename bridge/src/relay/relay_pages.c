@@ -418,7 +418,7 @@ relay_take_answers(Relay *relay, bool wait, int *published, bool *progressed)
 			break;
 		written = retire_page(relay, page, published);
 		if (written != ASIDE_WRITTEN)
-			return written == ASIDE_LOCKED;
+			return written == ASIDE_LATER;
 		*progressed = true;
 		free_page(page);
 		relay->first_page = (relay->first_page + 1) % PAGES_MAX;

@@ -7,8 +7,9 @@
  * times, then deferred, and sent again by itself after a while. And it closes the
  * channel over what it finds malformed, too large or not allowed: relay_closed.c.
  *
- * While somebody's lock is in the way of what is to be written down, the events' pages
- * wait, and with them the checkpoint; the broker is sent what there is room for.
+ * While something is in the way of what is to be written down, somebody's lock or a rule of
+ * the user's, the events' pages wait, and with them the checkpoint; the broker is sent what
+ * there is room for.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@
 #define RENEWALS_MAX      3
 #define DEFERRED_EVERY_MS 1000
 #define DEFERRED_SOON_MS  100
-#define LOCKED_AGAIN_MS   1000
+#define AGAIN_MS          1000
 
 /* ---------- kept aside ---------- */
 
@@ -39,20 +40,18 @@ write_aside(Relay *relay, const char *doing, const char *sql, int nparams,
 {
 	PGresult *result = NULL;
 	DbOutcome outcome;
-	bool      is_locked;
 
 	if (monotonic_ms() < relay->aside_due_ms)
-		return ASIDE_LOCKED;
+		return ASIDE_LATER;
 	outcome = db_query(&relay->db, doing, sql, nparams, params, &result);
-	is_locked = outcome == DB_ERROR && db_is_locked_out(result);
 	PQclear(result);
 	if (outcome == DB_OK)
 		return ASIDE_WRITTEN;
-	if (is_locked)
-		relay->aside_due_ms = monotonic_ms() + LOCKED_AGAIN_MS;
+	if (outcome == DB_ERROR)
+		relay->aside_due_ms = monotonic_ms() + AGAIN_MS;
 	else
 		db_close(&relay->db);
-	return is_locked ? ASIDE_LOCKED : ASIDE_FAILED;
+	return outcome == DB_ERROR ? ASIDE_LATER : ASIDE_FAILED;
 }
 
 Aside

@@ -170,7 +170,7 @@ typedef struct Relay
 						  nothing taken since */
 	bool         is_judging; /* the connection was just lost with events under way */
 	Suspect      suspect;
-	Suspect      unwritten[UNWRITTEN_MAX]; /* found guilty, and somebody's lock is in the way */
+	Suspect      unwritten[UNWRITTEN_MAX]; /* found guilty, and something is in the way */
 	int          nunwritten;
 	FullKey      full_keys[FULL_KEYS_MAX];
 	SilentKey    silent[SILENT_KEYS_MAX];
@@ -188,7 +188,7 @@ typedef struct Relay
 	int       nset_aside;
 	bool      may_have_deferred;
 	long long deferred_due_ms; /* when to look for deferred events */
-	long long aside_due_ms;    /* until then no lock on what is kept aside is met again */
+	long long aside_due_ms;    /* until then nothing is kept aside: something is in the way */
 } Relay;
 
 enum EventColumn
@@ -305,13 +305,13 @@ extern void relay_free_pages(Relay *relay);
 typedef enum Aside
 {
 	ASIDE_WRITTEN,
-	ASIDE_LOCKED, /* by somebody: it is to be written later */
-	ASIDE_FAILED  /* the database counts as lost */
+	ASIDE_LATER, /* somebody's lock, or a rule of the user's, is in the way */
+	ASIDE_FAILED /* the database counts as lost */
 } Aside;
 
 /* relay_write_aside parks those of the page that no queue takes, until they are redriven, and
  * defers those that it has not sent. False if the database is lost; the page waits as long as
- * somebody's lock is in the way. */
+ * something is in the way. */
 extern bool relay_write_aside(Relay *relay, Page *page) __attribute__((warn_unused_result));
 
 /* relay_park keeps the event aside until it is redriven. */
@@ -352,8 +352,8 @@ extern void relay_note_loss(Relay *relay);
  * to move. False if the database is lost. */
 extern bool relay_execute_verdict(Relay *relay) __attribute__((warn_unused_result));
 
-/* relay_write_verdicts writes down those that somebody's lock was in the way of; false if the
- * database is lost. */
+/* relay_write_verdicts writes down those that something was in the way of; false if the database is
+ * lost. */
 extern bool relay_write_verdicts(Relay *relay) __attribute__((warn_unused_result));
 
 /* relay_waits_for_verdict: is one on an event of the page still to be written down? Deferred events

@@ -156,8 +156,10 @@ judge_refusal(Replies *replies, DbOutcome outcome, const PGresult *result, int c
 	/* because of one of them, or of how many they are */
 	if (db_is_timed_out(&replies->db, result))
 		return count == 1 ? REFUSAL_ASIDE : REFUSAL_HALVE;
-	/* a lock that even a batch that waits for none meets is one of a whole table */
-	if (result == NULL || (db_is_passing(result) && !db_is_locked_out(result)) ||
+	/* a lock that even a batch that waits for none meets is one of a whole table; a conflict each
+	 * time may be one of them; a full disk is nobody's */
+	if (result == NULL ||
+		(db_is_passing(result) && !db_is_locked_out(result) && !db_is_conflict(result)) ||
 		++replies->refusals < REFUSALS_MAX)
 		return REFUSAL_PASSES;
 	return count == 1 ? REFUSAL_ASIDE : REFUSAL_HALVE;

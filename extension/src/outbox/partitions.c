@@ -27,6 +27,7 @@
 
 #define SCANS_MAX   10
 #define DROPPED_MAX 4 /* in one call: each has to be read first */
+#define READ_FOR_US (5 * USECS_PER_SEC)
 
 OA_FUNCTION(oa_make_outbox_partitions);
 OA_FUNCTION(oa_drop_outbox_partitions);
@@ -179,15 +180,17 @@ created_at_of(const char *sql, const char *name, TimestampTz *created_at)
 /*
  * Partitions, the oldest first, up to that event id and all from before that time; *last is the
  * latest created_at of theirs. It is not in the order of the ids: it is when a transaction began.
- * So a partition has to be read, but for one whose first event is too young.
+ * So a partition has to be read whole, but for one whose first or last event is too young. No more
+ * are read after READ_FOR_US: the caller's time may be bounded, and all would be for nothing.
  */
 static char **
 old_partitions(int64 upto, TimestampTz oldest, int *count, TimestampTz *last)
 {
-	Datum  values[1] = {ObjectIdGetDatum(table_oid("outbox"))};
-	char **names;
-	uint64 all;
-	bool   is_null;
+	Datum       values[1] = {ObjectIdGetDatum(table_oid("outbox"))};
+	char      **names;
+	uint64      all;
+	bool        is_null;
+	TimestampTz began = GetCurrentTimestamp();
 
 	plan_execute(PLAN_PARTITIONS, values, NULL, SPI_OK_SELECT);
 	all = SPI_processed;
@@ -204,10 +207,13 @@ old_partitions(int64 upto, TimestampTz oldest, int *count, TimestampTz *last)
 			continue;
 		if (created_at_of(SQL_FIRST_CREATED_AT, names[i], &created_at))
 		{
-			if (created_at >= oldest)
-				continue;
-			(void) created_at_of(SQL_LAST_CREATED_AT, names[i], &created_at);
-			if (created_at >= oldest)
+			if (*count > 0 && GetCurrentTimestamp() >= began + READ_FOR_US)
+				break;
+			if (created_at >= oldest ||
+				(created_at_of(SQL_LAST_CREATED_AT, names[i], &created_at) &&
+				 created_at >= oldest) ||
+				(created_at_of(SQL_LATEST_CREATED_AT, names[i], &created_at) &&
+				 created_at >= oldest))
 				continue;
 			*last = Max(*last, created_at);
 		}

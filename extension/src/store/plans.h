@@ -102,9 +102,12 @@ typedef enum PlanId
 /* the second %s: roles, as identifiers */
 #define SQL_CLOSE_PARTITION "REVOKE ALL ON order_aggregator.%s FROM %s"
 #define SQL_DROP_PARTITION  "DROP TABLE order_aggregator.%s"
+/* of the first and the last event by id, and of whichever has the latest */
 #define SQL_FIRST_CREATED_AT                                                                       \
 	"SELECT o.created_at FROM order_aggregator.%s AS o ORDER BY o.event_id LIMIT 1"
-#define SQL_LAST_CREATED_AT "SELECT pg_catalog.max(o.created_at) FROM order_aggregator.%s AS o"
+#define SQL_LAST_CREATED_AT                                                                        \
+	"SELECT o.created_at FROM order_aggregator.%s AS o ORDER BY o.event_id DESC LIMIT 1"
+#define SQL_LATEST_CREATED_AT "SELECT pg_catalog.max(o.created_at) FROM order_aggregator.%s AS o"
 
 /*
  * sql_execute runs one of these and checks that SPI returned "expected". SPI must be connected.

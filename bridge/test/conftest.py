@@ -199,6 +199,7 @@ class Proxy:
         self.listener_address = self.listener.getsockname()
         self.url = url.replace(f":{self.upstream.port}/", f":{self.listener_address[1]}/")
         self.cut_after = None       # bytes from the program that still pass
+        self.cut_on = None          # bytes of the program's that cut its connection
         self.cuts = 0
         self.counting = threading.Lock()    # the program may have several connections
         self.flows = threading.Event()
@@ -230,6 +231,7 @@ class Proxy:
             return data, is_cut
 
     def pump(self, source, target, from_program):
+        tail = b""
         try:
             while True:
                 if from_program:
@@ -239,6 +241,9 @@ class Proxy:
                     self.flows.wait()
                 data = source.recv(4096)
                 data, is_cut = self.count(data) if from_program else (data, False)
+                if from_program and self.cut_on is not None:
+                    is_cut = is_cut or self.cut_on in tail + data
+                    tail = data[-len(self.cut_on):]
                 target.sendall(data)
                 if is_cut or not data:
                     break

@@ -261,6 +261,16 @@ of_several_events_each_is_sent_alone(void **state)
 	relay_note_taken(relay, 1);
 	assert_int_equal(relay->careful_left, 0);
 
+	/* what is skipped is read again, too, and counted then */
+	relay = fake_relay();
+	relay->set_aside[relay->nset_aside++] = 41;
+	assert_true(
+		relay_add_page(relay, fake_keys(40, 3, (const char *const[]){"a", "b", "c"}), false));
+	assert_int_equal(fake.nsent, 2);
+	fake.refusal = (BrokerRefusal){.code = 406, .is_of_publish = true};
+	relay_note_loss(relay);
+	assert_int_equal(relay->careful_left, 3);
+
 	/* or if it is lost over and over with none taken in between */
 	relay = fake_relay();
 	lose(relay, 2, 0, false);
@@ -331,7 +341,7 @@ a_verdict_is_executed_once(void **state)
 	assert_string_equal(fake.params[1], "406");
 	assert_string_equal(fake.params[2], "words of 406");
 	assert_int_equal(fake.metrics[METRIC_EVENTS_REFUSED], 1);
-	assert_int_equal(relay->careful_left, 2);
+	assert_int_equal(relay->careful_left, 3); /* it is read again */
 	assert_int_equal(relay->unproven, 0);
 	assert_int_equal(relay->suspect.event_id, 0);
 	assert_int_equal(relay->suspect.losses, 0);
@@ -355,9 +365,13 @@ a_verdict_is_executed_once(void **state)
 	assert_string_equal(fake.params[1], "words of 404");
 	assert_string_equal(fake.params[2], "f");
 	assert_int_equal(relay->unproven, 1);
-	assert_int_equal(relay->careful_left, 0);
 	assert_int_equal(fake.metrics[METRIC_EVENTS_REFUSED], 0);
 	assert_true(relay_is_set_aside(relay, 40));
+	relay_free_pages(relay);
+	assert_int_equal(relay->careful_left, 1);
+	assert_true(relay_add_page(relay, fake_keys(40, 1, TWO), false));
+	assert_int_equal(fake_take_answers(relay), 1);
+	assert_int_equal(relay->careful_left, 0);
 }
 
 static void
@@ -547,6 +561,26 @@ what_is_refused_is_not_sent_again_unless_it_was_the_exchange_s_fault(void **stat
 }
 
 static void
+what_is_refused_for_long_is_tried_in_another_session(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	for (int round = 0; round < 2; round++)
+	{
+		fake.outcome = DB_ERROR;
+		for (int i = 1; i < 30; i++, fake.now_ms += 1000)
+			assert_int_equal(relay_park(relay, 1, 312, "NO_ROUTE"), ASIDE_LATER);
+		assert_false(fake.is_disconnected);
+		fake.outcome = round == 0 ? DB_OK : DB_ERROR;
+		assert_int_equal(relay_park(relay, 1, 312, "NO_ROUTE"),
+						 round == 0 ? ASIDE_WRITTEN : ASIDE_FAILED);
+		assert_int_equal(fake.is_disconnected, round == 1);
+	}
+	assert_int_equal(relay_park(relay, 1, 312, "NO_ROUTE"), ASIDE_LATER);
+}
+
+static void
 whoever_looks_for_the_culprit_says_so(void **state)
 {
 	(void) state;
@@ -722,6 +756,7 @@ main(void)
 		cmocka_unit_test(a_verdict_on_a_deferred_event_sets_nothing_aside),
 		cmocka_unit_test(some_verdicts_in_a_row_slow_it_down),
 		cmocka_unit_test(what_is_refused_is_not_sent_again_unless_it_was_the_exchange_s_fault),
+		cmocka_unit_test(what_is_refused_for_long_is_tried_in_another_session),
 		cmocka_unit_test(whoever_looks_for_the_culprit_says_so),
 		cmocka_unit_test(deferred_events_are_not_read_again_while_they_are_under_way),
 		cmocka_unit_test(the_last_that_were_set_aside_are_remembered),

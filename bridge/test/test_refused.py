@@ -8,7 +8,7 @@ import time
 import psycopg
 import pytest
 import requests
-from conftest import PATIENCE_S, SANITIZED, wait_until
+from conftest import PATIENCE_S, SANITIZED, Proxy, wait_until
 
 
 def raw_event(world, key, headers, payload='{}'):
@@ -101,6 +101,25 @@ def test_what_may_be_our_fault_is_sent_again_when_it_is_allowed(world, forbidden
         world.servers.rabbitmqctl("clear_topic_permissions", user)
     wait_until(lambda: world.depth(queue) == 30 + forbidden, what="what is allowed now")
     wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event") == 0, what="the end of the deferral")
+
+
+def test_an_event_that_costs_the_connection_each_time_is_found_also_beside_another_bridge(world):
+    """No words, and the channel is not closed: after some losses it is deferred. Whoever takes over meanwhile begins to look anew."""
+    queue = world.listen("mine.good")
+    proxy = Proxy(world.env["RABBITMQ_URL"])
+    proxy.cut_on = b"poison"
+    bridges = [world.ready_bridge("--roles=http,relay", RABBITMQ_URL=proxy.url) for _ in range(2)]
+    with world.db.transaction():
+        for n in range(41):
+            world.db.execute("SELECT order_aggregator.publish_event(%s, to_jsonb(%s::text))", ["mine.bad" if n == 20 else "mine.good", "poison, and more" if n == 20 else str(n)])
+    wait_until(lambda: world.value("SELECT max(reply_text) FROM order_aggregator.deferred_event") == "the connection was lost each time it was sent", what="it to be found")
+    wait_until(lambda: world.relayed_all(), what="the others")
+    assert {json.loads(body) for _, body, _ in world.take(queue)} == {str(n) for n in range(41) if n != 20}
+    proxy.cut_on = None
+    wait_until(lambda: world.value("SELECT count(*) FROM order_aggregator.deferred_event") == 0, what="what is taken now")
+    for bridge in bridges:
+        bridge.stop()
+    proxy.close()
 
 
 def test_the_broker_s_words_are_written_down_though_they_end_inside_a_character(world):

@@ -243,9 +243,9 @@ AS $$
 	WHERE p.event_id OPERATOR(pg_catalog.=) ANY (defer_events.event_ids)
 $$;
 COMMENT ON FUNCTION defer_events(bigint[], text, boolean) IS
-'Keeps aside events that the broker does not take now, because a queue is full or hangs: the '
-'relay sends them again, after a second first, after eight at last; soon if the broker takes '
-'others like them.';
+'Keeps aside events that the broker does not take now, because a queue is full or hangs, or it '
+'forbids them: the relay sends them again, after a second first, after eight at last; soon if the '
+'broker takes others like them.';
 
 CREATE OR REPLACE FUNCTION deferred_events(max_events int, max_bytes bigint)
 RETURNS TABLE (event_id bigint, message_id uuid, routing_key text, mandatory boolean, headers text,

@@ -128,16 +128,18 @@ run_batches(const Task *task, Db *db)
 
 static int expired_at_once = BATCH;
 
-/* What fails is half as large the next time: so many lines may be too much for their time. */
+/* What fails is half as large the next time: so many lines may be too much for their time. It grows
+ * again as long as there is time for twice as many. */
 static bool
 expire(const Task *task, Db *db)
 {
-	bool ok = run_batches_of(task, db, expired_at_once);
+	long long began_ms = monotonic_ms();
+	bool      ok = run_batches_of(task, db, expired_at_once);
 
-	if (ok)
-		expired_at_once = expired_at_once < BATCH / 2 ? expired_at_once * 2 : BATCH;
-	else
+	if (!ok)
 		expired_at_once = expired_at_once > 1 ? expired_at_once / 2 : 1;
+	else if (monotonic_ms() - began_ms < BATCHES_MS)
+		expired_at_once = expired_at_once < BATCH / 2 ? expired_at_once * 2 : BATCH;
 	return ok;
 }
 

@@ -246,7 +246,8 @@ const char SQL_GET_PRODUCT_DOCUMENTS[] =
 const char SQL_GET_VENDORS[] =
 	"SELECT coalesce(json_agg(json_build_object('id', vendor_id, 'name', name, 'priority', "
 	"priority, "
-	"  'isActive', is_active, 'syncIntervalSeconds', extract(epoch FROM sync_interval)::int, "
+	"  'isActive', is_active, 'syncIntervalSeconds', least(extract(epoch FROM sync_interval), "
+	"1e12)::bigint, "
 	"  'lastSync', json_build_object('at', last_sync_at, 'status', last_sync_status, 'error', "
 	"last_sync_error, "
 	"    'items', last_sync_items, 'asOf', synced_as_of), 'nextSyncAt', CASE WHEN "

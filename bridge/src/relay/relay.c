@@ -26,7 +26,7 @@
 
 #define STANDBY_POLL_MS    1000
 #define ALL_HAVE_LOOKED_MS (STANDBY_POLL_MS * 3 / 2)
-#define JUDGING_MS_MAX     (STANDBY_POLL_MS / 5)
+#define JUDGING_MS_MAX     (STANDBY_POLL_MS / 10)
 #define TRIALS_POLL_MS     100
 #define NAP_MS_MIN         2
 #define NAP_MS_MAX         200

@@ -56,6 +56,18 @@ count_under_way(Relay *relay, Page **page, int *event)
 	return count;
 }
 
+/* Counts the events of the pages under way, what is to be skipped or written down included: so many
+ * are read again. */
+static int
+count_to_repeat(Relay *relay)
+{
+	int count = 0;
+
+	for (int n = 0; n < relay->npages; n++)
+		count += page_under_way(relay, n)->count;
+	return count;
+}
+
 /* It was alone under way: is it guilty? */
 static void
 judge_suspect(Relay *relay, const Page *page, int event, const BrokerRefusal *refusal)
@@ -100,13 +112,13 @@ relay_note_loss(Relay *relay)
 		return;
 	}
 	relay->losses++;
-	relay->cautious_left = count;
+	relay->cautious_left = count_to_repeat(relay);
 	if (refusal->is_of_publish || relay->losses >= LOSSES_MAX)
 	{
 		log_warning(
 			"RabbitMQ has closed the channel over one of %d events: they are sent one by one",
 			count);
-		relay->careful_left = count;
+		relay->careful_left = relay->cautious_left;
 		relay->losses = 0;
 	}
 }
@@ -149,14 +161,15 @@ relay_execute_verdict(Relay *relay)
 		relay->unwritten[relay->nunwritten++] = *suspect;
 	tell_verdict(suspect);
 	relay->unproven += suspect->verdict == VERDICT_DEFER && !suspect->is_deferred;
-	if (!suspect->is_deferred)
+	if (suspect->is_deferred)
+		relay_note_passed(relay, 1);
+	else /* it is read again with its window, and passed over then */
 		relay->set_aside[relay->nset_aside++ % SET_ASIDE_MAX] = suspect->event_id;
 	suspect->verdict = VERDICT_NONE;
 	suspect->event_id = 0;
 	suspect->losses = 0;
 	if (relay->unproven <= UNPROVEN_MAX)
 		backoff_reset(&relay->backoff);
-	relay->careful_left = relay->careful_left > 1 ? relay->careful_left - 1 : 0;
 	return true;
 }
 

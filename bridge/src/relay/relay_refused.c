@@ -30,6 +30,7 @@
 #define DEFERRED_EVERY_MS 1000
 #define DEFERRED_SOON_MS  100
 #define AGAIN_MS          1000
+#define REFUSALS_MAX      30 /* then it may be of this session alone */
 
 /* ---------- kept aside ---------- */
 
@@ -46,12 +47,18 @@ write_aside(Relay *relay, const char *doing, const char *sql, int nparams,
 	outcome = db_query(&relay->db, doing, sql, nparams, params, &result);
 	PQclear(result);
 	if (outcome == DB_OK)
+	{
+		relay->aside_refusals = 0;
 		return ASIDE_WRITTEN;
-	if (outcome == DB_ERROR)
+	}
+	if (outcome == DB_ERROR && ++relay->aside_refusals < REFUSALS_MAX)
+	{
 		relay->aside_due_ms = monotonic_ms() + AGAIN_MS;
-	else
-		db_close(&relay->db);
-	return outcome == DB_ERROR ? ASIDE_LATER : ASIDE_FAILED;
+		return ASIDE_LATER;
+	}
+	relay->aside_refusals = 0;
+	db_close(&relay->db);
+	return ASIDE_FAILED;
 }
 
 Aside

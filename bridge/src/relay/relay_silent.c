@@ -305,7 +305,7 @@ note_one_taken(Relay *relay)
 {
 	relay->ndoubted = 0;
 	for (int i = 0; i < relay->nsilent; i++)
-		relay->silent[i].others_are_taken = true;
+		relay->silent[i].others_are_taken = is_refused(&relay->silent[i]);
 }
 
 /* False if the database is lost. */

@@ -180,8 +180,9 @@ created_at_of(const char *sql, const char *name, TimestampTz *created_at)
 /*
  * Partitions, the oldest first, up to that event id and all from before that time; *last is the
  * latest created_at of theirs. It is not in the order of the ids: it is when a transaction began.
- * So a partition has to be read whole, but for one whose first or last event is too young. No more
- * are read after READ_FOR_US: the caller's time may be bounded, and all would be for nothing.
+ * So a partition has to be read whole, but for one whose first or last event is too young. Once one
+ * is found no more are read after READ_FOR_US: the caller's time may be bounded, and all would be
+ * for nothing.
  */
 static char **
 old_partitions(int64 upto, TimestampTz oldest, int *count, TimestampTz *last)

@@ -278,5 +278,5 @@ idempotency_key_reused(const char *key)
 	ereport(ERROR, (errcode(ERRCODE_OA_KEY_REUSED),
 					errmsg("idempotency key \"%s\" was used with another request", key),
 					errdetail("The same key must come with the same request."),
-					err_field("idempotencyKey")));
+					err_field("idempotency_key")));
 }

@@ -93,6 +93,23 @@ what_is_sent_again_is_remembered_once(void **state)
 }
 
 static void
+what_was_sent_two_windows_ago_is_remembered_again(void **state)
+{
+	Relay *relay = fake_relay();
+
+	(void) state;
+	config.relay_window = 2;
+	assert_true(look_back(relay, "A", 0, NULL));
+	send(relay, 5, 4);
+	send(relay, 5, 1);
+	send(relay, 9, 1);
+	send(relay, 6, 1);
+	send(relay, 5, 1);
+	assert_true(look_back(relay, "B", 0, NULL));
+	assert_string_equal(fake.params[0], "{5,6,7,8,9,5}");
+}
+
+static void
 all_are_looked_for_in_another_database(void **state)
 {
 	Relay *relay = fake_relay();
@@ -282,6 +299,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_is_looked_for_before_anything_was_sent),
 		cmocka_unit_test(what_is_sent_again_is_remembered_once),
+		cmocka_unit_test(what_was_sent_two_windows_ago_is_remembered_again),
 		cmocka_unit_test(all_are_looked_for_in_another_database),
 		cmocka_unit_test(each_that_is_lost_is_named),
 		cmocka_unit_test(the_last_are_looked_for_in_the_same_database),

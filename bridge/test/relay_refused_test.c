@@ -578,6 +578,14 @@ what_is_refused_for_long_is_tried_in_another_session(void **state)
 		assert_int_equal(fake.is_disconnected, round == 1);
 	}
 	assert_int_equal(relay_park(relay, 1, 312, "NO_ROUTE"), ASIDE_LATER);
+
+	/* somebody's lock is waited for, however long */
+	relay = fake_relay();
+	fake.outcome = DB_ERROR;
+	fake.is_locked = true;
+	for (int i = 0; i < 100; i++, fake.now_ms += 1000)
+		assert_int_equal(relay_park(relay, 1, 312, "NO_ROUTE"), ASIDE_LATER);
+	assert_false(fake.is_disconnected);
 }
 
 static void

@@ -65,13 +65,11 @@ count(Db *db, const char *doing, const char *sql, const int *argument, bool *is_
 /* Runs a task's statement, in the way that waits for nobody if somebody's lock is in the other
  * one's. */
 static bool
-run_once(const Task *task, Db *db, int *rows)
+run_once(const Task *task, Db *db, int *rows, bool *is_locked_out)
 {
-	bool is_locked_out;
-
-	*rows = count(db, task->doing, task->sql, task->argument, &is_locked_out);
-	if (is_locked_out && task->sql_skip_locked != NULL)
-		*rows = count(db, task->doing, task->sql_skip_locked, task->argument, &is_locked_out);
+	*rows = count(db, task->doing, task->sql, task->argument, is_locked_out);
+	if (*is_locked_out && task->sql_skip_locked != NULL)
+		*rows = count(db, task->doing, task->sql_skip_locked, task->argument, is_locked_out);
 	if (*rows > 0 && task->done != NULL)
 		task->done(*rows);
 	return *rows >= 0;
@@ -80,41 +78,23 @@ run_once(const Task *task, Db *db, int *rows)
 static bool
 run_statement(const Task *task, Db *db)
 {
-	int rows;
+	int  rows;
+	bool is_locked_out;
 
-	return run_once(task, db, &rows);
+	return run_once(task, db, &rows, &is_locked_out);
 }
 
-/* As long as there are any, for a while: one call drops few, for it has to read them. What somebody
- * reads, be it for hours (pg_dump), is dropped a minute or more later: nothing depends on it soon.
- * The log tells of it each time. */
-static bool
-drop_partitions(const Task *task, Db *db)
-{
-	long long until_ms = monotonic_ms() + BATCHES_MS;
-	bool      is_locked_out;
-	int       rows;
-
-	do
-	{
-		rows = count(db, task->doing, task->sql, task->argument, &is_locked_out);
-		if (rows > 0)
-			task->done(rows);
-	} while (rows > 0 && !stop_requested() && monotonic_ms() < until_ms);
-	return rows >= 0 || is_locked_out;
-}
-
-/* Again and again as long as there is a whole batch, or more, for a while: others wait for their
+/* Again and again as long as there are so many rows, or more, for a while: others wait for their
  * turn. */
 static bool
-run_batches_of(const Task *task, Db *db, int size)
+run_while(const Task *task, Db *db, int size, bool *is_locked_out)
 {
 	long long until_ms = monotonic_ms() + BATCHES_MS;
 	int       rows;
 
 	do
 	{
-		if (!run_once(task, db, &rows))
+		if (!run_once(task, db, &rows, is_locked_out))
 			return false;
 	} while (rows >= size && !stop_requested() && monotonic_ms() < until_ms);
 	return true;
@@ -123,7 +103,19 @@ run_batches_of(const Task *task, Db *db, int size)
 static bool
 run_batches(const Task *task, Db *db)
 {
-	return run_batches_of(task, db, BATCH);
+	bool is_locked_out;
+
+	return run_while(task, db, BATCH, &is_locked_out);
+}
+
+/* One call drops few, for it has to read them. What somebody reads, be it for hours (pg_dump), is
+ * dropped a minute or more later: nothing depends on it soon. The log tells of it each time. */
+static bool
+drop_partitions(const Task *task, Db *db)
+{
+	bool is_locked_out;
+
+	return run_while(task, db, 1, &is_locked_out) || is_locked_out;
 }
 
 static int expired_at_once = BATCH;
@@ -134,7 +126,8 @@ static bool
 expire(const Task *task, Db *db)
 {
 	long long began_ms = monotonic_ms();
-	bool      ok = run_batches_of(task, db, expired_at_once);
+	bool      is_locked_out;
+	bool      ok = run_while(task, db, expired_at_once, &is_locked_out);
 
 	if (!ok)
 		expired_at_once = expired_at_once > 1 ? expired_at_once / 2 : 1;

@@ -10,7 +10,7 @@
  * One by one, the event that was under way when the channel closed is the one. If
  * the broker's words are of the message itself it is parked. If they may be of us
  * (no such exchange, not allowed), or there are none, it is deferred, and if some
- * keys in a row fare like that we go on slowly, one every few seconds, instead of
+ * in a row fare like that we go on slowly, one every few seconds, instead of
  * putting everything aside at once. What else is of a key that is not allowed is
  * deferred unsent, as that of a key whose queue hangs: relay_silent.c.
  */

@@ -41,17 +41,17 @@ write_aside(Relay *relay, const char *doing, const char *sql, int nparams,
 {
 	PGresult *result = NULL;
 	DbOutcome outcome;
+	bool      is_locked;
 
 	if (monotonic_ms() < relay->aside_due_ms)
 		return ASIDE_LATER;
 	outcome = db_query(&relay->db, doing, sql, nparams, params, &result);
+	is_locked = outcome == DB_ERROR && db_is_locked_out(result);
 	PQclear(result);
+	relay->aside_refusals = outcome == DB_ERROR && !is_locked ? relay->aside_refusals + 1 : 0;
 	if (outcome == DB_OK)
-	{
-		relay->aside_refusals = 0;
 		return ASIDE_WRITTEN;
-	}
-	if (outcome == DB_ERROR && ++relay->aside_refusals < REFUSALS_MAX)
+	if (outcome == DB_ERROR && relay->aside_refusals < REFUSALS_MAX)
 	{
 		relay->aside_due_ms = monotonic_ms() + AGAIN_MS;
 		return ASIDE_LATER;

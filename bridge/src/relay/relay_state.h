@@ -189,7 +189,7 @@ typedef struct Relay
 	bool      may_have_deferred;
 	long long deferred_due_ms; /* when to look for deferred events */
 	long long aside_due_ms;    /* until then nothing is kept aside: something is in the way */
-	int       aside_refusals;  /* in a row */
+	int       aside_refusals;  /* in a row, for no lock of somebody's */
 } Relay;
 
 enum EventColumn

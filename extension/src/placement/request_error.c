@@ -39,7 +39,7 @@ request_error_raise(const RequestError *error)
 					error->detail  ? errdetail("%s", error->detail)
 					: error->field ? errdetail_field(error->field)
 								   : 0,
-					error->detail && error->field ? err_field(error->field) : 0,
+					error->field ? err_field(error->field) : 0,
 					error->hint ? errhint("%s", error->hint) : 0));
 	pg_unreachable();
 }

@@ -102,7 +102,7 @@ argument_error(const char *name, const char *complaint)
 {
 	name = excerpt(name);
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s %s", name, complaint),
-					errdetail_field(name)));
+					errdetail_field(name), err_field(name)));
 }
 
 void

@@ -42,10 +42,10 @@ extern char *numeric_text(Numeric number);
  * characters and "..."; an error goes to the log and back to whoever sent it. */
 extern const char *excerpt(const char *text);
 
-/* For ereport(): err_field names the field at fault to programs, as the error's column,
- * errdetail_field to readers, too, as the DETAIL. */
+/* For ereport(): the field at fault, for readers as the DETAIL, for programs as the error's column.
+ */
+#define errdetail_field(name) errdetail("The field is \"%s\".", (name))
 #define err_field(name)       err_generic_string(PG_DIAG_COLUMN_NAME, (name))
-#define errdetail_field(name) (errdetail("The field is \"%s\".", (name)), err_field(name))
 
 /* argument_error raises 22023, "<name> <complaint>", of a name that may be a stranger's its
  * excerpt(). */

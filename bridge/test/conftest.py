@@ -199,7 +199,7 @@ class Proxy:
         self.listener_address = self.listener.getsockname()
         self.url = url.replace(f":{self.upstream.port}/", f":{self.listener_address[1]}/")
         self.cut_after = None       # bytes from the program that still pass
-        self.cut_on = None          # bytes of the program's that cut its connection
+        self.cut_on = None          # bytes of the program's that cut its connection, and never arrive
         self.cuts = 0
         self.counting = threading.Lock()    # the program may have several connections
         self.flows = threading.Event()
@@ -241,9 +241,11 @@ class Proxy:
                     self.flows.wait()
                 data = source.recv(4096)
                 data, is_cut = self.count(data) if from_program else (data, False)
-                if from_program and self.cut_on is not None:
-                    is_cut = is_cut or self.cut_on in tail + data
-                    tail = data[-len(self.cut_on):]
+                culprit = self.cut_on
+                if from_program and culprit is not None:
+                    if culprit in tail + data:
+                        break
+                    tail = (tail + data)[-len(culprit):]
                 target.sendall(data)
                 if is_cut or not data:
                     break

@@ -44,7 +44,11 @@ does(const char *what)
 
 	note("%s%s; ", what, fails ? " fails" : "");
 	if (fails)
-		world.fails = NULL;
+	{
+		world.fails = world.then;
+		world.then = NULL;
+		world.spares = 0;
+	}
 	return !fails;
 }
 

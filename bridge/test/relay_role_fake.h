@@ -19,6 +19,7 @@ typedef struct World
 	bool      stop;
 
 	const char *fails;  /* what fails, once */
+	const char *then;   /* what fails next, once */
 	int         spares; /* so often it succeeds before */
 	int         others_lead_for;
 	bool        is_refused; /* what fails: the database is there, and does not take it */

@@ -26,7 +26,6 @@
 
 #define STANDBY_POLL_MS    1000
 #define ALL_HAVE_LOOKED_MS (STANDBY_POLL_MS * 3 / 2)
-#define JUDGING_MS_MAX     (STANDBY_POLL_MS / 10)
 #define TRIALS_POLL_MS     100
 #define NAP_MS_MIN         2
 #define NAP_MS_MAX         200
@@ -207,17 +206,15 @@ connect_database(Relay *relay)
 }
 
 /* Without a broker so long that another relay, which may reach it, finds the lock free; while we
- * look for the event that costs us our connections so short that hardly any other does, which would
- * begin to look anew. */
+ * keep the lock not so long that the server would end our session. */
 static int
 pause_ms(Relay *relay, bool has_broker)
 {
-	int  pause = backoff_next(&relay->backoff);
-	bool is_judging = relay->is_judging;
+	int pause = backoff_next(&relay->backoff);
+	int lease_third = relay_lease_ms() / 3;
 
-	relay->is_judging = false;
-	if (is_judging && pause > JUDGING_MS_MAX)
-		return JUDGING_MS_MAX;
+	if (relay->is_judging)
+		return pause < lease_third ? pause : lease_third;
 	return has_broker || pause > ALL_HAVE_LOOKED_MS ? pause : ALL_HAVE_LOOKED_MS;
 }
 
@@ -258,6 +255,7 @@ relay_run(void *unused)
 			stand_by(relay, lead_is == LEAD_IS_ANOTHERS);
 			continue;
 		}
+		relay->is_judging = false;
 		has_broker = connect_broker(relay);
 		if (has_broker && listen_for_bells(relay) && relay_acquire(relay) &&
 			relay_execute_verdict(relay))
@@ -265,7 +263,10 @@ relay_run(void *unused)
 		relay_end_trials(relay);
 		role_set_ready(ROLE_RELAY, relay->is_renewing);
 		relay->is_renewing = false;
-		db_close(&relay->db); /* gives back the lock */
+		/* gives back the lock; but whoever leads next would begin anew to look for what costs us
+		 * the broker's connections */
+		if (!relay->is_judging)
+			db_close(&relay->db);
 		if (!stop_requested())
 		{
 			metric_add(METRIC_RECONNECTS, 1);

@@ -168,7 +168,7 @@ typedef struct Relay
 						  we know why there is no answer */
 	int unproven;      /* events of the window over which the channel was closed in a row, and
 						  nothing taken since */
-	bool         is_judging; /* the connection was just lost with events under way */
+	bool         is_judging; /* the broker was just lost, and it is not known over which event */
 	Suspect      suspect;
 	Suspect      unwritten[UNWRITTEN_MAX]; /* found guilty, and something is in the way */
 	int          nunwritten;

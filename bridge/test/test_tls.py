@@ -345,7 +345,7 @@ def test_a_bridge_that_ends_leaves_its_successor_s_socket_alone(world, tmp_path)
     world.stock(a={"x": 100})
 
     def start():
-        bridge = world.program("--roles=http", HTTP_LISTEN=f"unix:{path}", HTTP_WITHOUT_TOKENS="yes")
+        bridge = world.program("--roles=http", HTTP_LISTEN=f"unix:{path}", HTTP_WITHOUT_TOKENS="yes", REQUEST_TIMEOUT_S="600")
         wait_until(lambda: bridge.logged("listening on"), what="the server")
         wait_until(lambda: unix_get(path, "/readyz").startswith(b"HTTP/1.1 200 "), what="readiness")
         return bridge

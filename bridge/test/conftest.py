@@ -46,6 +46,13 @@ def wait_until(condition, seconds=PATIENCE_S, what="the condition"):
         time.sleep(0.02)
 
 
+def preloaded(name):
+    """The environment of a program that has that library of bridge/Makefile loaded first."""
+    library = BUILD / "test" / f"{name}.so"
+    assert library.exists()     # a program that cannot load it runs without
+    return {"LD_PRELOAD": str(library)}
+
+
 @contextlib.contextmanager
 def many_files(count):
     """This process may have that many files open for the time being; without the right to, the test is skipped."""

@@ -13,9 +13,8 @@ import struct
 import psycopg
 import pytest
 import requests
-from conftest import BUILD, PATIENCE_S, wait_until
+from conftest import PATIENCE_S, SANITIZED, preloaded, wait_until
 
-LIBRARY = BUILD / "test" / "nth_call.so"
 KINDS = {"allocation": ("a", 61), "send": ("s", 7), "receive": ("r", 7), "query": ("q", 5)}     # and the step by default
 
 
@@ -26,7 +25,7 @@ class NthCall:
         path.write_bytes(bytes(24))
         with open(path, "r+b") as file:
             self.memory = mmap.mmap(file.fileno(), 24)
-        self.settings = {"NTH_CALL": str(path), "LD_PRELOAD": str(LIBRARY)}
+        self.settings = {"NTH_CALL": str(path), **preloaded("nth_call")}
 
     def arm(self, kind, n):
         struct.pack_into("qqq", self.memory, 0, 0, n, 0)
@@ -96,7 +95,7 @@ class Order:
         return not self.steps
 
 
-@pytest.mark.skipif(not LIBRARY.exists(), reason="not with a sanitizer")
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer wants to be loaded first")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_nth_call_fails(world, tmp_path, kind):
     world.stock(a={"x": 1_000_000})
@@ -138,7 +137,7 @@ def test_the_nth_call_fails(world, tmp_path, kind):
     world.consistent()
 
 
-@pytest.mark.skipif(not LIBRARY.exists(), reason="not with a sanitizer")
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer wants to be loaded first")
 @pytest.mark.parametrize("wanted", [None, "variable", "url", "service"])
 def test_a_ticket_is_looked_for_only_if_it_is_wanted(world, tmp_path, wanted):
     """Kerberos' library reads through NULL where memory is short, and libpq asks it at each connection by TCP."""

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from accounts import compare
 from clients import HOLD_FOR, Ledger
-from conftest import BUILD, SANITIZED, wait_until
+from conftest import SANITIZED, preloaded, wait_until
 from faults import Outages
 from soak import ASKED
 from stage import OneNode
@@ -105,13 +105,13 @@ def test_a_crash_is_excused_only_while_the_disk_is_full(tmp_path):
     assert "postgresql: server process was terminated by signal 11: Aborted" in stage.crashes()
 
 
-@pytest.mark.skipif(SANITIZED, reason="a sanitizer's build has no such library")
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer wants to be loaded first")
 def test_a_full_disk_does_not_keep_a_log_from_telling_of_it(tmp_path):
     control, out, log = tmp_path / "control", tmp_path / "out", tmp_path / "log"
     control.write_bytes(b"\1")
     with out.open("w") as standard_output, log.open("w") as standard_error:
         subprocess.run([sys.executable, "-c", "import os; os.write(2, b'told\\n'); os.write(1, b'kept')"], stdout=standard_output, stderr=standard_error,
-                       env={**os.environ, "LD_PRELOAD": str(BUILD / "test" / "full_disk.so"), "FULL_DISK": str(control)}, check=False)
+                       env={**os.environ, **preloaded("full_disk"), "FULL_DISK": str(control)}, check=False)
     assert out.read_text() == "" and log.read_text().startswith("told\n") and "No space left on device" in log.read_text()
 
 

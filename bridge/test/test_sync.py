@@ -18,7 +18,7 @@ import time
 import psycopg
 import pytest
 import requests
-from conftest import BUILD, PATIENCE_S, SANITIZED, wait_until
+from conftest import PATIENCE_S, SANITIZED, preloaded, wait_until
 
 HALF = b" " * 200_000
 TINY = b"id,quantity\n" + b"abcd,1\n" * 280_000
@@ -584,7 +584,7 @@ def test_what_small_items_become_is_part_of_the_memory(world, feeds):
 def test_no_count_is_later_than_its_request_whatever_our_clock_says(world, feeds, date):
     """What was confirmed between the two would not be subtracted, and be sold twice."""
     register(world, feeds, "late")
-    bridge = world.ready_bridge("--roles=http", LD_PRELOAD=str(BUILD / "test" / "clock_ahead.so"))
+    bridge = world.ready_bridge("--roles=http", **preloaded("clock_ahead"))
     Handler.late_headers = {} if date == "right" else {"Date": email.utils.formatdate(time.time() + 3601, usegmt=True)}
     assert sync(bridge, "late")["status"] == "applied"
     as_of = world.value("SELECT as_of FROM order_aggregator.feed_sync").timestamp()
